@@ -1,0 +1,43 @@
+/// A Hugging Face model folder: config.json and its safetensors, single or sharded (model.safetensors.index.json),
+/// stored as bf16, f16 or f32 and read as float. Tensors are read one at a time, on request.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "workloads/network.h"
+
+namespace moesaic::workloads {
+
+struct FloatTensor {
+  std::vector<std::int64_t> shape;
+  std::vector<float> data;  ///< row-major
+};
+
+class Checkpoint {
+ public:
+  /// Opens a model folder and checks the headers of all its shards. Throws base::InputError.
+  explicit Checkpoint(const std::string& folder);
+  ~Checkpoint();
+  Checkpoint(Checkpoint&&) noexcept;
+  Checkpoint& operator=(Checkpoint&&) noexcept;
+
+  const std::string& folder() const;
+  const Network& network() const;
+
+  bool has(const std::string& tensor) const;
+  std::vector<std::string> tensor_names() const;  ///< sorted
+  /// Throws base::InputError when it is missing, of another type than bf16, f16 or f32, or of another shape.
+  FloatTensor read(const std::string& tensor, const std::vector<std::int64_t>& shape) const;
+
+  /// SHA-256 over config.json and every shard: what a plan is bound to. Computed on first use.
+  const std::string& hash() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace moesaic::workloads

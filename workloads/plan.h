@@ -1,0 +1,64 @@
+/// The plan file: one stored format for every (layer, expert) of one checkpoint, and the facts it was made from.
+/// YAML, schema docs/schemas/plan.schema.json. What `map` writes and `evaluate`, `simulate` read.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "workloads/network.h"
+
+namespace moesaic::workloads {
+
+/// Hashes are lower-case hexadecimal SHA-256. The checkpoint's is that of workloads/checkpoint.h.
+struct PlanSources {
+  std::string checkpoint;
+  std::string sensitivity;
+  std::optional<std::string> trace;
+  std::optional<std::string> chip;
+  bool operator==(const PlanSources& o) const {
+    return checkpoint == o.checkpoint && sensitivity == o.sensitivity && trace == o.trace && chip == o.chip;
+  }
+};
+
+struct PlanEntry {
+  int layer = 0;
+  int expert = 0;
+  std::string format;  ///< int, nested, binary or ternary
+  int bits = 0;        ///< 1..8 for int and nested, 1 for binary, 2 for ternary
+  bool operator==(const PlanEntry& o) const {
+    return layer == o.layer && expert == o.expert && format == o.format && bits == o.bits;
+  }
+};
+
+struct Plan {
+  PlanSources made_from;
+  int group_size = 0;
+  std::int64_t memory_bytes = 0;                    ///< stored bytes of all experts under this plan
+  std::optional<std::int64_t> memory_budget_bytes;  ///< what the allocator was given
+  double loss = 0;                                  ///< sum of the sensitivity table's losses under this plan
+  /// Facts the allocator states about its answer, in the order they are written (allocator, status, bound ...).
+  std::vector<std::pair<std::string, std::string>> solver;
+  std::vector<PlanEntry> experts;  ///< sorted by layer, then expert
+
+  /// The entry of one expert; the plan must have been checked to cover it.
+  const PlanEntry& at(int layer, int expert) const;
+};
+
+/// Reads and checks a plan on its own: keys, formats, no expert twice.
+Plan read_plan(const std::string& path);
+
+/// Throws base::InputError unless the plan was made for the checkpoint of this hash and covers exactly its routed
+/// experts. `path` is the plan's, for the message.
+void check_plan(const Plan& plan, const std::string& path, const Network& network, const std::string& checkpoint_hash);
+
+/// Writes atomically; the same plan gives the same bytes.
+void write_plan(const Plan& plan, const std::string& path);
+
+/// int8 for every routed expert: what `--plan int8` means.
+Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, const std::string& format, int bits,
+                  int group_size);
+
+}  // namespace moesaic::workloads
