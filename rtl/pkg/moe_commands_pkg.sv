@@ -1,0 +1,105 @@
+// Generated from rtl/pkg/commands.yaml by tools/generate_commands.py: change that, not this.
+
+/// Commands, register addresses and activity blocks of the core.
+package moe_commands_pkg;
+  parameter int unsigned CommandWords = 16;
+  parameter int unsigned CommandBits = 512;
+
+  parameter logic [3:0] OpNone = 4'd0;  // no command; the queue never offers it
+  parameter logic [3:0] OpSetRow = 4'd1;  // row table entry token := in_addr, out_addr, aux_addr, token_shift
+  parameter logic [3:0] OpLoadAct = 4'd2;  // fill the activation buffer with k elements of each token
+  parameter logic [3:0] OpMatmul = 4'd3;  // n columns against the activation buffer
+  parameter logic [3:0] OpCombine = 4'd4;  // router-weighted sum of the experts' rows
+
+  typedef struct packed {
+    logic [31:0] aux_offset;  // bytes added to aux_addr; combine: bytes added to out_addr
+    logic [31:0] offset;  // bytes added to in_addr (load_act, combine's rows) or out_addr (matmul)
+    logic [39:0] plane_stride;  // plane_major: bytes between planes; combine: bytes between experts' rows
+    logic [39:0] requant_addr;  // matmul: mu and sigma of the first block; combine: r; set_row: aux_addr
+    logic [39:0] params_addr;  // matmul: parameters of the first group; set_row: out_addr
+    logic [39:0] weight_addr;  // matmul: planes of the first tile; set_row: in_addr
+    logic [15:0] reserved_3;  // zero
+    logic [15:0] hidden_base;  // first hidden buffer word of token 0
+    logic [15:0] hidden_stride;  // hidden buffer words per token
+    logic [15:0] act_stride;  // activation buffer words per token
+    logic [31:0] group_left;  // what is left of the first group; group_size for a fresh one
+    logic [31:0] group_size;  // weights of one group
+    logic [31:0] k;  // elements per token; combine: experts
+    logic [31:0] n;  // columns
+    logic [12:0] reserved_2;  // zero
+    logic [4:0] sigma_h;  // shift of h, 0..31
+    logic which_up;  // with swiglu_part: 0 gate, 1 up
+    logic swiglu_part;  // with paired 0: the block is one half of a pair
+    logic hidden_clear;  // forget the running extremes of h at the start
+    logic write_h;  // h, int16, to aux_addr + aux_offset
+    logic write_hidden;  // h to the hidden buffer
+    logic write_acc;  // int64 accumulators to aux_addr + aux_offset
+    logic write_y;  // results to out_addr + offset
+    logic source_hidden;  // load_act reads the hidden buffer
+    logic shift_hidden;  // matmul: token shift is -eh[m]; load_act: values are rshift_round(h, eh[m])
+    logic k_last;  // this command ends K: the last group closes and the block drains
+    logic group_continue;  // the first tile continues P and X
+    logic acc_continue;  // the first group adds to the accumulators
+    logic paired;  // blocks alternate gate and up
+    logic plane_major;  // 0: all planes of a tile together; 1: each plane contiguous, plane_stride apart
+    logic [3:0] reserved_1;  // zero
+    logic [4:0] out_bits;  // 4, 8 or 16: saturation of the result
+    logic [1:0] elem_bytes;  // 1 or 2: load_act, of an input element; matmul and combine, of an output element
+    logic [4:0] act_bits;  // 4, 8 or 16
+    logic [7:0] z_adjust;  // what is subtracted from a stored zero point
+    logic offset_mode;  // 0: z = stored zero point - z_adjust; 1: z = 1, none stored
+    logic [2:0] up;  // left shift of P before the offset
+    logic [3:0] planes_stored;  // planes of a tile in memory, >= planes_read
+    logic [3:0] planes_read;  // planes read and computed, 1..8
+    logic [7:0] token_shift;  // set_row: e of the token, unsigned
+    logic [7:0] token;  // set_row: which entry
+    logic [7:0] tokens;  // tokens of the command, 1..MaxTokens
+    logic [3:0] opcode;  // one of the opcodes
+  } cmd_t;
+
+  parameter int unsigned RegAddrBits = 12;
+  parameter logic [11:0] RegIdentity = 12'h000;  // 0x4d6f4531, 'MoE1'
+  parameter logic [11:0] RegRows = 12'h004;  // PEs along k
+  parameter logic [11:0] RegCols = 12'h008;  // columns along n
+  parameter logic [11:0] RegPlanesPerCycle = 12'h00c;  // digits a PE adds in a cycle
+  parameter logic [11:0] RegMaxActBits = 12'h010;  // widest activation
+  parameter logic [11:0] RegAxiDataBits = 12'h014;  // bits of one memory beat
+  parameter logic [11:0] RegMaxTokens = 12'h018;  // tokens per command
+  parameter logic [11:0] RegActDepth = 12'h01c;  // activation buffer words
+  parameter logic [11:0] RegHiddenDepth = 12'h020;  // hidden buffer words
+  parameter logic [11:0] RegFifoDepth = 12'h024;  // beats a stream reader may have outstanding or stored
+  parameter logic [11:0] RegCommandDepth = 12'h028;  // commands the queue holds
+  parameter logic [11:0] RegBlocks = 12'h02c;  // blocks with counters
+  parameter logic [11:0] RegStatus = 12'h030;  // bit 0 busy, bit 1 shift error, bit 2 memory error, bits 15:8 free queue entries
+  parameter logic [11:0] RegPush = 12'h034;  // any write pushes the staging words as a command; SLVERR when the queue is full
+  parameter logic [11:0] RegSnapshot = 12'h038;  // any write copies all counters to their windows
+  parameter logic [11:0] RegStaging = 12'h080;  // words of the next command; they keep their values
+  parameter int unsigned RegStagingCount = 16;
+  parameter logic [11:0] RegCycles = 12'h100;  // snapshot: cycles since reset, low word first
+  parameter int unsigned RegCyclesCount = 2;
+  parameter logic [11:0] RegCounters = 12'h200;  // snapshot: block b, kind c (activity code) at 8 * (4 * b + c), low word first
+  parameter int unsigned RegCountersCount = 128;
+  parameter logic [31:0] IdentityValue = 32'h4d6f4531;
+
+  parameter logic [1:0] ActivityIdle = 2'd0;
+  parameter logic [1:0] ActivityBusy = 2'd1;
+  parameter logic [1:0] ActivityStarved = 2'd2;
+  parameter logic [1:0] ActivityBlocked = 2'd3;
+
+  parameter int unsigned NumBlocks = 15;
+  parameter int unsigned BlockCommandQueue = 0;
+  parameter int unsigned BlockScheduler = 1;
+  parameter int unsigned BlockWeightFetch = 2;
+  parameter int unsigned BlockWeightReader = 3;
+  parameter int unsigned BlockWeightLoader = 4;
+  parameter int unsigned BlockActLoader = 5;
+  parameter int unsigned BlockActReader = 6;
+  parameter int unsigned BlockTileSequencer = 7;
+  parameter int unsigned BlockPeArray = 8;
+  parameter int unsigned BlockGroupDequant = 9;
+  parameter int unsigned BlockAccBuffer = 10;
+  parameter int unsigned BlockDrain = 11;
+  parameter int unsigned BlockRequant = 12;
+  parameter int unsigned BlockSwiglu = 13;
+  parameter int unsigned BlockOutputDma = 14;
+endpackage

@@ -1,0 +1,6 @@
+#pragma once
+#include "sim/program/core_params.h"
+
+namespace moesaic::cycle {
+using program::CoreParams;
+}  // namespace moesaic::cycle
