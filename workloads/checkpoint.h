@@ -32,6 +32,9 @@ class Checkpoint {
   /// Throws base::InputError when it is missing, of another type than bf16, f16 or f32, or of another shape.
   FloatTensor read(const std::string& tensor, const std::vector<std::int64_t>& shape) const;
 
+  /// tensor[outer] of a tensor of this shape: shape without its first extent.
+  FloatTensor read_outer(const std::string& tensor, const std::vector<std::int64_t>& shape, std::int64_t outer) const;
+
   /// SHA-256 over config.json and every shard: what a plan is bound to. Computed on first use.
   const std::string& hash() const;
 

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "reference/numerics/format.h"
 #include "workloads/network.h"
 
 namespace moesaic::workloads {
@@ -15,9 +16,10 @@ namespace moesaic::workloads {
 /// Hashes are lower-case hexadecimal SHA-256. The checkpoint's is that of workloads/checkpoint.h.
 struct PlanSources {
   std::string checkpoint;
-  std::string sensitivity;
+  std::optional<std::string> sensitivity;
   std::optional<std::string> trace;
   std::optional<std::string> chip;
+  int checkpoint_line = 0;  ///< of the file it was read from, for messages; 0 when not read
   bool operator==(const PlanSources& o) const {
     return checkpoint == o.checkpoint && sensitivity == o.sensitivity && trace == o.trace && chip == o.chip;
   }
@@ -26,11 +28,9 @@ struct PlanSources {
 struct PlanEntry {
   int layer = 0;
   int expert = 0;
-  std::string format;  ///< int, nested, binary or ternary
-  int bits = 0;        ///< 1..8 for int and nested, 1 for binary, 2 for ternary
-  bool operator==(const PlanEntry& o) const {
-    return layer == o.layer && expert == o.expert && format == o.format && bits == o.bits;
-  }
+  numerics::Format format;
+  int line = 0;  ///< of the file it was read from, for messages; 0 when not read
+  bool operator==(const PlanEntry& o) const { return layer == o.layer && expert == o.expert && format == o.format; }
 };
 
 struct Plan {
@@ -57,8 +57,7 @@ void check_plan(const Plan& plan, const std::string& path, const Network& networ
 /// Writes atomically; the same plan gives the same bytes.
 void write_plan(const Plan& plan, const std::string& path);
 
-/// int8 for every routed expert: what `--plan int8` means.
-Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, const std::string& format, int bits,
-                  int group_size);
+/// One format for every routed expert; `--plan int8` is this with int8. Bound to no sensitivity table.
+Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, numerics::Format format, int group_size);
 
 }  // namespace moesaic::workloads

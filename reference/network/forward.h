@@ -10,20 +10,11 @@
 #include <vector>
 
 #include "reference/network/expert_backend.h"
+#include "reference/network/float_experts.h"
 #include "workloads/checkpoint.h"
 #include "workloads/network.h"
 
 namespace moesaic::network {
-
-/// One dense float matrix [out, in] of an expert, row-major, as stored in the checkpoint.
-struct ExpertMatrices {
-  std::vector<float> gate;  ///< [intermediate, hidden]
-  std::vector<float> up;    ///< [intermediate, hidden]
-  std::vector<float> down;  ///< [hidden, intermediate]
-};
-
-/// Reads one expert's weights in either spelling of Transformers; what a quantiser starts from.
-ExpertMatrices read_expert(const workloads::Checkpoint& checkpoint, int layer, int expert);
 
 /// The network without its experts, packed for the matrix product, and the float experts as a back end.
 class Forward {
@@ -38,7 +29,7 @@ class Forward {
   const workloads::Network& network() const;
 
   /// Float experts of the checkpoint.
-  const ExpertBackend& float_experts() const;
+  const FloatExperts& float_experts() const;
 
   /// One window of `length` tokens through the network; causal, positions from 0. logits [length, vocab] row-major.
   /// `window` is only handed to the observer. Thread-safe.

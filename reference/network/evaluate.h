@@ -1,0 +1,34 @@
+/// Loss of a network over a text, in bits per predicted token (bits per byte for a byte-level model).
+/// Windows start at 0, W, 2W ...; each predicts its tokens 1..W-1 from those before it; a partial last window is dropped.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "reference/network/forward.h"
+
+namespace moesaic::network {
+
+struct Evaluation {
+  double bits_per_byte = 0;        ///< mean over all predicted tokens
+  std::size_t windows = 0;
+  std::size_t predicted = 0;       ///< windows * (window - 1)
+  double standard_error = 0;       ///< of bits_per_byte: sample deviation of the windows' means / sqrt(windows); 0 for one
+  std::vector<double> window_bits; ///< mean bits per predicted token of each window
+};
+
+/// Throws base::InputError when there is not one whole window, or a token is not in the vocabulary. The result does not
+/// depend on the number of threads. `done` is called under a lock once a window.
+Evaluation evaluate(const Forward& forward, const ExpertBackend& experts, const std::vector<std::uint32_t>& tokens,
+                    std::size_t window, unsigned threads, const std::function<void(std::size_t)>& done = {});
+
+/// Mean bits per predicted token of one window, from its logits [length, vocab].
+double window_bits(const std::vector<float>& logits, const std::uint32_t* tokens, std::size_t length,
+                   std::size_t vocab);
+
+/// Standard error of the mean of `values` (sample deviation / sqrt(count)); 0 for fewer than two.
+double standard_error(const std::vector<double>& values);
+
+}  // namespace moesaic::network

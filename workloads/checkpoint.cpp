@@ -1,0 +1,127 @@
+#include "workloads/checkpoint.h"
+
+#include <sys/stat.h>
+
+#include <map>
+#include <set>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/safetensors.h"
+#include "base/sha256.h"
+#include "base/yaml.h"
+#include "workloads/hf_config.h"
+#include "workloads/json_text.h"
+
+namespace moesaic::workloads {
+namespace {
+
+bool exists(const std::string& path) {
+  struct stat status = {};
+  return stat(path.c_str(), &status) == 0;
+}
+
+}  // namespace
+
+struct Checkpoint::Impl {
+  std::string folder;
+  Network network;
+  std::vector<base::SafetensorsFile> shards;
+  std::vector<std::string> shard_names;
+  std::map<std::string, std::size_t> shard_of;
+  mutable std::string hash;
+
+  const base::SafetensorsFile& file_of(const std::string& tensor, const std::vector<std::int64_t>& shape) const;
+};
+
+Checkpoint::Checkpoint(const std::string& folder) : impl_(std::make_unique<Impl>()) {
+  Impl& m = *impl_;
+  m.folder = folder;
+  while (m.folder.size() > 1 && m.folder.back() == '/') m.folder.pop_back();
+  m.network = read_hf_config(m.folder + "/config.json");
+  const std::string index = m.folder + "/model.safetensors.index.json";
+  const std::string single = m.folder + "/model.safetensors";
+  if (exists(single)) {
+    if (exists(index))
+      throw base::ConfigError(m.folder, "weights", "model.safetensors and model.safetensors.index.json", "one of them");
+    m.shards.emplace_back(single);
+    m.shard_names.push_back("model.safetensors");
+    for (const auto& tensor : m.shards[0].tensors()) m.shard_of[tensor.first] = 0;
+    return;
+  }
+  if (!exists(index))
+    throw base::ConfigError(m.folder, "weights", "nothing", "model.safetensors or model.safetensors.index.json");
+  const base::YamlNode map = parse_json(base::read_file(index), index).at("weight_map");
+  std::map<std::string, std::size_t> opened;
+  for (const std::string& tensor : map.keys()) {
+    const base::YamlNode node = map.at(tensor);
+    const std::string name = node.as_text();
+    if (name.empty() || name.find('/') != std::string::npos) throw node.refused("a file beside the index");
+    if (opened.count(name) == 0) {
+      opened[name] = m.shards.size();
+      m.shards.emplace_back(m.folder + "/" + name);
+      m.shard_names.push_back(name);
+    }
+    m.shard_of[tensor] = opened[name];
+    if (!m.shards[opened[name]].has(tensor)) throw node.refused("a shard that holds the tensor " + tensor);
+  }
+  for (std::size_t shard = 0; shard < m.shards.size(); ++shard)
+    for (const auto& tensor : m.shards[shard].tensors())
+      if (m.shard_of.count(tensor.first) == 0 || m.shard_of[tensor.first] != shard)
+        throw base::ConfigError(m.shards[shard].path(), tensor.first, "a tensor that the index does not place here",
+                                "the tensors of " + index);
+}
+
+Checkpoint::~Checkpoint() = default;
+Checkpoint::Checkpoint(Checkpoint&&) noexcept = default;
+Checkpoint& Checkpoint::operator=(Checkpoint&&) noexcept = default;
+
+const std::string& Checkpoint::folder() const { return impl_->folder; }
+const Network& Checkpoint::network() const { return impl_->network; }
+bool Checkpoint::has(const std::string& tensor) const { return impl_->shard_of.count(tensor) != 0; }
+
+std::vector<std::string> Checkpoint::tensor_names() const {
+  std::vector<std::string> names;
+  for (const auto& entry : impl_->shard_of) names.push_back(entry.first);
+  return names;
+}
+
+const base::SafetensorsFile& Checkpoint::Impl::file_of(const std::string& tensor,
+                                                       const std::vector<std::int64_t>& shape) const {
+  const auto found = shard_of.find(tensor);
+  if (found == shard_of.end())
+    throw base::ConfigError(folder, tensor, "nothing", "a tensor of shape " + base::shape_text(shape));
+  const base::SafetensorsFile& file = shards[found->second];
+  const base::TensorInfo& info = file.info(tensor);
+  if (info.shape != shape)
+    throw base::ConfigError(file.path(), tensor, "shape " + base::shape_text(info.shape), base::shape_text(shape));
+  if (info.dtype != base::DType::kBf16 && info.dtype != base::DType::kF16 && info.dtype != base::DType::kF32)
+    throw base::ConfigError(file.path(), tensor, base::dtype_name(info.dtype), "BF16, F16 or F32");
+  return file;
+}
+
+FloatTensor Checkpoint::read(const std::string& tensor, const std::vector<std::int64_t>& shape) const {
+  return {shape, impl_->file_of(tensor, shape).read_float(tensor)};
+}
+
+FloatTensor Checkpoint::read_outer(const std::string& tensor, const std::vector<std::int64_t>& shape,
+                                   std::int64_t outer) const {
+  const base::SafetensorsFile& file = impl_->file_of(tensor, shape);
+  const std::vector<std::int64_t> inner(shape.begin() + 1, shape.end());
+  std::int64_t count = 1;
+  for (const std::int64_t extent : inner) count *= extent;
+  return {inner, file.read_float(tensor, outer * count, count)};
+}
+
+const std::string& Checkpoint::hash() const {
+  const Impl& m = *impl_;
+  if (!m.hash.empty()) return m.hash;
+  std::set<std::string> names(m.shard_names.begin(), m.shard_names.end());
+  base::Sha256 all;
+  all.add("config.json " + base::sha256_file(m.folder + "/config.json") + "\n");
+  for (const std::string& name : names) all.add(name + " " + base::sha256_file(m.folder + "/" + name) + "\n");
+  m.hash = all.hex();
+  return m.hash;
+}
+
+}  // namespace moesaic::workloads

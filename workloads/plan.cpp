@@ -1,0 +1,147 @@
+#include "workloads/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <tuple>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/yaml.h"
+
+namespace moesaic::workloads {
+namespace {
+
+constexpr int kVersion = 1;
+
+std::string read_hash(const base::YamlNode& node) {
+  const std::string text = node.as_text();
+  if (text.size() != 64 || text.find_first_not_of("0123456789abcdef") != std::string::npos)
+    throw node.refused("64 lower-case hexadecimal digits");
+  return text;
+}
+
+std::optional<std::string> find_hash(const base::YamlNode& map, const std::string& key) {
+  const std::optional<base::YamlNode> node = map.find(key);
+  if (!node) return std::nullopt;
+  return read_hash(*node);
+}
+
+// A JSON string is a YAML double-quoted scalar: any text survives.
+std::string quoted(const std::string& text) { return nlohmann::json(text).dump(); }
+
+bool before(const PlanEntry& a, const PlanEntry& b) {
+  return std::tie(a.layer, a.expert) < std::tie(b.layer, b.expert);
+}
+
+}  // namespace
+
+const PlanEntry& Plan::at(int layer, int expert) const {
+  PlanEntry wanted;
+  wanted.layer = layer;
+  wanted.expert = expert;
+  const auto found = std::lower_bound(experts.begin(), experts.end(), wanted, before);
+  if (found == experts.end() || found->layer != layer || found->expert != expert)
+    throw std::logic_error(fmt::format("plan asked for layer {} expert {}, which it does not hold", layer, expert));
+  return *found;
+}
+
+Plan read_plan(const std::string& path) {
+  const base::YamlNode root = base::YamlNode::load(path);
+  Plan plan;
+  root.integer("plan_version", kVersion, kVersion);
+  const base::YamlNode sources = root.at("made_from");
+  const base::YamlNode checkpoint = sources.at("checkpoint");
+  plan.made_from.checkpoint = read_hash(checkpoint);
+  plan.made_from.checkpoint_line = checkpoint.line();
+  plan.made_from.sensitivity = find_hash(sources, "sensitivity");
+  plan.made_from.trace = find_hash(sources, "trace");
+  plan.made_from.chip = find_hash(sources, "chip");
+  const base::YamlNode group = root.at("group_size");
+  plan.group_size = static_cast<int>(group.as_integer(8, 1 << 24));
+  if (plan.group_size % 8 != 0) throw group.refused("a multiple of 8");
+  plan.memory_bytes = root.integer("memory_bytes", 0, std::int64_t{1} << 62);
+  if (root.has("memory_budget_bytes"))
+    plan.memory_budget_bytes = root.integer("memory_budget_bytes", 0, std::int64_t{1} << 62);
+  plan.loss = root.number("loss", -1e300, 1e300);
+  if (const std::optional<base::YamlNode> solver = root.find("solver"))
+    for (const std::string& key : solver->keys()) plan.solver.emplace_back(key, solver->text(key));
+  for (const base::YamlNode& item : root.at("experts").items()) {
+    PlanEntry entry;
+    entry.line = item.line();
+    entry.layer = static_cast<int>(item.integer("layer", 0, 1 << 20));
+    entry.expert = static_cast<int>(item.integer("expert", 0, 1 << 20));
+    const base::YamlNode format = item.at("format");
+    entry.format = numerics::Format::parse(format.as_text(), format.where(), format.key());
+    plan.experts.push_back(entry);
+  }
+  root.finish();
+  std::stable_sort(plan.experts.begin(), plan.experts.end(), before);
+  for (std::size_t i = 1; i < plan.experts.size(); ++i) {
+    const PlanEntry& a = plan.experts[i - 1];
+    const PlanEntry& b = plan.experts[i];
+    if (!before(a, b))
+      throw base::ConfigError(path + ":" + std::to_string(b.line), "experts",
+                              fmt::format("layer {} expert {} a second time", b.layer, b.expert),
+                              fmt::format("one entry (the first is at line {})", a.line));
+  }
+  return plan;
+}
+
+void check_plan(const Plan& plan, const std::string& path, const Network& network,
+                const std::string& checkpoint_hash) {
+  const auto at = [&](int line) { return line > 0 ? path + ":" + std::to_string(line) : path; };
+  if (plan.made_from.checkpoint != checkpoint_hash)
+    throw base::ConfigError(at(plan.made_from.checkpoint_line), "made_from.checkpoint",
+                            plan.made_from.checkpoint + " (another model)",
+                            checkpoint_hash + ", the hash of " + network.name);
+  for (const PlanEntry& entry : plan.experts) {
+    if (entry.layer >= network.layers || !network.has_experts[static_cast<std::size_t>(entry.layer)])
+      throw base::ConfigError(at(entry.line), "layer", std::to_string(entry.layer),
+                              "a layer with experts of " + network.name);
+    if (entry.expert >= network.experts)
+      throw base::ConfigError(at(entry.line), "expert", std::to_string(entry.expert),
+                              "less than " + std::to_string(network.experts));
+  }
+  // No entry twice and each one legal: the right number of them covers everything.
+  const std::int64_t wanted = network.moe_layers() * network.experts;
+  if (static_cast<std::int64_t>(plan.experts.size()) != wanted)
+    throw base::ConfigError(path, "experts", std::to_string(plan.experts.size()) + " entries",
+                            std::to_string(wanted) + ", one for each (layer, expert)");
+}
+
+void write_plan(const Plan& plan, const std::string& path) {
+  std::string text = fmt::format("plan_version: {}\nmade_from:\n  checkpoint: {}\n", kVersion,
+                                 quoted(plan.made_from.checkpoint));
+  if (plan.made_from.sensitivity) text += "  sensitivity: " + quoted(*plan.made_from.sensitivity) + "\n";
+  if (plan.made_from.trace) text += "  trace: " + quoted(*plan.made_from.trace) + "\n";
+  if (plan.made_from.chip) text += "  chip: " + quoted(*plan.made_from.chip) + "\n";
+  text += fmt::format("group_size: {}\nmemory_bytes: {}\n", plan.group_size, plan.memory_bytes);
+  if (plan.memory_budget_bytes) text += fmt::format("memory_budget_bytes: {}\n", *plan.memory_budget_bytes);
+  text += fmt::format("loss: {}\n", plan.loss);
+  if (!plan.solver.empty()) text += "solver:\n";
+  for (const auto& fact : plan.solver) text += fmt::format("  {}: {}\n", quoted(fact.first), quoted(fact.second));
+  std::vector<PlanEntry> sorted = plan.experts;
+  std::stable_sort(sorted.begin(), sorted.end(), before);
+  text += "experts:\n";
+  for (const PlanEntry& entry : sorted)
+    text += fmt::format("  - {{layer: {}, expert: {}, format: {}}}\n", entry.layer, entry.expert, entry.format.name());
+  base::write_file(path, text);
+}
+
+Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, numerics::Format format,
+                  int group_size) {
+  Plan plan;
+  plan.made_from.checkpoint = checkpoint_hash;
+  plan.group_size = group_size;
+  for (int layer = 0; layer < static_cast<int>(network.layers); ++layer) {
+    if (!network.has_experts[static_cast<std::size_t>(layer)]) continue;
+    for (int expert = 0; expert < static_cast<int>(network.experts); ++expert)
+      plan.experts.push_back({layer, expert, format, 0});
+  }
+  return plan;
+}
+
+}  // namespace moesaic::workloads

@@ -1,0 +1,65 @@
+#include "workloads/zoo.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/yaml.h"
+#include "workloads/hf_config.h"
+#include "workloads/zoo_files.h"
+
+namespace moesaic::workloads {
+
+std::vector<std::string> zoo_names() {
+  std::vector<std::string> names;
+  for (const ZooFile& file : zoo_files()) names.push_back(file.name);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+Network parse_zoo_file(const std::string& text, const std::string& file) {
+  const base::YamlNode root = base::YamlNode::parse(text, file);
+  constexpr std::int64_t kMost = 1 << 24;  // keeps every product of the counts below 2^63
+  Network n;
+  n.name = root.text("name");
+  n.source = root.text("source");
+  n.hidden = root.integer("hidden", 1, kMost);
+  n.expert_intermediate = root.integer("expert_intermediate", 1, kMost);
+  n.experts = root.integer("experts", 1, 65536);
+  n.top_k = root.integer("top_k", 1, n.experts);
+  n.shared_experts = root.integer("shared_experts", 0, 1024);
+  n.shared_intermediate = root.integer("shared_intermediate", 0, kMost);
+  n.layers = root.integer("layers", 1, 4096);
+  n.dense_first = root.integer("dense_first", 0, n.layers);
+  const std::int64_t every = root.integer("moe_every", 1, n.layers);
+  n.dense_intermediate = root.integer("dense_intermediate", 0, kMost);
+  n.heads = root.integer("heads", 1, 65536);
+  n.kv_heads = root.integer("kv_heads", 1, n.heads);
+  n.head_dim = root.integer("head_dim", 1, 65536);
+  n.gated = root.boolean("gated");
+  root.finish();
+  for (std::int64_t layer = 0; layer < n.layers; ++layer)
+    n.has_experts.push_back(layer >= n.dense_first && (layer - n.dense_first + 1) % every == 0);
+  return n;
+}
+
+Network zoo_network(const std::string& name, const std::string& where, const std::string& key) {
+  for (const ZooFile& file : zoo_files())
+    if (name == file.name) return parse_zoo_file(file.text, "data/zoo/" + name + ".yaml");
+  std::string choices;
+  for (const std::string& choice : zoo_names()) choices += (choices.empty() ? "" : ", ") + choice;
+  throw base::ConfigError(where, key, "'" + name + "'",
+                          "a model folder, a config.json or a name of the zoo (" + choices + ")");
+}
+
+Network find_network(const std::string& name, const std::string& where, const std::string& key) {
+  struct stat status = {};
+  if (stat(name.c_str(), &status) == 0) {
+    if (S_ISDIR(status.st_mode)) return read_hf_config(name + "/config.json");
+    return read_hf_config(name);
+  }
+  return zoo_network(name, where, key);
+}
+
+}  // namespace moesaic::workloads
