@@ -1,0 +1,61 @@
+/// Constants and functions that every module shares.
+package moe_pkg;
+  /// What a PE does with a digit. CommonShift: a digit is one bit of a plane, all of a lane's digits have one shift, applied after
+  /// the adder tree. PerWeight: every digit carries its own negation and shift (FP4, FP6, powers of two).
+  typedef enum logic {
+    CommonShift = 1'b0,
+    PerWeight = 1'b1
+  } digit_kind_e;
+
+  parameter int unsigned WeightPlanes = 8;    // digits that a weight bank holds per weight
+  parameter int unsigned AccBits = 48;        // P, X, D and the accumulators, signed
+  parameter int unsigned PostLanes = 4;       // elements per cycle after the accumulators
+  parameter int unsigned SBits = 16;          // group multiplier s, unsigned
+  parameter int unsigned ZBits = 10;          // offset z, signed
+  parameter int unsigned MuBits = 16;         // requantisation multiplier mu, unsigned
+  parameter int unsigned SigmaBits = 8;       // requantisation shift sigma, unsigned
+  parameter int unsigned TokenBits = 5;       // token index within a command
+  parameter int unsigned MaxRequantShift = 62;
+
+  // The tag that travels with a beat through the array: bit positions.
+  parameter int unsigned TagBits = 10;
+  parameter int unsigned TagDigitFirst = 5;   // first beat of this token and tile
+  parameter int unsigned TagGroupFirst = 6;   // first tile of the group: P and X start anew
+  parameter int unsigned TagGroupEnd = 7;     // last digit of the group's last tile: the group is dequantised
+  parameter int unsigned TagAccFirst = 8;     // first group of the block: the accumulator starts anew
+  parameter int unsigned TagBlockDone = 9;    // group end of the last token of a block whose K is complete
+
+  /// Bits of one digit as the array stores it: {shift[2:0], negate, enable} for PerWeight.
+  function automatic int unsigned digit_bits(input digit_kind_e kind);
+    digit_bits = (kind == PerWeight) ? 5 : 1;
+  endfunction
+
+  /// Bits that a PE's sum gains over the activation: a shift of up to 7 and a negation.
+  function automatic int unsigned product_growth(input digit_kind_e kind);
+    product_growth = (kind == PerWeight) ? 8 : 0;
+  endfunction
+
+  /// Bits of a column sum: signed, exact for every digit pattern of one beat.
+  function automatic int unsigned sum_bits(input digit_kind_e kind, input int unsigned act_bits,
+                                           input int unsigned rows, input int unsigned planes);
+    sum_bits = act_bits + $clog2(rows) + 8 + ((kind == PerWeight) ? $clog2(planes) : 0);
+  endfunction
+
+  function automatic bit is_pow2(input int unsigned value);
+    is_pow2 = (value != 0) && ((value & (value - 1)) == 0);
+  endfunction
+
+  /// v >> shift, arithmetic, rounded half up; shift 0..62. Never adds 2^(shift-1), which would need 65 bits.
+  function automatic logic signed [63:0] rshift_round(input logic signed [63:0] v, input logic [5:0] shift);
+    logic half;
+    half = v[shift-6'd1];
+    rshift_round = (shift == 6'd0) ? v : ((v >>> shift) + $signed({63'd0, half}));
+  endfunction
+
+  /// The nearest value that fits bits (4, 8 or 16) signed bits, sign-extended.
+  function automatic logic signed [15:0] saturate(input logic signed [63:0] v, input logic [4:0] bits);
+    logic signed [63:0] top;
+    top = (bits == 5'd4) ? 64'sd7 : (bits == 5'd8) ? 64'sd127 : 64'sd32767;
+    saturate = (v > top) ? 16'(top) : (v < ~top) ? 16'(~top) : 16'(v);
+  endfunction
+endpackage
