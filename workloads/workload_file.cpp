@@ -1,0 +1,141 @@
+#include "workloads/workload_file.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+#include "base/yaml.h"
+#include "workloads/hf_config.h"
+#include "workloads/zoo.h"
+
+namespace moesaic::workloads {
+namespace {
+
+std::string beside(const std::string& file, const std::string& path) {
+  if (!path.empty() && path[0] == '/') return path;
+  const std::size_t slash = file.rfind('/');
+  return slash == std::string::npos ? path : file.substr(0, slash + 1) + path;
+}
+
+bool is_folder(const std::string& path) {
+  struct stat status = {};
+  return stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+std::string read_path(const base::YamlNode& node, const std::string& file) {
+  const std::string path = beside(file, node.as_text());
+  struct stat status = {};
+  if (stat(path.c_str(), &status) != 0) throw node.refused("an existing file (" + path + " is none)");
+  return path;
+}
+
+template <class T>
+std::vector<T> read_selection(const base::YamlNode& root, const std::string& key, std::int64_t largest) {
+  std::vector<T> values;
+  const std::optional<base::YamlNode> node = root.find(key);
+  if (!node) return values;
+  for (const base::YamlNode& item : node->items()) values.push_back(static_cast<T>(item.as_integer(0, largest)));
+  if (values.empty()) throw base::ConfigError(node->where(), key, "an empty list", "at least one entry, or no such key");
+  std::sort(values.begin(), values.end());
+  if (std::adjacent_find(values.begin(), values.end()) != values.end())
+    throw base::ConfigError(node->where(), key, "an entry twice", "distinct entries");
+  return values;
+}
+
+template <class T>
+bool selected(const std::vector<T>& selection, T value) {
+  return selection.empty() || std::binary_search(selection.begin(), selection.end(), value);
+}
+
+}  // namespace
+
+WorkloadFile read_workload(const std::string& path) {
+  const base::YamlNode root = base::YamlNode::load(path);
+  WorkloadFile w;
+  w.path = path;
+  const base::YamlNode model = root.at("model");
+  w.model = beside(path, model.as_text());
+  w.has_weights = is_folder(w.model);
+  if (w.has_weights) {
+    w.network = read_hf_config(w.model + "/config.json");
+  } else {
+    w.model = model.as_text();
+    w.network = zoo_network(w.model, model.where(), model.key());
+  }
+  w.trace = read_path(root.at("trace"), path);
+  if (const std::optional<base::YamlNode> tokens = root.find("tokens")) w.tokens = read_path(*tokens, path);
+  if (const std::optional<base::YamlNode> phase = root.find("phase"))
+    w.phase = phase->as_choice({"prefill", "decode"}) == "prefill" ? Phase::kPrefill : Phase::kDecode;
+  constexpr std::int64_t kLargest = (std::int64_t{1} << 53) - 1;
+  w.requests = read_selection<std::uint64_t>(root, "requests", kLargest);
+  w.steps = read_selection<std::uint64_t>(root, "steps", kLargest);
+  w.layers = read_selection<std::uint32_t>(root, "layers", w.network.layers - 1);
+  for (const std::uint32_t layer : w.layers)
+    if (!w.network.has_experts[layer])
+      throw base::ConfigError(root.at("layers").where(), "layers", fmt::format("{}, a layer without experts", layer),
+                              "layers with experts of " + w.network.name);
+  if (root.has("max_tokens")) w.max_tokens = static_cast<std::uint64_t>(root.integer("max_tokens", 1, kLargest));
+  root.finish();
+  return w;
+}
+
+WorkloadSlice read_slice(const WorkloadFile& workload) {
+  WorkloadSlice slice;
+  slice.layers = workload.layers;
+  if (slice.layers.empty())
+    for (std::uint32_t layer = 0; layer < workload.network.layers; ++layer)
+      if (workload.network.has_experts[layer]) slice.layers.push_back(layer);
+  slice.rows.resize(slice.layers.size());
+  std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> token_of;  // (request, position)
+  std::set<std::pair<std::uint32_t, std::size_t>> seen;                     // (layer, token)
+  TraceReader reader(workload.trace, &workload.network);
+  TraceRow row;
+  while (reader.next(row)) {
+    if (workload.phase && row.phase != *workload.phase) continue;
+    if (!selected(workload.requests, row.request) || !selected(workload.steps, row.step)) continue;
+    const auto layer = std::lower_bound(slice.layers.begin(), slice.layers.end(), row.layer);
+    if (layer == slice.layers.end() || *layer != row.layer) continue;
+    const auto key = std::make_pair(row.request, row.position);
+    auto found = token_of.find(key);
+    if (found == token_of.end()) {
+      if (workload.max_tokens && slice.tokens.size() >= *workload.max_tokens) continue;
+      found = token_of.emplace(key, slice.tokens.size()).first;
+      slice.tokens.push_back({row.request, row.step, row.phase, row.position});
+    }
+    const SliceToken& token = slice.tokens[found->second];
+    if (token.step != row.step || token.phase != row.phase)
+      throw base::ConfigError(reader.where(), "step",
+                              fmt::format("step {} ({}) for request {} position {}", row.step, phase_name(row.phase),
+                                          row.request, row.position),
+                              fmt::format("step {} ({}), as its first row says", token.step, phase_name(token.phase)));
+    if (!seen.emplace(row.layer, found->second).second)
+      throw base::ConfigError(reader.where(), "layer",
+                              fmt::format("request {} position {} layer {} a second time", row.request, row.position,
+                                          row.layer),
+                              "one row each");
+    slice.rows[static_cast<std::size_t>(layer - slice.layers.begin())].push_back(
+        {found->second, row.experts, row.weights, row.levels});
+  }
+  if (slice.tokens.empty())
+    throw base::ConfigError(workload.path, "requests, steps, phase", "a selection that no row of " + workload.trace +
+                            " matches", "at least one token");
+  for (std::size_t l = 0; l < slice.layers.size(); ++l) {
+    auto& rows = slice.rows[l];
+    std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.token < b.token; });
+    if (rows.size() == slice.tokens.size()) continue;
+    std::size_t missing = 0;
+    while (missing < rows.size() && rows[missing].token == missing) ++missing;
+    throw base::ConfigError(workload.trace, "layer",
+                            fmt::format("no row for request {} position {} at layer {}", slice.tokens[missing].request,
+                                        slice.tokens[missing].position, slice.layers[l]),
+                            "every token at every selected layer");
+  }
+  return slice;
+}
+
+}  // namespace moesaic::workloads

@@ -1,0 +1,66 @@
+/// The workload file: which model does what. YAML, schema docs/schemas/workload.schema.json.
+///
+///   model: ../model              # a folder with config.json and safetensors, or a name of the zoo
+///   trace: traces/prose.csv.gz   # routing trace of that model
+///   tokens: prose.bin            # optional: what it read; gives simulate real activations
+///   phase: prefill               # optional: prefill, decode; both when absent
+///   requests: [0, 3]             # optional: only these; all when absent. Likewise:
+///   steps: [0]
+///   layers: [0, 1]
+///   max_tokens: 32               # optional: stop after this many (request, position) pairs
+///
+/// Paths are relative to the file. A model that is no folder there is looked up in the zoo.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "workloads/network.h"
+#include "workloads/trace.h"
+
+namespace moesaic::workloads {
+
+struct WorkloadFile {
+  std::string path;
+  std::string model;   ///< resolved folder, or a name of the zoo
+  bool has_weights = false;  ///< model is a folder
+  Network network;
+  std::string trace;                  ///< resolved
+  std::optional<std::string> tokens;  ///< resolved
+  std::optional<Phase> phase;
+  std::vector<std::uint64_t> requests;  ///< sorted; empty: all
+  std::vector<std::uint64_t> steps;     ///< sorted; empty: all
+  std::vector<std::uint32_t> layers;    ///< sorted; empty: all
+  std::optional<std::uint64_t> max_tokens;
+};
+
+WorkloadFile read_workload(const std::string& path);
+
+/// One routed token of the slice, at every selected layer it appears in.
+struct SliceToken {
+  std::uint64_t request = 0;
+  std::uint64_t step = 0;
+  Phase phase = Phase::kPrefill;
+  std::uint64_t position = 0;
+};
+
+/// The selected rows of the trace, gathered by layer. rows[l] are those of layers[l], in order of token.
+struct WorkloadSlice {
+  std::vector<SliceToken> tokens;  ///< in order of first appearance in the trace
+  std::vector<std::uint32_t> layers;
+  struct Row {
+    std::size_t token = 0;  ///< index in tokens
+    std::vector<std::uint32_t> experts;
+    std::vector<double> weights;
+    std::vector<std::uint32_t> levels;
+  };
+  std::vector<std::vector<Row>> rows;
+};
+
+/// Reads the whole trace, so that a bad row is found wherever it stands, and keeps what is selected. A (token, layer) that
+/// appears twice, a selection that nothing matches, and a token that lacks a selected layer are base::InputErrors.
+WorkloadSlice read_slice(const WorkloadFile& workload);
+
+}  // namespace moesaic::workloads
