@@ -1,8 +1,8 @@
 #pragma once
 /// A file that appears whole or not at all: bytes go to a temporary name beside the target, commit() renames it.
 /// Without commit() (an exception, a signal handled by remove_temporaries_on_signals) nothing is left.
-/// A target that exists and is not a regular file (/dev/full, /dev/stdout, a pipe) is written through, never renamed over.
-/// Errors: InputError naming the path and the system's reason (no such folder, no space left on device, ...).
+/// A target that exists and is not a regular file (/dev/full, /dev/stdout, a pipe) is written through, never renamed
+/// over. Errors: InputError naming the path and the system's reason (no such folder, no space left on device, ...).
 #include <cstddef>
 #include <string>
 #include <string_view>

@@ -1,6 +1,7 @@
 #pragma once
 /// Named choices of one role. Filled by an explicit list (never by static objects); a name added twice throws
-/// std::logic_error ("registered twice: hebf"); an unknown name throws ConfigError listing the choices in the order added.
+/// std::logic_error ("registered twice: hebf"); an unknown name throws ConfigError listing the choices in the order
+/// added.
 #include <stdexcept>
 #include <string>
 #include <utility>

@@ -1,8 +1,9 @@
 #pragma once
 /// safetensors files: a strict reader that never loads more than is asked for, and a deterministic writer.
-/// Layout: u64 little-endian header length, JSON header, tensor bytes. Refused with an InputError that names the file, the
-/// tensor and what was expected: a truncated file, a header longer than the file or than 100 MB, malformed or duplicate
-/// keys, an unknown dtype, offsets that overlap, leave holes or do not end at the file's end, shape x dtype != size.
+/// Layout: u64 little-endian header length, JSON header, tensor bytes. Refused with an InputError that names the file,
+/// the tensor and what was expected: a truncated file, a header longer than the file or than 100 MB, malformed or
+/// duplicate keys, an unknown dtype, offsets that overlap, leave holes or do not end at the file's end, shape x dtype
+/// != size.
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -81,15 +82,24 @@ TensorView tensor_view(const std::vector<T>& values, std::vector<std::int64_t> s
 void write_safetensors(const std::string& path, const std::map<std::string, TensorView>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
-template <> DType dtype_of<std::int8_t>();
-template <> DType dtype_of<std::uint8_t>();
-template <> DType dtype_of<std::int16_t>();
-template <> DType dtype_of<std::uint16_t>();
-template <> DType dtype_of<std::int32_t>();
-template <> DType dtype_of<std::uint32_t>();
-template <> DType dtype_of<std::int64_t>();
-template <> DType dtype_of<float>();
-template <> DType dtype_of<double>();
+template <>
+DType dtype_of<std::int8_t>();
+template <>
+DType dtype_of<std::uint8_t>();
+template <>
+DType dtype_of<std::int16_t>();
+template <>
+DType dtype_of<std::uint16_t>();
+template <>
+DType dtype_of<std::int32_t>();
+template <>
+DType dtype_of<std::uint32_t>();
+template <>
+DType dtype_of<std::int64_t>();
+template <>
+DType dtype_of<float>();
+template <>
+DType dtype_of<double>();
 
 namespace detail {
 void check_view(std::size_t elements, const std::vector<std::int64_t>& shape);

@@ -1,7 +1,8 @@
 #pragma once
 /// YAML with file, line and key path. Every refusal is a ConfigError `file:line: a.b: got X, expected Y`.
 /// A key that nobody read is an error: call finish() on the root once everything is read.
-/// Typed readers take the allowed range; there are no silent defaults: optional keys say so with find() or the *_or forms.
+/// Typed readers take the allowed range; there are no silent defaults: optional keys say so with find() or the *_or
+/// forms.
 ///
 ///   auto root = base::YamlNode::load("chip.yaml");
 ///   auto array = root.at("array");

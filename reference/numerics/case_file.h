@@ -3,17 +3,17 @@
 ///
 /// In (safetensors; all metadata are strings):
 ///   op mpgemm (the default)
-///     x i8 [M, K] (i16 for act_bits 16), w u8 [N, K] one code a byte, zero_point u8 [N, groups] (binary and ternary ignore
-///     it and may leave it out), group_multiplier u16 [N, groups], requant_multiplier u16 [N], requant_shift u8 [N],
-///     token_shift u8 [M] (optional)
-///     metadata: format, bits (binary and ternary may leave it out), group_size, act_bits, out_bits
+///     x i8 [M, K] (i16 for act_bits 16), w u8 [N, K] one code a byte, zero_point u8 [N, groups] (binary and ternary
+///     ignore it and may leave it out), group_multiplier u16 [N, groups], requant_multiplier u16 [N], requant_shift u8
+///     [N], token_shift u8 [M] (optional) metadata: format, bits (binary and ternary may leave it out), group_size,
+///     act_bits, out_bits
 ///   op expert
 ///     the weight tensors three times with prefixes gate. up. down., one x and token_shift
 ///     metadata: format, bits, group_size, act_bits, sigma_h; out_bits may be given and must be 16
 ///   op combine
 ///     down i16 [E, M, H], r u16 [M, E]
-/// Out: mpgemm acc i64 [M, N], y i8 (i16 for out_bits 16) [M, N]; expert h i16 [M, I], y i16 [M, H]; combine y i16 [M, H].
-/// Any other tensor or key, dtype, shape, code, activation or sum that the contract forbids is an InputError.
+/// Out: mpgemm acc i64 [M, N], y i8 (i16 for out_bits 16) [M, N]; expert h i16 [M, I], y i16 [M, H]; combine y i16 [M,
+/// H]. Any other tensor or key, dtype, shape, code, activation or sum that the contract forbids is an InputError.
 #include <cstdint>
 #include <string>
 #include <variant>
@@ -69,11 +69,11 @@ std::string describe(const KernelCase& kernel_case);
 /// What random_case() may draw. The defaults cover everything the contract allows at sizes a simulator can run.
 struct CaseOptions {
   std::int64_t max_m = 9, max_n = 40, max_k = 140;
-  std::int64_t max_experts = 5;          ///< of a combination
-  int max_act_bits = 16;                 ///< 4, 8 or 16
-  std::vector<Format> formats;           ///< empty: all_formats()
+  std::int64_t max_experts = 5;  ///< of a combination
+  int max_act_bits = 16;         ///< 4, 8 or 16
+  std::vector<Format> formats;   ///< empty: all_formats()
   bool mpgemm = true, expert = true, combine = true;
-  bool extremes = true;                  ///< now and then all-extreme data, K * s at the 48-bit bound, greatest shifts
+  bool extremes = true;  ///< now and then all-extreme data, greatest shifts, and (max_act_bits 16) k = 257 at the bound
 };
 /// A legal case, expert hidden shifts included. Same rng state and options, same case.
 KernelCase random_case(base::Rng& rng, const CaseOptions& options = {});

@@ -1,9 +1,10 @@
 #pragma once
-/// One expert's feed-forward network: gate and up products to int16, SwiGLU, the hidden row's own power of two, down to int16.
+/// One expert's feed-forward network: gate and up products to int16, SwiGLU, the hidden row's own power of two, down to
+/// int16.
 ///   x [M, H] -> g, u [M, I] -> h [M, I] int16 -> h >> eh[m] in act_bits -> y [M, H] int16
-/// The down projection shifts by sigma[n] - eh[m]. eh depends on the data, so that range (0..62) can only be checked once h
-/// is known: expert_ffn() throws InputError then, naming the token and the column. An implementation that cannot throw
-/// (hardware) is to be given only cases that have passed validate_hidden_shifts() here.
+/// The down projection shifts by sigma[n] - eh[m]. eh depends on the data, so that range (0..62) can only be checked
+/// once h is known: expert_ffn() throws InputError then, naming the token and the column. An implementation that cannot
+/// throw (hardware) is to be given only cases that have passed validate_hidden_shifts() here.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -13,24 +14,24 @@
 namespace moesaic::numerics {
 
 struct ExpertWeights {
-  WeightMatrix gate;  ///< [I, H]
-  WeightMatrix up;    ///< [I, H]
-  WeightMatrix down;  ///< [H, I]
-  int sigma_h = 0;    ///< 0..31
+  WeightMatrix gate;                                    ///< [I, H]
+  WeightMatrix up;                                      ///< [I, H]
+  WeightMatrix down;                                    ///< [H, I]
+  int sigma_h = 0;                                      ///< 0..31
   std::int64_t hidden() const { return gate.k; }        ///< H
   std::int64_t intermediate() const { return gate.n; }  ///< I
 };
 
 struct ExpertResult {
-  std::vector<std::int16_t> h;     ///< [M, I]
-  std::vector<std::uint8_t> eh;    ///< [M]
-  std::vector<std::int16_t> y;     ///< [M, H]
+  std::vector<std::int16_t> h;   ///< [M, I]
+  std::vector<std::uint8_t> eh;  ///< [M]
+  std::vector<std::int16_t> y;   ///< [M, H]
 };
 
 enum class Path { kReference, kVectorised };
 
-/// Everything that can be refused without computing: shapes, codes, bounds, sigma_h, one format and group size, gate and
-/// up shifts.
+/// Everything that can be refused without computing: shapes, codes, bounds, sigma_h, one format and group size, gate
+/// and up shifts.
 void validate(const ExpertWeights& w, const Activations& x, const std::string& where);
 /// sigma[n] - eh[m] in 0..62 for every column of `down`.
 void validate_hidden_shifts(const WeightMatrix& down, const std::vector<std::uint8_t>& eh, const std::string& where);
@@ -40,7 +41,7 @@ ExpertResult expert_ffn(const ExpertWeights& w, const Activations& x, Path path 
                         const std::string& where = "expert");
 
 /// The down projection's input: rshift_round(h[m, i], eh[m]) in act_bits, no token shift (the shift is -eh).
-Activations hidden_activations(const std::vector<std::int16_t>& h, std::int64_t m, std::int64_t intermediate, int act_bits,
-                               std::vector<std::uint8_t>& eh);
+Activations hidden_activations(const std::vector<std::int16_t>& h, std::int64_t m, std::int64_t intermediate,
+                               int act_bits, std::vector<std::uint8_t>& eh);
 
 }  // namespace moesaic::numerics

@@ -22,12 +22,13 @@ struct WeightMatrix {
   std::vector<std::uint16_t> requant_multiplier;  ///< [n], mu
   std::vector<std::uint8_t> requant_shift;        ///< [n], sigma
 
-  std::int64_t groups() const { return (k + group_size - 1) / group_size; }
+  std::int64_t groups() const { return (k - 1) / group_size + 1; }
   std::int64_t group_begin(std::int64_t g) const { return g * group_size; }
   std::int64_t group_end(std::int64_t g) const { return g * group_size > k - group_size ? k : (g + 1) * group_size; }
   /// z of (n, group).
   int offset(std::int64_t row, std::int64_t g) const {
-    return format.offset(zero_point.empty() ? std::uint8_t{0} : zero_point[static_cast<std::size_t>(row * groups() + g)]);
+    return format.offset(zero_point.empty() ? std::uint8_t{0}
+                                            : zero_point[static_cast<std::size_t>(row * groups() + g)]);
   }
   /// max(1, greatest group multiplier).
   std::int64_t max_multiplier() const;
@@ -43,9 +44,9 @@ struct Activations {
   int shift(std::int64_t token) const { return token_shift.empty() ? 0 : token_shift[static_cast<std::size_t>(token)]; }
 };
 
-/// Refuses (InputError, `where: key: got, expected`) what no implementation may see: an empty or inconsistent shape, a group
-/// size that is not a positive multiple of 8, a code above max_code, a sum that could pass 48 bits
-/// (k * 2^(act_bits-1) * 255 * max(1, max s) > 2^47 - 1). `prefix` comes before tensor names ("gate.").
+/// Refuses (InputError, `where: key: got, expected`) what no implementation may see: an empty or inconsistent shape, a
+/// group size that is not a positive multiple of 8, a code above max_code, a sum that could pass 48 bits (k *
+/// 2^(act_bits-1) * 255 * max(1, max s) > 2^47 - 1). `prefix` comes before tensor names ("gate.").
 void validate(const WeightMatrix& w, int act_bits, const std::string& where, const std::string& prefix = "");
 /// Refuses act_bits other than 4, 8, 16, a value out of range, an inconsistent shape.
 void validate(const Activations& x, const std::string& where);

@@ -1,5 +1,6 @@
 #pragma once
-/// Where every bit of a stored weight object lies: the only place that knows. DMA, cache, mapper and summaries ask here.
+/// Where every bit of a stored weight object lies: the only place that knows. DMA, cache, mapper and summaries ask
+/// here.
 ///
 /// An object is a list of matrices. A product is one matrix; an expert is {gate and up, interleaved} then {down}.
 /// A chip tile is at most `rows` weights deep (k) and `cols` wide (n). Tile order within a matrix:
@@ -14,8 +15,9 @@
 ///
 ///   planes   tile_major:  for matrix, for tile: rank 1 .. stored_planes
 ///            plane_major: for rank 1 .. stored_planes: for matrix, for tile      padded to 64 bytes
-///   params   for matrix, block, which, group: s u16 x cols, then zero point u8 x cols (int and nested only);  to 64 bytes
-///   requant  for matrix, block, which: mu u16 x cols, then sigma u8 x cols;                                   to 64 bytes
+///   params   for matrix, block, which, group: s u16 x cols, then zero point u8 x cols (int and nested only);  to 64
+///   bytes requant  for matrix, block, which: mu u16 x cols, then sigma u8 x cols;                                   to
+///   64 bytes
 ///
 /// All numbers are little-endian. A nested read of b planes addresses ranks 1..b only; lower planes are never touched.
 #include <cstdint>
@@ -59,11 +61,11 @@ struct Tile {
   std::int64_t block = 0;  ///< of columns
   int which = 0;           ///< 0..interleave-1
   std::int64_t group = 0;
-  std::int64_t tile = 0;   ///< within the group
-  std::int64_t n0 = 0;     ///< first column
-  int cols = 0;            ///< 1..C
-  std::int64_t k0 = 0;     ///< first k
-  int tile_k = 0;          ///< 1..R
+  std::int64_t tile = 0;     ///< within the group
+  std::int64_t n0 = 0;       ///< first column
+  int cols = 0;              ///< 1..C
+  std::int64_t k0 = 0;       ///< first k
+  int tile_k = 0;            ///< 1..R
   bool group_first = false;  ///< first tile of its group
   bool group_last = false;   ///< last tile of its group: the group sum is complete
   bool block_last = false;   ///< last tile of (block, which): the accumulators are complete
@@ -110,9 +112,9 @@ class StoredLayout {
 
   std::int64_t blocks(int matrix) const;
   std::int64_t groups(int matrix) const;
-  std::int64_t group_length(int matrix, std::int64_t group) const;           ///< in k
+  std::int64_t group_length(int matrix, std::int64_t group) const;  ///< in k
   std::int64_t tiles_in_group(int matrix, std::int64_t group) const;
-  std::int64_t tiles(int matrix) const;                                      ///< over all blocks and parts
+  std::int64_t tiles(int matrix) const;  ///< over all blocks and parts
   int block_cols(int matrix, std::int64_t block) const;
 
   /// The bits of one plane (rank 1 = most significant) of one tile; rank 1..stored_planes.
@@ -125,7 +127,9 @@ class StoredLayout {
   /// mu, then sigma, of one (block, which).
   Segment requant(int matrix, std::int64_t block, int which) const;
 
-  TileWalk walk(int matrix) const { return TileWalk(matrices_[static_cast<std::size_t>(matrix)], spec_.rows, spec_.cols); }
+  TileWalk walk(int matrix) const {
+    return TileWalk(matrices_[static_cast<std::size_t>(matrix)], spec_.rows, spec_.cols);
+  }
 
   /// The object's bytes; `parts` are the matrices with interleaved ones apart: {w}, or {gate, up, down}. Throws
   /// std::logic_error when they are not of this layout's format and shapes.
@@ -138,7 +142,7 @@ class StoredLayout {
   }
 
  private:
-  std::int64_t group_plane_bytes(int matrix, std::int64_t length, int cols) const;
+  std::int64_t group_plane_bytes(std::int64_t length, int cols) const;
   std::int64_t block_plane_bytes(int matrix, int cols) const;
   Format format_;
   std::vector<MatrixShape> matrices_;

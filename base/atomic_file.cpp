@@ -1,0 +1,190 @@
+#include "base/atomic_file.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+
+namespace moesaic::base {
+
+namespace {
+
+constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
+constexpr int kSlots = 64;
+
+// The temporaries that a signal handler must unlink: plain memory, because a handler may touch nothing else.
+struct Slot {
+  std::atomic<int> state{0};  // 0 free, 1 being filled, 2 holds a name
+  char name[PATH_MAX] = {};
+};
+Slot slots[kSlots];
+
+int take_slot(const std::string& name) {
+  if (name.size() >= PATH_MAX) return -1;
+  for (int i = 0; i < kSlots; ++i) {
+    int free_state = 0;
+    if (!slots[i].state.compare_exchange_strong(free_state, 1)) continue;
+    std::memcpy(slots[i].name, name.c_str(), name.size() + 1);
+    slots[i].state = 2;
+    return i;
+  }
+  return -1;
+}
+
+void free_slot(int slot) {
+  if (slot >= 0) slots[slot].state = 0;
+}
+
+extern "C" void remove_and_die(int signal_number) {
+  for (auto& slot : slots)
+    if (slot.state == 2) unlink(slot.name);
+  std::signal(signal_number, SIG_DFL);
+  raise(signal_number);
+}
+
+std::string folder_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
+
+std::string name_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string::npos ? path : path.substr(slash + 1);
+}
+
+// What `path` finally names when it is a symbolic link to something that exists; `path` itself otherwise.
+std::string behind_links(const std::string& path) {
+  char* resolved = ::realpath(path.c_str(), nullptr);
+  if (resolved == nullptr) return path;
+  std::string target = resolved;
+  std::free(resolved);
+  return target;
+}
+
+// /dev/stdout and its like: links into /proc that stand for an open descriptor, whatever it is.
+bool names_a_descriptor(const std::string& path) {
+  char link[PATH_MAX];
+  const ssize_t length = readlink(path.c_str(), link, sizeof link);
+  return length > 0 && (std::string_view(link, static_cast<std::size_t>(length)).substr(0, 6) == "/proc/" ||
+                        path.rfind("/proc/", 0) == 0 || path.rfind("/dev/fd/", 0) == 0);
+}
+
+}  // namespace
+
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)), target_(path_) {
+  if (path_.empty()) throw ConfigError("output", "path", "''", "a file name");
+  struct stat status {};
+  const bool exists = stat(path_.c_str(), &status) == 0;
+  if (exists && S_ISDIR(status.st_mode)) throw ConfigError(path_, "output", "a folder", "a file name");
+  if (exists && (!S_ISREG(status.st_mode) || names_a_descriptor(path_))) {
+    fd_ = open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (fd_ < 0) fail("open");
+    return;
+  }
+  if (exists) {
+    target_ = behind_links(path_);
+    if (access(target_.c_str(), W_OK) != 0) fail("open");
+  }
+  static std::atomic<unsigned> counter{0};
+  const std::string prefix =
+      folder_of(target_) + "/." + name_of(target_) + "." + std::to_string(getpid()) + "." + std::to_string(counter++);
+  temporary_ = prefix + ".tmp";
+  // Registered before it exists, so that no signal can fall between.
+  slot_ = take_slot(temporary_);
+  fd_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd_ < 0) {
+    const int error = errno;
+    free_slot(slot_);
+    temporary_.clear();
+    errno = error;
+    fail("open");
+  }
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ >= 0) close(fd_);
+  if (!temporary_.empty()) unlink(temporary_.c_str());
+  free_slot(slot_);
+}
+
+void AtomicFile::fail(const std::string& doing) const {
+  throw ConfigError(path_, doing, std::strerror(errno), "a file that can be written");
+}
+
+void AtomicFile::write(const void* data, std::size_t bytes) {
+  buffer_.append(static_cast<const char*>(data), bytes);
+  // A stream cannot take bytes back, so it gets none before commit().
+  if (!temporary_.empty() && buffer_.size() >= kBufferBytes) flush();
+}
+
+void AtomicFile::flush() {
+  std::size_t done = 0;
+  while (done < buffer_.size()) {
+    const ssize_t n = ::write(fd_, buffer_.data() + done, buffer_.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail("write");
+    done += static_cast<std::size_t>(n);
+  }
+  buffer_.clear();
+}
+
+void AtomicFile::commit() {
+  flush();
+  if (close(std::exchange(fd_, -1)) != 0) fail("write");
+  if (temporary_.empty()) return;
+  if (rename(temporary_.c_str(), target_.c_str()) != 0) fail("rename");
+  temporary_.clear();
+  free_slot(std::exchange(slot_, -1));
+}
+
+void write_file(const std::string& path, std::string_view content) {
+  AtomicFile file(path);
+  file.write(content);
+  file.commit();
+}
+
+std::string read_file(const std::string& path) {
+  const auto refuse = [&](const std::string& got) -> ConfigError {
+    return ConfigError(path, "read", got, "a readable file");
+  };
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) throw refuse(std::strerror(errno));
+  std::string content;
+  std::string chunk(kBufferBytes, '\0');
+  for (;;) {
+    const ssize_t n = ::read(fd, chunk.data(), chunk.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      const std::string reason = errno == EISDIR ? "a folder" : std::strerror(errno);
+      close(fd);
+      throw refuse(reason);
+    }
+    if (n == 0) break;
+    content.append(chunk.data(), static_cast<std::size_t>(n));
+  }
+  close(fd);
+  return content;
+}
+
+void remove_temporaries_on_signals() {
+  for (const int signal_number : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) {
+    struct sigaction old {};
+    sigaction(signal_number, nullptr, &old);
+    if (old.sa_handler == SIG_IGN) continue;  // nohup and its like asked for that
+    struct sigaction action {};
+    action.sa_handler = remove_and_die;
+    sigemptyset(&action.sa_mask);
+    sigaction(signal_number, &action, nullptr);
+  }
+}
+
+}  // namespace moesaic::base

@@ -1,0 +1,12 @@
+#pragma once
+/// The subcommands, one file each. Each function adds its subcommand, whose callback does the work: it prints results
+/// to stdout, throws base::InputError (exit 2) or base::CheckError (exit 1), and returns for exit 0.
+namespace CLI {
+class App;
+}
+
+namespace moesaic::cli {
+
+void add_kernel(CLI::App& app);
+
+}  // namespace moesaic::cli

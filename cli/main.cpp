@@ -1,0 +1,63 @@
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <string>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "cli/commands.h"
+
+namespace {
+
+enum ExitCode { kGood = 0, kCheckFailed = 1, kBadInput = 2, kInternalError = 3 };
+
+// One line, whatever a file put into a name.
+int complain(ExitCode code, std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 32 || c == 127) c = ' ';
+  std::fprintf(stderr, "%s\n", text.c_str());
+  return code;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Simulates Mixture-of-Experts accelerators, cycle by cycle and bit by bit.", "moesaic");
+  app.set_version_flag("--version", "moesaic " MOESAIC_VERSION);
+  app.require_subcommand(1);
+  app.footer("Exit codes: 0 good, 1 a check failed, 2 bad input or usage, 3 internal error.");
+
+  moesaic::cli::add_kernel(app);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+  } catch (const CLI::CallForAllHelp&) {
+    std::fputs(app.help("", CLI::AppFormatMode::All).c_str(), stdout);
+  } catch (const CLI::CallForVersion&) {
+    std::puts(app.version().c_str());
+  } catch (const CLI::ParseError& error) {
+    return complain(kBadInput, std::string("moesaic: ") + error.what());
+  }
+  errno = 0;
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    throw moesaic::base::ConfigError("standard output", "write", errno != 0 ? std::strerror(errno) : "an error",
+                                     "room for the whole output");
+  return kGood;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  moesaic::base::remove_temporaries_on_signals();
+  try {
+    return run(argc, argv);
+  } catch (const moesaic::base::InputError& error) {
+    return complain(kBadInput, error.what());
+  } catch (const moesaic::base::CheckError& error) {
+    return complain(kCheckFailed, error.what());
+  } catch (const std::exception& error) {
+    return complain(kInternalError, std::string("internal error: ") + error.what());
+  }
+}
