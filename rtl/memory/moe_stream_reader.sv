@@ -1,0 +1,229 @@
+/// Reads byte segments through an AXI4 read manager and hands them out as one gapless bit stream, lowest address and
+/// least significant bit first. Bursts are INCR, beat-aligned, at most 16 beats and never cross 4 KiB; one is issued only
+/// when the FIFO has room for all of it (credits), so a beat that is owed is always accepted. Only the bytes of a
+/// segment enter the stream. Rate: one burst, one beat and one pop (of at most AxiDataWidth + 8 bits) a cycle; two cycles
+/// from a beat on r_* to its bits on data_o.
+module moe_stream_reader #(
+  parameter int unsigned AxiDataWidth = 64,  // bits of one beat: 64, 128 or 256
+  parameter int unsigned FifoDepth    = 16   // beats outstanding or stored, power of two >= 16
+) (
+  input  logic                    clk_i,
+  input  logic                    rst_ni,
+  input  logic                    seg_valid_i,
+  output logic                    seg_ready_o,
+  input  logic [39:0]             seg_addr_i,    // first byte
+  input  logic [31:0]             seg_bytes_i,   // >= 1
+  output logic                    ar_valid_o,
+  input  logic                    ar_ready_i,
+  output logic [39:0]             ar_addr_o,
+  output logic [7:0]              ar_len_o,
+  output logic [2:0]              ar_size_o,
+  output logic [1:0]              ar_burst_o,
+  input  logic                    r_valid_i,
+  output logic                    r_ready_o,
+  input  logic [AxiDataWidth-1:0] r_data_i,
+  input  logic [1:0]              r_resp_i,
+  input  logic                    r_last_i,
+  output logic [9:0]              avail_o,       // bits that may be popped
+  output logic [AxiDataWidth-1:0] data_o,        // the first of them; bits beyond avail_o are 0
+  input  logic [9:0]              pop_i,         // bits consumed at this edge, <= avail_o, <= AxiDataWidth + 8
+  output logic                    idle_o,        // nothing owed, nothing stored
+  output logic                    resp_error_o,  // sticky: an error response, or r_last_i away from a burst's end
+  output logic [1:0]              activity_o
+);
+  if (AxiDataWidth != 64 && AxiDataWidth != 128 && AxiDataWidth != 256) begin : gen_bad_width
+    $fatal(1, "moe_stream_reader: AxiDataWidth must be 64, 128 or 256");
+  end
+  if (FifoDepth < 16 || FifoDepth > 1024 || (FifoDepth & (FifoDepth - 1)) != 0) begin : gen_bad_depth
+    $fatal(1, "moe_stream_reader: FifoDepth must be a power of two in 16..1024");
+  end
+
+  localparam int unsigned BeatBytes  = AxiDataWidth / 8;
+  localparam int unsigned ByteW      = $clog2(BeatBytes);
+  localparam int unsigned PtrW       = $clog2(FifoDepth);
+  localparam int unsigned BoxWidth   = 3 * AxiDataWidth;
+  localparam int unsigned PageBeats  = 4096 / BeatBytes;
+  localparam int unsigned PageBeatW  = $clog2(PageBeats);
+
+  // A burst in flight or stored: bytes skipped in its first beat, its beats - 1, the last byte used of its last beat.
+  typedef struct packed {
+    logic [ByteW-1:0] skip;
+    logic [3:0]       len;
+    logic [ByteW-1:0] last_byte;
+  } burst_t;
+
+  // The segment being issued.
+  logic        seg_d, seg_q;                // there is one
+  logic [39:0] addr_d, addr_q;
+  logic [31:0] bytes_d, bytes_q;
+  // Beats owed by the memory, and owed or stored.
+  logic [PtrW:0] owed_d, owed_q, used_d, used_q;
+  // Beat FIFO and burst FIFO.
+  logic [AxiDataWidth:0] beat_mem_q [FifoDepth];    // r_last, data
+  burst_t                burst_mem_q [FifoDepth];
+  logic [PtrW-1:0] beat_write_d, beat_write_q, beat_read_d, beat_read_q;
+  logic [PtrW-1:0] burst_write_d, burst_write_q, burst_read_d, burst_read_q;
+  logic [3:0]      beat_in_burst_d, beat_in_burst_q;  // of the oldest stored beat
+  // Gearbox.
+  logic [BoxWidth-1:0] box_d, box_q;
+  logic [9:0]          avail_d, avail_q;
+  logic                error_d, error_q;
+
+  // ---- issue ----
+  logic [32:0]          seg_beats;    // that the rest of the segment touches
+  logic [PageBeatW:0]   page_beats;   // left in the 4 KiB page
+  logic [4:0]           page_limit, burst_beats;
+  logic [31:0]          burst_bytes;  // of the segment in this burst
+  logic                 burst_last, credit, ar_fire, seg_fire;
+  burst_t               burst_new;
+
+  assign seg_beats   = (33'(bytes_q) + 33'(addr_q[ByteW-1:0]) + 33'(BeatBytes - 1)) >> ByteW;
+  assign page_beats  = (PageBeatW+1)'(PageBeats) - {1'b0, addr_q[11:ByteW]};
+  assign page_limit  = (page_beats < (PageBeatW+1)'(16)) ? page_beats[4:0] : 5'd16;
+  assign burst_last  = seg_beats <= 33'(page_limit);
+  assign burst_beats = burst_last ? seg_beats[4:0] : page_limit;
+  assign burst_bytes = (32'(burst_beats) << ByteW) - 32'(addr_q[ByteW-1:0]);
+  assign credit      = 32'(used_q) + 32'(burst_beats) <= FifoDepth;
+  assign ar_fire     = ar_valid_o && ar_ready_i;
+  assign seg_fire    = seg_valid_i && seg_ready_o;
+  assign burst_new   = '{skip: addr_q[ByteW-1:0], len: 4'(burst_beats - 5'd1),
+                         last_byte: burst_last ? addr_q[ByteW-1:0] + bytes_q[ByteW-1:0] - ByteW'(1) : '1};
+
+  assign ar_valid_o  = seg_q && credit;
+  assign ar_addr_o   = ar_valid_o ? {addr_q[39:ByteW], ByteW'(0)} : '0;
+  assign ar_len_o    = ar_valid_o ? 8'(burst_new.len) : '0;
+  assign ar_size_o   = ar_valid_o ? 3'(ByteW) : '0;
+  assign ar_burst_o  = ar_valid_o ? 2'b01 : '0;
+  assign seg_ready_o = !seg_q || (ar_fire && burst_last);
+
+  always_comb begin
+    seg_d   = seg_q;
+    addr_d  = addr_q;
+    bytes_d = bytes_q;
+    if (ar_fire) begin
+      seg_d   = !burst_last;
+      addr_d  = addr_q + 40'(burst_bytes);
+      bytes_d = bytes_q - burst_bytes;
+    end
+    if (seg_fire) begin
+      seg_d   = 1'b1;
+      addr_d  = seg_addr_i;
+      bytes_d = seg_bytes_i;
+    end
+  end
+
+  // ---- beats in, gearbox out ----
+  logic                    r_fire, stored, insert, beat_first, beat_last, beat_r_last;
+  burst_t                  burst_now;
+  logic [AxiDataWidth-1:0] beat_data, beat_bits;
+  logic [ByteW-1:0]        beat_skip;
+  logic [ByteW:0]          beat_bytes;
+  logic [9:0]              avail_popped;
+
+  assign r_ready_o  = owed_q != '0;
+  assign r_fire     = r_valid_i && r_ready_o;
+  assign stored     = used_q != owed_q;
+  assign burst_now  = burst_mem_q[burst_read_q];
+  assign beat_first = beat_in_burst_q == '0;
+  assign beat_last  = beat_in_burst_q == burst_now.len;
+  assign insert     = stored && avail_q <= 10'(BoxWidth - AxiDataWidth);
+  assign {beat_r_last, beat_data} = beat_mem_q[beat_read_q];
+  assign beat_skip  = beat_first ? burst_now.skip : '0;
+  assign beat_bytes = (beat_last ? {1'b0, burst_now.last_byte} + (ByteW+1)'(1) : (ByteW+1)'(BeatBytes)) - {1'b0, beat_skip};
+  assign beat_bits  = (beat_data >> {beat_skip, 3'b000}) & ~({AxiDataWidth{1'b1}} << {beat_bytes, 3'b000});
+
+  assign avail_popped = avail_q - pop_i;
+  assign avail_o      = avail_q;
+  assign data_o       = box_q[AxiDataWidth-1:0];
+  assign idle_o       = !seg_q && used_q == '0 && avail_q == '0;
+  assign resp_error_o = error_q;
+
+  always_comb begin
+    owed_d          = owed_q - (PtrW+1)'(r_fire);
+    used_d          = used_q - (PtrW+1)'(insert);
+    beat_write_d    = beat_write_q + PtrW'(r_fire);
+    beat_read_d     = beat_read_q + PtrW'(insert);
+    burst_write_d   = burst_write_q + PtrW'(ar_fire);
+    burst_read_d    = burst_read_q + PtrW'(insert && beat_last);
+    beat_in_burst_d = beat_in_burst_q;
+    box_d           = box_q >> pop_i;
+    avail_d         = avail_popped;
+    error_d         = error_q || (r_fire && r_resp_i != 2'b00) || (insert && beat_r_last != beat_last);
+    if (ar_fire) begin
+      owed_d = owed_d + (PtrW+1)'(burst_beats);
+      used_d = used_d + (PtrW+1)'(burst_beats);
+    end
+    if (insert) begin
+      beat_in_burst_d = beat_last ? '0 : beat_in_burst_q + 4'd1;
+      box_d           = box_d | (BoxWidth'(beat_bits) << avail_popped);
+      avail_d         = avail_popped + 10'({beat_bytes, 3'b000});
+    end
+  end
+
+  always_comb begin
+    if (seg_fire || ar_fire || r_fire || insert || pop_i != '0) begin
+      activity_o = moe_commands_pkg::ActivityBusy;
+    end else if (idle_o) begin
+      activity_o = moe_commands_pkg::ActivityIdle;
+    end else if (stored || (owed_q == '0 && !seg_q)) begin  // bits wait for the consumer
+      activity_o = moe_commands_pkg::ActivityBlocked;
+    end else begin
+      activity_o = moe_commands_pkg::ActivityStarved;
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (r_fire) beat_mem_q[beat_write_q] <= {r_last_i, r_data_i};
+    if (ar_fire) burst_mem_q[burst_write_q] <= burst_new;
+  end
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      seg_q           <= 1'b0;
+      addr_q          <= '0;
+      bytes_q         <= '0;
+      owed_q          <= '0;
+      used_q          <= '0;
+      beat_write_q    <= '0;
+      beat_read_q     <= '0;
+      burst_write_q   <= '0;
+      burst_read_q    <= '0;
+      beat_in_burst_q <= '0;
+      box_q           <= '0;
+      avail_q         <= '0;
+      error_q         <= 1'b0;
+    end else begin
+      seg_q           <= seg_d;
+      addr_q          <= addr_d;
+      bytes_q         <= bytes_d;
+      owed_q          <= owed_d;
+      used_q          <= used_d;
+      beat_write_q    <= beat_write_d;
+      beat_read_q     <= beat_read_d;
+      burst_write_q   <= burst_write_d;
+      burst_read_q    <= burst_read_d;
+      beat_in_burst_q <= beat_in_burst_d;
+      box_q           <= box_d;
+      avail_q         <= avail_d;
+      error_q         <= error_d;
+    end
+  end
+
+`ifndef SYNTHESIS
+  SegmentWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
+      seg_valid_i && !seg_ready_o |=> seg_valid_i && $stable(seg_addr_i) && $stable(seg_bytes_i));
+  SegmentIsNotEmpty_A: assert property (@(posedge clk_i) disable iff (!rst_ni) seg_valid_i |-> seg_bytes_i != '0);
+  BurstWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
+      ar_valid_o && !ar_ready_i |=> ar_valid_o && $stable(ar_addr_o) && $stable(ar_len_o));
+  BurstStaysInPage_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
+      ar_valid_o |-> 32'(ar_addr_o[11:0]) + ((32'(ar_len_o) + 1) << ByteW) <= 4096);
+  CreditsHold_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
+      32'(used_q) <= FifoDepth && owed_q <= used_q);
+  NoBeatUnasked_A: assert property (@(posedge clk_i) disable iff (!rst_ni) r_valid_i |-> r_ready_o);
+  BeatWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
+      r_valid_i && !r_ready_o |=> r_valid_i && $stable(r_data_i));
+  PopsWhatIsThere_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
+      pop_i <= avail_o && 32'(pop_i) <= AxiDataWidth + 8);
+  NothingBeyondAvail_A: assert property (@(posedge clk_i) disable iff (!rst_ni) (box_q >> avail_q) == '0);
+`endif
+endmodule

@@ -1,0 +1,184 @@
+/// Turns a matmul command into the byte segments of its weights, in the order in which moe_weight_loader consumes them:
+/// per tile the group's parameters (if the tile ends its group), then the planes that are read; after the last tile of a
+/// block the requantisation (if the command ends K). One segment a cycle; one cycle from a command to its first segment.
+/// cmd_i is stable until cmd_ready_o, which comes with the transfer of the command's last segment.
+module moe_weight_fetch #(
+  parameter int unsigned Rows = 8,  // tile depth along k, weights
+  parameter int unsigned Cols = 8   // tile width along n, columns
+) (
+  input  logic                   clk_i,
+  input  logic                   rst_ni,
+  input  logic                   cmd_valid_i,
+  output logic                   cmd_ready_o,
+  input  moe_commands_pkg::cmd_t cmd_i,
+  output logic                   seg_valid_o,
+  input  logic                   seg_ready_i,
+  output logic [39:0]            seg_addr_o,
+  output logic [31:0]            seg_bytes_o,
+  output logic [1:0]             activity_o
+);
+  typedef enum logic [1:0] {StParams, StPlanes, StRequant} stage_e;
+
+  logic        start;
+  stage_e      stage_d, stage_q, stage;
+  logic [3:0]  plane_d, plane_q;
+  logic [39:0] plane_offset_d, plane_offset_q;
+  logic [39:0] weight_d, weight_q, params_d, params_q, requant_d, requant_q;
+
+  logic        tile_valid, tile_next, group_end, block_end;
+  logic [6:0]  tile_k, cols;
+  logic        unused_walk;
+
+  logic which, group_first, acc_first, block_first, last;
+
+  moe_tile_walker #(
+    .Rows(Rows),
+    .Cols(Cols)
+  ) u_walker (
+    .clk_i,
+    .rst_ni,
+    .start_i         (start),
+    .n_i             (cmd_i.n),
+    .k_i             (cmd_i.k),
+    .group_size_i    (cmd_i.group_size),
+    .group_left_i    (cmd_i.group_left),
+    .paired_i        (cmd_i.paired),
+    .acc_continue_i  (cmd_i.acc_continue),
+    .group_continue_i(cmd_i.group_continue),
+    .k_last_i        (cmd_i.k_last),
+    .valid_o         (tile_valid),
+    .ready_i         (tile_next),
+    .tile_k_o        (tile_k),
+    .cols_o          (cols),
+    .which_o         (which),
+    .group_first_o   (group_first),
+    .group_end_o     (group_end),
+    .acc_first_o     (acc_first),
+    .block_first_o   (block_first),
+    .block_end_o     (block_end),
+    .last_o          (last)
+  );
+  assign unused_walk = ^{which, group_first, acc_first, block_first};
+
+  logic [9:0]  plane_bytes;   // of one plane of the tile
+  logic [13:0] read_bytes, stored_bytes;
+  logic [8:0]  param_bytes, requant_bytes;
+  logic        last_segment;  // of the tile's planes
+
+  assign plane_bytes   = 10'((14'(tile_k) * 14'(cols) + 14'd7) >> 3);
+  assign read_bytes    = 14'(plane_bytes) * 14'(cmd_i.planes_read);
+  assign stored_bytes  = 14'(plane_bytes) * 14'(cmd_i.planes_stored);
+  assign param_bytes   = cmd_i.offset_mode ? {1'b0, cols, 1'b0} : {1'b0, cols, 1'b0} + 9'(cols);
+  assign requant_bytes = {1'b0, cols, 1'b0} + 9'(cols);
+  assign last_segment  = !cmd_i.plane_major || plane_q + 4'd1 == cmd_i.planes_read;
+  assign stage         = (stage_q == StParams && !group_end) ? StPlanes : stage_q;
+
+  assign start       = cmd_valid_i && !tile_valid;
+  assign cmd_ready_o = tile_next && last;
+  assign seg_valid_o = tile_valid;
+
+  always_comb begin
+    if (start || (tile_valid && seg_ready_i)) begin
+      activity_o = moe_commands_pkg::ActivityBusy;
+    end else if (tile_valid) begin
+      activity_o = moe_commands_pkg::ActivityBlocked;
+    end else begin
+      activity_o = moe_commands_pkg::ActivityIdle;
+    end
+  end
+
+  always_comb begin
+    seg_addr_o  = '0;
+    seg_bytes_o = '0;
+    if (tile_valid) begin
+      unique case (stage)
+        StParams: begin
+          seg_addr_o  = params_q;
+          seg_bytes_o = 32'(param_bytes);
+        end
+        StRequant: begin
+          seg_addr_o  = requant_q;
+          seg_bytes_o = 32'(requant_bytes);
+        end
+        default: begin
+          seg_addr_o  = weight_q + plane_offset_q;
+          seg_bytes_o = cmd_i.plane_major ? 32'(plane_bytes) : 32'(read_bytes);
+        end
+      endcase
+    end
+  end
+
+  always_comb begin
+    stage_d        = stage_q;
+    plane_d        = plane_q;
+    plane_offset_d = plane_offset_q;
+    weight_d       = weight_q;
+    params_d       = params_q;
+    requant_d      = requant_q;
+    tile_next      = 1'b0;
+    if (start) begin
+      weight_d  = cmd_i.weight_addr;
+      params_d  = cmd_i.params_addr;
+      requant_d = cmd_i.requant_addr;
+    end else if (tile_valid && seg_ready_i) begin
+      unique case (stage)
+        StParams: begin
+          params_d = params_q + 40'(param_bytes);
+          stage_d  = StPlanes;
+        end
+        StRequant: begin
+          requant_d = requant_q + 40'(requant_bytes);
+          stage_d   = StParams;
+          tile_next = 1'b1;
+        end
+        default: begin
+          if (last_segment) begin
+            weight_d       = weight_q + (cmd_i.plane_major ? 40'(plane_bytes) : 40'(stored_bytes));
+            plane_d        = '0;
+            plane_offset_d = '0;
+            if (block_end && cmd_i.k_last) begin
+              stage_d = StRequant;
+            end else begin
+              stage_d   = StParams;
+              tile_next = 1'b1;
+            end
+          end else begin
+            plane_d        = plane_q + 4'd1;
+            plane_offset_d = plane_offset_q + cmd_i.plane_stride;
+            stage_d        = StPlanes;
+          end
+        end
+      endcase
+    end
+  end
+
+  always_ff @(posedge clk_i or negedge rst_ni) begin
+    if (!rst_ni) begin
+      stage_q        <= StParams;
+      plane_q        <= '0;
+      plane_offset_q <= '0;
+      weight_q       <= '0;
+      params_q       <= '0;
+      requant_q      <= '0;
+    end else begin
+      stage_q        <= stage_d;
+      plane_q        <= plane_d;
+      plane_offset_q <= plane_offset_d;
+      weight_q       <= weight_d;
+      params_q       <= params_d;
+      requant_q      <= requant_d;
+    end
+  end
+
+`ifndef SYNTHESIS
+  CommandWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
+      cmd_valid_i && !cmd_ready_o |=> cmd_valid_i && $stable(cmd_i));
+  SegmentWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
+      seg_valid_o && !seg_ready_i |=> seg_valid_o && $stable(seg_addr_o) && $stable(seg_bytes_o));
+  SegmentIsNotEmpty_A: assert property (@(posedge clk_i) disable iff (!rst_ni) seg_valid_o |-> seg_bytes_o != '0);
+  SegmentIsZeroWhenInvalid_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
+      !seg_valid_o |-> seg_addr_o == '0 && seg_bytes_o == '0);
+  ReadsPlanes_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
+      tile_valid |-> cmd_i.planes_read inside {[1:8]} && cmd_i.planes_read <= cmd_i.planes_stored);
+`endif
+endmodule
