@@ -1,0 +1,194 @@
+#include "reference/network/quantised_experts.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "reference/network/vector_math.h"
+#include "reference/numerics/combine.h"
+
+namespace moesaic::network {
+
+namespace {
+
+constexpr std::size_t kProbeWindows = 8;
+constexpr std::size_t kProbeLength = 256;
+
+float greatest_magnitude(const std::vector<float>& v) {
+  float most = 0;
+  for (const float x : v) most = std::max(most, std::fabs(x));
+  return most;
+}
+
+/// Every layer's inputs in one window, gathered by expert, and the greatest magnitudes in what the experts make of
+/// them.
+class RangeObserver : public MoeObserver {
+ public:
+  RangeObserver(const workloads::Checkpoint& checkpoint, std::size_t windows)
+      : network_(checkpoint.network()), ranges_(windows, std::vector<quantise::LayerRanges>(layers())) {
+    for (int layer = 0; layer < static_cast<int>(network_.layers); ++layer)
+      for (int expert = 0; expert < static_cast<int>(network_.experts); ++expert) {
+        const ExpertMatrices m = read_expert(checkpoint, layer, expert);
+        experts_.push_back({pack_rows(m.gate.data(), width(), hidden()), pack_rows(m.up.data(), width(), hidden()),
+                            pack_rows(m.down.data(), hidden(), width())});
+      }
+  }
+
+  void on_moe(std::size_t window, const MoeBatch& batch) override {
+    quantise::LayerRanges seen;
+    std::vector<float> combined(batch.rows * batch.hidden);
+    const std::vector<ExpertRows> by_expert = rows_by_expert(batch);
+    for (std::size_t e = 0; e < by_expert.size(); ++e) {
+      const ExpertRows& mine = by_expert[e];
+      const std::size_t rows = mine.row.size();
+      if (rows == 0) continue;
+      const Packed& w = experts_[static_cast<std::size_t>(batch.layer) * batch.experts + e];
+      const std::vector<float> x = gather_rows(batch, mine);
+      std::vector<float> gate(rows * width()), up(rows * width()), y(rows * hidden());
+      multiply(x.data(), rows, w.gate, gate.data());
+      multiply(x.data(), rows, w.up, up.data());
+      quantise::LayerRanges own;
+      own.x = static_cast<double>(greatest_magnitude(x));
+      own.up = static_cast<double>(greatest_magnitude(up));
+      for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = silu(gate[i]) * up[i];
+      own.hidden = static_cast<double>(greatest_magnitude(gate));
+      multiply(gate.data(), rows, w.down, y.data());
+      own.output = static_cast<double>(greatest_magnitude(y));
+      seen.include(own);
+    }
+    ranges_[window][static_cast<std::size_t>(batch.layer)] = seen;
+  }
+
+  quantise::LayerRanges layer(std::size_t layer) const {
+    quantise::LayerRanges all;
+    for (const auto& window : ranges_) all.include(window[layer]);
+    return all;
+  }
+
+ private:
+  struct Packed {
+    PackedMatrix gate, up, down;
+  };
+  std::size_t layers() const { return static_cast<std::size_t>(network_.layers); }
+  std::size_t hidden() const { return static_cast<std::size_t>(network_.hidden); }
+  std::size_t width() const { return static_cast<std::size_t>(network_.expert_intermediate); }
+  const workloads::Network& network_;
+  std::vector<std::vector<quantise::LayerRanges>> ranges_;  // [window][layer]: windows run at once
+  std::vector<Packed> experts_;
+};
+
+}  // namespace
+
+std::vector<quantise::LayerScales> probe_scales(const Forward& forward, const workloads::Checkpoint& checkpoint,
+                                                int act_bits, unsigned threads) {
+  const workloads::Network& network = checkpoint.network();
+  const auto length = static_cast<std::size_t>(std::min<std::int64_t>(
+      static_cast<std::int64_t>(kProbeLength), network.max_positions.value_or(std::int64_t{kProbeLength})));
+  const base::Rng rng(0);
+  RangeObserver observer(checkpoint, kProbeWindows);
+  for_each_window(kProbeWindows, threads, [&](std::size_t w) {
+    base::Rng own = rng.stream("probe tokens", w);
+    std::vector<std::uint32_t> tokens(length);
+    for (std::uint32_t& t : tokens)
+      t = static_cast<std::uint32_t>(own.below(static_cast<std::uint64_t>(*network.vocab)));
+    forward.run(tokens.data(), length, forward.float_experts(), w, &observer);
+  });
+  std::vector<quantise::LayerScales> scales;
+  for (std::size_t layer = 0; layer < static_cast<std::size_t>(network.layers); ++layer) {
+    const quantise::LayerRanges ranges = observer.layer(layer);
+    for (const double range : {ranges.x, ranges.up, ranges.hidden, ranges.output})
+      if (!(range > 0) || !std::isfinite(range))
+        throw base::ConfigError(checkpoint.folder(), fmt::format("layer {}: greatest activation", layer),
+                                fmt::format("{}", range), "a finite number above 0");
+    scales.push_back(quantise::choose_scales(ranges, act_bits));
+  }
+  return scales;
+}
+
+ExpertStore::ExpertStore(const Forward& forward, const workloads::Checkpoint& checkpoint, std::int64_t group_size,
+                         unsigned threads, int act_bits)
+    : checkpoint_(&checkpoint),
+      group_size_(group_size),
+      act_bits_(act_bits),
+      scales_(probe_scales(forward, checkpoint, act_bits, threads)) {}
+
+std::shared_ptr<const numerics::ExpertWeights> ExpertStore::get(int layer, int expert, numerics::Format format) const {
+  const std::tuple<int, int, int, int> key(layer, expert, static_cast<int>(format.kind()), format.bits());
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = kept_.find(key);
+    if (found != kept_.end()) return found->second;
+  }
+  const ExpertMatrices m = read_expert(*checkpoint_, layer, expert);
+  const workloads::Network& network = checkpoint_->network();
+  auto made = std::make_shared<const numerics::ExpertWeights>(quantise::quantise_expert(
+      m.gate.data(), m.up.data(), m.down.data(), network.hidden, network.expert_intermediate, format, group_size_,
+      act_bits_, scales(layer), fmt::format("{}: layer {}, expert {}", checkpoint_->folder(), layer, expert)));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return kept_.emplace(key, std::move(made)).first->second;
+}
+
+numerics::Activations gather_rows(const numerics::Activations& all, const ExpertRows& which) {
+  numerics::Activations rows;
+  rows.m = static_cast<std::int64_t>(which.row.size());
+  rows.k = all.k;
+  rows.act_bits = all.act_bits;
+  const auto width = static_cast<std::size_t>(all.k);
+  rows.values.resize(which.row.size() * width);
+  for (std::size_t i = 0; i < which.row.size(); ++i) {
+    std::copy_n(all.values.begin() + static_cast<std::ptrdiff_t>(which.row[i] * width), width,
+                rows.values.begin() + static_cast<std::ptrdiff_t>(i * width));
+    rows.token_shift.push_back(all.token_shift[which.row[i]]);
+  }
+  return rows;
+}
+
+QuantisedExperts::QuantisedExperts(std::shared_ptr<const ExpertStore> store, const workloads::Plan& plan,
+                                   unsigned threads)
+    : store_(std::move(store)) {
+  if (plan.group_size != store_->group_size()) throw std::logic_error("a plan of another group size than the store's");
+  const auto layers = static_cast<std::size_t>(store_->network().layers);
+  const auto experts = static_cast<std::size_t>(store_->network().experts);
+  experts_.resize(layers);
+  for (auto& layer : experts_) layer.resize(experts);
+  for_each_window(plan.experts.size(), threads, [&](std::size_t i) {
+    const workloads::PlanEntry& entry = plan.experts[i];
+    experts_[static_cast<std::size_t>(entry.layer)][static_cast<std::size_t>(entry.expert)] =
+        store_->get(entry.layer, entry.expert, entry.format);
+  });
+}
+
+QuantisedExperts::IntegerBlock QuantisedExperts::run_integers(const MoeBatch& batch) const {
+  IntegerBlock block;
+  const auto rows = static_cast<std::int64_t>(batch.rows);
+  const auto hidden = static_cast<std::int64_t>(batch.hidden);
+  block.x = quantise::quantise_rows(batch.x, rows, hidden, store_->act_bits(), scales(batch.layer).x_exp);
+  for (std::size_t i = 0; i < batch.rows * batch.top_k; ++i)
+    block.r.push_back(quantise::router_weight(batch.weights[i]));
+  block.down.resize(batch.top_k * batch.rows * batch.hidden);
+  const std::vector<ExpertRows> by_expert = rows_by_expert(batch);
+  for (std::size_t e = 0; e < by_expert.size(); ++e) {
+    const ExpertRows& mine = by_expert[e];
+    if (mine.row.empty()) continue;
+    const numerics::ExpertResult result =
+        numerics::expert_ffn(weights(batch.layer, static_cast<int>(e)), gather_rows(block.x, mine));
+    for (std::size_t i = 0; i < mine.row.size(); ++i)
+      std::copy_n(
+          result.y.begin() + static_cast<std::ptrdiff_t>(i * batch.hidden), batch.hidden,
+          block.down.begin() + static_cast<std::ptrdiff_t>((mine.slot[i] * batch.rows + mine.row[i]) * batch.hidden));
+  }
+  block.y = numerics::combine(block.down, block.r, static_cast<std::int64_t>(batch.top_k), rows, hidden);
+  return block;
+}
+
+void QuantisedExperts::run(const MoeBatch& batch, float* y) const {
+  const IntegerBlock block = run_integers(batch);
+  const float unit = std::ldexp(1.0F, -scales(batch.layer).output_exp);
+  for (std::size_t i = 0; i < block.y.size(); ++i) y[i] = static_cast<float>(block.y[i]) * unit;
+}
+
+}  // namespace moesaic::network

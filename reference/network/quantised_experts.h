@@ -1,0 +1,84 @@
+/// The experts in integers: float rows become activations with a shift per token, every expert runs through
+/// reference/numerics in its plan's format, the router's weights become 16-bit numbers, the experts' int16 outputs are
+/// combined exactly, and only the sum becomes real again. What a chip computes, bit for bit.
+///
+/// A quantised network follows from the checkpoint and the plan alone. The powers of two of a layer
+/// (quantise::LayerScales) come from the greatest magnitudes in a float pass over seeded random tokens, with room above
+/// them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <tuple>
+#include <vector>
+
+#include "reference/network/expert_backend.h"
+#include "reference/network/forward.h"
+#include "reference/quantise/expert.h"
+#include "workloads/plan.h"
+
+namespace moesaic::network {
+
+/// Bits of every activation that the quantised network feeds to a product.
+inline constexpr int kNetworkActBits = 8;
+
+/// Powers of two of every layer, from 8 windows of at most 256 random tokens.
+std::vector<quantise::LayerScales> probe_scales(const Forward& forward, const workloads::Checkpoint& checkpoint,
+                                                int act_bits, unsigned threads);
+
+/// The experts of one checkpoint in any format, quantised on first use and kept. Thread-safe.
+class ExpertStore {
+ public:
+  /// Keeps a reference to the checkpoint. `threads` for the float pass.
+  ExpertStore(const Forward& forward, const workloads::Checkpoint& checkpoint, std::int64_t group_size,
+              unsigned threads, int act_bits = kNetworkActBits);
+
+  std::shared_ptr<const numerics::ExpertWeights> get(int layer, int expert, numerics::Format format) const;
+  const quantise::LayerScales& scales(int layer) const { return scales_[static_cast<std::size_t>(layer)]; }
+  int act_bits() const { return act_bits_; }
+  std::int64_t group_size() const { return group_size_; }
+  const workloads::Network& network() const { return checkpoint_->network(); }
+
+ private:
+  const workloads::Checkpoint* checkpoint_;
+  std::int64_t group_size_;
+  int act_bits_;
+  std::vector<quantise::LayerScales> scales_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::tuple<int, int, int, int>, std::shared_ptr<const numerics::ExpertWeights>> kept_;
+};
+
+/// Rows of a batch as one expert receives them.
+numerics::Activations gather_rows(const numerics::Activations& all, const ExpertRows& which);
+
+class QuantisedExperts : public ExpertBackend {
+ public:
+  /// Quantises every expert of the plan, which check_plan() has accepted and whose group size is the store's.
+  /// `threads` share the work; the result does not depend on them.
+  QuantisedExperts(std::shared_ptr<const ExpertStore> store, const workloads::Plan& plan, unsigned threads);
+
+  void run(const MoeBatch& batch, float* y) const override;
+
+  /// The whole block in integers, as a chip is to reproduce it.
+  struct IntegerBlock {
+    numerics::Activations x;         ///< [rows, hidden]
+    std::vector<std::uint16_t> r;    ///< [rows, top_k]
+    std::vector<std::int16_t> down;  ///< [top_k, rows, hidden], each choice's expert output
+    std::vector<std::int16_t> y;     ///< [rows, hidden], combined; real value y * 2^-output_exp
+  };
+  IntegerBlock run_integers(const MoeBatch& batch) const;
+
+  const numerics::ExpertWeights& weights(int layer, int expert) const {
+    return *experts_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(expert)];
+  }
+  const quantise::LayerScales& scales(int layer) const { return store_->scales(layer); }
+
+ private:
+  std::shared_ptr<const ExpertStore> store_;
+  std::vector<std::vector<std::shared_ptr<const numerics::ExpertWeights>>> experts_;
+};
+
+}  // namespace moesaic::network

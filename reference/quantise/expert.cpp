@@ -1,0 +1,192 @@
+#include "reference/quantise/expert.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "reference/numerics/combine.h"
+#include "reference/numerics/swiglu.h"
+#include "reference/quantise/round_to_nearest.h"
+
+namespace moesaic::quantise {
+
+using numerics::Format;
+using numerics::WeightMatrix;
+
+namespace {
+
+/// The greatest e with range * headroom * 2^e <= top.
+int greatest_exponent(double range, double headroom, double top) {
+  return static_cast<int>(std::floor(std::log2(top / (range * headroom))));
+}
+
+/// s: as many of 16 bits as the accumulator's 48 allow for this k.
+int greatest_multiplier(std::int64_t k, int act_bits, const std::string& where) {
+  for (int bits = 16; bits >= 1; --bits) {
+    const int top = (1 << bits) - 1;
+    if (numerics::fits_accumulator(k, act_bits, top)) return top;
+  }
+  throw base::ConfigError(where, "k", std::to_string(k),
+                          fmt::format("a depth that fits 48 bits at act_bits {}", act_bits));
+}
+
+}  // namespace
+
+void LayerRanges::include(const LayerRanges& other) {
+  x = std::max(x, other.x);
+  up = std::max(up, other.up);
+  hidden = std::max(hidden, other.hidden);
+  output = std::max(output, other.output);
+}
+
+LayerScales choose_scales(const LayerRanges& ranges, int act_bits) {
+  const double top = 32767;
+  LayerScales s;
+  s.x_exp = -greatest_exponent(ranges.x, 256, (1 << (act_bits - 1)) - 1);
+  s.up_exp = greatest_exponent(ranges.up, 4, top);
+  s.hidden_exp = greatest_exponent(ranges.hidden, 4, top);
+  s.output_exp = greatest_exponent(ranges.output, 4, top);
+  // sigma_h must be in 0..31: where it is not, the units of up and hidden move together.
+  s.hidden_exp = std::min(s.hidden_exp, kGateExp + s.up_exp);
+  s.up_exp = std::min(s.up_exp, s.hidden_exp + numerics::kMaxSigmaH - kGateExp);
+  return s;
+}
+
+WeightMatrix quantise_matrix(const float* w, std::int64_t n, std::int64_t k, Format format, std::int64_t group_size,
+                             int act_bits, double x_unit, double y_unit, int least_sigma, int greatest_sigma,
+                             const std::string& where) {
+  WeightMatrix q;
+  q.format = format;
+  q.n = n;
+  q.k = k;
+  q.group_size = group_size;
+  const std::int64_t groups = q.groups();
+  const auto size = [](std::int64_t v) { return static_cast<std::size_t>(v); };
+  q.codes.resize(size(n * k));
+  q.group_multiplier.resize(size(n * groups));
+  if (format.has_zero_point()) q.zero_point.resize(size(n * groups));
+  q.requant_multiplier.resize(size(n));
+  q.requant_shift.resize(size(n));
+
+  const int top = greatest_multiplier(k, act_bits, where);
+  std::vector<GroupFit> fits(size(groups));
+  for (std::int64_t row = 0; row < n; ++row) {
+    double greatest = 0;
+    for (std::int64_t g = 0; g < groups; ++g) {
+      const float* begin = w + row * k + q.group_begin(g);
+      const std::int64_t count = q.group_end(g) - q.group_begin(g);
+      for (std::int64_t i = 0; i < count; ++i) {
+        if (!std::isfinite(begin[i]))
+          throw base::ConfigError(where, fmt::format("weight [{}, {}]", row, q.group_begin(g) + i),
+                                  fmt::format("{}", begin[i]), "a finite number");
+      }
+      fits[size(g)] = fit_group(begin, count, format);
+      greatest = std::max(greatest, fits[size(g)].scale);
+    }
+
+    const double unit = greatest / top;  // c[n]
+    for (std::int64_t g = 0; g < groups; ++g) {
+      const GroupFit& fit = fits[size(g)];
+      const int s = unit > 0 ? static_cast<int>(std::lround(fit.scale / unit)) : 0;
+      q.group_multiplier[size(row * groups + g)] = static_cast<std::uint16_t>(std::min(s, top));
+      if (format.has_zero_point()) q.zero_point[size(row * groups + g)] = fit.zero_point;
+      // Codes are rounded to the scale that s really stands for.
+      for (std::int64_t i = q.group_begin(g); i < q.group_end(g); ++i)
+        q.codes[size(row * k + i)] = encode(w[row * k + i], s * unit, fit.zero_point, format);
+    }
+
+    // mu * 2^-sigma = unit * x_unit / y_unit with mu's 16 bits in use where sigma's range allows it.
+    int exponent = 0;
+    const double fraction = std::frexp(unit * x_unit / y_unit, &exponent);
+    std::int64_t mu = std::llround(std::ldexp(fraction, 16));
+    int sigma = 16 - exponent;
+    if (mu == 65536) {
+      mu = 32768;
+      --sigma;
+    }
+    if (mu == 0) sigma = greatest_sigma;  // a column of zeros
+    if (sigma > greatest_sigma) {
+      mu = numerics::rshift_round(mu, std::min(sigma - greatest_sigma, 17));
+      sigma = greatest_sigma;
+    }
+    if (sigma < least_sigma)
+      throw base::ConfigError(where, fmt::format("row {}", row),
+                              fmt::format("a greatest group scale of {:g}", greatest),
+                              fmt::format("at most {:g}", std::ldexp(y_unit / x_unit * top, 16 - least_sigma)));
+    q.requant_multiplier[size(row)] = static_cast<std::uint16_t>(mu);
+    q.requant_shift[size(row)] = static_cast<std::uint8_t>(sigma);
+  }
+  return q;
+}
+
+numerics::ExpertWeights quantise_expert(const float* gate, const float* up, const float* down, std::int64_t hidden,
+                                        std::int64_t intermediate, Format format, std::int64_t group_size, int act_bits,
+                                        const LayerScales& scales, const std::string& where) {
+  const int first_top = numerics::kMaxRequantShift - kMaxTokenShift;
+  const double x_unit = std::ldexp(1.0, scales.x_exp);
+  numerics::ExpertWeights e;
+  e.gate = quantise_matrix(gate, intermediate, hidden, format, group_size, act_bits, x_unit, std::ldexp(1.0, -kGateExp),
+                           0, first_top, where + ": gate");
+  e.up = quantise_matrix(up, intermediate, hidden, format, group_size, act_bits, x_unit,
+                         std::ldexp(1.0, -scales.up_exp), 0, first_top, where + ": up");
+  e.down = quantise_matrix(down, hidden, intermediate, format, group_size, act_bits,
+                           std::ldexp(1.0, -scales.hidden_exp), std::ldexp(1.0, -scales.output_exp), kMaxHiddenShift,
+                           numerics::kMaxRequantShift, where + ": down");
+  e.sigma_h = scales.sigma_h();
+  return e;
+}
+
+numerics::Activations quantise_rows(const float* x, std::int64_t rows, std::int64_t k, int act_bits, int x_exp) {
+  numerics::Activations q;
+  q.m = rows;
+  q.k = k;
+  q.act_bits = act_bits;
+  q.values.resize(static_cast<std::size_t>(rows * k));
+  q.token_shift.resize(static_cast<std::size_t>(rows));
+  const double top = (1 << (act_bits - 1)) - 1;
+  for (std::int64_t m = 0; m < rows; ++m) {
+    const float* row = x + m * k;
+    float greatest = 0;
+    bool finite = true;
+    for (std::int64_t i = 0; i < k; ++i) {
+      greatest = std::max(greatest, std::fabs(row[i]));
+      finite = finite && std::isfinite(row[i]);
+    }
+    if (!finite)
+      throw base::ConfigError("activations", fmt::format("row {}", m), "a value that is not finite", "finite ones");
+    int shift = 0;
+    if (greatest > 0) {
+      int exponent = 0;
+      std::frexp(static_cast<double>(greatest), &exponent);
+      shift = act_bits - 1 - exponent + x_exp;  // greatest lands in [2^(act_bits-2), 2^(act_bits-1))
+      if (std::floor(std::ldexp(static_cast<double>(greatest), shift - x_exp) + 0.5) > top) --shift;
+      shift = std::min(std::max(shift, 0), kMaxTokenShift);
+    }
+    const double factor = std::ldexp(1.0, shift - x_exp);
+    for (std::int64_t i = 0; i < k; ++i) {
+      const double v = std::floor(row[i] * factor + 0.5);
+      q.values[static_cast<std::size_t>(m * k + i)] = static_cast<std::int16_t>(std::min(std::max(v, -top - 1), top));
+    }
+    q.token_shift[static_cast<std::size_t>(m)] = static_cast<std::uint8_t>(shift);
+  }
+  return q;
+}
+
+std::uint16_t router_weight(float weight) {
+  const double r = std::floor(static_cast<double>(weight) * numerics::kRouterOne + 0.5);
+  return static_cast<std::uint16_t>(std::min(std::max(r, 0.0), 65535.0));
+}
+
+double dequantise(const WeightMatrix& w, std::int64_t row, std::int64_t k, double x_unit, double y_unit) {
+  const std::int64_t g = k / w.group_size;
+  const auto at = static_cast<std::size_t>(row * w.groups() + g);
+  const double unit = std::ldexp(static_cast<double>(w.requant_multiplier[static_cast<std::size_t>(row)]),
+                                 -w.requant_shift[static_cast<std::size_t>(row)]);
+  const int weight = w.format.weight(w.codes[static_cast<std::size_t>(row * w.k + k)],
+                                     w.zero_point.empty() ? std::uint8_t{0} : w.zero_point[at]);
+  return w.group_multiplier[at] * unit * weight * y_unit / x_unit;
+}
+
+}  // namespace moesaic::quantise

@@ -1,0 +1,123 @@
+#include "reference/quantise/sensitivity.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <set>
+#include <string_view>
+#include <tuple>
+
+#include "base/error.h"
+
+namespace moesaic::quantise {
+
+using numerics::Format;
+
+namespace {
+
+constexpr std::string_view kHeader = "layer,expert,format,bits,loss,frequency,weight";
+constexpr int kColumns = 7;
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (;;) {
+    const std::size_t at = text.find(separator);
+    parts.push_back(text.substr(0, at));
+    if (at == std::string_view::npos) return parts;
+    text.remove_prefix(at + 1);
+  }
+}
+
+int whole_number(std::string_view text, const std::string& where, const std::string& key) {
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 0)
+    throw base::ConfigError(where, key, "'" + std::string(text) + "'", "a whole number of at least 0");
+  return value;
+}
+
+double real_number(std::string_view text, const std::string& where, const std::string& key) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value) || value < 0)
+    throw base::ConfigError(where, key, "'" + std::string(text) + "'", "a finite number of at least 0");
+  return value + 0.0;  // "-0" is 0
+}
+
+}  // namespace
+
+std::vector<SensitivityRow> parse_sensitivity(const std::string& text, const std::string& path) {
+  std::vector<SensitivityRow> rows;
+  std::set<std::tuple<int, int, int, int>> seen;
+  std::string_view rest = text;
+  for (int line = 1; !rest.empty(); ++line) {
+    const std::size_t end = rest.find('\n');
+    std::string_view content = rest.substr(0, end);
+    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+    if (!content.empty() && content.back() == '\r') content.remove_suffix(1);
+    const std::string where = fmt::format("{}:{}", path, line);
+    if (line == 1) {
+      if (content != kHeader)
+        throw base::ConfigError(where, "header", "'" + std::string(content.substr(0, 80)) + "'", std::string(kHeader));
+      continue;
+    }
+    if (content.empty() && rest.empty()) break;
+    const std::vector<std::string_view> field = split(content, ',');
+    if (field.size() != kColumns)
+      throw base::ConfigError(where, "row", fmt::format("{} fields", field.size()), fmt::format("{}", kColumns));
+    SensitivityRow row;
+    row.layer = whole_number(field[0], where, "layer");
+    row.expert = whole_number(field[1], where, "expert");
+    if (field[3].empty()) throw base::ConfigError(where, "bits", "''", "a whole number of at least 0");
+    row.format = Format::from_metadata(std::string(field[2]), std::string(field[3]), where);
+    row.loss = real_number(field[4], where, "loss");
+    row.frequency = real_number(field[5], where, "frequency");
+    row.weight = real_number(field[6], where, "weight");
+    if (!seen.emplace(row.layer, row.expert, static_cast<int>(row.format.kind()), row.format.bits()).second)
+      throw base::ConfigError(
+          where, "row", fmt::format("layer {}, expert {}, {} a second time", row.layer, row.expert, row.format.name()),
+          "each once");
+    rows.push_back(row);
+  }
+  if (rows.empty()) throw base::ConfigError(path, "rows", "none", "at least one");
+  return rows;
+}
+
+std::string format_sensitivity(const std::vector<SensitivityRow>& rows) {
+  std::string text(kHeader);
+  text += '\n';
+  for (const SensitivityRow& r : rows)
+    text += fmt::format("{},{},{},{},{},{},{}\n", r.layer, r.expert, r.format.kind_name(), r.format.bits(), r.loss,
+                        r.frequency, r.weight);
+  return text;
+}
+
+std::vector<Format> parse_formats(const std::string& text, const std::string& where, const std::string& key) {
+  std::vector<Format> formats;
+  const auto add = [&](Format f) {
+    if (std::find(formats.begin(), formats.end(), f) != formats.end())
+      throw base::ConfigError(where, key, f.name() + " twice", "each format once");
+    formats.push_back(f);
+  };
+  for (const std::string_view part : split(text, ',')) {
+    const std::size_t dots = part.find("..");
+    if (dots != std::string_view::npos) {
+      const Format first = Format::parse(std::string(part.substr(0, dots)), where, key);
+      const Format last = Format::parse(std::string(part.substr(dots + 2)), where, key);
+      if (!first.has_zero_point() || first.kind() != last.kind() || first.bits() > last.bits())
+        throw base::ConfigError(where, key, "'" + std::string(part) + "'",
+                                "a range of widths of one format, the smaller first (int1..int8)");
+      for (int b = first.bits(); b <= last.bits(); ++b)
+        add(first.kind() == numerics::FormatKind::kInt ? Format::integer(b) : Format::nested(b));
+    } else if (part == "int" || part == "nested") {
+      for (int b = 1; b <= 8; ++b) add(part == "int" ? Format::integer(b) : Format::nested(b));
+    } else {
+      add(Format::parse(std::string(part), where, key));
+    }
+  }
+  return formats;
+}
+
+}  // namespace moesaic::quantise
