@@ -20,15 +20,15 @@ std::int64_t scaled(double loss, int exponent) { return std::llround(std::ldexp(
 
 }  // namespace
 
-void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vector<quantise::SensitivityRow>& rows,
+void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vector<workloads::SensitivityRow>& rows,
                  const std::function<std::int64_t(numerics::Format)>& bytes_of) {
   std::map<std::pair<int, int>, int> chosen;  // how often an expert's entry found its row
-  for (const quantise::SensitivityRow& row : rows) chosen[{row.layer, row.expert}] = 0;
+  for (const workloads::SensitivityRow& row : rows) chosen[{row.layer, row.expert}] = 0;
 
   std::int64_t bytes = 0, loss = 0;
   double real_loss = 0;
   for (const workloads::PlanEntry& entry : plan.experts) {
-    for (const quantise::SensitivityRow& row : rows) {
+    for (const workloads::SensitivityRow& row : rows) {
       if (row.layer != entry.layer || row.expert != entry.expert || row.format != entry.format) continue;
       ++chosen[{row.layer, row.expert}];
       bytes += bytes_of(row.format);
@@ -53,7 +53,7 @@ void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vec
   if (claim.certificate) {
     const Claim::Certificate& c = *claim.certificate;
     std::map<std::pair<int, int>, __int128> least;
-    for (const quantise::SensitivityRow& row : rows) {
+    for (const workloads::SensitivityRow& row : rows) {
       const __int128 value = static_cast<__int128>(scaled(row.loss, claim.loss_exponent)) * c.den +
                              static_cast<__int128>(bytes_of(row.format)) * c.num;
       const auto [at, first] = least.emplace(std::make_pair(row.layer, row.expert), value);

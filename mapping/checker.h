@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "reference/quantise/sensitivity.h"
+#include "workloads/sensitivity.h"
 #include "workloads/plan.h"
 
 namespace moesaic::mapping {
@@ -27,7 +27,7 @@ struct Claim {
 /// Throws base::CheckError, saying which number differs, unless every expert of the rows has exactly one entry whose
 /// format has a row, bytes and loss add up to the claim, the bytes are within the budget, the plan file's own figures
 /// agree, and the certificate holds.
-void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vector<quantise::SensitivityRow>& rows,
+void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vector<workloads::SensitivityRow>& rows,
                  const std::function<std::int64_t(numerics::Format)>& bytes_of);
 
 }  // namespace moesaic::mapping

@@ -55,10 +55,10 @@ Totals totals(const Problem& problem, const Assignment& assignment) {
   return sum;
 }
 
-Problem make_problem(const std::vector<quantise::SensitivityRow>& rows, const std::string& path,
+Problem make_problem(const std::vector<workloads::SensitivityRow>& rows, const std::string& path,
                      const workloads::Network& network, const MemoryTable& memory) {
-  std::map<std::pair<int, int>, std::vector<const quantise::SensitivityRow*>> by_expert;
-  for (const quantise::SensitivityRow& r : rows) {
+  std::map<std::pair<int, int>, std::vector<const workloads::SensitivityRow*>> by_expert;
+  for (const workloads::SensitivityRow& r : rows) {
     if (r.layer >= network.layers || !network.has_experts[static_cast<std::size_t>(r.layer)])
       throw ConfigError(path, "layer", std::to_string(r.layer),
                         fmt::format("a layer of {} that has experts ({} layers)", network.name, network.layers));
@@ -76,7 +76,7 @@ Problem make_problem(const std::vector<quantise::SensitivityRow>& rows, const st
       const auto found = by_expert.find({layer, expert});
       if (found == by_expert.end())
         throw ConfigError(path, fmt::format("layer {}, expert {}", layer, expert), "no row", "at least one");
-      std::vector<const quantise::SensitivityRow*>& own = found->second;
+      std::vector<const workloads::SensitivityRow*>& own = found->second;
       std::sort(own.begin(), own.end(), [](const auto* a, const auto* b) { return rank(a->format) < rank(b->format); });
       double greatest = 0;
       for (const auto* r : own) greatest = std::max(greatest, r->loss);

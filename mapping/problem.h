@@ -8,7 +8,7 @@
 
 #include "reference/numerics/format.h"
 #include "reference/numerics/stored_layout.h"
-#include "reference/quantise/sensitivity.h"
+#include "workloads/sensitivity.h"
 #include "workloads/network.h"
 
 namespace moesaic::mapping {
@@ -53,7 +53,7 @@ Totals totals(const Problem& problem, const Assignment& assignment);
 /// The problem that a sensitivity table poses on this network. Refuses (InputError, `path: key: got, expected`) a row
 /// for an expert that the network lacks, and an expert without rows. The exponent is the greatest for which the sum of
 /// every item's greatest loss stays within 2^50 (0 when all losses are 0).
-Problem make_problem(const std::vector<quantise::SensitivityRow>& rows, const std::string& path,
+Problem make_problem(const std::vector<workloads::SensitivityRow>& rows, const std::string& path,
                      const workloads::Network& network, const MemoryTable& memory);
 
 /// Bytes: "123456", "96KiB", "1.5MiB", "2GiB"; or "2.5bits": as many bytes as `items` experts take when half of them

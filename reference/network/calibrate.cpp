@@ -139,7 +139,7 @@ std::size_t calibrate_steps(const Forward& forward, const std::vector<std::uint3
   return tokens.size() / options.window * static_cast<std::size_t>(1 + forward.network().layers);
 }
 
-std::vector<quantise::SensitivityRow> calibrate(const Forward& forward, const std::shared_ptr<const ExpertStore>& store,
+std::vector<workloads::SensitivityRow> calibrate(const Forward& forward, const std::shared_ptr<const ExpertStore>& store,
                                                 const std::vector<std::uint32_t>& tokens,
                                                 const CalibrateOptions& options, const std::function<void()>& done) {
   const workloads::Network& network = forward.network();
@@ -164,7 +164,7 @@ std::vector<quantise::SensitivityRow> calibrate(const Forward& forward, const st
       workloads::uniform_plan(network, std::string(64, '0'), kProbe, static_cast<int>(store->group_size()));
   const QuantisedExperts quantised(store, probe, options.threads);
   const double all_tokens = static_cast<double>(windows * options.window);
-  std::vector<quantise::SensitivityRow> rows;
+  std::vector<workloads::SensitivityRow> rows;
   for (int layer = 0; layer < static_cast<int>(network.layers); ++layer) {
     const OneLayer perturbed(quantised, forward.float_experts(), layer);
     std::vector<double> divergence(windows);

@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "reference/network/quantised_experts.h"
-#include "reference/quantise/sensitivity.h"
+#include "workloads/sensitivity.h"
 
 namespace moesaic::network {
 
@@ -40,7 +40,7 @@ std::size_t calibrate_steps(const Forward& forward, const std::vector<std::uint3
 /// Rows by layer, expert, format (in the order given). Throws base::InputError when the tokens hold not one whole
 /// window. Memory grows with the model and the formats, not with the tokens; the result does not depend on the number
 /// of threads.
-std::vector<quantise::SensitivityRow> calibrate(const Forward& forward, const std::shared_ptr<const ExpertStore>& store,
+std::vector<workloads::SensitivityRow> calibrate(const Forward& forward, const std::shared_ptr<const ExpertStore>& store,
                                                 const std::vector<std::uint32_t>& tokens,
                                                 const CalibrateOptions& options,
                                                 const std::function<void()>& done = {});

@@ -1,4 +1,4 @@
-#include "reference/quantise/sensitivity.h"
+#include "workloads/sensitivity.h"
 
 #include <fmt/format.h>
 
@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 
-namespace moesaic::quantise {
+namespace moesaic::workloads {
 
 using numerics::Format;
 
@@ -120,4 +120,4 @@ std::vector<Format> parse_formats(const std::string& text, const std::string& wh
   return formats;
 }
 
-}  // namespace moesaic::quantise
+}  // namespace moesaic::workloads

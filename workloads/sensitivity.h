@@ -12,7 +12,7 @@
 
 #include "reference/numerics/format.h"
 
-namespace moesaic::quantise {
+namespace moesaic::workloads {
 
 struct SensitivityRow {
   int layer = 0;
@@ -35,4 +35,4 @@ std::string format_sensitivity(const std::vector<SensitivityRow>& rows);
 /// unknown names, empty ranges and repeats at `where`, `key`.
 std::vector<numerics::Format> parse_formats(const std::string& text, const std::string& where, const std::string& key);
 
-}  // namespace moesaic::quantise
+}  // namespace moesaic::workloads
