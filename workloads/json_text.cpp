@@ -9,7 +9,8 @@ base::YamlNode parse_json(const std::string& text, const std::string& file) {
   // nlohmann-json is strict but forgets the lines; YAML holds JSON and keeps them, but alone would also take what is
   // no JSON. JSON allows tabs between tokens only, where YAML wants spaces.
   try {
-    static_cast<void>(nlohmann::json::parse(text));
+    const nlohmann::json document = nlohmann::json::parse(text);
+    if (!document.is_object()) throw base::ConfigError(file + ":1", "document", document.type_name(), "an object");
   } catch (const nlohmann::json::parse_error& error) {
     const auto end = text.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, text.size()));
     const auto line = 1 + std::count(text.begin(), end, '\n');
