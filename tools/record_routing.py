@@ -88,6 +88,7 @@ def write_trace(path, rows):
 
 
 def load_model(arguments):
+    import safetensors
     import torch
     import transformers
 
@@ -97,7 +98,10 @@ def load_model(arguments):
     transformers.utils.logging.disable_progress_bar()
     torch.backends.cuda.matmul.allow_tf32 = False
     dtype = getattr(torch, arguments.dtype)
-    model = transformers.AutoModelForCausalLM.from_pretrained(arguments.model, dtype=dtype)
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(arguments.model, dtype=dtype)
+    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise InputError(f"{arguments.model}: model: got '{error}', expected one that transformers loads") from error
     if hasattr(model, "set_experts_implementation"):
         model.set_experts_implementation("eager")  # runs on every device and in every dtype
     return model.to(arguments.device).eval()

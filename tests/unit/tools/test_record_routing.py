@@ -261,12 +261,18 @@ class Recording(unittest.TestCase):
                 pad_token_id=None, bos_token_id=None, eos_token_id=None,
             )  # fmt: skip
         ).save_pretrained(dense)
+        truncated = os.path.join(self.folder.name, "truncated")
+        os.mkdir(truncated)
+        for name in ("config.json", "model.safetensors"):
+            with open(os.path.join(MODEL, name), "rb") as source, open(os.path.join(truncated, name), "wb") as file:
+                file.write(source.read(100_000))
         path = os.path.join(self.folder.name, "refused.csv")
         for model, text, options, expected in (
             (MODEL, self.text, ("--prefill", 9999), "expected at least"),
             (MODEL, self.text + ".none", (), "No such file"),
             (self.folder.name, self.text, (), "expected a Hugging Face model folder"),
             (dense, self.text, (), "expected a Mixture-of-Experts model"),
+            (truncated, self.text, (), "expected one that transformers loads"),
         ):
             with self.subTest(expected):
                 status, errors = run_tool("--model", model, "--text", text, "--out", path, *options)
