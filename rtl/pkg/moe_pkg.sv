@@ -2,10 +2,9 @@
 package moe_pkg;
   /// What a PE does with a digit. CommonShift: a digit is one bit of a plane, all of a lane's digits have one shift, applied after
   /// the adder tree. PerWeight: every digit carries its own negation and shift (FP4, FP6, powers of two).
-  typedef enum logic {
-    CommonShift = 1'b0,
-    PerWeight = 1'b1
-  } digit_kind_e;
+  /// An integer, so that a tool's command line can set it.
+  parameter int unsigned CommonShift = 0;
+  parameter int unsigned PerWeight = 1;
 
   parameter int unsigned WeightPlanes = 8;    // digits that a weight bank holds per weight
   parameter int unsigned AccBits = 48;        // P, X, D and the accumulators, signed
@@ -24,22 +23,6 @@ package moe_pkg;
   parameter int unsigned TagGroupEnd = 7;     // last digit of the group's last tile: the group is dequantised
   parameter int unsigned TagAccFirst = 8;     // first group of the block: the accumulator starts anew
   parameter int unsigned TagBlockDone = 9;    // group end of the last token of a block whose K is complete
-
-  /// Bits of one digit as the array stores it: {shift[2:0], negate, enable} for PerWeight.
-  function automatic int unsigned digit_bits(input digit_kind_e kind);
-    digit_bits = (kind == PerWeight) ? 5 : 1;
-  endfunction
-
-  /// Bits that a PE's sum gains over the activation: a shift of up to 7 and a negation.
-  function automatic int unsigned product_growth(input digit_kind_e kind);
-    product_growth = (kind == PerWeight) ? 8 : 0;
-  endfunction
-
-  /// Bits of a column sum: signed, exact for every digit pattern of one beat.
-  function automatic int unsigned sum_bits(input digit_kind_e kind, input int unsigned act_bits,
-                                           input int unsigned rows, input int unsigned planes);
-    sum_bits = act_bits + $clog2(rows) + 8 + ((kind == PerWeight) ? $clog2(planes) : 0);
-  endfunction
 
   function automatic bit is_pow2(input int unsigned value);
     is_pow2 = (value != 0) && ((value & (value - 1)) == 0);
