@@ -70,7 +70,7 @@ package moe_commands_pkg;
   parameter logic [11:0] RegFifoDepth = 12'h024;  // beats a stream reader may have outstanding or stored
   parameter logic [11:0] RegCommandDepth = 12'h028;  // commands the queue holds
   parameter logic [11:0] RegBlocks = 12'h02c;  // blocks with counters
-  parameter logic [11:0] RegStatus = 12'h030;  // bit 0 busy, bit 1 shift error, bit 2 memory error, bits 15:8 free queue entries
+  parameter logic [11:0] RegStatus = 12'h030;  // bit 0 busy, bit 1 shift error, bit 2 memory error, bit 3 command error, bits 15:8 free queue entries
   parameter logic [11:0] RegPush = 12'h034;  // any write pushes the staging words as a command; SLVERR when the queue is full
   parameter logic [11:0] RegSnapshot = 12'h038;  // any write copies all counters to their windows
   parameter logic [11:0] RegStaging = 12'h080;  // words of the next command; they keep their values
