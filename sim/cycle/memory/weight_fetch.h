@@ -1,0 +1,52 @@
+#pragma once
+/// Turns a matmul command into the byte segments of its weights, in the order in which WeightLoader consumes them.
+/// RTL twin: rtl/memory/moe_weight_fetch.sv. One segment a cycle; one cycle from a command to its first segment. cmd_i is
+/// stable until cmd_ready_o, which comes with the transfer of the command's last segment. Asynchronous reset.
+#include <systemc>
+
+#include <cstdint>
+
+#include "sim/cycle/common/command_signal.h"
+#include "sim/cycle/common/core_params.h"
+#include "sim/cycle/common/tile_walker.h"
+
+namespace moesaic::cycle {
+
+class WeightFetch : public sc_core::sc_module {
+ public:
+  sc_core::sc_in<bool> clk_i{"clk_i"};
+  sc_core::sc_in<bool> rst_ni{"rst_ni"};
+  sc_core::sc_in<bool> cmd_valid_i{"cmd_valid_i"};
+  sc_core::sc_out<bool> cmd_ready_o{"cmd_ready_o"};
+  sc_core::sc_in<program::Command> cmd_i{"cmd_i"};
+  sc_core::sc_out<bool> seg_valid_o{"seg_valid_o"};
+  sc_core::sc_in<bool> seg_ready_i{"seg_ready_i"};
+  sc_core::sc_out<std::uint64_t> seg_addr_o{"seg_addr_o"};
+  sc_core::sc_out<std::uint64_t> seg_bytes_o{"seg_bytes_o"};
+  sc_core::sc_out<std::uint64_t> activity_o{"activity_o"};
+
+  SC_HAS_PROCESS(WeightFetch);
+  WeightFetch(const sc_core::sc_module_name& name, const CoreParams& params);
+
+ private:
+  enum class Stage { kParams, kPlanes, kRequant };
+  Stage stage() const;
+  unsigned plane_bytes() const;
+  unsigned param_bytes() const;
+  bool ends_tile() const;  // the present segment is its tile's last
+  void step();
+  void reset();
+  void on_clock();
+  void drive_segment();
+  void drive_cmd_ready();
+  void drive_activity();
+
+  TileWalk walk_;
+  program::Command command_;
+  Stage stage_ = Stage::kParams;
+  unsigned plane_ = 0;
+  std::uint64_t plane_offset_ = 0, weight_ = 0, params_ = 0, requant_ = 0;
+  sc_core::sc_event changed_;
+};
+
+}  // namespace moesaic::cycle
