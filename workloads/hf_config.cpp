@@ -177,6 +177,7 @@ void read_deepseek(const YamlNode& config, Network& n) {
     for (std::int64_t layer = 0; layer < n.layers; ++layer)
       n.has_experts[static_cast<std::size_t>(layer)] = layer >= first && layer % frequency == 0;
   }
+  n.dense_first = std::find(n.has_experts.begin(), n.has_experts.end(), true) - n.has_experts.begin();
   if (n.moe_layers() < n.layers) n.dense_intermediate = integer(config, {"intermediate_size"});
 }
 
@@ -231,7 +232,6 @@ Network parse_hf_config(const std::string& text, const std::string& file, const 
     if (reader.first == n.architecture) reader.second(*config, n);
   if (!n.tie_embeddings) n.tie_embeddings = optional_boolean(root, "tie_word_embeddings");
   if (n.moe_layers() == 0) throw base::ConfigError(config->where(), "layers", "none with experts", "at least one");
-  n.dense_first = std::find(n.has_experts.begin(), n.has_experts.end(), true) - n.has_experts.begin();
   return n;
 }
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include <boost/iostreams/concepts.hpp>
 #include <boost/iostreams/filter/gzip.hpp>
@@ -11,6 +12,8 @@
 #include <cerrno>
 #include <cstring>
 #include <ios>
+#include <new>
+#include <utility>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -51,6 +54,45 @@ class DescriptorSource : public io::source {
  private:
   int fd_;
   std::string path_;
+};
+
+/// A zstd file as a Boost source. Boost's own filter takes a frame that lacks its end for a whole one.
+class ZstdSource : public io::source {
+ public:
+  explicit ZstdSource(DescriptorSource file) : state_(std::make_shared<State>(std::move(file))) {}
+  std::streamsize read(char* to, std::streamsize count) {
+    State& s = *state_;
+    ZSTD_outBuffer out = {to, static_cast<std::size_t>(count), 0};
+    while (out.pos == 0) {
+      if (s.in.pos == s.in.size && !s.pending) {
+        const std::streamsize got = s.file.read(s.compressed, sizeof s.compressed);
+        if (got < 0) {
+          if (s.inside_frame) throw std::ios_base::failure("the file ends inside a frame");
+          return -1;
+        }
+        s.in = {s.compressed, static_cast<std::size_t>(got), 0};
+      }
+      const std::size_t left = ZSTD_decompressStream(s.stream.get(), &out, &s.in);
+      if (ZSTD_isError(left) != 0) throw std::ios_base::failure(ZSTD_getErrorName(left));
+      s.inside_frame = left != 0;
+      s.pending = s.inside_frame && out.pos == out.size;  // more output may wait in the decoder
+    }
+    return static_cast<std::streamsize>(out.pos);
+  }
+
+ private:
+  struct State {
+    explicit State(DescriptorSource f) : file(std::move(f)), stream(ZSTD_createDStream(), ZSTD_freeDStream) {
+      if (!stream) throw std::bad_alloc();
+    }
+    DescriptorSource file;
+    std::unique_ptr<ZSTD_DStream, std::size_t (*)(ZSTD_DStream*)> stream;
+    char compressed[kChunk];
+    ZSTD_inBuffer in = {compressed, 0, 0};
+    bool inside_frame = true;  // an empty file is no frame either
+    bool pending = false;
+  };
+  std::shared_ptr<State> state_;  // Boost copies its devices
 };
 
 class AtomicSink : public io::sink {
@@ -100,8 +142,9 @@ LineReader::LineReader(const std::string& path) : impl_(std::make_unique<Impl>()
   if (fstat(m.fd, &status) == 0 && S_ISDIR(status.st_mode)) throw base::InputError(path + ": cannot read: is a folder");
   const Compression compression = compression_of(path);
   if (compression == Compression::kGzip) m.stream.push(io::gzip_decompressor());
-  if (compression == Compression::kZstd) m.stream.push(io::zstd_decompressor());
-  m.stream.push(DescriptorSource(m.fd, path));
+  DescriptorSource file(m.fd, path);
+  if (compression == Compression::kZstd) m.stream.push(ZstdSource(std::move(file)));
+  else m.stream.push(file);
 }
 
 LineReader::~LineReader() = default;
@@ -117,7 +160,7 @@ void LineReader::Impl::fill() {
     const std::streamsize got = stream.sgetn(buffer.data() + kept, kChunk);
     buffer.resize(kept + static_cast<std::size_t>(got));
     ended = got == 0;
-  } catch (const std::ios_base::failure& error) {  // io::gzip_error and io::zstd_error among them
+  } catch (const std::ios_base::failure& error) {  // io::gzip_error among them
     throw base::ConfigError(path + ":" + std::to_string(number + 1), "archive",
                             "damaged or truncated data (" + std::string(error.what()) + ")",
                             compression_of(path) == Compression::kGzip ? "a whole gzip file" : "a whole zstd file");
