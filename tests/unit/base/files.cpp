@@ -1,0 +1,228 @@
+// base/: atomic_file, safetensors.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/safetensors.h"
+
+using namespace moesaic::base;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// A folder of the test's own, removed at its end.
+struct Folder {
+  fs::path path;
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "moesaic-files-XXXXXX").string();
+    path = mkdtemp(name.data());
+  }
+  ~Folder() { fs::remove_all(path); }
+  std::string file(const std::string& name) const { return (path / name).string(); }
+  std::size_t count() const { return static_cast<std::size_t>(std::distance(fs::directory_iterator(path), {})); }
+};
+
+/// A safetensors file of this header and as many data bytes.
+std::string raw(const std::string& header, std::size_t data_bytes) {
+  std::string bytes(8, '\0');
+  const std::uint64_t length = header.size();
+  std::memcpy(bytes.data(), &length, 8);
+  return bytes + header + std::string(data_bytes, '\1');
+}
+
+std::string refusal(const Folder& folder, const std::string& content) {
+  const std::string path = folder.file("bad.safetensors");
+  write_file(path, content);
+  try {
+    SafetensorsFile file(path);
+  } catch (const InputError& error) {
+    const std::string text = error.what();
+    REQUIRE(text.rfind(path + ": ", 0) == 0);
+    CHECK(text.find('\n') == std::string::npos);
+    return text.substr(path.size() + 2);
+  }
+  return "accepted";
+}
+
+}  // namespace
+
+TEST_CASE("an atomic file appears only at commit and leaves nothing without it", "[unit][base]") {
+  const Folder folder;
+  const std::string path = folder.file("out");
+  {
+    AtomicFile file(path);
+    file.write("half");
+    CHECK_FALSE(fs::exists(path));
+  }
+  CHECK(folder.count() == 0);
+  write_file(path, "old");
+  {
+    AtomicFile file(path);
+    file.write(std::string(3 << 20, 'x'));
+    CHECK(read_file(path) == "old");
+    file.commit();
+  }
+  CHECK(read_file(path).size() == 3u << 20);
+  CHECK(folder.count() == 1);
+}
+
+TEST_CASE("writing through a symbolic link replaces what it names and keeps the link", "[unit][base]") {
+  const Folder folder;
+  write_file(folder.file("real"), "old");
+  fs::create_symlink("real", folder.file("link"));
+  write_file(folder.file("link"), "new");
+  CHECK(fs::is_symlink(folder.file("link")));
+  CHECK(read_file(folder.file("real")) == "new");
+}
+
+TEST_CASE("a full device, a folder and a missing folder are refused by name", "[unit][base]") {
+  const Folder folder;
+  CHECK_THROWS_WITH(write_file("/dev/full", "x"),
+                    "/dev/full: write: got No space left on device, expected a file that can be written");
+  CHECK(fs::is_character_file("/dev/full"));
+  CHECK_THROWS_WITH(write_file(folder.path.string(), "x"),
+                    folder.path.string() + ": output: got a folder, expected a file name");
+  CHECK_THROWS_WITH(
+      write_file(folder.file("none/out"), "x"),
+      folder.file("none/out") + ": open: got No such file or directory, expected a file that can be written");
+  CHECK_THROWS_WITH(read_file(folder.path.string()),
+                    folder.path.string() + ": read: got a folder, expected a readable file");
+}
+
+TEST_CASE("a character device takes the bytes and stays a device", "[unit][base]") {
+  CHECK_NOTHROW(write_file("/dev/null", "x"));
+  CHECK(fs::is_character_file("/dev/null"));
+}
+
+TEST_CASE("tensors come back as they were written, whole and in part", "[unit][base]") {
+  const Folder folder;
+  const std::string path = folder.file("t.safetensors");
+  const std::vector<std::int8_t> a = {-128, 0, 127};
+  const std::vector<std::uint16_t> b = {1, 65535, 3, 4};
+  const std::vector<std::int64_t> c = {std::numeric_limits<std::int64_t>::min()};
+  const std::vector<float> d = {0.5f, -2.0f, 1e30f};
+  write_safetensors(path,
+                    {{"b", tensor_view(b, {2, 2})},
+                     {"a", tensor_view(a, {3})},
+                     {"c", tensor_view(c, {})},
+                     {"d", tensor_view(d, {3, 1})}},
+                    {{"k", "v \"quoted\""}});
+  const SafetensorsFile file(path);
+  CHECK(file.read<std::int8_t>("a", {3}) == a);
+  CHECK(file.read<std::uint16_t>("b") == b);
+  CHECK(file.read<std::int64_t>("c", {}) == c);
+  CHECK(file.read_float("d", 1, 2) == std::vector<float>{-2.0f, 1e30f});
+  CHECK(file.metadata().at("k") == "v \"quoted\"");
+  CHECK_THROWS_WITH(file.read<std::int8_t>("b"), path + ": tensor b: dtype: got U16, expected I8");
+  CHECK_THROWS_WITH(file.read<std::uint16_t>("b", {4}), path + ": tensor b: shape: got [2, 2], expected [4]");
+  CHECK_THROWS_WITH(file.read<std::uint16_t>("e"), path + ": tensor e: got nothing, expected this tensor");
+  CHECK_THROWS_WITH(file.read_float("a"), path + ": tensor a: dtype: got I8, expected F16, BF16, F32 or F64");
+}
+
+TEST_CASE("the written header is compact, in name order and padded with spaces to 8 bytes", "[unit][base]") {
+  const Folder folder;
+  const std::string path = folder.file("t.safetensors");
+  const std::vector<std::int64_t> acc = {5};
+  const std::vector<std::int8_t> y = {1, 2};
+  write_safetensors(path, {{"y", tensor_view(y, {1, 2})}, {"acc", tensor_view(acc, {1})}});
+  const std::string header =
+      R"({"acc":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},"y":{"dtype":"I8","shape":[1,2],"data_offsets":[8,10]}})";
+  const std::string bytes = read_file(path);
+  const std::size_t padded = (header.size() + 7) / 8 * 8;
+  CHECK(static_cast<std::size_t>(static_cast<unsigned char>(bytes[0])) == padded);
+  CHECK(bytes.substr(8, padded) == header + std::string(padded - header.size(), ' '));
+  CHECK(bytes.size() == 8 + padded + 10);
+}
+
+TEST_CASE("every malformed safetensors is refused with its reason", "[unit][base]") {
+  const Folder folder;
+  CHECK(refusal(folder, raw(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 2)) == "accepted");
+  CHECK(refusal(folder, raw(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0)) == "accepted");
+  CHECK(refusal(folder, "") == "size: got 0 bytes, expected at least 8");
+  CHECK(refusal(folder, raw("{}", 0).substr(0, 9)) ==
+        "header length: got 2, expected at most 1 (the file's size less 8)");
+  CHECK(refusal(folder, std::string("\0\0\0\0\0\0\0\x80{}", 10)) ==
+        "header length: got 9223372036854775808, expected at most 2 (the file's size less 8)");
+  CHECK(refusal(folder, std::string("\xff\xff\xff\xff\xff\xff\xff\xff{}", 10)) ==
+        "header length: got 18446744073709551615, expected at most 2 (the file's size less 8)");
+  CHECK(refusal(folder, raw(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 1)) ==
+        "size: got 1 bytes of tensors, expected 2 as the header says");
+  CHECK(refusal(folder, raw(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})", 3)) ==
+        "size: got 3 bytes of tensors, expected 2 as the header says");
+  CHECK(
+      refusal(
+          folder,
+          raw(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+              3)) == "tensor b: data_offsets: got 1, expected 2 (no overlap)");
+  CHECK(
+      refusal(
+          folder,
+          raw(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[3,5]}})",
+              5)) == "tensor b: data_offsets: got 3, expected 2 (no hole)");
+  CHECK(refusal(folder, raw(R"({"a":{"dtype":"U16","shape":[2],"data_offsets":[0,2]}})", 2)) ==
+        "tensor a: data_offsets: got [0,2], expected 4 bytes for U16 [2]");
+  CHECK(refusal(folder, raw(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[2,0]}})", 2)) ==
+        "tensor a: data_offsets: got [2,0], expected 2 bytes for U8 [2]");
+  CHECK(
+      refusal(
+          folder,
+          raw(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+              1)) == "header: got the name 'a' a second time, expected each name once");
+  CHECK(refusal(folder, raw(R"({"a":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}})", 1)) ==
+        "header: got the name 'dtype' a second time, expected each name once");
+  CHECK(refusal(folder, raw(R"({"a":{"dtype":"Q4","shape":[1],"data_offsets":[0,1]}})", 1)) ==
+        "tensor a: dtype: got \"Q4\", expected one of I8, U8, I16, U16, I32, U32, I64, F16, BF16, F32, F64");
+  CHECK(refusal(folder, raw(R"({"a":{"dtype":"U8","shape":[-1],"data_offsets":[0,1]}})", 1)) ==
+        "tensor a: shape: got -1, expected an integer from 0 to 2^63 - 1");
+  CHECK(refusal(folder, raw(R"({"a":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0)) ==
+        "tensor a: shape: got [4294967296,4294967296], expected fewer than 2^63 bytes");
+  CHECK(refusal(folder, raw(R"({"a":{"dtype":"U8","shape":[1.5],"data_offsets":[0,1]}})", 1)) ==
+        "tensor a: shape: got 1.5, expected an integer from 0 to 2^63 - 1");
+  CHECK(refusal(folder, raw(R"({"a":{"dtype":"U8","shape":[1]}})", 1)) ==
+        "tensor a: got no data_offsets, expected dtype, shape, data_offsets");
+  CHECK(refusal(folder, raw(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":1}})", 1)) ==
+        "tensor a: got the key 'x', expected dtype, shape, data_offsets");
+  CHECK(refusal(folder, raw(R"({"__metadata__":{"k":1}})", 0)) == "__metadata__.k: got 1, expected a string");
+  CHECK(refusal(folder, raw("[]", 0)) == "header: got array, expected a JSON object");
+  CHECK_THAT(refusal(folder, raw("{\"a\":", 0)), Catch::Matchers::StartsWith("header: got "));
+  CHECK_THROWS_WITH(SafetensorsFile(folder.path.string()),
+                    folder.path.string() + ": read: got a folder, expected a safetensors file");
+}
+
+TEST_CASE("a file cut at any byte is refused", "[unit][base]") {
+  const Folder folder;
+  const std::string path = folder.file("whole.safetensors");
+  const std::vector<std::uint16_t> values = {1, 2, 3};
+  write_safetensors(path, {{"v", tensor_view(values, {3})}});
+  const std::string whole = read_file(path);
+  for (std::size_t length = 0; length < whole.size(); ++length) {
+    CAPTURE(length);
+    CHECK(refusal(folder, whole.substr(0, length)) != "accepted");
+  }
+}
+
+TEST_CASE("half floats widen exactly and bfloat16 rounds to even", "[unit][base]") {
+  CHECK(f16_to_float(0x3c00) == 1.0f);
+  CHECK(f16_to_float(0xc000) == -2.0f);
+  CHECK(f16_to_float(0x0001) == 0x1p-24f);
+  CHECK(f16_to_float(0x83ff) == -1023 * 0x1p-24f);
+  CHECK(f16_to_float(0x7bff) == 65504.0f);
+  CHECK(f16_to_float(0x7c00) == std::numeric_limits<float>::infinity());
+  CHECK(bf16_to_float(0x3f80) == 1.0f);
+  CHECK(float_to_bf16(1.0f) == 0x3f80);
+  CHECK(float_to_bf16(1.00390625f) == 0x3f80);  // half way: to even
+  CHECK(float_to_bf16(1.01171875f) == 0x3f82);  // half way: to even
+  for (std::uint32_t bits = 0; bits < 65536; ++bits) {
+    const float wide = bf16_to_float(static_cast<std::uint16_t>(bits));
+    if (wide == wide) REQUIRE(float_to_bf16(wide) == bits);
+  }
+}
