@@ -5,6 +5,8 @@
 
 #include "base/registry.h"
 #include "cli/commands.h"
+#include "reference/cuda/availability.h"
+#include "reference/cuda/run_case.h"
 #include "reference/numerics/case_file.h"
 
 namespace moesaic::cli {
@@ -20,6 +22,10 @@ base::Registry<KernelBackend> kernel_backends() {
   base::Registry<KernelBackend> backends;
   backends.add("cpu", [](const numerics::KernelCase& kernel_case, const std::string& where) {
     return numerics::run_case(kernel_case, numerics::Path::kVectorised, where);
+  });
+  backends.add("cuda", [](const numerics::KernelCase& kernel_case, const std::string& where) {
+    cuda::require_available("moesaic kernel: --backend cuda");
+    return cuda::run_case(kernel_case, where);
   });
   return backends;
 }

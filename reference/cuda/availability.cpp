@@ -1,6 +1,7 @@
 #include "reference/cuda/availability.h"
 
 #include <cuda_runtime_api.h>
+#include <dlfcn.h>
 
 #include <cstdint>
 #include <stdexcept>
@@ -33,6 +34,19 @@ Availability ask() {
 
 std::string version_text(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
 
+/// The driver's own version, from NVIDIA's management library, which comes with the driver.
+std::string driver_text() {
+  void* library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return "";
+  using Init = int (*)();
+  using Version = int (*)(char*, unsigned);
+  const auto init = reinterpret_cast<Init>(dlsym(library, "nvmlInit_v2"));
+  const auto version = reinterpret_cast<Version>(dlsym(library, "nvmlSystemGetDriverVersion"));
+  char text[96] = "";
+  if (init == nullptr || version == nullptr || init() != 0 || version(text, sizeof text) != 0) return "";
+  return text;
+}
+
 }  // namespace
 
 const Availability& availability() {
@@ -54,6 +68,7 @@ DeviceFacts device_facts() {
     throw std::runtime_error(std::string("device_facts: ") + cudaGetErrorString(cudaGetLastError()));
   facts.name = properties.name;
   facts.compute_capability = std::to_string(properties.major) + "." + std::to_string(properties.minor);
+  facts.driver = driver_text();
   facts.driver_version = version_text(driver);
   facts.runtime_version = version_text(runtime);
   facts.multiprocessors = properties.multiProcessorCount;

@@ -20,6 +20,7 @@ void require_available(const std::string& where);
 struct DeviceFacts {
   std::string name;                ///< "NVIDIA H200"
   std::string compute_capability;  ///< "9.0"
+  std::string driver;              ///< "580.159.04"; empty where the management library cannot be asked
   std::string driver_version;      ///< of CUDA that the driver offers: "13.0"
   std::string runtime_version;     ///< of CUDA that the program was built with
   int multiprocessors = 0;

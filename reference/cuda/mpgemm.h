@@ -20,7 +20,7 @@ struct MatmulShape {
   std::int64_t group_size = 0;  ///< a positive multiple of 8, may exceed k
   int cut = 0;                  ///< low bits of a code that are not read, 0..7
   int up = 0;                   ///< left shift of a group's sum, 0..7
-  std::int64_t groups() const { return (k - 1) / group_size + 1; }
+  constexpr std::int64_t groups() const { return (k - 1) / group_size + 1; }
 };
 
 /// All pointers are on the device, row-major; the caller has validated the values (numerics::validate).
