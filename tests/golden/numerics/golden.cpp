@@ -1,0 +1,42 @@
+#include <stdlib.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+
+#include "base/atomic_file.h"
+#include "reference/numerics/case_file.h"
+#include "tests/golden/numerics/vectors.h"
+
+namespace fs = std::filesystem;
+using namespace moesaic;
+
+TEST_CASE("the golden vectors regenerate byte for byte", "[golden][numerics]") {
+  std::string scratch = (fs::temp_directory_path() / "moesaic-golden-XXXXXX").string();
+  REQUIRE(mkdtemp(scratch.data()) != nullptr);
+  const auto files = golden::golden_files(scratch);
+  fs::remove_all(scratch);
+  CHECK(files.size() == 19);
+  for (const auto& [name, content] : files) {
+    CAPTURE(name);
+    CHECK(base::read_file("tests/golden/numerics/" + name) == content);
+  }
+}
+
+TEST_CASE("the vectorised path reproduces every golden result file", "[golden][numerics]") {
+  std::string scratch = (fs::temp_directory_path() / "moesaic-golden-XXXXXX").string();
+  REQUIRE(mkdtemp(scratch.data()) != nullptr);
+  int seen = 0;
+  const std::string suffix = ".case.safetensors";
+  for (const auto& entry : fs::directory_iterator("tests/golden/numerics")) {
+    const std::string path = entry.path().string();
+    if (path.size() < suffix.size() || path.compare(path.size() - suffix.size(), suffix.size(), suffix) != 0) continue;
+    CAPTURE(path);
+    const auto kernel_case = numerics::read_case(path);
+    numerics::write_result(scratch + "/out", kernel_case, numerics::run_case(kernel_case));
+    const std::string expected = path.substr(0, path.size() - suffix.size()) + ".out.safetensors";
+    CHECK(base::read_file(scratch + "/out") == base::read_file(expected));
+    ++seen;
+  }
+  fs::remove_all(scratch);
+  CHECK(seen == 9);
+}
