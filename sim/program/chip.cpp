@@ -1,0 +1,79 @@
+#include "sim/program/chip.h"
+
+#include <stdexcept>
+
+#include "base/yaml.h"
+
+namespace moesaic::program {
+
+namespace {
+
+bool is_power_of_two(std::int64_t value) { return value > 0 && (value & (value - 1)) == 0; }
+
+unsigned power_of_two(const base::YamlNode& parent, const std::string& key, std::int64_t min, std::int64_t max) {
+  const base::YamlNode node = parent.at(key);
+  const std::string expected = "a power of two in [" + std::to_string(min) + ", " + std::to_string(max) + "]";
+  std::int64_t value = 0;
+  try {
+    value = node.as_integer(min, max);
+  } catch (const base::InputError&) {
+    throw node.refused(expected);
+  }
+  if (!is_power_of_two(value)) throw node.refused(expected);
+  return static_cast<unsigned>(value);
+}
+
+unsigned one_of(const base::YamlNode& parent, const std::string& key, std::int64_t a, std::int64_t b, std::int64_t c) {
+  const base::YamlNode node = parent.at(key);
+  const std::string expected = std::to_string(a) + ", " + std::to_string(b) + " or " + std::to_string(c);
+  std::int64_t value = 0;
+  try {
+    value = node.as_integer(a, c);
+  } catch (const base::InputError&) {
+    throw node.refused(expected);
+  }
+  if (value != a && value != b && value != c) throw node.refused(expected);
+  return static_cast<unsigned>(value);
+}
+
+Chip read(const base::YamlNode& root) {
+  Chip chip;
+  chip.name = root.text("name");
+  const base::YamlNode array = root.at("array");
+  CoreParams& p = chip.core;
+  p.rows = power_of_two(array, "rows", 4, 64);
+  p.cols = power_of_two(array, "cols", 4, 64);
+  p.planes_per_cycle = one_of(array, "planes_per_cycle", 1, 2, 4);
+  p.max_act_bits = one_of(array, "max_act_bits", 4, 8, 16);
+  p.axi_data_bits = one_of(root, "axi_data_bits", 64, 128, 256);
+  const base::YamlNode buffers = root.at("buffers");
+  p.max_tokens = power_of_two(buffers, "max_tokens", 1, 32);
+  p.act_depth = power_of_two(buffers, "activation_words", 32, 65536);
+  p.hidden_depth = power_of_two(buffers, "hidden_words", 32, 65536);
+  p.fifo_depth = power_of_two(buffers, "reader_beats", 16, 1024);
+  p.command_depth = power_of_two(buffers, "commands", 4, 128);
+  const base::YamlNode clock = root.at("clock_mhz");
+  chip.clock_mhz = clock.as_integer(1, 100000);
+  if (1000000000 % chip.clock_mhz != 0) throw clock.refused("a divisor of 10^9, so that the period is whole femtoseconds");
+  const base::YamlNode layout = root.at("layout");
+  chip.layout = layout.as_choice({"tile_major", "plane_major"}) == "tile_major" ? numerics::LayoutKind::kTileMajor
+                                                                                  : numerics::LayoutKind::kPlaneMajor;
+  chip.memory = memory::read_memory_config(root.at("memory"));
+  root.finish();
+  return chip;
+}
+
+}  // namespace
+
+Chip read_chip(const std::string& path) { return read(base::YamlNode::load(path)); }
+Chip parse_chip(const std::string& text, const std::string& name) { return read(base::YamlNode::parse(text, name)); }
+
+void check(const CoreParams& p) {
+  const auto in = [](unsigned value, unsigned min, unsigned max) { return is_power_of_two(value) && value >= min && value <= max; };
+  const bool good = in(p.rows, 4, 64) && in(p.cols, 4, 64) && in(p.planes_per_cycle, 1, 4) && in(p.max_act_bits, 4, 16) &&
+                    in(p.axi_data_bits, 64, 256) && in(p.max_tokens, 1, 32) && in(p.act_depth, 32, 65536) &&
+                    in(p.hidden_depth, 32, 65536) && in(p.fifo_depth, 16, 1024) && in(p.command_depth, 4, 128);
+  if (!good) throw std::logic_error("core parameters outside docs/core.md's table");
+}
+
+}  // namespace moesaic::program

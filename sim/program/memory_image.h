@@ -1,0 +1,56 @@
+#pragma once
+/// What lies in the memory behind a chip: named regions of bytes, each of one kind. Addresses start at base().
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace moesaic::program {
+
+/// What bytes are for; traffic is counted by kind.
+enum class Kind : std::uint8_t { kWeights, kParams, kRequant, kActivations, kHidden, kRouting, kOutputs };
+inline constexpr std::array<std::string_view, 7> kKindNames{"weights", "params", "requant", "activations", "hidden", "routing",
+                                                            "outputs"};
+inline constexpr std::size_t kNumKinds = kKindNames.size();
+
+class MemoryImage {
+ public:
+  struct Region {
+    std::string name;
+    Kind kind;
+    std::uint64_t address;
+    std::uint64_t bytes;
+  };
+
+  /// Addresses begin at `base`, a multiple of 64.
+  explicit MemoryImage(std::uint64_t base = 0) : base_(base) {}
+
+  /// A new region of zeros at the next address that is `skew` past a multiple of 64; two regions never share 32 bytes, the
+  /// widest beat. Returns its address.
+  std::uint64_t allocate(std::string name, Kind kind, std::uint64_t bytes, unsigned skew = 0);
+  /// Splits the bytes [address, address + bytes) of an existing region off as a region of another kind.
+  void relabel(std::uint64_t address, std::uint64_t bytes, Kind kind);
+
+  std::uint64_t base() const { return base_; }
+  std::uint64_t end() const { return base_ + bytes_.size(); }
+  bool contains(std::uint64_t address, std::uint64_t bytes) const {
+    return address >= base_ && address <= end() && bytes <= end() - address;
+  }
+  /// Bytes outside every region, and between regions, read as 0. Writing there is a std::logic_error.
+  std::uint8_t read(std::uint64_t address) const { return contains(address, 1) ? bytes_[address - base_] : std::uint8_t{0}; }
+  void read(std::uint64_t address, std::uint8_t* to, std::uint64_t bytes) const;
+  void write(std::uint64_t address, const std::uint8_t* from, std::uint64_t bytes);
+  void write_byte(std::uint64_t address, std::uint8_t value);
+
+  const std::vector<Region>& regions() const { return regions_; }
+  /// The region that holds `address`, or null.
+  const Region* region_at(std::uint64_t address) const;
+
+ private:
+  std::uint64_t base_;
+  std::vector<std::uint8_t> bytes_;
+  std::vector<Region> regions_;  // by address
+};
+
+}  // namespace moesaic::program

@@ -1,0 +1,279 @@
+#include "sim/program/program.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "base/units.h"
+
+namespace moesaic::program {
+
+using base::ceil_div;
+
+/// Where load_act finds its elements.
+struct ProgramBuilder::Source {
+  int act_bits = 8;
+  bool hidden_buffer = false;  ///< else memory, at the token's in row
+  bool hidden_shift = false;   ///< elements are h: shift by eh[m]
+  int elem_bytes = 1;
+};
+
+WeightObject ProgramBuilder::place(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout,
+                                   const std::vector<std::uint8_t>& bytes) {
+  if (static_cast<std::int64_t>(bytes.size()) != layout->total_bytes()) throw std::logic_error("object of another layout");
+  if (layout->spec().rows != static_cast<int>(params_.rows) || layout->spec().cols != static_cast<int>(params_.cols)) {
+    throw std::logic_error("layout of another array");
+  }
+  WeightObject object{std::move(layout), image_.allocate(name, Kind::kWeights, bytes.size())};
+  image_.write(object.address, bytes.data(), bytes.size());
+  const auto params = static_cast<std::uint64_t>(object.layout->params_begin());
+  const auto requant = static_cast<std::uint64_t>(object.layout->requant_begin());
+  image_.relabel(object.address + params, requant - params, Kind::kParams);
+  image_.relabel(object.address + requant, bytes.size() - requant, Kind::kRequant);
+  return object;
+}
+
+std::int64_t ProgramBuilder::tiles_in(std::int64_t k, std::int64_t group_size) const {
+  const std::int64_t rows = params_.rows;
+  return k / group_size * ceil_div(group_size, rows) + ceil_div(k % group_size, rows);
+}
+
+std::vector<ProgramBuilder::Chunk> ProgramBuilder::chunks(std::int64_t k, std::int64_t group_size, std::int64_t max_tiles) const {
+  std::vector<Chunk> all;
+  Chunk chunk{0, 0, 0};
+  for (std::int64_t at = 0; at < k;) {
+    if (chunk.tiles == max_tiles) {
+      all.push_back(chunk);
+      chunk = {at, 0, 0};
+    }
+    const std::int64_t left = std::min(group_size - at % group_size, k - at), tile = std::min<std::int64_t>(params_.rows, left);
+    chunk.length += tile;
+    ++chunk.tiles;
+    at += tile;
+  }
+  all.push_back(chunk);
+  return all;
+}
+
+void ProgramBuilder::set_rows(const std::vector<TokenRow>& rows, std::size_t first, std::size_t count) {
+  row_table_.resize(params_.max_tokens);
+  row_known_.resize(params_.max_tokens);
+  for (std::size_t i = 0; i < count; ++i) {
+    const TokenRow& row = rows[first + i];
+    TokenRow& known = row_table_[i];
+    if (row_known_[i] && known.in == row.in && known.out == row.out && known.aux == row.aux && known.shift == row.shift) continue;
+    known = row;
+    row_known_[i] = true;
+    Command command;
+    command.opcode = Opcode::kSetRow;
+    command.token = static_cast<std::uint8_t>(i);
+    command.token_shift = static_cast<std::uint8_t>(row.shift);
+    command.weight_addr = row.in;
+    command.params_addr = row.out;
+    command.requant_addr = row.aux;
+    push(command);
+  }
+}
+
+void ProgramBuilder::load(const Chunk& chunk, const numerics::MatrixShape& shape, const Source& source, unsigned tokens) {
+  const std::int64_t group = std::min(shape.group_size, shape.k);
+  Command command;
+  command.opcode = Opcode::kLoadAct;
+  command.tokens = static_cast<std::uint8_t>(tokens);
+  command.k = static_cast<std::uint32_t>(chunk.length);
+  command.group_size = static_cast<std::uint32_t>(group);
+  command.group_left = static_cast<std::uint32_t>(group - chunk.k0 % group);
+  command.k_last = chunk.k0 + chunk.length == shape.k;
+  command.act_bits = static_cast<std::uint8_t>(source.act_bits);
+  command.act_stride = static_cast<std::uint16_t>(chunk.tiles);
+  command.shift_hidden = source.hidden_shift;
+  command.source_hidden = source.hidden_buffer;
+  command.elem_bytes = static_cast<std::uint8_t>(source.elem_bytes);
+  if (source.hidden_buffer) {
+    command.hidden_stride = static_cast<std::uint16_t>(ceil_div(shape.k, 4));
+    command.hidden_base = static_cast<std::uint16_t>(chunk.k0 / 4);
+  } else {
+    command.offset = static_cast<std::uint32_t>(chunk.k0 * source.elem_bytes);
+  }
+  push(command);
+}
+
+Command ProgramBuilder::matmul(const WeightObject& object, int matrix, std::int64_t block, int which, const Chunk& chunk,
+                               unsigned tokens) const {
+  const numerics::StoredLayout& layout = *object.layout;
+  const numerics::MatrixShape& shape = layout.matrices()[static_cast<std::size_t>(matrix)];
+  const numerics::Format& format = layout.format();
+  const std::int64_t group = std::min(shape.group_size, shape.k);
+  const std::int64_t group_index = chunk.k0 / group, tile = chunk.k0 % group / params_.rows;
+  const auto at = [&](std::int64_t offset) { return object.address + static_cast<std::uint64_t>(offset); };
+  Command command;
+  command.opcode = Opcode::kMatmul;
+  command.tokens = static_cast<std::uint8_t>(tokens);
+  command.planes_read = static_cast<std::uint8_t>(format.planes());
+  command.planes_stored = static_cast<std::uint8_t>(format.stored_planes());
+  command.up = static_cast<std::uint8_t>(format.up());
+  command.offset_mode = !format.has_zero_point();
+  command.z_adjust = format.has_zero_point() ? static_cast<std::uint8_t>(-format.offset(0)) : std::uint8_t{0};
+  command.k = static_cast<std::uint32_t>(chunk.length);
+  command.group_size = static_cast<std::uint32_t>(group);
+  command.group_left = static_cast<std::uint32_t>(group - chunk.k0 % group);
+  command.group_continue = chunk.k0 % group != 0;
+  command.acc_continue = chunk.k0 >= group;
+  command.k_last = chunk.k0 + chunk.length == shape.k;
+  command.act_stride = static_cast<std::uint16_t>(chunk.tiles);
+  command.plane_major = layout.spec().kind == numerics::LayoutKind::kPlaneMajor;
+  command.plane_stride = static_cast<std::uint64_t>(layout.plane_stride());
+  command.weight_addr = at(layout.plane(matrix, block, which, group_index, tile, 1).offset);
+  command.params_addr = at(layout.params(matrix, block, which, group_index).offset);
+  command.requant_addr = at(layout.requant(matrix, block, which).offset);
+  return command;
+}
+
+/// Loads the activations and multiplies one matrix, whole or in chunks. `flags` gives what the results' fields are.
+void ProgramBuilder::run_matrix(const WeightObject& object, int matrix, const Source& source, unsigned tokens,
+                                const Command& flags) {
+  const numerics::MatrixShape& shape = object.layout->matrices()[static_cast<std::size_t>(matrix)];
+  const std::int64_t tiles = tiles_in(shape.k, std::min(shape.group_size, shape.k)), room = params_.act_depth / tokens;
+  const auto with_flags = [&flags](Command command) {
+    command.act_bits = flags.act_bits;
+    command.out_bits = flags.out_bits;
+    command.elem_bytes = flags.elem_bytes;
+    command.sigma_h = flags.sigma_h;
+    command.write_y = flags.write_y;
+    command.write_acc = flags.write_acc;
+    command.write_hidden = flags.write_hidden;
+    command.write_h = flags.write_h;
+    command.shift_hidden = flags.shift_hidden;
+    command.hidden_stride = flags.hidden_stride;
+    command.hidden_clear = flags.hidden_clear;
+    return command;
+  };
+  const bool pair = shape.interleave == 2;
+  if (tiles <= room) {
+    const Chunk whole{0, shape.k, tiles};
+    load(whole, shape, source, tokens);
+    Command command = with_flags(matmul(object, matrix, 0, 0, whole, tokens));
+    command.n = static_cast<std::uint32_t>(shape.n);
+    command.paired = pair;
+    push(command);
+    return;
+  }
+  const std::vector<Chunk> parts = chunks(shape.k, std::min(shape.group_size, shape.k), room);
+  for (std::int64_t block = 0; block < object.layout->blocks(matrix); ++block) {
+    const std::int64_t first_col = block * params_.cols;
+    for (int which = 0; which < shape.interleave; ++which) {
+      for (const Chunk& chunk : parts) {
+        load(chunk, shape, source, tokens);
+        Command command = with_flags(matmul(object, matrix, block, which, chunk, tokens));
+        command.n = static_cast<std::uint32_t>(object.layout->block_cols(matrix, block));
+        command.swiglu_part = pair;
+        command.which_up = which == 1;
+        command.offset = static_cast<std::uint32_t>(first_col * flags.elem_bytes);
+        command.aux_offset = static_cast<std::uint32_t>(first_col * (pair ? 2 : 8));
+        command.hidden_base = static_cast<std::uint16_t>(first_col / 4);
+        // The extremes of h are forgotten once, by the first block that drains.
+        command.hidden_clear = flags.hidden_clear && command.k_last && block == 0 && which == 0;
+        push(command);
+      }
+    }
+  }
+}
+
+void ProgramBuilder::product(const WeightObject& object, const std::vector<TokenRow>& rows, const ProductOptions& options) {
+  const numerics::MatrixShape& shape = object.layout->matrices().at(0);
+  const std::int64_t tiles = tiles_in(shape.k, std::min(shape.group_size, shape.k));
+  std::int64_t block = params_.max_tokens;
+  if (tiles <= params_.act_depth) block = std::min(block, params_.act_depth / tiles);
+  Source source;
+  source.act_bits = options.act_bits;
+  source.elem_bytes = options.act_bits == 16 ? 2 : 1;
+  Command flags;
+  flags.act_bits = static_cast<std::uint8_t>(options.act_bits);
+  flags.out_bits = static_cast<std::uint8_t>(options.out_bits);
+  flags.elem_bytes = options.out_bits == 16 ? 2 : 1;
+  flags.write_y = options.write_y;
+  flags.write_acc = options.write_acc;
+  for (std::size_t first = 0; first < rows.size(); first += static_cast<std::size_t>(block)) {
+    const std::size_t count = std::min(static_cast<std::size_t>(block), rows.size() - first);
+    set_rows(rows, first, count);
+    run_matrix(object, 0, source, static_cast<unsigned>(count), flags);
+  }
+}
+
+void ProgramBuilder::expert(const WeightObject& object, const std::vector<TokenRow>& rows, const ExpertOptions& options) {
+  const numerics::MatrixShape& up = object.layout->matrices().at(0);
+  const numerics::MatrixShape& down = object.layout->matrices().at(1);
+  std::int64_t block = params_.max_tokens;
+  for (const numerics::MatrixShape& shape : {up, down}) {
+    const std::int64_t tiles = tiles_in(shape.k, std::min(shape.group_size, shape.k));
+    if (tiles <= params_.act_depth) block = std::min(block, params_.act_depth / tiles);
+  }
+  const std::int64_t hidden_words = ceil_div(up.n, 4);
+  const bool spill = hidden_words > params_.hidden_depth;
+  if (!spill) block = std::min(block, params_.hidden_depth / hidden_words);
+  const std::uint64_t hidden_row = static_cast<std::uint64_t>(2 * up.n);
+  if (spill && !options.write_h && spill_bytes_ < static_cast<std::uint64_t>(block) * hidden_row) {
+    spill_bytes_ = static_cast<std::uint64_t>(block) * hidden_row;
+    spill_ = image_.allocate("hidden rows", Kind::kHidden, spill_bytes_);
+  }
+
+  Source x;
+  x.act_bits = options.act_bits;
+  x.elem_bytes = options.act_bits == 16 ? 2 : 1;
+  Source h;
+  h.act_bits = options.act_bits;
+  h.hidden_shift = true;
+  h.hidden_buffer = !spill;
+  h.elem_bytes = 2;
+  Command to_hidden;
+  to_hidden.act_bits = static_cast<std::uint8_t>(options.act_bits);
+  to_hidden.out_bits = 16;
+  to_hidden.elem_bytes = 2;
+  to_hidden.sigma_h = static_cast<std::uint8_t>(options.sigma_h);
+  to_hidden.write_hidden = !spill;
+  to_hidden.write_h = spill || options.write_h;
+  to_hidden.hidden_stride = static_cast<std::uint16_t>(hidden_words);
+  to_hidden.hidden_clear = true;
+  Command to_memory;
+  to_memory.act_bits = to_hidden.act_bits;
+  to_memory.out_bits = 16;
+  to_memory.elem_bytes = 2;
+  to_memory.write_y = true;
+  to_memory.shift_hidden = true;
+
+  for (std::size_t first = 0; first < rows.size(); first += static_cast<std::size_t>(block)) {
+    const std::size_t count = std::min(static_cast<std::size_t>(block), rows.size() - first);
+    std::vector<TokenRow> part(rows.begin() + static_cast<std::ptrdiff_t>(first),
+                               rows.begin() + static_cast<std::ptrdiff_t>(first + count));
+    for (std::size_t i = 0; i < count; ++i) {
+      if (spill && !options.write_h) part[i].aux = spill_ + i * hidden_row;
+    }
+    set_rows(part, 0, count);
+    run_matrix(object, 0, x, static_cast<unsigned>(count), to_hidden);
+    if (spill) {
+      for (TokenRow& row : part) row.in = row.aux;
+      set_rows(part, 0, count);
+    }
+    run_matrix(object, 1, h, static_cast<unsigned>(count), to_memory);
+  }
+}
+
+void ProgramBuilder::combine(const std::vector<TokenRow>& rows, std::uint64_t r_address, std::int64_t experts,
+                             std::int64_t expert_stride, std::int64_t n) {
+  for (std::size_t first = 0; first < rows.size(); first += params_.max_tokens) {
+    const std::size_t count = std::min<std::size_t>(params_.max_tokens, rows.size() - first);
+    set_rows(rows, first, count);
+    Command command;
+    command.opcode = Opcode::kCombine;
+    command.tokens = static_cast<std::uint8_t>(count);
+    command.n = static_cast<std::uint32_t>(n);
+    command.k = static_cast<std::uint32_t>(experts);
+    command.plane_stride = static_cast<std::uint64_t>(expert_stride);
+    command.requant_addr = r_address + first * static_cast<std::uint64_t>(experts) * 2;
+    command.elem_bytes = 2;
+    command.out_bits = 16;
+    command.write_y = true;
+    push(command);
+  }
+}
+
+}  // namespace moesaic::program

@@ -1,0 +1,87 @@
+#pragma once
+/// Lowering: work on matrices, experts and tokens becomes commands of one core and a memory image. The same commands for
+/// every engine.
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "reference/numerics/stored_layout.h"
+#include "sim/program/commands.h"
+#include "sim/program/core_params.h"
+#include "sim/program/memory_image.h"
+
+namespace moesaic::program {
+
+/// A packed weight object in memory: where numerics::stored_layout says, from `address` on.
+struct WeightObject {
+  std::shared_ptr<const numerics::StoredLayout> layout;
+  std::uint64_t address = 0;
+};
+
+/// One token's addresses. Rows need no alignment.
+struct TokenRow {
+  std::uint64_t in = 0;   ///< input row
+  std::uint64_t out = 0;  ///< output row
+  std::uint64_t aux = 0;  ///< row of accumulators (product) or of h (expert)
+  unsigned shift = 0;     ///< e of the token
+};
+
+struct ProductOptions {
+  int act_bits = 8;
+  int out_bits = 8;
+  bool write_y = true;
+  bool write_acc = false;  ///< int64 accumulators to aux
+};
+
+struct ExpertOptions {
+  int act_bits = 8;
+  int sigma_h = 0;
+  bool write_h = false;  ///< h, int16, to aux
+};
+
+/// Appends commands for one core. Blocks of tokens follow from max_tokens and the buffers' depths; what does not fit the
+/// activation buffer is cut into chunks of K, a hidden row that does not fit the hidden buffer goes through memory.
+class ProgramBuilder {
+ public:
+  /// `params` outlive the builder's calls; nothing is allocated but a spill region when an expert needs one.
+  ProgramBuilder(const CoreParams& params, MemoryImage& image) : params_(params), image_(image) {}
+
+  /// Puts an object's bytes into the image.
+  WeightObject place(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout,
+                     const std::vector<std::uint8_t>& bytes);
+
+  /// y = x * W for every row; `object` is one matrix of interleave 1. Read `planes` of them (nested: fewer than stored).
+  void product(const WeightObject& object, const std::vector<TokenRow>& rows, const ProductOptions& options);
+  /// The expert FFN for every row; `object` is {gate and up, down}.
+  void expert(const WeightObject& object, const std::vector<TokenRow>& rows, const ExpertOptions& options);
+  /// y = sum over `experts` of r * down: row t's down vectors are n int16 at in + e * expert_stride; r is uint16
+  /// [rows, experts] at r_address.
+  void combine(const std::vector<TokenRow>& rows, std::uint64_t r_address, std::int64_t experts, std::int64_t expert_stride,
+               std::int64_t n);
+
+  const std::vector<Command>& commands() const { return commands_; }
+  std::vector<Command> take() { return std::move(commands_); }
+
+ private:
+  struct Chunk {
+    std::int64_t k0, length, tiles;
+  };
+  struct Source;
+  std::int64_t tiles_in(std::int64_t k, std::int64_t group_size) const;
+  std::vector<Chunk> chunks(std::int64_t k, std::int64_t group_size, std::int64_t max_tiles) const;
+  void set_rows(const std::vector<TokenRow>& rows, std::size_t first, std::size_t count);
+  void load(const Chunk& chunk, const numerics::MatrixShape& shape, const Source& source, unsigned tokens);
+  Command matmul(const WeightObject& object, int matrix, std::int64_t block, int which, const Chunk& chunk, unsigned tokens) const;
+  void run_matrix(const WeightObject& object, int matrix, const Source& source, unsigned tokens, const Command& flags);
+  void push(const Command& command) { commands_.push_back(command); }
+
+  CoreParams params_;
+  MemoryImage& image_;
+  std::vector<Command> commands_;
+  std::vector<TokenRow> row_table_;
+  std::vector<bool> row_known_;
+  std::uint64_t spill_ = 0, spill_bytes_ = 0;
+};
+
+}  // namespace moesaic::program
