@@ -8,5 +8,7 @@ class App;
 namespace moesaic::cli {
 
 void add_kernel(CLI::App& app);
+void add_evaluate(CLI::App& app);
+void add_workload(CLI::App& app);
 
 }  // namespace moesaic::cli

@@ -28,6 +28,8 @@ int run(int argc, char** argv) {
   app.footer("Exit codes: 0 good, 1 a check failed, 2 bad input or usage, 3 internal error.");
 
   moesaic::cli::add_kernel(app);
+  moesaic::cli::add_evaluate(app);
+  moesaic::cli::add_workload(app);
 
   try {
     app.parse(argc, argv);

@@ -1,0 +1,146 @@
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/progress.h"
+#include "base/registry.h"
+#include "cli/commands.h"
+#include "reference/network/evaluate.h"
+#include "reference/network/forward.h"
+#include "reference/network/quantised_experts.h"
+#include "workloads/checkpoint.h"
+#include "workloads/plan.h"
+#include "workloads/tokens.h"
+
+namespace moesaic::cli {
+namespace {
+
+// Group size of `--plan int8`, which has no plan file to say one.
+constexpr int kInt8GroupSize = 64;
+constexpr std::int64_t kByteVocabulary = 256;
+
+struct EvaluateOptions {
+  std::string model;
+  std::string text;
+  std::string tokens;
+  std::int64_t window = 256;
+  std::string plan;
+  std::string backend = "cpu";
+  std::string per_window;
+  std::int64_t threads = 0;
+  bool json = false;
+};
+
+/// Builds the experts of a plan; the forward pass and the checkpoint outlive them.
+using EvaluateBackend = std::function<std::unique_ptr<network::ExpertBackend>(
+    const network::Forward& forward, const workloads::Checkpoint& checkpoint, const workloads::Plan& plan,
+    unsigned threads)>;
+
+base::Registry<EvaluateBackend> evaluate_backends() {
+  base::Registry<EvaluateBackend> backends;
+  backends.add("cpu", [](const network::Forward& forward, const workloads::Checkpoint& checkpoint,
+                         const workloads::Plan& plan, unsigned threads) -> std::unique_ptr<network::ExpertBackend> {
+    const auto store = std::make_shared<const network::ExpertStore>(forward, checkpoint, plan.group_size, threads);
+    return std::make_unique<network::QuantisedExperts>(store, plan, threads);
+  });
+  return backends;
+}
+
+void write_windows(const std::string& path, const network::Evaluation& result) {
+  std::string text = "window,bits_per_byte\n";
+  for (std::size_t w = 0; w < result.window_bits.size(); ++w)
+    text += fmt::format("{},{}\n", w, result.window_bits[w]);
+  base::write_file(path, text);
+}
+
+void run_evaluate(const EvaluateOptions& options) {
+  const auto backends = evaluate_backends();
+  const EvaluateBackend& backend = backends.at(options.backend, "moesaic evaluate", "--backend");
+  if (options.text.empty() == options.tokens.empty())
+    throw base::InputError("moesaic evaluate: --text, --tokens: got " +
+                           std::string(options.text.empty() ? "neither" : "both") + ", expected one of them");
+  const workloads::Checkpoint checkpoint(options.model);
+  if (checkpoint.network().vocab != kByteVocabulary)
+    throw base::ConfigError(checkpoint.folder() + "/config.json", "vocab_size",
+                            std::to_string(checkpoint.network().vocab.value_or(0)),
+                            "256: bits per byte need a byte-level model");
+  const std::vector<std::uint32_t> tokens =
+      options.text.empty() ? workloads::read_tokens(options.tokens) : workloads::read_text(options.text);
+  const std::string& source = options.text.empty() ? options.tokens : options.text;
+  if (static_cast<std::int64_t>(tokens.size()) < options.window)
+    throw base::ConfigError(source, "length", std::to_string(tokens.size()) + " bytes",
+                            "at least one window of " + std::to_string(options.window));
+  workloads::Plan plan;
+  const bool quantised = options.plan != "none";
+  if (options.plan == "int8") {
+    plan = workloads::uniform_plan(checkpoint.network(), checkpoint.hash(), numerics::Format::integer(8),
+                                   kInt8GroupSize);
+  } else if (quantised) {
+    plan = workloads::read_plan(options.plan);
+    workloads::check_plan(plan, options.plan, checkpoint.network(), checkpoint.hash());
+  }
+  const unsigned threads = options.threads > 0 ? static_cast<unsigned>(options.threads)
+                                               : std::max(1U, std::thread::hardware_concurrency());
+  const network::Forward forward(checkpoint);
+  const std::unique_ptr<network::ExpertBackend> experts =
+      quantised ? backend(forward, checkpoint, plan, threads) : nullptr;
+  const network::ExpertBackend& used = experts ? *experts : static_cast<const network::ExpertBackend&>(forward.float_experts());
+  network::Evaluation result;
+  {
+    base::Progress progress("evaluate", static_cast<std::int64_t>(tokens.size()) / options.window);
+    result = network::evaluate(forward, used, tokens,
+                               static_cast<std::size_t>(options.window), threads,
+                               [&](std::size_t) { progress.step(); });
+  }
+  if (!options.per_window.empty()) write_windows(options.per_window, result);
+  if (options.json) {
+    nlohmann::ordered_json j;
+    j["bits_per_byte"] = result.bits_per_byte;
+    j["windows"] = result.windows;
+    j["predicted"] = result.predicted;
+    j["stderr"] = result.standard_error;
+    fmt::print("{}\n", j.dump());
+  } else {
+    fmt::print("{:.6f} bits per byte, standard error {:.6f} over {} windows of {} bytes, {} bytes predicted\n",
+               result.bits_per_byte, result.standard_error, result.windows, options.window, result.predicted);
+  }
+}
+
+}  // namespace
+
+void add_evaluate(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("evaluate", "Loss of a model over a text, in float or under a plan");
+  const auto options = std::make_shared<EvaluateOptions>();
+  command->add_option("--model", options->model, "Folder with config.json and safetensors")
+      ->required()
+      ->type_name("DIR");
+  command->add_option("--text", options->text, "A text, read as bytes")->type_name("FILE");
+  command->add_option("--tokens", options->tokens, "Raw bytes, or safetensors with a tensor `tokens`")->type_name("FILE");
+  command->add_option("--window", options->window, "Bytes in a window; the first of each is not predicted")
+      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24))
+      ->capture_default_str();
+  command->add_option("--plan", options->plan, "none (float), int8 (every expert), or a plan file")
+      ->required()
+      ->type_name("none|int8|PLAN");
+  command->add_option("--backend", options->backend, "Who computes quantised experts: " + evaluate_backends().choices())
+      ->capture_default_str()
+      ->type_name("NAME");
+  command->add_option("--per-window", options->per_window, "Also write each window's bits per byte, CSV")
+      ->type_name("FILE");
+  command->add_option("--threads", options->threads, "Threads; 0 takes all. The result does not depend on it")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1024}))
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "Print JSON");
+  command->callback([options] { run_evaluate(*options); });
+}
+
+}  // namespace moesaic::cli
