@@ -1,5 +1,7 @@
 // base/: atomic_file, safetensors.
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
@@ -73,6 +75,25 @@ TEST_CASE("an atomic file appears only at commit and leaves nothing without it",
   }
   CHECK(read_file(path).size() == 3u << 20);
   CHECK(folder.count() == 1);
+}
+
+TEST_CASE("an interrupted or broken-piped program leaves no temporary file and dies of its signal", "[unit][base]") {
+  for (const int signal_number : {SIGINT, SIGTERM, SIGPIPE}) {
+    const Folder folder;
+    const pid_t child = fork();
+    if (child == 0) {
+      remove_temporaries_on_signals();
+      AtomicFile file(folder.file("out"));
+      file.write(std::string(3 << 20, 'x'));
+      if (folder.count() == 1) raise(signal_number);
+      _exit(0);
+    }
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFSIGNALED(status));
+    CHECK(WTERMSIG(status) == signal_number);
+    CHECK(folder.count() == 0);
+  }
 }
 
 TEST_CASE("writing through a symbolic link replaces what it names and keeps the link", "[unit][base]") {
