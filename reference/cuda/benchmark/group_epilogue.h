@@ -5,8 +5,9 @@
 /// the difference is the epilogue alone. Every exact variant's 64-bit sums are compared with matmul_s16_u8_s64.
 ///
 /// Beside it: the epilogue with no product at all (its own ceiling), cuBLASLt's int8 product of the same operands where
-/// that library can be loaded, and a device copy. Method: operand sets that together exceed the L2 are used in turn, all
-/// variants take turns within a round, times are medians of CUDA events after warm-up rounds.
+/// that library can be loaded, and a device copy. Method: operand sets that together exceed the L2 are used in turn; all
+/// variants take turns within a round, which is queued whole so that no launch waits for the CPU; times are medians of CUDA
+/// events after warm-up rounds.
 #include <cstdint>
 #include <functional>
 #include <string>
