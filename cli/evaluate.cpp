@@ -1,3 +1,5 @@
+#include "reference/network/evaluate.h"
+
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -14,7 +16,8 @@
 #include "base/progress.h"
 #include "base/registry.h"
 #include "cli/commands.h"
-#include "reference/network/evaluate.h"
+#include "reference/cuda/availability.h"
+#include "reference/network/cuda_experts.h"
 #include "reference/network/forward.h"
 #include "reference/network/quantised_experts.h"
 #include "workloads/checkpoint.h"
@@ -47,18 +50,27 @@ using EvaluateBackend = std::function<std::unique_ptr<network::ExpertBackend>(
 
 base::Registry<EvaluateBackend> evaluate_backends() {
   base::Registry<EvaluateBackend> backends;
-  backends.add("cpu", [](const network::Forward& forward, const workloads::Checkpoint& checkpoint,
-                         const workloads::Plan& plan, unsigned threads) -> std::unique_ptr<network::ExpertBackend> {
-    const auto store = std::make_shared<const network::ExpertStore>(forward, checkpoint, plan.group_size, threads);
-    return std::make_unique<network::QuantisedExperts>(store, plan, threads);
-  });
+  backends.add("cpu",
+               [](const network::Forward& forward, const workloads::Checkpoint& checkpoint, const workloads::Plan& plan,
+                  unsigned threads) -> std::unique_ptr<network::ExpertBackend> {
+                 const auto store =
+                     std::make_shared<const network::ExpertStore>(forward, checkpoint, plan.group_size, threads);
+                 return std::make_unique<network::QuantisedExperts>(store, plan, threads);
+               });
+  backends.add("cuda",
+               [](const network::Forward& forward, const workloads::Checkpoint& checkpoint, const workloads::Plan& plan,
+                  unsigned threads) -> std::unique_ptr<network::ExpertBackend> {
+                 cuda::require_available("moesaic evaluate: --backend cuda");
+                 const auto store =
+                     std::make_shared<const network::ExpertStore>(forward, checkpoint, plan.group_size, threads);
+                 return std::make_unique<network::CudaExperts>(store, plan, threads);
+               });
   return backends;
 }
 
 void write_windows(const std::string& path, const network::Evaluation& result) {
   std::string text = "window,bits_per_byte\n";
-  for (std::size_t w = 0; w < result.window_bits.size(); ++w)
-    text += fmt::format("{},{}\n", w, result.window_bits[w]);
+  for (std::size_t w = 0; w < result.window_bits.size(); ++w) text += fmt::format("{},{}\n", w, result.window_bits[w]);
   base::write_file(path, text);
 }
 
@@ -82,23 +94,23 @@ void run_evaluate(const EvaluateOptions& options) {
   workloads::Plan plan;
   const bool quantised = options.plan != "none";
   if (options.plan == "int8") {
-    plan = workloads::uniform_plan(checkpoint.network(), checkpoint.hash(), numerics::Format::integer(8),
-                                   kInt8GroupSize);
+    plan =
+        workloads::uniform_plan(checkpoint.network(), checkpoint.hash(), numerics::Format::integer(8), kInt8GroupSize);
   } else if (quantised) {
     plan = workloads::read_plan(options.plan);
     workloads::check_plan(plan, options.plan, checkpoint.network(), checkpoint.hash());
   }
-  const unsigned threads = options.threads > 0 ? static_cast<unsigned>(options.threads)
-                                               : std::max(1U, std::thread::hardware_concurrency());
+  const unsigned threads =
+      options.threads > 0 ? static_cast<unsigned>(options.threads) : std::max(1U, std::thread::hardware_concurrency());
   const network::Forward forward(checkpoint);
   const std::unique_ptr<network::ExpertBackend> experts =
       quantised ? backend(forward, checkpoint, plan, threads) : nullptr;
-  const network::ExpertBackend& used = experts ? *experts : static_cast<const network::ExpertBackend&>(forward.float_experts());
+  const network::ExpertBackend& used =
+      experts ? *experts : static_cast<const network::ExpertBackend&>(forward.float_experts());
   network::Evaluation result;
   {
     base::Progress progress("evaluate", static_cast<std::int64_t>(tokens.size()) / options.window);
-    result = network::evaluate(forward, used, tokens,
-                               static_cast<std::size_t>(options.window), threads,
+    result = network::evaluate(forward, used, tokens, static_cast<std::size_t>(options.window), threads,
                                [&](std::size_t) { progress.step(); });
   }
   if (!options.per_window.empty()) write_windows(options.per_window, result);
@@ -124,7 +136,8 @@ void add_evaluate(CLI::App& app) {
       ->required()
       ->type_name("DIR");
   command->add_option("--text", options->text, "A text, read as bytes")->type_name("FILE");
-  command->add_option("--tokens", options->tokens, "Raw bytes, or safetensors with a tensor `tokens`")->type_name("FILE");
+  command->add_option("--tokens", options->tokens, "Raw bytes, or safetensors with a tensor `tokens`")
+      ->type_name("FILE");
   command->add_option("--window", options->window, "Bytes in a window; the first of each is not predicted")
       ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24))
       ->capture_default_str();

@@ -162,6 +162,16 @@ QuantisedExperts::QuantisedExperts(std::shared_ptr<const ExpertStore> store, con
   });
 }
 
+numerics::ExpertResult QuantisedExperts::compute_expert(int layer, int expert, const numerics::Activations& x) const {
+  return numerics::expert_ffn(weights(layer, expert), x);
+}
+
+std::vector<std::int16_t> QuantisedExperts::compute_combination(const std::vector<std::int16_t>& down,
+                                                                const std::vector<std::uint16_t>& r, std::int64_t top_k,
+                                                                std::int64_t rows, std::int64_t hidden) const {
+  return numerics::combine(down, r, top_k, rows, hidden);
+}
+
 QuantisedExperts::IntegerBlock QuantisedExperts::run_integers(const MoeBatch& batch) const {
   IntegerBlock block;
   const auto rows = static_cast<std::int64_t>(batch.rows);
@@ -174,14 +184,13 @@ QuantisedExperts::IntegerBlock QuantisedExperts::run_integers(const MoeBatch& ba
   for (std::size_t e = 0; e < by_expert.size(); ++e) {
     const ExpertRows& mine = by_expert[e];
     if (mine.row.empty()) continue;
-    const numerics::ExpertResult result =
-        numerics::expert_ffn(weights(batch.layer, static_cast<int>(e)), gather_rows(block.x, mine));
+    const numerics::ExpertResult result = compute_expert(batch.layer, static_cast<int>(e), gather_rows(block.x, mine));
     for (std::size_t i = 0; i < mine.row.size(); ++i)
       std::copy_n(
           result.y.begin() + static_cast<std::ptrdiff_t>(i * batch.hidden), batch.hidden,
           block.down.begin() + static_cast<std::ptrdiff_t>((mine.slot[i] * batch.rows + mine.row[i]) * batch.hidden));
   }
-  block.y = numerics::combine(block.down, block.r, static_cast<std::int64_t>(batch.top_k), rows, hidden);
+  block.y = compute_combination(block.down, block.r, static_cast<std::int64_t>(batch.top_k), rows, hidden);
   return block;
 }
 

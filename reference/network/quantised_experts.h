@@ -76,6 +76,13 @@ class QuantisedExperts : public ExpertBackend {
   }
   const quantise::LayerScales& scales(int layer) const { return store_->scales(layer); }
 
+ protected:
+  /// Who computes the integers: reference/numerics here, other implementations (cuda_experts.h) in derived classes.
+  virtual numerics::ExpertResult compute_expert(int layer, int expert, const numerics::Activations& x) const;
+  virtual std::vector<std::int16_t> compute_combination(const std::vector<std::int16_t>& down,
+                                                        const std::vector<std::uint16_t>& r, std::int64_t top_k,
+                                                        std::int64_t rows, std::int64_t hidden) const;
+
  private:
   std::shared_ptr<const ExpertStore> store_;
   std::vector<std::vector<std::shared_ptr<const numerics::ExpertWeights>>> experts_;
