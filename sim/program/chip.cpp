@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 
+#include "base/sha256.h"
 #include "base/yaml.h"
 
 namespace moesaic::program {
@@ -36,8 +37,20 @@ unsigned one_of(const base::YamlNode& parent, const std::string& key, std::int64
   return static_cast<unsigned>(value);
 }
 
+base::Femtoseconds read_period(const base::YamlNode& root) {
+  const auto period = root.find("clock_period_fs"), mhz = root.find("clock_mhz");
+  if (period && mhz) throw period->refused("either clock_period_fs or clock_mhz");
+  if (period) return base::Femtoseconds(period->as_integer(1, 1000000000000));
+  const base::YamlNode clock = root.at("clock_mhz");
+  const std::int64_t value = clock.as_integer(1, 100000);
+  if (1000000000 % value != 0)
+    throw clock.refused("a divisor of 10^9, or clock_period_fs: a period is a whole number of femtoseconds");
+  return base::Femtoseconds(1000000000 / value);
+}
+
 Chip read(const base::YamlNode& root) {
   Chip chip;
+  chip.path = root.file();
   chip.name = root.text("name");
   const base::YamlNode array = root.at("array");
   CoreParams& p = chip.core;
@@ -52,9 +65,7 @@ Chip read(const base::YamlNode& root) {
   p.hidden_depth = power_of_two(buffers, "hidden_words", 32, 65536);
   p.fifo_depth = power_of_two(buffers, "reader_beats", 16, 1024);
   p.command_depth = power_of_two(buffers, "commands", 4, 128);
-  const base::YamlNode clock = root.at("clock_mhz");
-  chip.clock_mhz = clock.as_integer(1, 100000);
-  if (1000000000 % chip.clock_mhz != 0) throw clock.refused("a divisor of 10^9, so that the period is whole femtoseconds");
+  chip.period = read_period(root);
   const base::YamlNode layout = root.at("layout");
   chip.layout = layout.as_choice({"tile_major", "plane_major"}) == "tile_major" ? numerics::LayoutKind::kTileMajor
                                                                                   : numerics::LayoutKind::kPlaneMajor;
@@ -65,8 +76,17 @@ Chip read(const base::YamlNode& root) {
 
 }  // namespace
 
-Chip read_chip(const std::string& path) { return read(base::YamlNode::load(path)); }
-Chip parse_chip(const std::string& text, const std::string& name) { return read(base::YamlNode::parse(text, name)); }
+Chip read_chip(const std::string& path) {
+  Chip chip = read(base::YamlNode::load(path));
+  chip.hash = base::sha256_file(path);
+  return chip;
+}
+
+Chip parse_chip(const std::string& text, const std::string& name) {
+  Chip chip = read(base::YamlNode::parse(text, name));
+  chip.hash = base::sha256_hex(text);
+  return chip;
+}
 
 void check(const CoreParams& p) {
   const auto in = [](unsigned value, unsigned min, unsigned max) { return is_power_of_two(value) && value >= min && value <= max; };

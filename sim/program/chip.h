@@ -1,8 +1,10 @@
 #pragma once
 /// The chip file (docs/schemas/chip.schema.json): what every engine is built from. Unknown keys are errors.
+/// The clock is `clock_mhz`, which must divide 10^9, or `clock_period_fs`: a period is a whole number of femtoseconds.
 #include <cstdint>
 #include <string>
 
+#include "base/units.h"
 #include "models/memory/memory_model.h"
 #include "reference/numerics/stored_layout.h"
 #include "sim/program/core_params.h"
@@ -10,13 +12,20 @@
 namespace moesaic::program {
 
 struct Chip {
+  std::string path;  ///< of the file, for messages
+  std::string hash;  ///< SHA-256 of the file's bytes, lower-case hexadecimal
   std::string name;
   CoreParams core;
-  std::int64_t clock_mhz = 500;                ///< divides 10^9, so that the period is a whole number of femtoseconds
+  base::Femtoseconds period{2000000};  ///< of the core's clock
   numerics::LayoutKind layout = numerics::LayoutKind::kTileMajor;
   memory::MemoryConfig memory;
 
-  base::Femtoseconds clock_period() const { return base::Femtoseconds(1000000000 / clock_mhz); }
+  base::Femtoseconds clock_period() const { return period; }
+  base::Femtoseconds time(base::Cycles cycles) const { return period * cycles.count(); }
+  /// The layout of every object stored for this chip.
+  numerics::LayoutSpec layout_spec() const {
+    return {layout, static_cast<int>(core.rows), static_cast<int>(core.cols)};
+  }
 };
 
 /// InputError `file:line: key: got X, expected Y` for anything that does not hold.

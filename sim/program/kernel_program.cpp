@@ -130,7 +130,14 @@ void lower(const ExpertCase& c, const CoreParams& params, const KernelPlacement&
   to.second_stride = y.stride;
 }
 
-void lower(const CombineCase& c, const CoreParams& params, const KernelPlacement& placement, const std::string&, KernelProgram& to) {
+/// 65535 * 32768 * 65536 < 2^47: more experts could pass the accumulators.
+constexpr std::int64_t kMaxCombined = 65536;
+
+void lower(const CombineCase& c, const CoreParams& params, const KernelPlacement& placement, const std::string& where,
+           KernelProgram& to) {
+  if (c.experts > kMaxCombined)
+    throw base::ConfigError(where, "experts", std::to_string(c.experts),
+                            "at most " + std::to_string(kMaxCombined) + ", the sums that 48 bits hold");
   MemoryImage& image = to.loaded.image;
   Placer placer(image, placement);
   ProgramBuilder builder(params, image);

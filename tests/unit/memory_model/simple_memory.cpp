@@ -1,0 +1,94 @@
+// models/memory
+#include "models/memory/simple_memory.h"
+
+#include <catch2/catch.hpp>
+#include <vector>
+
+#include "base/rng.h"
+
+using namespace moesaic;
+using base::Bytes;
+using base::Cycles;
+using memory::MemoryConfig;
+using memory::Request;
+
+namespace {
+
+Request beat(unsigned port, std::int64_t bytes, bool is_write = false) { return {port, is_write, 4096, Bytes(bytes)}; }
+
+/// The first cycle at which `count` beats of a port have finished.
+std::int64_t finish(memory::MemoryModel& model, unsigned port, std::int64_t count, bool is_write = false) {
+  std::int64_t now = 0;
+  while (model.finished(port, is_write, Cycles(now)) < count) ++now;
+  return now;
+}
+
+}  // namespace
+
+TEST_CASE("a lone beat finishes one transfer and one latency after it was asked for, and not a cycle earlier",
+          "[unit][memory]") {
+  const auto model = memory::make_memory({"simple", 20, 10, 8});
+  REQUIRE(model->submit(beat(0, 8), Cycles(100)));
+  CHECK(model->finished(0, false, Cycles(120)) == 0);
+  CHECK(model->finished(0, false, Cycles(121)) == 1);
+  REQUIRE(model->submit(beat(0, 8, true), Cycles(200)));
+  CHECK(model->finished(0, true, Cycles(210)) == 0);
+  CHECK(model->finished(0, true, Cycles(211)) == 1);
+}
+
+TEST_CASE("no window of cycles moves more bytes than the bandwidth allows", "[unit][memory]") {
+  const MemoryConfig config{"simple", 5, 7, 12};
+  const auto model = memory::make_memory(config);
+  base::Rng rng(7);
+  std::vector<std::int64_t> moved(4000, 0);
+  std::int64_t taken = 0, submitted = 0;
+  for (std::int64_t now = 0; now < 4000; ++now) {
+    for (unsigned port = 0; port < 3; ++port)
+      if (now < 3000 && rng.below(3) == 0 && submitted - taken < 64) {
+        REQUIRE(model->submit(beat(port, 8, port == 2), Cycles(now)));
+        ++submitted;
+      }
+    for (unsigned port = 0; port < 3; ++port)
+      while (model->finished(port, port == 2, Cycles(now)) > 0) {
+        model->take(port, port == 2);
+        // What finishes now was moved one latency ago.
+        moved[static_cast<std::size_t>(now - (port == 2 ? 7 : 5))] += 8;
+        ++taken;
+      }
+  }
+  CHECK(taken == submitted);
+  CHECK(taken > 1000);
+  for (std::size_t first = 0; first < moved.size(); first += 37) {
+    std::int64_t sum = 0;
+    for (std::size_t length = 1; first + length <= moved.size() && length < 60; ++length) {
+      sum += moved[first + length - 1];
+      REQUIRE(sum <= 12 * static_cast<std::int64_t>(length) + 8);  // a beat may begin in the cycle before
+    }
+  }
+}
+
+TEST_CASE("ports share the bandwidth first come, first served, and each port's answers keep their order",
+          "[unit][memory]") {
+  const auto model = memory::make_memory({"simple", 3, 3, 8});
+  for (int i = 0; i < 4; ++i) REQUIRE(model->submit(beat(0, 8), Cycles(0)));
+  REQUIRE(model->submit(beat(1, 8), Cycles(0)));
+  CHECK(finish(*model, 0, 1) == 4);
+  CHECK(finish(*model, 0, 4) == 7);
+  CHECK(finish(*model, 1, 1) == 8);
+  model->reset();
+  CHECK(model->finished(0, false, Cycles(1000)) == 0);
+  REQUIRE(model->submit(beat(1, 8), Cycles(0)));
+  CHECK(finish(*model, 1, 1) == 4);
+}
+
+TEST_CASE("a beat wider than the bandwidth takes as many cycles as it needs", "[unit][memory]") {
+  const auto model = memory::make_memory({"simple", 1, 1, 4});
+  for (int i = 0; i < 3; ++i) REQUIRE(model->submit(beat(0, 32), Cycles(0)));
+  CHECK(finish(*model, 0, 1) == 9);
+  CHECK(finish(*model, 0, 3) == 25);
+}
+
+TEST_CASE("results name the memory model with its numbers", "[unit][memory]") {
+  CHECK(memory::make_memory({"simple", 20, 10, 16})->name() ==
+        "simple(read latency 20 cycles, write latency 10 cycles, 16 bytes/cycle)");
+}

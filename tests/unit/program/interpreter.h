@@ -1,0 +1,52 @@
+#pragma once
+/// Executes commands by the rules of docs/core.md, one after the other and without time: what the hardware computes,
+/// written down a second time. Every address must lie in a region of the kind the command is about, every buffer word in
+/// its buffer; anything else is a std::logic_error that names the command.
+#include <cstdint>
+#include <vector>
+
+#include "sim/program/commands.h"
+#include "sim/program/core_params.h"
+#include "sim/program/memory_image.h"
+
+namespace moesaic::program {
+
+class Interpreter {
+ public:
+  Interpreter(const CoreParams& params, MemoryImage& image);
+  void run(const std::vector<Command>& commands);
+
+  std::uint64_t commands_with_k_chunks = 0;  ///< matmuls that did not begin or did not end K
+  std::uint64_t loads_of_spilled_rows = 0;
+  std::uint64_t weight_bytes = 0;  ///< planes, parameters and requantisation read
+
+ private:
+  struct Row {
+    std::uint64_t in = 0, out = 0, aux = 0;
+    int shift = 0;
+  };
+  struct Walk;
+  void load_act(const Command& c);
+  void matmul(const Command& c);
+  void drain(const Command& c, std::uint32_t col, std::uint32_t cols, bool up, std::uint64_t requant);
+  void combine(const Command& c);
+  int hidden_shift(unsigned token, int act_bits) const;
+  std::uint64_t read(std::uint64_t address, unsigned bytes, Kind kind);
+  std::int64_t read_signed(std::uint64_t address, unsigned bytes, Kind kind);
+  void write(std::uint64_t address, unsigned bytes, std::int64_t value, Kind kind);
+  [[noreturn]] void fail(const std::string& what) const;
+  void need(bool holds, const char* what) const;
+
+  CoreParams params_;
+  MemoryImage& image_;
+  std::size_t at_ = 0;  ///< command
+  std::vector<Row> rows_;
+  std::vector<std::int32_t> act_;      ///< [ActDepth, R]
+  std::vector<std::int16_t> hidden_;   ///< [HiddenDepth, 4]
+  std::vector<std::int16_t> most_, least_;
+  std::vector<std::int64_t> p_, acc_;  ///< [T, C]
+  std::vector<std::int64_t> x_;        ///< [T]
+  std::vector<std::int16_t> gate_;     ///< [T, C]
+};
+
+}  // namespace moesaic::program
