@@ -260,6 +260,12 @@ class Lockstep {
   Lockstep(const Lockstep&) = delete;
   Lockstep& operator=(const Lockstep&) = delete;
 
+  /// Binds the clock of a part that has no reset. (A part without a clock binds nothing.)
+  template <class R>
+  void clock(sc_core::sc_in<bool>& clk, R& rtl_clk) {
+    clk(clk_);
+    drive_clock_ = [&rtl_clk](bool v) { rtl_clk = v; };
+  }
   /// Binds clock and reset.
   template <class R>
   void clock(sc_core::sc_in<bool>& clk, R& rtl_clk, sc_core::sc_in<bool>& rst, R& rtl_rst) {
@@ -326,8 +332,8 @@ class Lockstep {
   RtlModel& rtl_;
   sc_core::sc_signal<bool> clk_{"lockstep_clk"};
   sc_core::sc_signal<bool> rst_{"lockstep_rst"};
-  std::function<void(bool)> drive_clock_;
-  std::function<void(bool)> drive_reset_;
+  std::function<void(bool)> drive_clock_ = [](bool) {};
+  std::function<void(bool)> drive_reset_ = [](bool) {};
   std::vector<std::shared_ptr<void>> owned_;
   std::vector<Compared> compared_;
   std::vector<std::function<void(std::uint64_t)>> falling_;
