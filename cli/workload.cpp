@@ -109,13 +109,16 @@ void print_describe(const workloads::Network& n) {
   if (!n.gated) return;
   for (const int bits : {2, 3, 4, 8})
     fmt::print("  stored at int{}       {}\n", bits, in_gib(n.moe_layers() * n.experts * stored_bytes(n, bits)));
-  fmt::print("  (stored: with multipliers, zero points, requantisation and padding; groups of {}, a {}x{} array, tile_major)\n",
-             kGroupSize, kArray, kArray);
+  fmt::print(
+      "  (stored: with multipliers, zero points, requantisation and padding; groups of {}, a {}x{} array, "
+      "tile_major)\n",
+      kGroupSize, kArray, kArray);
 }
 
 void run_describe(const DescribeOptions& options) {
   if (options.list) {
-    if (options.json) fmt::print("{}\n", nlohmann::json(workloads::zoo_names()).dump());
+    if (options.json)
+      fmt::print("{}\n", nlohmann::json(workloads::zoo_names()).dump());
     else
       for (const std::string& name : workloads::zoo_names()) fmt::print("{}\n", name);
     return;
@@ -123,8 +126,10 @@ void run_describe(const DescribeOptions& options) {
   if (options.network.empty())
     throw base::InputError("moesaic workload describe: NETWORK: got nothing, expected a name, or --list");
   const workloads::Network n = workloads::find_network(options.network, "moesaic workload describe", "NETWORK");
-  if (options.json) fmt::print("{}\n", describe_json(n).dump(2));
-  else print_describe(n);
+  if (options.json)
+    fmt::print("{}\n", describe_json(n).dump(2));
+  else
+    print_describe(n);
 }
 
 struct SynthOptions {
@@ -134,8 +139,7 @@ struct SynthOptions {
 };
 
 void run_synth(const SynthOptions& options) {
-  const workloads::Network network =
-      workloads::find_network(options.network, "moesaic workload synth", "--network");
+  const workloads::Network network = workloads::find_network(options.network, "moesaic workload synth", "--network");
   workloads::check_parameters(options.parameters);
   workloads::TraceWriter trace(options.out, options.parameters.arrival_gap_us > 0, false);
   base::AtomicFile facts(options.out + ".json");
@@ -217,7 +221,8 @@ void add_workload(CLI::App& app) {
   import->add_option("--out", taken->out, "Where to write it; without this it is only checked")->type_name("FILE");
   import->add_option("--network", taken->network, "Hold every row to this network: a folder, a config.json, a zoo name")
       ->type_name("NETWORK");
-  import->callback([taken] { run_import(*taken); });
-}
+  import->callback([taken] { run_import(*taken);
+});
+}  // namespace moesaic::cli
 
 }  // namespace moesaic::cli

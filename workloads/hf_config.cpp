@@ -75,7 +75,8 @@ void read_rope(const YamlNode& config, Network& n) {
       throw inner->refused(theta->as_text() + ", as rope_theta says");
     if (inner) theta = inner;
   }
-  if (!theta) throw base::ConfigError(config.where(), "rope_theta", "nothing", "rope_theta or rope_parameters.rope_theta");
+  if (!theta)
+    throw base::ConfigError(config.where(), "rope_theta", "nothing", "rope_theta or rope_parameters.rope_theta");
   n.rope_theta = theta->as_number(1, kHuge);
 }
 
@@ -101,9 +102,9 @@ void read_common(const YamlNode& config, Network& n) {
 void read_head_dim(const YamlNode& config, Network& n, const Keys& keys = {"head_dim"}) {
   const std::optional<std::int64_t> dim = optional_integer(config, keys, 1, 65536);
   if (!dim && n.hidden % n.heads != 0)
-    throw base::ConfigError(config.where(), keys.front(), "nothing",
-                            "head_dim, as " + std::to_string(n.heads) + " heads do not divide hidden_size " +
-                                std::to_string(n.hidden));
+    throw base::ConfigError(
+        config.where(), keys.front(), "nothing",
+        "head_dim, as " + std::to_string(n.heads) + " heads do not divide hidden_size " + std::to_string(n.hidden));
   n.head_dim = dim.value_or(n.hidden / n.heads);
 }
 
@@ -202,10 +203,10 @@ void read_llama4(const YamlNode& config, Network& n) {
 using Reader = void (*)(const YamlNode&, Network&);
 const std::vector<std::pair<std::string, Reader>>& readers() {
   static const std::vector<std::pair<std::string, Reader>> all = {
-      {"mixtral", read_mixtral},      {"qwen2_moe", read_qwen_moe},   {"qwen3_moe", read_qwen_moe},
-      {"deepseek", read_deepseek},    {"deepseek_v2", read_deepseek}, {"deepseek_v3", read_deepseek},
-      {"kimi_k2", read_deepseek},     {"olmoe", read_olmoe},          {"phimoe", read_phimoe},
-      {"llama4_text", read_llama4},   {"gpt_oss", read_gpt_oss},
+      {"mixtral", read_mixtral},    {"qwen2_moe", read_qwen_moe},   {"qwen3_moe", read_qwen_moe},
+      {"deepseek", read_deepseek},  {"deepseek_v2", read_deepseek}, {"deepseek_v3", read_deepseek},
+      {"kimi_k2", read_deepseek},   {"olmoe", read_olmoe},          {"phimoe", read_phimoe},
+      {"llama4_text", read_llama4}, {"gpt_oss", read_gpt_oss},
   };
   return all;
 }

@@ -14,8 +14,8 @@ base::YamlNode parse_json(const std::string& text, const std::string& file) {
   } catch (const nlohmann::json::parse_error& error) {
     const auto end = text.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, text.size()));
     const auto line = 1 + std::count(text.begin(), end, '\n');
-    throw base::ConfigError(file + ":" + std::to_string(line), "document", "no JSON (" + std::string(error.what()) + ")",
-                            "a JSON document");
+    throw base::ConfigError(file + ":" + std::to_string(line), "document",
+                            "no JSON (" + std::string(error.what()) + ")", "a JSON document");
   }
   std::string spaced = text;
   std::replace(spaced.begin(), spaced.end(), '\t', ' ');

@@ -111,9 +111,12 @@ class AtomicSink : public io::sink {
 
 std::string uncompressed_name(const std::string& path) {
   switch (compression_of(path)) {
-    case Compression::kGzip: return path.substr(0, path.size() - 3);
-    case Compression::kZstd: return path.substr(0, path.size() - 4);
-    case Compression::kNone: break;
+    case Compression::kGzip:
+      return path.substr(0, path.size() - 3);
+    case Compression::kZstd:
+      return path.substr(0, path.size() - 4);
+    case Compression::kNone:
+      break;
   }
   return path;
 }
@@ -122,8 +125,8 @@ struct LineReader::Impl {
   std::string path;
   int fd = -1;
   io::filtering_streambuf<io::input> stream;
-  std::string buffer;       // what was decompressed and not handed out
-  std::size_t used = 0;     // of buffer
+  std::string buffer;    // what was decompressed and not handed out
+  std::size_t used = 0;  // of buffer
   bool ended = false;
   std::uint64_t number = 0;
 
@@ -143,8 +146,10 @@ LineReader::LineReader(const std::string& path) : impl_(std::make_unique<Impl>()
   const Compression compression = compression_of(path);
   if (compression == Compression::kGzip) m.stream.push(io::gzip_decompressor());
   DescriptorSource file(m.fd, path);
-  if (compression == Compression::kZstd) m.stream.push(ZstdSource(std::move(file)));
-  else m.stream.push(file);
+  if (compression == Compression::kZstd)
+    m.stream.push(ZstdSource(std::move(file)));
+  else
+    m.stream.push(file);
 }
 
 LineReader::~LineReader() = default;

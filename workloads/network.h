@@ -22,9 +22,9 @@ struct Network {
   std::int64_t shared_experts = 0;
   std::int64_t shared_intermediate = 0;  ///< width of all shared experts together
   std::int64_t layers = 0;
-  std::vector<bool> has_experts;         ///< one entry a layer
-  std::int64_t dense_first = 0;          ///< leading layers that the architecture exempts from having experts
-  std::int64_t dense_intermediate = 0;   ///< width of a layer without experts; 0 where there is none
+  std::vector<bool> has_experts;        ///< one entry a layer
+  std::int64_t dense_first = 0;         ///< leading layers that the architecture exempts from having experts
+  std::int64_t dense_intermediate = 0;  ///< width of a layer without experts; 0 where there is none
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;

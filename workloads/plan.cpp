@@ -90,8 +90,7 @@ Plan read_plan(const std::string& path) {
   return plan;
 }
 
-void check_plan(const Plan& plan, const std::string& path, const Network& network,
-                const std::string& checkpoint_hash) {
+void check_plan(const Plan& plan, const std::string& path, const Network& network, const std::string& checkpoint_hash) {
   const auto at = [&](int line) { return line > 0 ? path + ":" + std::to_string(line) : path; };
   if (plan.made_from.checkpoint != checkpoint_hash)
     throw base::ConfigError(at(plan.made_from.checkpoint_line), "made_from.checkpoint",
@@ -113,8 +112,8 @@ void check_plan(const Plan& plan, const std::string& path, const Network& networ
 }
 
 void write_plan(const Plan& plan, const std::string& path) {
-  std::string text = fmt::format("plan_version: {}\nmade_from:\n  checkpoint: {}\n", kVersion,
-                                 quoted(plan.made_from.checkpoint));
+  std::string text =
+      fmt::format("plan_version: {}\nmade_from:\n  checkpoint: {}\n", kVersion, quoted(plan.made_from.checkpoint));
   if (plan.made_from.sensitivity) text += "  sensitivity: " + quoted(*plan.made_from.sensitivity) + "\n";
   if (plan.made_from.trace) text += "  trace: " + quoted(*plan.made_from.trace) + "\n";
   if (plan.made_from.chip) text += "  chip: " + quoted(*plan.made_from.chip) + "\n";
@@ -131,8 +130,7 @@ void write_plan(const Plan& plan, const std::string& path) {
   base::write_file(path, text);
 }
 
-Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, numerics::Format format,
-                  int group_size) {
+Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, numerics::Format format, int group_size) {
   Plan plan;
   plan.made_from.checkpoint = checkpoint_hash;
   plan.group_size = group_size;

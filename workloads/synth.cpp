@@ -118,8 +118,11 @@ void synthesise(const Network& network, const SynthParameters& p, const std::fun
 std::string describe_parameters(const Network& network, const SynthParameters& p) {
   nlohmann::ordered_json j;
   j["generator"] = "moesaic workload synth";
-  j["network"] = {{"name", network.name},       {"layers", network.layers}, {"moe_layers", network.moe_layers()},
-                  {"experts", network.experts}, {"top_k", network.top_k}};
+  j["network"] = {{"name", network.name},
+                  {"layers", network.layers},
+                  {"moe_layers", network.moe_layers()},
+                  {"experts", network.experts},
+                  {"top_k", network.top_k}};
   j["seed"] = p.seed;
   j["requests"] = p.requests;
   j["prompt_tokens"] = p.prompt_tokens;

@@ -1,16 +1,16 @@
 /// Seeded generator of routing traces with the two properties that decide what a cache is worth: some experts are more
 /// popular than others (Zipf) and a token tends to take what the token before it took (Markov locality).
 ///
-///   popularity  at each layer, expert of rank r (1..E) is drawn with probability proportional to r^-zipf; which expert has
-///               which rank is an independent random permutation for each layer
-///   locality    each of the previous token's experts (same request, same layer) is kept with probability `reuse`; the free
-///               places are then drawn one after the other by popularity from the experts not yet taken. With top_k = 1 this
-///               leaves the popularity exactly as it is; with more, keeping whole sets makes it slightly flatter or steeper.
+///   popularity  at each layer, the expert of rank r (1..E) is drawn with probability proportional to r^-zipf; which
+///               expert has which rank is an independent random permutation for each layer
+///   locality    each of the previous token's experts (same request, same layer) is kept with probability `reuse`;
+///               the free places are then drawn one after the other by popularity from the experts not yet taken.
+///               With top_k = 1 this leaves the popularity exactly as it is; with more, only nearly.
 ///   weights     softmax of top_k normal variates of deviation weight_spread, largest first, rounded to 6 decimals
 ///
-/// Defaults: zipf 0.5 gives a greatest share of 1.9 times the mean among 8 experts and 4.4 among 64; published counts say
-/// 1.04 to 1.29 for Mixtral-8x7B on C4 and 2.5 to 7.8 for OLMoE-1B-7B. reuse 0.2 makes adjacent tokens share about 0.4 of
-/// 2 of 8 experts; Mixtral's share 0.34 to 0.40.
+/// Defaults: zipf 0.5 gives a greatest share of 1.9 times the mean among 8 experts and 4.4 among 64; published counts
+/// say 1.04 to 1.29 for Mixtral-8x7B on C4 and 2.5 to 7.8 for OLMoE-1B-7B. reuse 0.2 makes adjacent tokens share about
+/// 0.4 of 2 of 8 experts; Mixtral's share 0.34 to 0.40.
 #pragma once
 
 #include <cstdint>

@@ -26,16 +26,20 @@ bool is_jsonl(const std::string& path) {
   const std::string name = uncompressed_name(path);
   if (ends_with(name, ".jsonl")) return true;
   if (ends_with(name, ".csv")) return false;
-  throw base::ConfigError(path, "trace", "this file name", "a name ending in .csv or .jsonl, then optionally .gz or .zst");
+  throw base::ConfigError(path, "trace", "this file name",
+                          "a name ending in .csv or .jsonl, then optionally .gz or .zst");
 }
 
 std::string shown(std::string_view text) {
   constexpr std::size_t kLongest = 60;
   std::string out = "'";
   for (const char c : text.substr(0, kLongest)) {
-    if (c == '\r') out += "\\r";
-    else if (static_cast<unsigned char>(c) < 0x20) out += "\\x" + fmt::format("{:02x}", static_cast<unsigned char>(c));
-    else out += c;
+    if (c == '\r')
+      out += "\\r";
+    else if (static_cast<unsigned char>(c) < 0x20)
+      out += "\\x" + fmt::format("{:02x}", static_cast<unsigned char>(c));
+    else
+      out += c;
   }
   return out + (text.size() > kLongest ? "...'" : "'");
 }
@@ -105,7 +109,7 @@ void append_list(std::string& line, const std::vector<T>& values, char separator
 
 const char* phase_name(Phase phase) { return phase == Phase::kPrefill ? "prefill" : "decode"; }
 
-TraceReader::TraceReader(const std::string& path, const Network* network) : lines_(path) {
+TraceReader::TraceReader(const std::string& path, const Network* network) : lines_((is_jsonl(path), path)) {
   if (network != nullptr) network_ = *network;
   jsonl_ = is_jsonl(path);
   if (jsonl_) return;
@@ -121,8 +125,10 @@ TraceReader::TraceReader(const std::string& path, const Network* network) : line
 bool TraceReader::next(TraceRow& row) {
   std::string line;
   if (!lines_.next(line)) return false;
-  if (jsonl_) parse_jsonl(line, row);
-  else parse_csv(line, row);
+  if (jsonl_)
+    parse_jsonl(line, row);
+  else
+    parse_csv(line, row);
   check(row);
   first_row_ = false;
   return true;
@@ -200,7 +206,8 @@ void TraceReader::parse_jsonl(const std::string& line, TraceRow& row) {
   }
   if (arrival != has_arrival_)
     throw base::ConfigError(at, "arrival_us", arrival ? "a value" : "nothing", "as in the first row");
-  if (levels != has_levels_) throw base::ConfigError(at, "levels", levels ? "a value" : "nothing", "as in the first row");
+  if (levels != has_levels_)
+    throw base::ConfigError(at, "levels", levels ? "a value" : "nothing", "as in the first row");
   row.arrival_us.reset();
   if (arrival) row.arrival_us = json_number(object["arrival_us"], at, "arrival_us");
   row.levels.clear();
@@ -261,8 +268,7 @@ void TraceWriter::write(const TraceRow& row) {
   line_ += jsonl_ ? R"(],"weights":[)" : ",";
   append_list(line_, row.weights, separator);
   if (jsonl_) line_ += "]";
-  if (has_arrival_)
-    fmt::format_to(out, jsonl_ ? R"(,"arrival_us":{})" : ",{}", row.arrival_us.value());
+  if (has_arrival_) fmt::format_to(out, jsonl_ ? R"(,"arrival_us":{})" : ",{}", row.arrival_us.value());
   if (has_levels_) {
     line_ += jsonl_ ? R"(,"levels":[)" : ",";
     append_list(line_, row.levels, separator);

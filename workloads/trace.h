@@ -1,7 +1,7 @@
 /// Routing trace: which experts the router chose for each token at each layer, and how much it trusted them.
 /// CSV with exactly the columns `request,step,phase,position,layer,experts,weights`, then optionally `arrival_us`, then
-/// optionally `levels`; experts, weights and levels are lists separated by `;`. JSONL: one object a line, the same keys,
-/// lists as arrays. Either may end in .gz or .zst. Rows stand in any order; one row is in memory at a time.
+/// optionally `levels`; experts, weights and levels are lists separated by `;`. JSONL: one object a line, the same
+/// keys, lists as arrays. Either may end in .gz or .zst. Rows stand in any order; one row is in memory at a time.
 #pragma once
 
 #include <cstdint>

@@ -40,7 +40,8 @@ std::vector<T> read_selection(const base::YamlNode& root, const std::string& key
   const std::optional<base::YamlNode> node = root.find(key);
   if (!node) return values;
   for (const base::YamlNode& item : node->items()) values.push_back(static_cast<T>(item.as_integer(0, largest)));
-  if (values.empty()) throw base::ConfigError(node->where(), key, "an empty list", "at least one entry, or no such key");
+  if (values.empty())
+    throw base::ConfigError(node->where(), key, "an empty list", "at least one entry, or no such key");
   std::sort(values.begin(), values.end());
   if (std::adjacent_find(values.begin(), values.end()) != values.end())
     throw base::ConfigError(node->where(), key, "an entry twice", "distinct entries");
@@ -114,16 +115,16 @@ WorkloadSlice read_slice(const WorkloadFile& workload) {
                                           row.request, row.position),
                               fmt::format("step {} ({}), as its first row says", token.step, phase_name(token.phase)));
     if (!seen.emplace(row.layer, found->second).second)
-      throw base::ConfigError(reader.where(), "layer",
-                              fmt::format("request {} position {} layer {} a second time", row.request, row.position,
-                                          row.layer),
-                              "one row each");
+      throw base::ConfigError(
+          reader.where(), "layer",
+          fmt::format("request {} position {} layer {} a second time", row.request, row.position, row.layer),
+          "one row each");
     slice.rows[static_cast<std::size_t>(layer - slice.layers.begin())].push_back(
         {found->second, row.experts, row.weights, row.levels});
   }
   if (slice.tokens.empty())
-    throw base::ConfigError(workload.path, "requests, steps, phase", "a selection that no row of " + workload.trace +
-                            " matches", "at least one token");
+    throw base::ConfigError(workload.path, "requests, steps, phase",
+                            "a selection that no row of " + workload.trace + " matches", "at least one token");
   for (std::size_t l = 0; l < slice.layers.size(); ++l) {
     auto& rows = slice.rows[l];
     std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.token < b.token; });

@@ -24,7 +24,7 @@ namespace moesaic::workloads {
 
 struct WorkloadFile {
   std::string path;
-  std::string model;   ///< resolved folder, or a name of the zoo
+  std::string model;         ///< resolved folder, or a name of the zoo
   bool has_weights = false;  ///< model is a folder
   Network network;
   std::string trace;                  ///< resolved
@@ -59,8 +59,8 @@ struct WorkloadSlice {
   std::vector<std::vector<Row>> rows;
 };
 
-/// Reads the whole trace, so that a bad row is found wherever it stands, and keeps what is selected. A (token, layer) that
-/// appears twice, a selection that nothing matches, and a token that lacks a selected layer are base::InputErrors.
+/// Reads the whole trace, so that a bad row is found wherever it stands, and keeps what is selected. A (token, layer)
+/// that appears twice, a selection that nothing matches, and a token that lacks a selected layer are base::InputErrors.
 WorkloadSlice read_slice(const WorkloadFile& workload);
 
 }  // namespace moesaic::workloads

@@ -36,8 +36,7 @@ double standard_error(const std::vector<double>& values) {
 
 Evaluation evaluate(const Forward& forward, const ExpertBackend& experts, const std::vector<std::uint32_t>& tokens,
                     std::size_t window, unsigned threads, const std::function<void(std::size_t)>& done) {
-  if (window < 2)
-    throw base::InputError("--window: got " + std::to_string(window) + ", expected at least 2 tokens");
+  if (window < 2) throw base::InputError("--window: got " + std::to_string(window) + ", expected at least 2 tokens");
   Evaluation result;
   result.windows = tokens.size() / window;
   if (result.windows == 0)

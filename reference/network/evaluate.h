@@ -1,5 +1,6 @@
 /// Loss of a network over a text, in bits per predicted token (bits per byte for a byte-level model).
-/// Windows start at 0, W, 2W ...; each predicts its tokens 1..W-1 from those before it; a partial last window is dropped.
+/// Windows start at 0, W, 2W ...; each predicts its tokens 1..W-1 from those before it; a partial last window is
+/// dropped.
 #pragma once
 
 #include <cstddef>
@@ -12,11 +13,11 @@
 namespace moesaic::network {
 
 struct Evaluation {
-  double bits_per_byte = 0;        ///< mean over all predicted tokens
+  double bits_per_byte = 0;  ///< mean over all predicted tokens
   std::size_t windows = 0;
-  std::size_t predicted = 0;       ///< windows * (window - 1)
-  double standard_error = 0;       ///< of bits_per_byte: sample deviation of the windows' means / sqrt(windows); 0 for one
-  std::vector<double> window_bits; ///< mean bits per predicted token of each window
+  std::size_t predicted = 0;  ///< windows * (window - 1)
+  double standard_error = 0;  ///< of bits_per_byte: sample deviation of the windows' means / sqrt(windows); 0 for one
+  std::vector<double> window_bits;  ///< mean bits per predicted token of each window
 };
 
 /// Throws base::InputError when there is not one whole window, or a token is not in the vocabulary. The result does not

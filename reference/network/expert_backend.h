@@ -28,7 +28,8 @@ struct ExpertRows {
   std::vector<std::uint32_t> slot;  ///< which of the row's top_k choices
 };
 
-/// Splits a batch by expert: result[e] lists the rows that chose e. Size batch.experts; an expert nobody chose is empty.
+/// Splits a batch by expert: result[e] lists the rows that chose e. Size batch.experts; an expert nobody chose is
+/// empty.
 std::vector<ExpertRows> rows_by_expert(const MoeBatch& batch);
 
 /// Copies the rows of `which` into a dense [which.row.size(), hidden] array.
@@ -47,6 +48,9 @@ class MoeObserver {
  public:
   virtual ~MoeObserver() = default;
   virtual void on_moe(std::size_t window, const MoeBatch& batch) = 0;
+  /// The residual stream [rows, hidden] that leaves a layer, its experts' output included.
+  virtual void after_layer(std::size_t /*window*/, int /*layer*/, const float* /*stream*/, std::size_t /*rows*/,
+                           std::size_t /*hidden*/) {}
 };
 
 }  // namespace moesaic::network

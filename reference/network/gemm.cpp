@@ -36,12 +36,23 @@ template <std::size_t Rows>
     const float* xr = x + row * ldx;
     float* yr = y + row * ldy + n;
     switch (m - row) {
-      case 5: block<5>(xr, ldx, panel, k_used, yr, ldy, columns); break;
-      case 4: block<4>(xr, ldx, panel, k_used, yr, ldy, columns); break;
-      case 3: block<3>(xr, ldx, panel, k_used, yr, ldy, columns); break;
-      case 2: block<2>(xr, ldx, panel, k_used, yr, ldy, columns); break;
-      case 1: block<1>(xr, ldx, panel, k_used, yr, ldy, columns); break;
-      default: break;
+      case 5:
+        block<5>(xr, ldx, panel, k_used, yr, ldy, columns);
+        break;
+      case 4:
+        block<4>(xr, ldx, panel, k_used, yr, ldy, columns);
+        break;
+      case 3:
+        block<3>(xr, ldx, panel, k_used, yr, ldy, columns);
+        break;
+      case 2:
+        block<2>(xr, ldx, panel, k_used, yr, ldy, columns);
+        break;
+      case 1:
+        block<1>(xr, ldx, panel, k_used, yr, ldy, columns);
+        break;
+      default:
+        break;
     }
   }
 }

@@ -1,6 +1,6 @@
 /// Float matrix product against packed weights: y[m, n] (+)= sum_k x[m, k] * w[n, k].
-/// Each output adds its products in the order of k, one rounding per multiply and per add (nothing is contracted), so the
-/// bits are the same with every instruction set and every blocking of m.
+/// Each output adds its products in the order of k, one rounding per multiply and per add (nothing is contracted), so
+/// the bits are the same with every instruction set and every blocking of m.
 #pragma once
 
 #include <cstddef>

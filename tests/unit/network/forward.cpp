@@ -41,8 +41,8 @@ struct NaiveMixtral {
     constexpr std::size_t d = kTinyHeadDim;
     for (std::size_t h = 0; h < heads; ++h)
       for (std::size_t i = 0; i < d / 2; ++i) {
-        const double angle =
-            static_cast<double>(position) * std::pow(kTinyTheta, -2.0 * static_cast<double>(i) / static_cast<double>(d));
+        const double angle = static_cast<double>(position) *
+                             std::pow(kTinyTheta, -2.0 * static_cast<double>(i) / static_cast<double>(d));
         const double a = x[h * d + i];
         const double b = x[h * d + i + d / 2];
         x[h * d + i] = a * std::cos(angle) - b * std::sin(angle);
@@ -200,9 +200,8 @@ TEST_CASE("the observer sees every window and layer once, with distinct experts"
   const network::Forward forward(workloads::Checkpoint(write_tiny_model(folder, "m", tiny_tensors(11))));
   const std::vector<std::uint32_t> tokens = random_tokens(8 * 3, 7);
   Recorder recorder;
-  network::for_each_window(3, 2, [&](std::size_t w) {
-    forward.run(tokens.data() + 8 * w, 8, forward.float_experts(), w, &recorder);
-  });
+  network::for_each_window(
+      3, 2, [&](std::size_t w) { forward.run(tokens.data() + 8 * w, 8, forward.float_experts(), w, &recorder); });
   REQUIRE(recorder.chosen.size() == 3 * kTinyLayers);
   for (const auto& entry : recorder.chosen)
     for (std::size_t row = 0; row < 8; ++row) CHECK(entry.second[2 * row] != entry.second[2 * row + 1]);

@@ -1,5 +1,5 @@
-/// A Mixtral of random weights, small enough to check by hand: 2 layers, hidden 12, 4 experts of width 10, top 2, 4 heads
-/// over 2 key heads of width 6, vocabulary 17. Written in any spelling and precision that the reader must take.
+/// A Mixtral of random weights, small enough to check by hand: 2 layers, hidden 12, 4 experts of width 10, top 2, 4
+/// heads over 2 key heads of width 6, vocabulary 17. Written in any spelling and precision that the reader must take.
 #pragma once
 
 #include <cstring>

@@ -22,24 +22,15 @@ struct Facts {
 
 // Published shapes, computed once outside this code.
 const std::vector<Facts> kFacts = {
-    {"Mixtral-8x7B", 32, 176160768, 45097156608},
-    {"Mixtral-8x22B", 56, 301989888, 135291469824},
-    {"Qwen1.5-MoE-A2.7B", 24, 8650752, 12457082880},
-    {"Qwen2-57B-A14B", 28, 27525120, 49325015040},
-    {"Qwen3-30B-A3B", 48, 4718592, 28991029248},
-    {"Qwen3-235B-A22B", 94, 18874368, 227096395776},
-    {"DeepSeek-MoE-16B", 27, 8650752, 14948499456},
-    {"DeepSeek-V2-Lite", 26, 8650752, 14394851328},
-    {"DeepSeek-V3", 58, 44040192, 653908770816},
-    {"OLMoE-1B-7B", 16, 6291456, 6442450944},
-    {"Phi-3.5-MoE", 32, 78643200, 40265318400},
-    {"Phi-mini-MoE", 32, 11796480, 6039797760},
-    {"Switch-c2048", 30, 25559040, 1570347417600},
-    {"gpt-oss-120b", 36, 24883200, 114661785600},
-    {"gpt-oss-20b", 24, 24883200, 19110297600},
-    {"Llama-4-Maverick", 24, 125829120, 386547056640},
-    {"Llama-4-Scout", 48, 125829120, 96636764160},
-    {"Kimi-K2", 60, 44040192, 1014686023680},
+    {"Mixtral-8x7B", 32, 176160768, 45097156608},    {"Mixtral-8x22B", 56, 301989888, 135291469824},
+    {"Qwen1.5-MoE-A2.7B", 24, 8650752, 12457082880}, {"Qwen2-57B-A14B", 28, 27525120, 49325015040},
+    {"Qwen3-30B-A3B", 48, 4718592, 28991029248},     {"Qwen3-235B-A22B", 94, 18874368, 227096395776},
+    {"DeepSeek-MoE-16B", 27, 8650752, 14948499456},  {"DeepSeek-V2-Lite", 26, 8650752, 14394851328},
+    {"DeepSeek-V3", 58, 44040192, 653908770816},     {"OLMoE-1B-7B", 16, 6291456, 6442450944},
+    {"Phi-3.5-MoE", 32, 78643200, 40265318400},      {"Phi-mini-MoE", 32, 11796480, 6039797760},
+    {"Switch-c2048", 30, 25559040, 1570347417600},   {"gpt-oss-120b", 36, 24883200, 114661785600},
+    {"gpt-oss-20b", 24, 24883200, 19110297600},      {"Llama-4-Maverick", 24, 125829120, 386547056640},
+    {"Llama-4-Scout", 48, 125829120, 96636764160},   {"Kimi-K2", 60, 44040192, 1014686023680},
 };
 
 const char* const kCommon =
@@ -48,7 +39,8 @@ const char* const kCommon =
 std::string mixtral(int hidden, int intermediate, int layers, int heads) {
   return std::string("{") + kCommon + R"("model_type": "mixtral", "rope_theta": 1000000.0, "num_local_experts": 8,
     "num_experts_per_tok": 2, "num_key_value_heads": 8, "sliding_window": null, "tie_word_embeddings": false,
-    "hidden_size": )" + std::to_string(hidden) + R"(, "intermediate_size": )" + std::to_string(intermediate) +
+    "hidden_size": )" +
+         std::to_string(hidden) + R"(, "intermediate_size": )" + std::to_string(intermediate) +
          R"(, "num_hidden_layers": )" + std::to_string(layers) + R"(, "num_attention_heads": )" +
          std::to_string(heads) + "}";
 }
@@ -65,8 +57,8 @@ std::string qwen3(int hidden, int intermediate, int layers, int heads) {
 std::string deepseek(const char* type, int experts, int first_dense, int heads, const char* rope) {
   return std::string("{") + kCommon + R"("hidden_size": 7168, "intermediate_size": 18432, "moe_intermediate_size": 2048,
     "moe_layer_freq": 1, "n_shared_experts": 1, "norm_topk_prob": true, "num_experts_per_tok": 8,
-    "num_hidden_layers": 61, "v_head_dim": 128, "qk_nope_head_dim": 128, "model_type": ")" + type +
-         R"(", "n_routed_experts": )" + std::to_string(experts) + R"(, "first_k_dense_replace": )" +
+    "num_hidden_layers": 61, "v_head_dim": 128, "qk_nope_head_dim": 128, "model_type": ")" +
+         type + R"(", "n_routed_experts": )" + std::to_string(experts) + R"(, "first_k_dense_replace": )" +
          std::to_string(first_dense) + R"(, "num_attention_heads": )" + std::to_string(heads) +
          R"(, "num_key_value_heads": )" + std::to_string(heads) + ", " + rope + "}";
 }
@@ -75,16 +67,16 @@ std::string llama4(int experts, int step) {
   return std::string(R"({"model_type": "llama4", "text_config": {)") + kCommon + R"("model_type": "llama4_text",
     "hidden_size": 5120, "intermediate_size": 8192, "intermediate_size_mlp": 16384, "num_hidden_layers": 48,
     "num_attention_heads": 40, "num_key_value_heads": 8, "head_dim": 128, "num_experts_per_tok": 1,
-    "rope_theta": 500000.0, "interleave_moe_layer_step": )" + std::to_string(step) + R"(, "num_local_experts": )" +
-         std::to_string(experts) + "}}";
+    "rope_theta": 500000.0, "interleave_moe_layer_step": )" +
+         std::to_string(step) + R"(, "num_local_experts": )" + std::to_string(experts) + "}}";
 }
 
 std::string gpt_oss(int layers, int experts) {
   return std::string("{") + kCommon + R"("model_type": "gpt_oss", "hidden_size": 2880, "intermediate_size": 2880,
     "experts_per_token": 4, "num_experts_per_tok": 4, "head_dim": 64, "num_attention_heads": 64,
     "num_key_value_heads": 8, "rope_theta": 150000, "rope_scaling": {"rope_type": "yarn", "factor": 32.0},
-    "sliding_window": 128, "num_hidden_layers": )" + std::to_string(layers) + R"(, "num_local_experts": )" +
-         std::to_string(experts) + "}";
+    "sliding_window": 128, "num_hidden_layers": )" +
+         std::to_string(layers) + R"(, "num_local_experts": )" + std::to_string(experts) + "}";
 }
 
 Network parse(const std::string& text) { return workloads::parse_hf_config(text, "config.json", "test"); }
@@ -187,7 +179,8 @@ TEST_CASE("the layers without experts follow from each architecture's own rule",
   CHECK(parse(qwen).dense_intermediate == 6144);
 
   std::string types = deepseek("deepseek_v3", 256, 3, 128, R"("rope_theta": 10000)");
-  replace(types, "\"num_hidden_layers\": 61", "\"num_hidden_layers\": 3, \"mlp_layer_types\": [\"dense\", \"sparse\", \"sparse\"]");
+  replace(types, "\"num_hidden_layers\": 61",
+          "\"num_hidden_layers\": 3, \"mlp_layer_types\": [\"dense\", \"sparse\", \"sparse\"]");
   CHECK(parse(types).has_experts == std::vector<bool>{false, true, true});
 }
 
@@ -201,7 +194,8 @@ TEST_CASE("a config.json that lacks or misspells something is refused with file,
   CHECK_THROWS_WITH(parse("[]"), Catch::Contains("config.json:1: document: got array, expected an object"));
   std::string text = mixtral(4096, 14336, 32, 32);
   replace(text, "\"num_local_experts\": 8,", "");
-  CHECK_THROWS_WITH(parse(text), Catch::Contains("num_local_experts: got nothing, expected num_local_experts or num_experts"));
+  CHECK_THROWS_WITH(parse(text),
+                    Catch::Contains("num_local_experts: got nothing, expected num_local_experts or num_experts"));
   text = mixtral(4096, 14336, 32, 32);
   replace(text, "\"num_local_experts\": 8", "\"num_local_experts\": 8, \"num_experts\": 9");
   CHECK_THROWS_WITH(parse(text), Catch::Contains("num_experts: got 9, expected 8, as num_local_experts says"));
@@ -209,8 +203,9 @@ TEST_CASE("a config.json that lacks or misspells something is refused with file,
   replace(text, "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 9");
   CHECK_THROWS_WITH(parse(text), Catch::Contains("num_experts_per_tok: got 9"));
   CHECK_THROWS_AS(workloads::read_hf_config("/nowhere/config.json"), base::InputError);
-  CHECK_THROWS_WITH(workloads::zoo_network("Mixtral", "command line", "model"),
-                    Catch::Contains("command line: model: got 'Mixtral', expected a model folder, a config.json or a name"));
+  CHECK_THROWS_WITH(
+      workloads::zoo_network("Mixtral", "command line", "model"),
+      Catch::Contains("command line: model: got 'Mixtral', expected a model folder, a config.json or a name"));
 }
 
 TEST_CASE("a sharded checkpoint reads like a single one and hashes differently", "[unit][workloads]") {
@@ -231,8 +226,7 @@ TEST_CASE("a sharded checkpoint reads like a single one and hashes differently",
   folder.write("parts/model.safetensors.index.json", index + "}\n");
   const workloads::Checkpoint sharded(folder.file("parts"));
   CHECK(sharded.tensor_names() == whole.tensor_names());
-  for (const auto& entry : tensors)
-    CHECK(sharded.read(entry.first, entry.second.shape).data == entry.second.data);
+  for (const auto& entry : tensors) CHECK(sharded.read(entry.first, entry.second.shape).data == entry.second.data);
   CHECK(whole.hash().size() == 64);
   CHECK(whole.hash() != sharded.hash());
   CHECK(whole.hash() == workloads::Checkpoint(folder.file("whole") + "/").hash());
@@ -249,8 +243,9 @@ TEST_CASE("a folder that is no whole checkpoint is refused", "[unit][workloads]"
   CHECK_THROWS_WITH(workloads::Checkpoint(folder.path()), Catch::Contains(folder.path() + "/config.json"));
   CHECK_THROWS_AS(workloads::Checkpoint("/proc/1/nothing"), base::InputError);
   folder.write("m/config.json", tiny_config());
-  CHECK_THROWS_WITH(workloads::Checkpoint(folder.file("m")),
-                    Catch::Contains("weights: got nothing, expected model.safetensors or model.safetensors.index.json"));
+  CHECK_THROWS_WITH(
+      workloads::Checkpoint(folder.file("m")),
+      Catch::Contains("weights: got nothing, expected model.safetensors or model.safetensors.index.json"));
   const std::string model = write_tiny_model(folder, "m", tiny_tensors(1));
   std::filesystem::resize_file(model + "/model.safetensors", 5000);
   CHECK_THROWS_AS(workloads::Checkpoint(model), base::InputError);
@@ -264,8 +259,7 @@ TEST_CASE("a folder that is no whole checkpoint is refused", "[unit][workloads]"
 TEST_CASE("a plan reads back as it was written, and the same plan gives the same bytes", "[unit][workloads]") {
   const TemporaryFolder folder;
   const Network network = parse(mixtral(64, 64, 2, 8));
-  workloads::Plan plan =
-      workloads::uniform_plan(network, std::string(64, 'a'), numerics::Format::integer(3), 64);
+  workloads::Plan plan = workloads::uniform_plan(network, std::string(64, 'a'), numerics::Format::integer(3), 64);
   plan.made_from.sensitivity = std::string(64, 'b');
   plan.made_from.trace = std::string(64, 'c');
   plan.memory_bytes = 123456789012;
@@ -304,9 +298,9 @@ TEST_CASE("a plan for another model, or not for all of this one, is refused", "[
     CHECK_THROWS_WITH(workloads::check_plan(workloads::read_plan(path), path, network, hash),
                       Catch::Contains(expected));
   };
-  CHECK_THROWS_WITH(workloads::check_plan(workloads::read_plan(folder.file("plan.yaml")), "plan.yaml", network,
-                                          std::string(64, 'b')),
-                    Catch::Contains("plan.yaml:3: made_from.checkpoint: got " + hash + " (another model)"));
+  CHECK_THROWS_WITH(
+      workloads::check_plan(workloads::read_plan(folder.file("plan.yaml")), "plan.yaml", network, std::string(64, 'b')),
+      Catch::Contains("plan.yaml:3: made_from.checkpoint: got " + hash + " (another model)"));
   const std::string third = "  - {layer: 0, expert: 2, format: int4}\n";
   check(third, "", "experts: got 15 entries, expected 16");
   check(third, "  - {layer: 0, expert: 9, format: int4}\n", "changed.yaml:10: expert: got 9, expected less than 8");

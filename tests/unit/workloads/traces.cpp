@@ -79,12 +79,14 @@ TEST_CASE("the columns of a CSV trace are exactly those of the contract", "[unit
   row.arrival_us = 1500;
   row.levels = {2, 1};
   write_all(folder.file("t.csv"), {row});
-  CHECK(base::read_file(folder.file("t.csv")) ==
-        "request,step,phase,position,layer,experts,weights,arrival_us,levels\n4,1,decode,17,3,5;0,0.75;0.25,1500,2;1\n");
+  CHECK(
+      base::read_file(folder.file("t.csv")) ==
+      "request,step,phase,position,layer,experts,weights,arrival_us,levels\n4,1,decode,17,3,5;0,0.75;0.25,1500,2;1\n");
   write_all(folder.file("t.jsonl"), {row});
-  CHECK(base::read_file(folder.file("t.jsonl")) ==
-        R"({"request":4,"step":1,"phase":"decode","position":17,"layer":3,"experts":[5,0],"weights":[0.75,0.25],"arrival_us":1500,"levels":[2,1]})"
-        "\n");
+  CHECK(
+      base::read_file(folder.file("t.jsonl")) ==
+      R"({"request":4,"step":1,"phase":"decode","position":17,"layer":3,"experts":[5,0],"weights":[0.75,0.25],"arrival_us":1500,"levels":[2,1]})"
+      "\n");
 }
 
 TEST_CASE("a row that breaks a rule is refused with file, line and column", "[unit][workloads]") {
@@ -96,7 +98,8 @@ TEST_CASE("a row that breaks a rule is refused with file, line and column", "[un
   };
   const std::string good = "0,0,prefill,0,0,1;2,0.5;0.5\n";
   CHECK(read_all(folder.write("t.csv", kHeader + good), &network).size() == 1);
-  refused(good + "0,0,prefill,0,1,9;2,0.5;0.5\n", "3: experts: got 9, expected less than 8, the experts of Mixtral-8x7B");
+  refused(good + "0,0,prefill,0,1,9;2,0.5;0.5\n",
+          "3: experts: got 9, expected less than 8, the experts of Mixtral-8x7B");
   refused("0,0,prefill,0,0,8;2,0.5;0.5\n", "2: experts: got 8, expected less than 8");
   refused("0,0,prefill,0,0,2;2,0.5;0.5\n", "2: experts: got expert 2 twice, expected distinct experts");
   refused("0,0,prefill,0,0,2,0.5\n", "2: experts: got 1 experts, expected 2, the top_k of Mixtral-8x7B");
@@ -156,7 +159,8 @@ TEST_CASE("a truncated or damaged archive is refused, wherever it is cut", "[uni
     INFO(name);
     write_all(folder.file(name), rows);
     const std::string whole = base::read_file(folder.file(name));
-    for (const std::size_t kept : {std::size_t{1}, std::size_t{9}, whole.size() / 2, whole.size() - 5, whole.size() - 1}) {
+    for (const std::size_t kept :
+         {std::size_t{1}, std::size_t{9}, whole.size() / 2, whole.size() - 5, whole.size() - 1}) {
       INFO(kept << " of " << whole.size());
       CHECK_THROWS_AS(read_all(folder.write(name, whole.substr(0, kept))), base::InputError);
     }
@@ -179,7 +183,8 @@ TEST_CASE("a writer that was not committed leaves nothing, and a full disk is an
   }
 }
 
-TEST_CASE("generated popularity follows the stated Zipf law at every layer, with another order each", "[unit][workloads]") {
+TEST_CASE("generated popularity follows the stated Zipf law at every layer, with another order each",
+          "[unit][workloads]") {
   Network network = workloads::zoo_network("OLMoE-1B-7B", "test", "model");
   network.layers = 3;
   network.has_experts.resize(3);
@@ -227,13 +232,16 @@ TEST_CASE("generated tokens reuse the previous token's experts as often as state
       }
       previous[row.layer] = row.experts;
     }
-    // Two kept: 2 shared. One kept: the other is drawn from 7, one of which was there. None: two of 8, two of which were.
-    const double expected = reuse * reuse * 2 + 2 * reuse * (1 - reuse) * (1 + 1.0 / 7) + (1 - reuse) * (1 - reuse) * 0.5;
+    // Two kept: 2 shared. One kept: the other is drawn from 7, one of which was there. None: two of 8, two of which
+    // were.
+    const double expected =
+        reuse * reuse * 2 + 2 * reuse * (1 - reuse) * (1 + 1.0 / 7) + (1 - reuse) * (1 - reuse) * 0.5;
     CHECK(shared / pairs == Approx(expected).margin(0.02));
   }
 }
 
-TEST_CASE("the default trace is skewed and local, never uniform, and the seed decides every byte", "[unit][workloads]") {
+TEST_CASE("the default trace is skewed and local, never uniform, and the seed decides every byte",
+          "[unit][workloads]") {
   const Network network = mixtral_shape();
   workloads::SynthParameters p;
   p.requests = 50;
