@@ -1,0 +1,213 @@
+#include "tests/cosim/memory/matmul_cases.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace moesaic::cosim {
+namespace {
+
+using numerics::Segment;
+using numerics::Tile;
+
+numerics::WeightMatrix random_matrix(base::Rng& rng, const numerics::Format& format, const numerics::MatrixShape& shape) {
+  numerics::WeightMatrix w;
+  w.format = format;
+  w.n = shape.n;
+  w.k = shape.k;
+  w.group_size = shape.group_size;
+  const auto fill = [&rng](auto& values, std::int64_t count, std::uint64_t limit) {
+    values.resize(static_cast<std::size_t>(count));
+    for (auto& value : values) value = static_cast<std::remove_reference_t<decltype(value)>>(rng.below(limit));
+  };
+  fill(w.codes, w.n * w.k, static_cast<std::uint64_t>(format.max_code()) + 1);
+  if (format.has_zero_point()) fill(w.zero_point, w.n * w.groups(), 256);
+  fill(w.group_multiplier, w.n * w.groups(), 65536);
+  fill(w.requant_multiplier, w.n, 65536);
+  fill(w.requant_shift, w.n, 63);
+  return w;
+}
+
+/// One object in memory at `base`.
+struct Object {
+  numerics::StoredLayout layout;
+  std::vector<numerics::WeightMatrix> parts;  // {w}, or {gate, up, down}
+  std::vector<std::uint8_t> bytes;
+  std::int64_t base = 0;
+
+  const numerics::WeightMatrix& part(int matrix, int which) const {
+    return parts[static_cast<std::size_t>(matrix == 0 ? which : 2)];
+  }
+  Segment at(Segment s) const { return {base + s.offset, s.bytes}; }
+};
+
+void fetch(const Object& object, MatmulCase& c, Segment segment) {
+  c.segments.push_back(object.at(segment));
+  c.stream.insert(c.stream.end(), object.bytes.begin() + segment.offset,
+                  object.bytes.begin() + segment.offset + segment.bytes);
+}
+
+/// Appends what one tile costs and brings; `first` and `last` of its command.
+void add_tile(const Object& object, const cycle::CoreParams& params, int matrix, const Tile& tile, bool first, bool last,
+              bool paired, MatmulCase& c) {
+  const numerics::Format& format = object.layout.format();
+  const numerics::WeightMatrix& w = object.part(matrix, tile.which);
+  const bool block_first = first || tile.k0 == 0;
+  ExpectedTile expected;
+  expected.tile_k = static_cast<unsigned>(tile.tile_k);
+  expected.cols = static_cast<unsigned>(tile.cols);
+  expected.which = paired && tile.which == 1;
+  expected.group_first = tile.group_first;
+  expected.group_end = tile.group_last;
+  expected.acc_first = tile.group == 0;
+  expected.block_first = block_first;
+  expected.block_end = last || tile.block_last;
+  expected.last = last;
+  c.tiles.push_back(expected);
+
+  if (tile.group_last) {
+    fetch(object, c, object.layout.params(matrix, tile.block, tile.which, tile.group));
+    ExpectedParams p;
+    for (int col = 0; col < tile.cols; ++col) {
+      const std::int64_t row = tile.n0 + col;
+      p.s.push_back(w.group_multiplier[static_cast<std::size_t>(row * w.groups() + tile.group)]);
+      p.z.push_back(w.offset(row, tile.group));
+    }
+    c.params.push_back(p);
+  }
+  const int planes = format.planes();
+  for (int rank = 1; rank <= planes; ++rank) {
+    const Segment plane = object.layout.plane(matrix, tile, rank);
+    if (object.layout.spec().kind == numerics::LayoutKind::kTileMajor && rank > 1) {
+      Segment& before = c.segments.back();
+      if (before.offset + before.bytes != object.base + plane.offset) throw std::logic_error("planes are not adjacent");
+      before.bytes += plane.bytes;
+      c.stream.insert(c.stream.end(), object.bytes.begin() + plane.offset,
+                      object.bytes.begin() + plane.offset + plane.bytes);
+    } else {
+      fetch(object, c, plane);
+    }
+    const int lanes = static_cast<int>(params.load_cols());
+    for (int col = 0; col < tile.cols; col += lanes) {
+      ExpectedWrite write;
+      write.plane = static_cast<unsigned>(rank - 1);
+      write.first_col = static_cast<unsigned>(col);
+      write.last = rank == planes && col + lanes >= tile.cols;
+      for (int lane = 0; lane < std::min(lanes, tile.cols - col); ++lane) {
+        std::uint64_t bits = 0;
+        for (int k = 0; k < tile.tile_k; ++k) {
+          const std::size_t at = static_cast<std::size_t>((tile.n0 + col + lane) * w.k + tile.k0 + k);
+          bits |= static_cast<std::uint64_t>(format.plane_bit(w.codes[at], rank)) << k;
+        }
+        write.column_bits.push_back(bits);
+      }
+      c.writes.push_back(write);
+    }
+  }
+  if (tile.block_last) {
+    fetch(object, c, object.layout.requant(matrix, tile.block, tile.which));
+    ExpectedRequant rq;
+    for (int col = 0; col < tile.cols; ++col) {
+      rq.mu.push_back(w.requant_multiplier[static_cast<std::size_t>(tile.n0 + col)]);
+      rq.sigma.push_back(w.requant_shift[static_cast<std::size_t>(tile.n0 + col)]);
+    }
+    c.requants.push_back(rq);
+  }
+}
+
+/// Tiles [begin, end) of one (block, which), or of whole paired or unpaired blocks.
+MatmulCase make_case(const Object& object, const cycle::CoreParams& params, int matrix, const std::vector<Tile>& tiles,
+                     bool paired) {
+  const Tile& first = tiles.front();
+  const numerics::MatrixShape& shape = object.layout.matrices()[static_cast<std::size_t>(matrix)];
+  const numerics::Format& format = object.layout.format();
+  MatmulCase c;
+  program::Command& command = c.command;
+  command.opcode = program::Opcode::kMatmul;
+  command.tokens = 1;
+  command.planes_read = static_cast<std::uint8_t>(format.planes());
+  command.planes_stored = static_cast<std::uint8_t>(format.stored_planes());
+  command.up = static_cast<std::uint8_t>(format.up());
+  command.offset_mode = !format.has_zero_point();
+  command.z_adjust = static_cast<std::uint8_t>(format.has_zero_point() ? 0 - format.offset(0) : 0);
+  command.plane_major = object.layout.spec().kind == numerics::LayoutKind::kPlaneMajor;
+  command.paired = paired;
+  command.acc_continue = first.group != 0;
+  command.group_continue = !first.group_first;
+  command.k_last = tiles.back().block_last;
+  std::int64_t n = 0, k = 0;
+  for (const Tile& tile : tiles) {
+    if (tile.block == first.block && tile.which == first.which) k += tile.tile_k;
+    if (tile.which == first.which && tile.k0 == first.k0) n += tile.cols;
+  }
+  command.n = static_cast<std::uint32_t>(n);
+  command.k = static_cast<std::uint32_t>(k);
+  command.group_size = static_cast<std::uint32_t>(shape.group_size);
+  command.group_left = static_cast<std::uint32_t>(shape.group_size - first.k0 % shape.group_size);
+  command.weight_addr = static_cast<std::uint64_t>(object.base + object.layout.plane(matrix, first, 1).offset);
+  command.plane_stride = static_cast<std::uint64_t>(object.layout.plane_stride());
+  command.params_addr = static_cast<std::uint64_t>(
+      object.base + object.layout.params(matrix, first.block, first.which, first.group).offset);
+  command.requant_addr =
+      static_cast<std::uint64_t>(object.base + object.layout.requant(matrix, first.block, first.which).offset);
+  for (std::size_t i = 0; i < tiles.size(); ++i) {
+    add_tile(object, params, matrix, tiles[i], i == 0, i + 1 == tiles.size(), paired, c);
+  }
+  return c;
+}
+
+}  // namespace
+
+std::vector<MatmulCase> random_matmuls(base::Rng& rng, const cycle::CoreParams& params) {
+  const std::vector<std::int64_t> groups{8, 16, 24, 64, 1024};
+  const std::int64_t rows = params.rows, cols = params.cols;
+  const std::int64_t group = rng.pick(groups);
+  const auto extent = [&rng](std::int64_t unit) {
+    return rng.chance(1, 3) ? rng.range(1, unit - 1) : rng.range(1, 3) * unit + rng.range(0, 1) * rng.range(0, unit - 1);
+  };
+  const bool expert = rng.chance(1, 2);
+  const std::vector<numerics::MatrixShape> shapes =
+      expert ? numerics::expert_shapes(extent(rows), extent(cols), group)
+             : numerics::product_shapes(extent(cols), extent(rows), group);
+  const numerics::Format format = rng.pick(numerics::all_formats());
+  const numerics::LayoutSpec spec{
+      rng.chance(1, 2) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor,
+      static_cast<int>(rows), static_cast<int>(cols)};
+  Object object{numerics::stored_layout(format, shapes, spec), {}, {}, 0};
+  std::vector<const numerics::WeightMatrix*> parts;
+  object.parts.reserve(3);
+  for (const numerics::MatrixShape& shape : shapes) {
+    for (int which = 0; which < shape.interleave; ++which) {
+      object.parts.push_back(random_matrix(rng, format, shape));
+      parts.push_back(&object.parts.back());
+    }
+  }
+  object.bytes = object.layout.pack(parts);
+  object.base = static_cast<std::int64_t>(rng.below(std::uint64_t{1} << 33)) * 64;
+
+  const int matrix = expert ? static_cast<int>(rng.below(2)) : 0;
+  std::vector<Tile> all;
+  Tile tile;
+  for (numerics::TileWalk walk = object.layout.walk(matrix); walk.next(tile);) all.push_back(tile);
+
+  std::vector<MatmulCase> cases;
+  if (rng.chance(1, 2)) {
+    cases.push_back(make_case(object, params, matrix, all, shapes[static_cast<std::size_t>(matrix)].interleave == 2));
+    return cases;
+  }
+  const std::int64_t block =
+      static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(object.layout.blocks(matrix))));
+  for (int which = 0; which < shapes[static_cast<std::size_t>(matrix)].interleave; ++which) {
+    std::vector<Tile> chunk;
+    for (const Tile& t : all) {
+      if (t.block != block || t.which != which) continue;
+      chunk.push_back(t);
+      if (t.block_last || rng.chance(1, 2)) {
+        cases.push_back(make_case(object, params, matrix, chunk, false));
+        chunk.clear();
+      }
+    }
+  }
+  return cases;
+}
+
+}  // namespace moesaic::cosim
