@@ -9,9 +9,9 @@
 namespace moesaic::program {
 
 /// What bytes are for; traffic is counted by kind.
-enum class Kind : std::uint8_t { kWeights, kParams, kRequant, kActivations, kHidden, kRouting, kOutputs };
-inline constexpr std::array<std::string_view, 7> kKindNames{"weights", "params", "requant", "activations", "hidden", "routing",
-                                                            "outputs"};
+enum class Kind : std::uint8_t { kWeights, kParams, kRequant, kActivations, kHidden, kExpertRows, kRouting, kOutputs };
+inline constexpr std::array<std::string_view, 8> kKindNames{"weights", "params",      "requant", "activations",
+                                                            "hidden",  "expert_rows", "routing", "outputs"};
 inline constexpr std::size_t kNumKinds = kKindNames.size();
 
 class MemoryImage {

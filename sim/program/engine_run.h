@@ -1,0 +1,57 @@
+#pragma once
+/// What an engine is given to run and what it reports, the same for every engine. Cycles count from the release of reset.
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sim/program/commands.h"
+#include "sim/program/memory_image.h"
+
+namespace moesaic::program {
+
+enum class MemoryPort : std::uint8_t { kWeightRead, kActivationRead, kWrite };
+inline constexpr std::size_t kNumMemoryPorts = 3;
+inline constexpr std::array<std::string_view, kNumMemoryPorts> kMemoryPortNames{"weight_read", "activation_read", "write"};
+
+/// Bytes that crossed each port, by region of the image. Beats are whole, what the core asked for need not be: bytes of a
+/// beat that lie in no region are padding. For each port, regions and padding add up to beats * beat bytes.
+class Traffic {
+ public:
+  Traffic() = default;
+  /// Counts against the regions that `image` has now.
+  explicit Traffic(const MemoryImage& image);
+
+  /// One beat: bytes address .. address + bytes - 1.
+  void count(MemoryPort port, std::uint64_t address, std::uint64_t bytes);
+
+  std::uint64_t region(MemoryPort port, std::size_t region) const { return counts_[index(port)][region]; }
+  std::uint64_t padding(MemoryPort port) const { return padding_[index(port)]; }
+  std::uint64_t total(MemoryPort port) const { return total_[index(port)]; }
+  std::size_t regions() const { return begin_.size(); }
+
+ private:
+  static std::size_t index(MemoryPort port) { return static_cast<std::size_t>(port); }
+  std::vector<std::uint64_t> begin_, end_;  ///< of each region, ascending
+  std::array<std::vector<std::uint64_t>, kNumMemoryPorts> counts_;
+  std::array<std::uint64_t, kNumMemoryPorts> padding_{}, total_{};
+  std::array<std::size_t, kNumMemoryPorts> last_{};  ///< region of the last beat: streams stay
+};
+
+using ActivityCounts = std::array<std::array<std::uint64_t, 4>, kNumBlocks>;  ///< [block][Activity]
+
+/// Commands run in order. A phase begins (its first command is pushed) only when the core is idle: the host waits for a
+/// layer's results before it knows the next layer's routing.
+struct EngineRun {
+  struct PhaseEnd {
+    std::uint64_t cycles = 0;   ///< when the core became idle after the phase's last command
+    ActivityCounts activity{};  ///< of all cycles until then: every block's four counts add up to `cycles`
+    std::array<std::uint64_t, kNumMemoryPorts> bytes{};  ///< Traffic::total() then
+  };
+  std::uint64_t cycles = 0;            ///< of the whole run: those of the last phase's end
+  std::vector<std::uint64_t> retired;  ///< cycle in which each command was executed, ascending
+  std::vector<PhaseEnd> phase_ends;
+  Traffic traffic;
+};
+
+}  // namespace moesaic::program

@@ -1,0 +1,157 @@
+// sim/program/layer_program: whole layers, executed by the rules of docs/core.md.
+#include <catch2/catch.hpp>
+#include <map>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "sim/program/engine_run.h"
+#include "sim/program/layer_program.h"
+#include "tests/unit/program/interpreter.h"
+
+using namespace moesaic;
+using namespace moesaic::program;
+using numerics::LayoutKind;
+
+namespace {
+
+/// Two layers of four experts of random formats, hidden 24, intermediate 40.
+struct Bench {
+  std::map<std::pair<int, int>, numerics::ExpertWeights> weights;
+  std::vector<LayerRows> layers;
+  WeightsOf weights_of = [this](int layer, int expert) -> const numerics::ExpertWeights& {
+    return weights.at({layer, expert});
+  };
+
+  explicit Bench(std::uint64_t seed) {
+    base::Rng rng(seed);
+    for (int layer = 0; layer < 2; ++layer)
+      for (int expert = 0; expert < 4; ++expert) weights[{layer, expert}] = expert_of(rng);
+    for (int step = 0; step < 3; ++step)
+      for (int layer = 0; layer < 2; ++layer) layers.push_back(rows_of(rng, step, layer));
+  }
+
+  static numerics::WeightMatrix matrix(base::Rng& rng, numerics::Format format, std::int64_t n, std::int64_t k) {
+    numerics::WeightMatrix w;
+    w.format = format;
+    w.n = n;
+    w.k = k;
+    w.group_size = 16;
+    const auto count = static_cast<std::size_t>(n), groups = static_cast<std::size_t>(n * w.groups());
+    for (std::size_t i = 0; i < count * static_cast<std::size_t>(k); ++i)
+      w.codes.push_back(static_cast<std::uint8_t>(rng.below(static_cast<std::uint64_t>(format.max_code()) + 1)));
+    for (std::size_t i = 0; i < groups; ++i) {
+      if (format.has_zero_point()) w.zero_point.push_back(static_cast<std::uint8_t>(rng.below(256)));
+      w.group_multiplier.push_back(static_cast<std::uint16_t>(rng.below(5000)));
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      w.requant_multiplier.push_back(static_cast<std::uint16_t>(30000 + rng.below(30000)));
+      w.requant_shift.push_back(static_cast<std::uint8_t>(26 + rng.below(4)));
+    }
+    return w;
+  }
+
+  static numerics::ExpertWeights expert_of(base::Rng& rng) {
+    const numerics::Format format = rng.pick(numerics::all_formats());
+    numerics::ExpertWeights w;
+    w.gate = matrix(rng, format, 40, 24);
+    w.up = matrix(rng, format, 40, 24);
+    w.down = matrix(rng, format, 24, 40);
+    w.sigma_h = 10;
+    return w;
+  }
+
+  static LayerRows rows_of(base::Rng& rng, int step, int layer) {
+    LayerRows rows;
+    rows.name = "step " + std::to_string(step) + ", layer " + std::to_string(layer);
+    rows.layer = layer;
+    rows.x.m = step == 0 ? 11 : 1;
+    rows.x.k = 24;
+    rows.top_k = 2;
+    for (std::int64_t i = 0; i < rows.x.m * 24; ++i)
+      rows.x.values.push_back(static_cast<std::int16_t>(rng.range(-128, 127)));
+    for (std::int64_t m = 0; m < rows.x.m; ++m) {
+      rows.x.token_shift.push_back(static_cast<std::uint8_t>(rng.below(4)));
+      const auto first = static_cast<std::uint32_t>(rng.below(4));
+      rows.chosen.push_back(first);
+      rows.chosen.push_back((first + 1 + static_cast<std::uint32_t>(rng.below(3))) % 4);
+      rows.r.push_back(static_cast<std::uint16_t>(rng.below(32769)));
+      rows.r.push_back(static_cast<std::uint16_t>(32768 - rows.r.back()));
+    }
+    return rows;
+  }
+};
+
+CoreParams core_with(unsigned max_tokens, unsigned act_depth, unsigned hidden_depth) {
+  CoreParams core;
+  core.rows = 4;
+  core.cols = 8;
+  core.max_tokens = max_tokens;
+  core.act_depth = act_depth;
+  core.hidden_depth = hidden_depth;
+  return core;
+}
+
+}  // namespace
+
+TEST_CASE("every row and every combination of a run of layers is the reference's, on any core", "[unit][program]") {
+  const Bench bench(11);
+  for (const LayoutKind layout : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor})
+    for (const CoreParams& core : {core_with(8, 256, 512), core_with(2, 32, 32), core_with(8, 8, 8), core_with(1, 4, 4)}) {
+      INFO(core.max_tokens << " tokens, " << core.act_depth << " words, " << core.hidden_depth << " hidden words");
+      RunProgram run = lower_layers(bench.layers, bench.weights_of, core, layout, "bench");
+      REQUIRE(run.phases.size() == bench.layers.size());
+      REQUIRE(run.tags.size() == run.loaded.image.regions().size());
+      Interpreter(core, run.loaded.image).run(run.loaded.commands);
+      for (std::size_t p = 0; p < run.phases.size(); ++p)
+        CHECK(first_layer_difference(bench.layers[p], layer_reference(bench.layers[p], bench.weights_of), run.phases[p],
+                                     run.loaded.image) == "");
+    }
+}
+
+TEST_CASE("a wrong byte in a result is named with layer, expert, token, column and both values", "[unit][program]") {
+  const Bench bench(12);
+  const CoreParams core = core_with(4, 64, 64);
+  RunProgram run = lower_layers(bench.layers, bench.weights_of, core, LayoutKind::kTileMajor, "bench");
+  Interpreter(core, run.loaded.image).run(run.loaded.commands);
+  const LayerRows& layer = bench.layers[1];
+  const LayerResult expected = layer_reference(layer, bench.weights_of);
+  const std::size_t at = (3 * 2 + 1) * 24 + 5;  // token 3, second choice, column 5
+  const std::uint64_t address = run.phases[1].expert_rows + 2 * at;
+  run.loaded.image.write_byte(address, static_cast<std::uint8_t>(run.loaded.image.read(address) ^ 1));
+  const int right = expected.expert_rows[at];
+  CHECK(first_layer_difference(layer, expected, run.phases[1], run.loaded.image) ==
+        "step 0, layer 1: expert " + std::to_string(layer.chosen[7]) + ", token 3, column 5: got " +
+            std::to_string(right ^ 1) + ", expected " + std::to_string(right));
+}
+
+TEST_CASE("an expert's weights lie in memory once, whatever the number of steps that read them", "[unit][program]") {
+  const Bench bench(13);
+  const RunProgram run =
+      lower_layers(bench.layers, bench.weights_of, core_with(8, 64, 64), LayoutKind::kTileMajor, "bench");
+  std::uint64_t stored = 0, in_image = 0;
+  for (const auto& expert : run.experts) stored += static_cast<std::uint64_t>(expert.object.layout->total_bytes());
+  for (const auto& region : run.loaded.image.regions())
+    if (region.kind == Kind::kWeights || region.kind == Kind::kParams || region.kind == Kind::kRequant)
+      in_image += region.bytes;
+  CHECK(run.experts.size() == 8);
+  CHECK(in_image == stored);
+  std::size_t next = 0;
+  for (const auto& job : run.jobs) {
+    CHECK(job.first_command >= next);
+    next = job.first_command;
+  }
+}
+
+TEST_CASE("bytes of a beat are counted in every region they touch, and the rest is padding", "[unit][program]") {
+  MemoryImage image(64);
+  const std::uint64_t a = image.allocate("a", Kind::kActivations, 100);
+  const std::uint64_t b = image.allocate("b", Kind::kOutputs, 10);
+  Traffic traffic(image);
+  for (std::uint64_t at = a; at < b + 16; at += 8) traffic.count(MemoryPort::kWrite, at, 8);
+  traffic.count(MemoryPort::kWrite, a + 96, 8);
+  CHECK(traffic.region(MemoryPort::kWrite, 0) == 104);
+  CHECK(traffic.region(MemoryPort::kWrite, 1) == 10);
+  CHECK(traffic.total(MemoryPort::kWrite) == 128 + 16 + 8);
+  CHECK(traffic.padding(MemoryPort::kWrite) == 128 + 16 + 8 - 104 - 10);
+  CHECK(traffic.total(MemoryPort::kWeightRead) == 0);
+}
