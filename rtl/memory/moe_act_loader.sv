@@ -417,11 +417,12 @@ module moe_act_loader #(
   StartsOnlyWhenIdle_A: assert property (@(posedge clk_i) disable iff (!rst_ni) start_i |-> state_q == StIdle);
   KnowsTheCommand_A: assert property (@(posedge clk_i) disable iff (!rst_ni) start_i |-> start_load || start_combine);
   CommandStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni) state_q != StIdle |-> $stable(cmd_i));
-  SegmentWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      seg_valid_o && !seg_ready_i |=> seg_valid_o && $stable(seg_addr_o) && $stable(seg_bytes_o));
-  DirectWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      direct_valid_o && !direct_ready_i |=> direct_valid_o && $stable(direct_d_o) && $stable(direct_s_o) &&
-      $stable({direct_token_o, direct_first_o, direct_done_o}));
+  moe_channel_check #(.Width(72)) u_check_seg (
+    .clk_i, .rst_ni, .valid_i(seg_valid_o), .ready_i(seg_ready_i), .payload_i({seg_addr_o, seg_bytes_o})
+  );
+  moe_channel_check #(.Width(Cols*16 + 23)) u_check_direct (
+    .clk_i, .rst_ni, .valid_i(direct_valid_o), .ready_i(direct_ready_i), .payload_i({direct_token_o, direct_s_o, direct_d_o, direct_first_o, direct_done_o})
+  );
   PopsWhatIsThere_A: assert property (@(posedge clk_i) disable iff (!rst_ni) pop_o <= avail_i);
   // A word of the hidden buffer belongs to one tile: only the last step of a token may be short.
   ShortStepsEndTokens_A: assert property (@(posedge clk_i) disable iff (!rst_ni)

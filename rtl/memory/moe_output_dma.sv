@@ -198,13 +198,16 @@ module moe_output_dma #(
   end
 
 `ifndef SYNTHESIS
-  ChunkWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      in_valid_i && !in_ready_o |=> in_valid_i && $stable(in_addr_i) && $stable(in_bytes_i) && $stable(in_data_i));
+  moe_channel_check #(.Width(302)) u_check_in (
+    .clk_i, .rst_ni, .valid_i(in_valid_i), .ready_i(in_ready_o), .payload_i({in_addr_i, in_bytes_i, in_data_i})
+  );
   ChunkHasBytes_A: assert property (@(posedge clk_i) disable iff (!rst_ni) in_valid_i |-> in_bytes_i inside {[1:32]});
-  AddressWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      aw_valid_o && !aw_ready_i |=> aw_valid_o && $stable(aw_addr_o));
-  DataWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      w_valid_o && !w_ready_i |=> w_valid_o && $stable(w_data_o) && $stable(w_strb_o));
+  moe_channel_check #(.Width(53)) u_check_aw (
+    .clk_i, .rst_ni, .valid_i(aw_valid_o), .ready_i(aw_ready_i), .payload_i({aw_addr_o, aw_len_o, aw_size_o, aw_burst_o})
+  );
+  moe_channel_check #(.Width(AxiDataWidth + BeatBytes + 1)) u_check_w (
+    .clk_i, .rst_ni, .valid_i(w_valid_o), .ready_i(w_ready_i), .payload_i({w_data_o, w_strb_o, w_last_o})
+  );
   NoAnswerUnasked_A: assert property (@(posedge clk_i) disable iff (!rst_ni) b_valid_i |-> b_ready_o);
   AnswersFollowWrites_A: assert property (@(posedge clk_i) disable iff (!rst_ni) aw_q || w_q |-> unanswered_q != '0);
 `endif

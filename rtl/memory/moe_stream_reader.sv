@@ -210,18 +210,18 @@ module moe_stream_reader #(
   end
 
 `ifndef SYNTHESIS
-  SegmentWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      seg_valid_i && !seg_ready_o |=> seg_valid_i && $stable(seg_addr_i) && $stable(seg_bytes_i));
+  moe_channel_check #(.Width(72)) u_check_seg (
+    .clk_i, .rst_ni, .valid_i(seg_valid_i), .ready_i(seg_ready_o), .payload_i({seg_addr_i, seg_bytes_i})
+  );
   SegmentIsNotEmpty_A: assert property (@(posedge clk_i) disable iff (!rst_ni) seg_valid_i |-> seg_bytes_i != '0);
-  BurstWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      ar_valid_o && !ar_ready_i |=> ar_valid_o && $stable(ar_addr_o) && $stable(ar_len_o));
+  moe_channel_check #(.Width(53)) u_check_ar (
+    .clk_i, .rst_ni, .valid_i(ar_valid_o), .ready_i(ar_ready_i), .payload_i({ar_addr_o, ar_len_o, ar_size_o, ar_burst_o})
+  );
   BurstStaysInPage_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
       ar_valid_o |-> 32'(ar_addr_o[11:0]) + ((32'(ar_len_o) + 1) << ByteW) <= 4096);
   CreditsHold_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
       32'(used_q) <= FifoDepth && owed_q <= used_q);
   NoBeatUnasked_A: assert property (@(posedge clk_i) disable iff (!rst_ni) r_valid_i |-> r_ready_o);
-  BeatWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      r_valid_i && !r_ready_o |=> r_valid_i && $stable(r_data_i));
   PopsWhatIsThere_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
       pop_i <= avail_o && 32'(pop_i) <= AxiDataWidth + 8);
   NothingBeyondAvail_A: assert property (@(posedge clk_i) disable iff (!rst_ni) (box_q >> avail_q) == '0);

@@ -171,13 +171,13 @@ module moe_weight_fetch #(
   end
 
 `ifndef SYNTHESIS
-  CommandWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      cmd_valid_i && !cmd_ready_o |=> cmd_valid_i && $stable(cmd_i));
-  SegmentWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      seg_valid_o && !seg_ready_i |=> seg_valid_o && $stable(seg_addr_o) && $stable(seg_bytes_o));
+  moe_channel_check #(.Width(moe_commands_pkg::CommandBits)) u_check_cmd (
+    .clk_i, .rst_ni, .valid_i(cmd_valid_i), .ready_i(cmd_ready_o), .payload_i({cmd_i})
+  );
+  moe_channel_check #(.Width(72)) u_check_seg (
+    .clk_i, .rst_ni, .valid_i(seg_valid_o), .ready_i(seg_ready_i), .payload_i({seg_addr_o, seg_bytes_o})
+  );
   SegmentIsNotEmpty_A: assert property (@(posedge clk_i) disable iff (!rst_ni) seg_valid_o |-> seg_bytes_o != '0);
-  SegmentIsZeroWhenInvalid_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      !seg_valid_o |-> seg_addr_o == '0 && seg_bytes_o == '0);
   ReadsPlanes_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
       tile_valid |-> cmd_i.planes_read inside {[1:8]} && cmd_i.planes_read <= cmd_i.planes_stored);
 `endif

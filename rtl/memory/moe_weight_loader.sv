@@ -293,16 +293,18 @@ module moe_weight_loader #(
   end
 
 `ifndef SYNTHESIS
-  CommandWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      cmd_valid_i && !cmd_ready_o |=> cmd_valid_i && $stable(cmd_i));
-  WeightsWaitStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      w_valid_o && !w_ready_i |=> w_valid_o && $stable(w_bits_o) && $stable({w_plane_o, w_first_col_o, w_mask_o, w_last_o}));
-  WeightsZeroWhenInvalid_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      !w_valid_o |-> w_bits_o == '0 && {w_plane_o, w_first_col_o, w_mask_o, w_last_o} == '0);
-  ParamsWaitStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      param_valid_o && !param_ready_i |=> param_valid_o && $stable(param_s_o) && $stable(param_z_o));
-  RequantWaitsStable_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      rq_valid_o && !rq_ready_i |=> rq_valid_o && $stable(rq_mu_o) && $stable(rq_sigma_o));
+  moe_channel_check #(.Width(moe_commands_pkg::CommandBits)) u_check_cmd (
+    .clk_i, .rst_ni, .valid_i(cmd_valid_i), .ready_i(cmd_ready_o), .payload_i({cmd_i})
+  );
+  moe_channel_check #(.Width(LoadCols*Rows + LoadCols + 10)) u_check_w (
+    .clk_i, .rst_ni, .valid_i(w_valid_o), .ready_i(w_ready_i), .payload_i({w_plane_o, w_first_col_o, w_bits_o, w_mask_o, w_last_o})
+  );
+  moe_channel_check #(.Width(Cols*26)) u_check_param (
+    .clk_i, .rst_ni, .valid_i(param_valid_o), .ready_i(param_ready_i), .payload_i({param_s_o, param_z_o})
+  );
+  moe_channel_check #(.Width(Cols*24)) u_check_rq (
+    .clk_i, .rst_ni, .valid_i(rq_valid_o), .ready_i(rq_ready_i), .payload_i({rq_mu_o, rq_sigma_o})
+  );
   PopsWhatIsThere_A: assert property (@(posedge clk_i) disable iff (!rst_ni) pop_o <= avail_i);
 `endif
 endmodule
