@@ -70,9 +70,16 @@ WorkloadFile read_workload(const std::string& path) {
   }
   w.trace = read_path(root.at("trace"), path);
   if (const std::optional<base::YamlNode> tokens = root.find("tokens")) w.tokens = read_path(*tokens, path);
+  constexpr std::int64_t kLargest = (std::int64_t{1} << 53) - 1;
+  if (const std::optional<base::YamlNode> starts = root.find("request_starts")) {
+    if (!w.tokens) throw base::ConfigError(starts->where(), "request_starts", "it without tokens", "tokens beside it");
+    for (const base::YamlNode& item : starts->items())
+      w.request_starts.push_back(static_cast<std::uint64_t>(item.as_integer(0, kLargest)));
+    if (w.request_starts.empty())
+      throw base::ConfigError(starts->where(), "request_starts", "an empty list", "one entry per request");
+  }
   if (const std::optional<base::YamlNode> phase = root.find("phase"))
     w.phase = phase->as_choice({"prefill", "decode"}) == "prefill" ? Phase::kPrefill : Phase::kDecode;
-  constexpr std::int64_t kLargest = (std::int64_t{1} << 53) - 1;
   w.requests = read_selection<std::uint64_t>(root, "requests", kLargest);
   w.steps = read_selection<std::uint64_t>(root, "steps", kLargest);
   w.layers = read_selection<std::uint32_t>(root, "layers", w.network.layers - 1);

@@ -3,6 +3,7 @@
 ///   model: ../model              # a folder with config.json and safetensors, or a name of the zoo
 ///   trace: traces/prose.csv.gz   # routing trace of that model
 ///   tokens: prose.bin            # optional: what it read; gives simulate real activations
+///   request_starts: [0, 256]     # with tokens: where in it each request begins, request 0 first
 ///   phase: prefill               # optional: prefill, decode; both when absent
 ///   requests: [0, 3]             # optional: only these; all when absent. Likewise:
 ///   steps: [0]
@@ -29,6 +30,7 @@ struct WorkloadFile {
   Network network;
   std::string trace;                  ///< resolved
   std::optional<std::string> tokens;  ///< resolved
+  std::vector<std::uint64_t> request_starts;  ///< index in tokens of each request's first token; empty: not stated
   std::optional<Phase> phase;
   std::vector<std::uint64_t> requests;  ///< sorted; empty: all
   std::vector<std::uint64_t> steps;     ///< sorted; empty: all

@@ -4,6 +4,19 @@
 
 namespace moesaic::program {
 
+Cause cause_of(std::uint64_t activity) {
+  const auto is = [activity](Block block, Activity kind) {
+    return ((activity >> (2 * static_cast<unsigned>(block))) & 3) == static_cast<unsigned>(kind);
+  };
+  if (is(Block::kPeArray, Activity::kBusy)) return Cause::kComputing;
+  if (is(Block::kPeArray, Activity::kBlocked)) return Cause::kResults;
+  if (!is(Block::kTileSequencer, Activity::kIdle)) return Cause::kWeights;
+  if (!is(Block::kActLoader, Activity::kIdle)) return Cause::kActivations;
+  if (!is(Block::kDrain, Activity::kIdle)) return Cause::kDrain;
+  if (!is(Block::kScheduler, Activity::kIdle) || !is(Block::kCommandQueue, Activity::kIdle)) return Cause::kCommands;
+  return Cause::kHost;
+}
+
 Traffic::Traffic(const MemoryImage& image) {
   for (const MemoryImage::Region& region : image.regions()) {
     begin_.push_back(region.address);

@@ -38,6 +38,22 @@ class Traffic {
   std::array<std::size_t, kNumMemoryPorts> last_{};  ///< region of the last beat: streams stay
 };
 
+/// Why a cycle passed: exactly one cause each, the first of this list that holds.
+enum class Cause : std::uint8_t {
+  kComputing,    ///< the PE array is busy
+  kResults,      ///< the array is blocked: its sums are not taken, because a finished block waits to be drained
+  kWeights,      ///< a product is being sequenced and the array waits: for a full bank of weights, mostly
+  kActivations,  ///< activations are loaded, or expert rows for a combination
+  kDrain,        ///< the last results of a command are on their way out
+  kCommands,     ///< a command starts, ends, or waits in the queue
+  kHost,         ///< nothing to do: the host pushes the next command
+};
+inline constexpr std::size_t kNumCauses = 7;
+inline constexpr std::array<std::string_view, kNumCauses> kCauseNames{"computing", "results", "weights", "activations",
+                                                                      "drain",     "commands", "host"};
+/// `activity`: the core's activity_o, block b at bits 2b+1:2b.
+Cause cause_of(std::uint64_t activity);
+
 using ActivityCounts = std::array<std::array<std::uint64_t, 4>, kNumBlocks>;  ///< [block][Activity]
 
 /// Commands run in order. A phase begins (its first command is pushed) only when the core is idle: the host waits for a
@@ -46,6 +62,7 @@ struct EngineRun {
   struct PhaseEnd {
     std::uint64_t cycles = 0;   ///< when the core became idle after the phase's last command
     ActivityCounts activity{};  ///< of all cycles until then: every block's four counts add up to `cycles`
+    std::array<std::uint64_t, kNumCauses> causes{};      ///< of all cycles until then, adding up to `cycles`
     std::array<std::uint64_t, kNumMemoryPorts> bytes{};  ///< Traffic::total() then
   };
   std::uint64_t cycles = 0;            ///< of the whole run: those of the last phase's end
