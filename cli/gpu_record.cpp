@@ -1,5 +1,5 @@
-/// moesaic_gpu_record: compares the CUDA kernels with reference/numerics on random cases, measures the group epilogue, and
-/// writes what it found as a record that anyone with a GPU can make again. Exit codes as the moesaic program's.
+/// moesaic_gpu_record: compares the CUDA kernels with reference/numerics on random cases, measures the group epilogue,
+/// and writes what it found as a record that anyone with a GPU can make again. Exit codes as the moesaic program's.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
@@ -134,8 +134,9 @@ cuda::EpilogueProblem parse_problem(const std::string& text) {
   cuda::EpilogueProblem problem;
   long long m = 0, n = 0, k = 0;
   int end = 0;
-  if (std::sscanf(text.c_str(), "%lldx%lldx%lld%n", &m, &n, &k, &end) != 3 || static_cast<std::size_t>(end) != text.size() ||
-      m < 128 || n < 128 || k < 128 || m > 65536 || n > 65536 || k > 65536 || m % 128 != 0 || n % 128 != 0 || k % 128 != 0)
+  if (std::sscanf(text.c_str(), "%lldx%lldx%lld%n", &m, &n, &k, &end) != 3 ||
+      static_cast<std::size_t>(end) != text.size() || m < 128 || n < 128 || k < 128 || m > 65536 || n > 65536 ||
+      k > 65536 || m % 128 != 0 || n % 128 != 0 || k % 128 != 0)
     throw base::ConfigError("moesaic_gpu_record", "--problem", "'" + text + "'",
                             "MxNxK, multiples of 128 from 128 to 65536");
   problem.m = m;
@@ -166,16 +167,16 @@ Json measure(const Options& options, std::uint64_t& mismatches) {
   if (!obstacle.empty()) return {{"not_measured", obstacle}};
   Json list = Json::array();
   for (const std::string& text : options.problems) {
-    const auto report = cuda::measure_group_epilogue(parse_problem(text), options.rounds, options.seed, [&](const std::string& doing) {
-      std::fprintf(stderr, "%s: %s\n", text.c_str(), doing.c_str());
-    });
+    const auto report = cuda::measure_group_epilogue(
+        parse_problem(text), options.rounds, options.seed,
+        [&](const std::string& doing) { std::fprintf(stderr, "%s: %s\n", text.c_str(), doing.c_str()); });
     double library_ms = 0;
     for (const auto& t : report.products) {
       mismatches += t.mismatches;
       if (t.name == "cublaslt_s8_s8_s32") library_ms = t.median_ms;
     }
-    std::printf("\n%s, group 128, %d rounds, %d operand sets (%.0f MiB)\n", text.c_str(), report.rounds, report.operand_sets,
-                report.operand_mib);
+    std::printf("\n%s, group 128, %d rounds, %d operand sets (%.0f MiB)\n", text.c_str(), report.rounds,
+                report.operand_sets, report.operand_mib);
     std::printf("%-32s %10s %8s %10s %10s\n", "product", "ms", "TOPS", "x cuBLASLt", "mismatches");
     for (const auto& t : report.products)
       std::printf("%-32s %10.4f %8.1f %10.3f %10llu\n", t.name.c_str(), t.median_ms, t.tops,
@@ -229,13 +230,18 @@ int run(int argc, char** argv) {
                "moesaic_gpu_record");
   Options options;
   app.add_option("--cases", options.cases, "Random cases")->check(CLI::NonNegativeNumber)->capture_default_str();
-  app.add_option("--first", options.first, "Index of the first case")->check(CLI::NonNegativeNumber)->capture_default_str();
+  app.add_option("--first", options.first, "Index of the first case")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--seed", options.seed, "Of cases and operands")->capture_default_str();
   app.add_option("--out", options.out, "The record, JSON")->required()->type_name("FILE");
-  app.add_option("--rounds", options.rounds, "Timed rounds of the benchmark")->check(CLI::Range(1, 100000))->capture_default_str();
+  app.add_option("--rounds", options.rounds, "Timed rounds of the benchmark")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
   app.add_option("--problem", options.problems, "Benchmark sizes, MxNxK")->capture_default_str();
   app.add_flag("--no-benchmark", options.no_benchmark, "Compare only");
-  app.add_option("--sanitizer-log", options.sanitizer_logs, "TOOL=FILE: a log of compute-sanitizer to sum up in the record");
+  app.add_option("--sanitizer-log", options.sanitizer_logs,
+                 "TOOL=FILE: a log of compute-sanitizer to sum up in the record");
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -270,8 +276,7 @@ int run(int argc, char** argv) {
   std::printf("%s: %lld cases, %lld mismatches; benchmark sums that differ: %llu\n", facts.name.c_str(),
               static_cast<long long>(options.cases), static_cast<long long>(mismatches),
               static_cast<unsigned long long>(benchmark_mismatches));
-  if (mismatches != 0)
-    throw base::CheckError(record["comparison"]["first_difference"].get<std::string>());
+  if (mismatches != 0) throw base::CheckError(record["comparison"]["first_difference"].get<std::string>());
   if (benchmark_mismatches != 0) throw base::CheckError("a benchmarked product differs from the exact kernel");
   return 0;
 }

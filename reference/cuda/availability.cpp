@@ -32,7 +32,9 @@ Availability ask() {
   return {false, std::string("no GPU: ") + cudaGetErrorString(error)};
 }
 
-std::string version_text(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
 
 /// The driver's own version, from NVIDIA's management library, which comes with the driver.
 std::string driver_text() {

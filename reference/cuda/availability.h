@@ -1,6 +1,6 @@
 #pragma once
-/// Whether this program can run kernels here: it was built with CUDA, a driver and a device are there, and the device can
-/// run the kernels that were built.
+/// Whether this program can run kernels here: it was built with CUDA, a driver and a device are there, and the device
+/// can run the kernels that were built.
 #include <string>
 
 namespace moesaic::cuda {

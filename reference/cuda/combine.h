@@ -1,5 +1,6 @@
 #pragma once
-/// Weighted sum of the experts' outputs on the GPU: y[m][h] = saturate16(rshift_round(sum_e r[m][e] * down[e][m][h], 15)).
+/// Weighted sum of the experts' outputs on the GPU: y[m][h] = saturate16(rshift_round(sum_e r[m][e] * down[e][m][h],
+/// 15)).
 #include <cuda_runtime_api.h>
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 #pragma once
-/// Owners of what the CUDA runtime hands out: a stream, and memory ordered by it. Failures throw: base::InputError when the
-/// device has too little memory, std::runtime_error otherwise. A buffer must not outlive its stream.
+/// Owners of what the CUDA runtime hands out: a stream, and memory ordered by it. Failures throw: base::InputError when
+/// the device has too little memory, std::runtime_error otherwise. A buffer must not outlive its stream.
 #include <cuda_runtime_api.h>
 
 #include <cstddef>

@@ -1,6 +1,7 @@
 #pragma once
 /// What every launcher shares: argument checks that name the extent and its limit, and the check after a launch.
-/// A chain stops at the first failure:  Checker c("combine"); c.at_least("m", m, 1); c.present("r", r); if (!c.is_ok()) ...
+/// A chain stops at the first failure:  Checker c("combine"); c.at_least("m", m, 1); c.present("r", r); if (!c.is_ok())
+/// ...
 #include <cuda_runtime_api.h>
 
 #include <algorithm>

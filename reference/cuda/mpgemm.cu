@@ -5,19 +5,20 @@
 namespace moesaic::cuda {
 namespace {
 
-constexpr int kTile = 16;    // a block makes kTile x kTile outputs, one a thread
-constexpr int kChunk = 64;   // k per step of the int64 kernel: 64 * 2^15 * 255 < 2^31
-constexpr int kWords = 32;   // 4-byte words per step of the int32 kernel
+constexpr int kTile = 16;   // a block makes kTile x kTile outputs, one a thread
+constexpr int kChunk = 64;  // k per step of the int64 kernel: 64 * 2^15 * 255 < 2^31
+constexpr int kWords = 32;  // 4-byte words per step of the int32 kernel
 
 __device__ std::int64_t group_end(const MatmulShape& p, std::int64_t begin) {
   return p.group_size > p.k - begin ? p.k : begin + p.group_size;
 }
 
-__global__ void __launch_bounds__(kTile * kTile)
+__global__ void __launch_bounds__(kTile* kTile)
     matmul_s16_u8_s64_kernel(MatmulShape p, std::int64_t tiles_n, const std::int16_t* __restrict__ x,
                              const std::uint8_t* __restrict__ codes, const std::int16_t* __restrict__ z,
                              const std::uint16_t* __restrict__ s, std::int64_t* __restrict__ acc) {
-  __shared__ std::int16_t xs[kTile][kChunk + 2];  // + 2: an odd number of banks a row, so that a column has no conflicts
+  __shared__ std::int16_t xs[kTile]
+                            [kChunk + 2];  // + 2: an odd number of banks a row, so that a column has no conflicts
   __shared__ std::int16_t ws[kTile][kChunk + 2];
   const std::int64_t m0 = blockIdx.x / tiles_n * kTile, n0 = blockIdx.x % tiles_n * kTile;
   const int tx = static_cast<int>(threadIdx.x) % kTile, ty = static_cast<int>(threadIdx.x) / kTile;
@@ -32,8 +33,9 @@ __global__ void __launch_bounds__(kTile * kTile)
         const int row = i / kChunk, column = i % kChunk;
         const bool in_k = k0 + column < end;
         xs[row][column] = in_k && m0 + row < p.m ? x[(m0 + row) * p.k + k0 + column] : std::int16_t{0};
-        ws[row][column] =
-            in_k && n0 + row < p.n ? static_cast<std::int16_t>(codes[(n0 + row) * p.k + k0 + column] >> p.cut) : std::int16_t{0};
+        ws[row][column] = in_k && n0 + row < p.n
+                              ? static_cast<std::int16_t>(codes[(n0 + row) * p.k + k0 + column] >> p.cut)
+                              : std::int16_t{0};
       }
       __syncthreads();
       std::int32_t plane_part = 0, x_part = 0;
@@ -61,7 +63,7 @@ __device__ std::int32_t dot4_s8_u8(std::int32_t x, std::uint32_t codes, std::int
   return result;
 }
 
-__global__ void __launch_bounds__(kTile * kTile)
+__global__ void __launch_bounds__(kTile* kTile)
     matmul_s8_u8_s64_partial_s32_kernel(MatmulShape p, std::int64_t groups_per_widening, std::int64_t tiles_n,
                                         const std::int8_t* __restrict__ x, const std::uint8_t* __restrict__ codes,
                                         const std::int16_t* __restrict__ z, const std::uint16_t* __restrict__ s,
@@ -85,8 +87,10 @@ __global__ void __launch_bounds__(kTile * kTile)
         for (int byte = 0; byte < 4; ++byte) {
           const std::int64_t at = k0 + word * 4 + byte;
           if (at >= end) break;
-          if (m0 + row < p.m) x_word |= std::uint32_t{static_cast<std::uint8_t>(x[(m0 + row) * p.k + at])} << (8 * byte);
-          if (n0 + row < p.n) code_word |= static_cast<std::uint32_t>(codes[(n0 + row) * p.k + at] >> p.cut) << (8 * byte);
+          if (m0 + row < p.m)
+            x_word |= std::uint32_t{static_cast<std::uint8_t>(x[(m0 + row) * p.k + at])} << (8 * byte);
+          if (n0 + row < p.n)
+            code_word |= static_cast<std::uint32_t>(codes[(n0 + row) * p.k + at] >> p.cut) << (8 * byte);
         }
         xs[row][word] = static_cast<std::int32_t>(x_word);
         ws[row][word] = code_word;
@@ -135,8 +139,8 @@ void check_shape(Checker& check, const MatmulShape& shape) {
 
 }  // namespace
 
-Status matmul_s16_u8_s64(const MatmulShape& shape, const std::int16_t* x, const std::uint8_t* codes, const std::int16_t* z,
-                         const std::uint16_t* s, std::int64_t* acc, cudaStream_t stream) {
+Status matmul_s16_u8_s64(const MatmulShape& shape, const std::int16_t* x, const std::uint8_t* codes,
+                         const std::int16_t* z, const std::uint16_t* s, std::int64_t* acc, cudaStream_t stream) {
   Checker check("matmul_s16_u8_s64");
   check_shape(check, shape);
   check.present("x", x);
@@ -146,8 +150,8 @@ Status matmul_s16_u8_s64(const MatmulShape& shape, const std::int16_t* x, const 
   check.present("acc", acc);
   if (!check.is_ok()) return check.status();
   const std::int64_t tiles_n = tiles(shape.n);
-  matmul_s16_u8_s64_kernel<<<static_cast<unsigned>(tiles(shape.m) * tiles_n), kTile * kTile, 0, stream>>>(shape, tiles_n, x, codes,
-                                                                                                 z, s, acc);
+  matmul_s16_u8_s64_kernel<<<static_cast<unsigned>(tiles(shape.m) * tiles_n), kTile * kTile, 0, stream>>>(
+      shape, tiles_n, x, codes, z, s, acc);
   return launched("matmul_s16_u8_s64");
 }
 

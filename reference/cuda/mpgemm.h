@@ -34,16 +34,18 @@ struct MatmulShape {
                                        const std::int16_t* z, const std::uint16_t* s, std::int64_t* acc,
                                        cudaStream_t stream);
 
-/// As above with x [M, K] int8 and `groups_per_widening` from check_partial_sums(), >= 1: that many groups are summed in
-/// int32 before they are added to the 64-bit accumulator. The check is the caller's; without it bits are lost.
+/// As above with x [M, K] int8 and `groups_per_widening` from check_partial_sums(), >= 1: that many groups are summed
+/// in int32 before they are added to the 64-bit accumulator. The check is the caller's; without it bits are lost.
 [[nodiscard]] Status matmul_s8_u8_s64_partial_s32(const MatmulShape& shape, std::int64_t groups_per_widening,
-                                                  const std::int8_t* x, const std::uint8_t* codes, const std::int16_t* z,
-                                                  const std::uint16_t* s, std::int64_t* acc, cudaStream_t stream);
+                                                  const std::int8_t* x, const std::uint8_t* codes,
+                                                  const std::int16_t* z, const std::uint16_t* s, std::int64_t* acc,
+                                                  cudaStream_t stream);
 
 /// narrow[i] = x[i], for activations of at most 8 bits.
 ///   x, narrow  device, [elements]
 /// Errors: kBadShape (elements), kNullPointer, kLaunchFailed.
-[[nodiscard]] Status narrow_s16_s8(std::int64_t elements, const std::int16_t* x, std::int8_t* narrow, cudaStream_t stream);
+[[nodiscard]] Status narrow_s16_s8(std::int64_t elements, const std::int16_t* x, std::int8_t* narrow,
+                                   cudaStream_t stream);
 
 /// cudaSuccess when the current device can run the kernels that were built, else why not.
 cudaError_t can_run_kernels();

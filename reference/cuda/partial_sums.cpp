@@ -17,7 +17,8 @@ WeightBounds weight_bounds(const numerics::WeightMatrix& w) {
       bounds.max_weight = std::max({bounds.max_weight, std::abs(z), std::abs(top - z)});
       bounds.max_term = std::max(bounds.max_term, std::abs(z));
     }
-  for (const std::uint16_t s : w.group_multiplier) bounds.max_multiplier = std::max<std::int64_t>(bounds.max_multiplier, s);
+  for (const std::uint16_t s : w.group_multiplier)
+    bounds.max_multiplier = std::max<std::int64_t>(bounds.max_multiplier, s);
   return bounds;
 }
 
@@ -26,8 +27,8 @@ std::int64_t check_partial_sums(const WeightBounds& bounds, int act_bits) {
   if (act_bits > 8 || bounds.max_multiplier > 255) return 0;
   const std::int64_t x_top = std::int64_t{1} << (act_bits - 1);
   if (bounds.longest_group > kInt32Max / (x_top * std::max<std::int64_t>(1, bounds.max_term))) return 0;
-  const std::int64_t one_group =
-      bounds.longest_group * x_top * std::max<std::int64_t>(1, bounds.max_weight) * std::max<std::int64_t>(1, bounds.max_multiplier);
+  const std::int64_t one_group = bounds.longest_group * x_top * std::max<std::int64_t>(1, bounds.max_weight) *
+                                 std::max<std::int64_t>(1, bounds.max_multiplier);
   return kInt32Max / one_group;
 }
 

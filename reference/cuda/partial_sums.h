@@ -9,10 +9,10 @@ namespace moesaic::cuda {
 
 /// What the check needs to know of a weight matrix; the extremes are over all its rows and groups.
 struct WeightBounds {
-  std::int64_t longest_group = 0;  ///< in k
-  std::int64_t max_multiplier = 0; ///< greatest s
-  std::int64_t max_weight = 0;     ///< greatest |code * 2^up - z| that a legal code can reach
-  std::int64_t max_term = 0;       ///< greatest of code * 2^up and |z|: what P * 2^up and z * X are made of
+  std::int64_t longest_group = 0;   ///< in k
+  std::int64_t max_multiplier = 0;  ///< greatest s
+  std::int64_t max_weight = 0;      ///< greatest |code * 2^up - z| that a legal code can reach
+  std::int64_t max_term = 0;        ///< greatest of code * 2^up and |z|: what P * 2^up and z * X are made of
 };
 WeightBounds weight_bounds(const numerics::WeightMatrix& w);
 

@@ -18,8 +18,9 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-Status requantise_s64_s16(std::int64_t m, std::int64_t n, int out_bits, const std::int64_t* acc, const std::uint16_t* mu,
-                          const std::uint8_t* sigma, const std::int32_t* shift, std::int16_t* y, cudaStream_t stream) {
+Status requantise_s64_s16(std::int64_t m, std::int64_t n, int out_bits, const std::int64_t* acc,
+                          const std::uint16_t* mu, const std::uint8_t* sigma, const std::int32_t* shift,
+                          std::int16_t* y, cudaStream_t stream) {
   Checker check("requantise_s64_s16");
   check.at_least("m", m, 1);
   check.at_least("n", n, 1);
@@ -30,7 +31,8 @@ Status requantise_s64_s16(std::int64_t m, std::int64_t n, int out_bits, const st
   check.present("shift", shift);
   check.present("y", y);
   if (!check.is_ok()) return check.status();
-  requantise_s64_s16_kernel<<<stride_blocks(m * n), kThreads, 0, stream>>>(m * n, n, out_bits, acc, mu, sigma, shift, y);
+  requantise_s64_s16_kernel<<<stride_blocks(m * n), kThreads, 0, stream>>>(m * n, n, out_bits, acc, mu, sigma, shift,
+                                                                           y);
   return launched("requantise_s64_s16");
 }
 

@@ -146,7 +146,8 @@ numerics::ExpertResult DeviceExpert::run(const Activations& x, const std::string
   const DeviceBuffer<std::int16_t> input(stream, x.values);
   const DeviceBuffer<std::int32_t> shift(stream, shifts(x));
   DeviceBuffer<std::int64_t> acc(stream, std::max(inner, outer));
-  DeviceBuffer<std::int16_t> g(stream, inner), u(stream, inner), h(stream, inner), shifted(stream, inner), y(stream, outer);
+  DeviceBuffer<std::int16_t> g(stream, inner), u(stream, inner), h(stream, inner), shifted(stream, inner),
+      y(stream, outer);
   DeviceBuffer<std::int32_t> eh(stream, static_cast<std::size_t>(m));
 
   expert.gate.multiply(stream, m, x.act_bits, expert.matmul_class, input, acc);
@@ -168,7 +169,8 @@ numerics::ExpertResult DeviceExpert::run(const Activations& x, const std::string
   return result;
 }
 
-numerics::KernelResult run_case(const numerics::KernelCase& kernel_case, const std::string& where, MatmulClass matmul_class) {
+numerics::KernelResult run_case(const numerics::KernelCase& kernel_case, const std::string& where,
+                                MatmulClass matmul_class) {
   require_available(where);
   if (const auto* c = std::get_if<numerics::MpgemmCase>(&kernel_case)) return run(*c, matmul_class);
   if (const auto* c = std::get_if<numerics::CombineCase>(&kernel_case)) return run(*c);

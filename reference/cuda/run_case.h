@@ -1,7 +1,8 @@
 #pragma once
 /// The kernel contract on a GPU, from host memory to host memory: the same answers as reference/numerics, bit for bit.
-/// In a build without CUDA, or on a machine without a GPU, everything here throws base::InputError with availability()'s
-/// reason. A case larger than the device's memory is an InputError too; a failing CUDA call is a std::runtime_error.
+/// In a build without CUDA, or on a machine without a GPU, everything here throws base::InputError with
+/// availability()'s reason. A case larger than the device's memory is an InputError too; a failing CUDA call is a
+/// std::runtime_error.
 #include <memory>
 #include <string>
 

@@ -69,8 +69,8 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-Status swiglu_s16_s16_s16(std::int64_t elements, int sigma_h, const std::int16_t* g, const std::int16_t* u, std::int16_t* h,
-                          cudaStream_t stream) {
+Status swiglu_s16_s16_s16(std::int64_t elements, int sigma_h, const std::int16_t* g, const std::int16_t* u,
+                          std::int16_t* h, cudaStream_t stream) {
   Checker check("swiglu_s16_s16_s16");
   check.at_least("elements", elements, 1);
   check.in_range("sigma_h", sigma_h, 0, numerics::kMaxSigmaH);
@@ -85,8 +85,8 @@ Status swiglu_s16_s16_s16(std::int64_t elements, int sigma_h, const std::int16_t
   return launched("swiglu_s16_s16_s16");
 }
 
-Status shift_rows_s16_s16(std::int64_t m, std::int64_t intermediate, int act_bits, const std::int16_t* h, std::int32_t* eh,
-                          std::int16_t* shifted, cudaStream_t stream) {
+Status shift_rows_s16_s16(std::int64_t m, std::int64_t intermediate, int act_bits, const std::int16_t* h,
+                          std::int32_t* eh, std::int16_t* shifted, cudaStream_t stream) {
   Checker check("shift_rows_s16_s16");
   check.in_range("m", m, 1, kMaxBlocks);
   check.at_least("intermediate", intermediate, 1);

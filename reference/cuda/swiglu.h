@@ -12,8 +12,8 @@ namespace moesaic::cuda {
 ///   g, u  device, [elements] int16, 1.0 = 2^10 in g
 ///   h     device, [elements] int16, overwritten
 /// Errors: kBadShape (elements, or sigma_h outside 0..31), kNullPointer, kLaunchFailed.
-[[nodiscard]] Status swiglu_s16_s16_s16(std::int64_t elements, int sigma_h, const std::int16_t* g, const std::int16_t* u,
-                                        std::int16_t* h, cudaStream_t stream);
+[[nodiscard]] Status swiglu_s16_s16_s16(std::int64_t elements, int sigma_h, const std::int16_t* g,
+                                        const std::int16_t* u, std::int16_t* h, cudaStream_t stream);
 
 /// eh[m] = the least e >= 0 for which every rshift_round(h[m][i], e) fits act_bits; shifted[m][i] = that value.
 ///   h        device, [M, I] int16

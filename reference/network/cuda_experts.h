@@ -22,7 +22,8 @@ class CudaExperts : public QuantisedExperts {
                                                 std::int64_t rows, std::int64_t hidden) const override;
 
  private:
-  std::vector<std::vector<std::unique_ptr<cuda::DeviceExpert>>> on_device_;  // [layer][expert], null where the plan has none
+  std::vector<std::vector<std::unique_ptr<cuda::DeviceExpert>>>
+      on_device_;  // [layer][expert], null where the plan has none
 };
 
 }  // namespace moesaic::network

@@ -91,13 +91,16 @@ CublasLt::CublasLt(std::int64_t m, std::int64_t n, std::int64_t k, cudaStream_t 
   const cublasOperation_t transposed = CUBLAS_OP_T, plain = CUBLAS_OP_N;
   must(set_operation(lt.operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed), "transa");
   must(set_operation(lt.operation, CUBLASLT_MATMUL_DESC_TRANSB, &plain, sizeof plain), "transb");
-  must(create_layout(&lt.layout_w, CUDA_R_8I, static_cast<std::uint64_t>(k), static_cast<std::uint64_t>(n), k), "layout of w");
-  must(create_layout(&lt.layout_x, CUDA_R_8I, static_cast<std::uint64_t>(k), static_cast<std::uint64_t>(m), k), "layout of x");
+  must(create_layout(&lt.layout_w, CUDA_R_8I, static_cast<std::uint64_t>(k), static_cast<std::uint64_t>(n), k),
+       "layout of w");
+  must(create_layout(&lt.layout_x, CUDA_R_8I, static_cast<std::uint64_t>(k), static_cast<std::uint64_t>(m), k),
+       "layout of x");
   must(create_layout(&lt.layout_out, CUDA_R_32I, static_cast<std::uint64_t>(n), static_cast<std::uint64_t>(m), n),
        "layout of out");
   must(create_preference(&lt.preference), "cublasLtMatmulPreferenceCreate");
-  must(set_preference(lt.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kWorkspaceBytes, sizeof kWorkspaceBytes),
-       "workspace preference");
+  must(
+      set_preference(lt.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &kWorkspaceBytes, sizeof kWorkspaceBytes),
+      "workspace preference");
   lt.own_stream = std::make_unique<Stream>();
   lt.workspace = std::make_unique<DeviceBuffer<std::uint8_t>>(*lt.own_stream, kWorkspaceBytes);
   lt.own_stream->wait();

@@ -1,5 +1,3 @@
-#include "reference/cuda/benchmark/group_epilogue.h"
-
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -7,6 +5,7 @@
 
 #include "reference/cuda/availability.h"
 #include "reference/cuda/benchmark/cublaslt.h"
+#include "reference/cuda/benchmark/group_epilogue.h"
 #include "reference/cuda/benchmark/hopper.cuh"
 #include "reference/cuda/device_buffer.h"
 #include "reference/cuda/mpgemm.h"
@@ -15,9 +14,9 @@
 namespace moesaic::cuda {
 namespace {
 
-constexpr int kTile = 128;   // tokens, columns and k of a block's step; also the group size and the swizzle's row
+constexpr int kTile = 128;  // tokens, columns and k of a block's step; also the group size and the swizzle's row
 constexpr int kStages = 4;
-constexpr int kOutputs = 64; // a thread's share of 64 x 128 outputs
+constexpr int kOutputs = 64;  // a thread's share of 64 x 128 outputs
 constexpr int kConsumers = 2;
 constexpr int kBlockThreads = 128 * (1 + kConsumers);
 constexpr int kRasterRows = 16;  // tiles down before the next column, so that operands are met again in the L2
@@ -25,8 +24,8 @@ constexpr int kRasterRows = 16;  // tiles down before the next column, so that o
 struct Stage {
   std::int8_t x[kTile * kTile];
   std::uint8_t codes[kTile * kTile];
-  int2 parameters[kTile];     // s, z of each column
-  std::int32_t x_sums[kTile]; // X of each token
+  int2 parameters[kTile];      // s, z of each column
+  std::int32_t x_sums[kTile];  // X of each token
 };
 static_assert(sizeof(Stage) % 16 == 0);
 constexpr std::uint32_t kStageBytes = 2 * kTile * kTile + kTile * (sizeof(int2) + sizeof(std::int32_t));
@@ -66,7 +65,9 @@ struct Sums<Variant::kExactF64> {
   using Multiplier = double;
   double sum[kOutputs];
   __device__ void clear(int i) { sum[i] = 0; }
-  __device__ static Multiplier multiplier(std::int32_t s) { return __hiloint2double(0x43300000, s) - 4503599627370496.0; }
+  __device__ static Multiplier multiplier(std::int32_t s) {
+    return __hiloint2double(0x43300000, s) - 4503599627370496.0;
+  }
   __device__ void add(int i, Multiplier s, std::int32_t d) {
     const double exact = __hiloint2double(0x43300000, d ^ static_cast<std::int32_t>(0x80000000U)) - 4503601774854144.0;
     sum[i] = fma(s, exact, sum[i]);
@@ -153,7 +154,8 @@ __device__ TilePosition tile_position(int tile, int rows, int columns) {
   return {(first + in_band % height) * kTile, in_band / height * kTile};
 }
 
-__device__ void write_pair(const ProductArguments& a, std::int64_t row, int column, std::int64_t first, std::int64_t second) {
+__device__ void write_pair(const ProductArguments& a, std::int64_t row, int column, std::int64_t first,
+                           std::int64_t second) {
   const std::int64_t at = row * a.n + column;
   if (a.acc != nullptr) {
     a.acc[at] = first;
@@ -203,8 +205,10 @@ __global__ void __launch_bounds__(kBlockThreads, 1)
         hopper::barrier_expect(full, kStageBytes);
         hopper::copy_box(shared.x[stage], &map_x, group * kTile, at.m0, full);
         hopper::copy_box(shared.codes[stage], &map_codes, group * kTile, at.n0, full);
-        hopper::copy_bytes(shared.parameters[stage], a.parameters + std::int64_t{group} * a.n + at.n0, kTile * sizeof(int2), full);
-        hopper::copy_bytes(shared.x_sums[stage], a.x_sums + std::int64_t{group} * a.m + at.m0, kTile * sizeof(std::int32_t), full);
+        hopper::copy_bytes(shared.parameters[stage], a.parameters + std::int64_t{group} * a.n + at.n0,
+                           kTile * sizeof(int2), full);
+        hopper::copy_bytes(shared.x_sums[stage], a.x_sums + std::int64_t{group} * a.m + at.m0,
+                           kTile * sizeof(std::int32_t), full);
         advance();
       }
     }
@@ -296,7 +300,8 @@ __global__ void __launch_bounds__(128 * kConsumers, 1)
 #pragma unroll 1
   for (int group = 0; group < groups; ++group) {
     hopper::pin(p);
-    add_group<kVariant, kOffset>(sums, p, shared_parameters[group % kStages], shared_x_sums[group % kStages], row, column);
+    add_group<kVariant, kOffset>(sums, p, shared_parameters[group % kStages], shared_x_sums[group % kStages], row,
+                                 column);
     if (kVariant == Variant::kPartialS32Carry && --until_carry == 0) {
 #pragma unroll
       for (int i = 0; i < kOutputs; ++i) sums.carry(i);
@@ -325,8 +330,8 @@ __global__ void fill_kernel(std::int64_t elements, std::uint64_t seed, std::int3
 }
 
 /// parameters[g][n] = {s[n][g], z[n][g]}.
-__global__ void pair_parameters_kernel(std::int64_t n, std::int64_t groups, const std::uint16_t* s, const std::int16_t* z,
-                                       int2* parameters) {
+__global__ void pair_parameters_kernel(std::int64_t n, std::int64_t groups, const std::uint16_t* s,
+                                       const std::int16_t* z, int2* parameters) {
   const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x;
   for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n * groups; i += stride) {
     const std::int64_t at = i % n * groups + i / n;
@@ -365,14 +370,14 @@ void must_launch(const char* kernel) { require(launched(kernel)); }
 
 template <class T>
 void fill(const Stream& stream, DeviceBuffer<T>& to, std::int64_t elements, std::uint64_t seed, int low, int high) {
-  fill_kernel<<<stride_blocks(elements), kThreads, 0, stream.handle()>>>(elements, seed, low,
-                                                                         static_cast<std::uint32_t>(high - low + 1), to.data());
+  fill_kernel<<<stride_blocks(elements), kThreads, 0, stream.handle()>>>(
+      elements, seed, low, static_cast<std::uint32_t>(high - low + 1), to.data());
   must_launch("fill_kernel");
 }
 
-using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
-                                 const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                                 CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
+                                 const cuuint64_t*, const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave,
+                                 CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
 EncodeTiled find_encode_tiled() {
   void* function = nullptr;
@@ -389,9 +394,9 @@ CUtensorMap byte_matrix_map(EncodeTiled encode, void* data, std::int64_t rows, s
   const cuuint64_t extents[2] = {static_cast<cuuint64_t>(k), static_cast<cuuint64_t>(rows)};
   const cuuint64_t strides[1] = {static_cast<cuuint64_t>(k)};
   const cuuint32_t box[2] = {kTile, kTile}, element[2] = {1, 1};
-  const CUresult result =
-      encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, data, extents, strides, box, element, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, data, extents, strides, box, element,
+                                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) throw std::runtime_error("cuTensorMapEncodeTiled: error " + std::to_string(result));
   return map;
 }
@@ -414,13 +419,14 @@ struct Operands {
 
   void sum_activations(const Stream& stream, const EpilogueProblem& p) {
     const std::int64_t threads = p.m * (p.k / kTile) * 32;
-    activation_sums_kernel<<<static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0, stream.handle()>>>(
-        p.m, p.k, x.data(), x_sums.data());
+    activation_sums_kernel<<<static_cast<unsigned>((threads + kThreads - 1) / kThreads), kThreads, 0,
+                             stream.handle()>>>(p.m, p.k, x.data(), x_sums.data());
     must_launch("activation_sums_kernel");
   }
 
   /// Multipliers and offsets of every group drawn anew, up to the tops given.
-  void draw_parameters(const Stream& stream, const EpilogueProblem& p, std::uint64_t seed, int s_low, int s_top, int z_top) {
+  void draw_parameters(const Stream& stream, const EpilogueProblem& p, std::uint64_t seed, int s_low, int s_top,
+                       int z_top) {
     const std::int64_t count = p.n * p.k / kTile;
     fill(stream, s, count, seed + 1, s_low, s_top);
     fill(stream, z, count, seed + 2, 0, z_top);
@@ -515,7 +521,8 @@ class Benchmark {
       sets_.back()->draw(stream_, problem, seed + 100 * static_cast<std::uint64_t>(i + 1));
     }
     acc_ = std::make_unique<DeviceBuffer<std::int64_t>>(stream_, outputs());
-    alone_out_ = std::make_unique<DeviceBuffer<std::int64_t>>(stream_, static_cast<std::size_t>(multiprocessors_ * 128 * kConsumers));
+    alone_out_ = std::make_unique<DeviceBuffer<std::int64_t>>(
+        stream_, static_cast<std::size_t>(multiprocessors_ * 128 * kConsumers));
     stream_.wait();
   }
 
@@ -578,13 +585,15 @@ class Benchmark {
       // The whole round is queued behind a product that nobody times, so that no launch waits for the CPU.
       contenders_[0].launch(next_set(), nullptr);
       std::vector<std::unique_ptr<Timed>> timed;
-      for (Series* series : order) timed.push_back(series->launch ? std::make_unique<Timed>(stream_, series->launch) : nullptr);
+      for (Series* series : order)
+        timed.push_back(series->launch ? std::make_unique<Timed>(stream_, series->launch) : nullptr);
       stream_.wait();
       if (round < kWarmUp) continue;
       for (std::size_t i = 0; i < order.size(); ++i)
         if (timed[i]) order[i]->times.push_back(timed[i]->milliseconds());
     }
-    const double operations = 2.0 * static_cast<double>(problem_.m) * static_cast<double>(problem_.n) * static_cast<double>(problem_.k);
+    const double operations =
+        2.0 * static_cast<double>(problem_.m) * static_cast<double>(problem_.n) * static_cast<double>(problem_.k);
     const double alone_operations = 2.0 * kTile * kTile * kTile * kAloneGroups * multiprocessors_;
     for (std::size_t i = 0; i < contenders_.size(); ++i) {
       summarise(contenders_[i].timing, products[i].times, operations);
@@ -633,17 +642,27 @@ class Benchmark {
                               static_cast<int>(kSharedBytes)),
          "cudaFuncSetAttribute");
     c.launch = [this](Operands& set, std::int64_t* acc) {
-      const ProductArguments arguments{static_cast<int>(problem_.m), static_cast<int>(problem_.n), static_cast<int>(problem_.k),
-                                       kGroupsPerCarry, set.parameters.data(), set.x_sums.data(), mu_->data(), sigma_->data(),
-                                       set.y.data(), acc};
-      product_kernel<kVariant, kOffset><<<static_cast<unsigned>(multiprocessors_), kBlockThreads, kSharedBytes, stream_.handle()>>>(
-          set.map_x, set.map_codes, arguments);
+      const ProductArguments arguments{static_cast<int>(problem_.m),
+                                       static_cast<int>(problem_.n),
+                                       static_cast<int>(problem_.k),
+                                       kGroupsPerCarry,
+                                       set.parameters.data(),
+                                       set.x_sums.data(),
+                                       mu_->data(),
+                                       sigma_->data(),
+                                       set.y.data(),
+                                       acc};
+      product_kernel<kVariant, kOffset>
+          <<<static_cast<unsigned>(multiprocessors_), kBlockThreads, kSharedBytes, stream_.handle()>>>(
+              set.map_x, set.map_codes, arguments);
       must_launch("product_kernel");
     };
     if constexpr (kVariant != Variant::kNone)
       c.launch_alone = [this] {
-        epilogue_alone_kernel<kVariant, kOffset><<<static_cast<unsigned>(multiprocessors_), 128 * kConsumers, 0, stream_.handle()>>>(
-            kAloneGroups, kGroupsPerCarry, sets_[0]->parameters.data(), sets_[0]->x_sums.data(), alone_out_->data());
+        epilogue_alone_kernel<kVariant, kOffset>
+            <<<static_cast<unsigned>(multiprocessors_), 128 * kConsumers, 0, stream_.handle()>>>(
+                kAloneGroups, kGroupsPerCarry, sets_[0]->parameters.data(), sets_[0]->x_sums.data(),
+                alone_out_->data());
         must_launch("epilogue_alone_kernel");
       };
     contenders_.push_back(std::move(c));
@@ -652,15 +671,19 @@ class Benchmark {
   void make_contenders() {
     add<Variant::kNone, false>("none", "no group epilogue: int32 over all of K, one scale a column at the end", false);
     add<Variant::kExactS64, true>("exact_s64", "sum64 += s * (P - z X), any s", true);
-    add<Variant::kExactS64, false>("exact_s64_no_offset", "sum64 += s * P, any s; z taken off the weights beforehand", true);
+    add<Variant::kExactS64, false>("exact_s64_no_offset", "sum64 += s * P, any s; z taken off the weights beforehand",
+                                   true);
     add<Variant::kExactF64, true>("exact_f64", "the same in binary64, exact below 2^53, any s", true);
     add<Variant::kExactF64, false>("exact_f64_no_offset", "the same in binary64 without the offset", true);
-    add<Variant::kPartialS32Carry, true>("partial_s32", "checked: sum32 += s * (P - z X), s < 2^8, carried out before it can overflow", false);
+    add<Variant::kPartialS32Carry, true>(
+        "partial_s32", "checked: sum32 += s * (P - z X), s < 2^8, carried out before it can overflow", false);
     add<Variant::kPartialS32Carry, false>("partial_s32_no_offset", "checked, without the offset", false);
     if (problem_.k / kTile <= groups_per_widening()) {
-      add<Variant::kPartialS32, true>("partial_s32_whole_k", "checked: all groups of this K fit int32, widened once at the end", false);
+      add<Variant::kPartialS32, true>("partial_s32_whole_k",
+                                      "checked: all groups of this K fit int32, widened once at the end", false);
       add<Variant::kPartialS32, false>("partial_s32_whole_k_no_offset", "checked, whole K, without the offset", false);
-      add<Variant::kSplitS32, true>("split_s32_whole_k", "checked for any s: the two bytes of s summed apart in int32", true);
+      add<Variant::kSplitS32, true>("split_s32_whole_k", "checked for any s: the two bytes of s summed apart in int32",
+                                    true);
       add<Variant::kSplitS32, false>("split_s32_whole_k_no_offset", "split, without the offset", true);
     }
   }
@@ -669,11 +692,12 @@ class Benchmark {
   void reference(Operands& set, int z_top, bool takes_parameters) {
     if (!expected_) {
       expected_ = std::make_unique<DeviceBuffer<std::int64_t>>(stream_, outputs());
-      wide_x_ = std::make_unique<DeviceBuffer<std::int16_t>>(stream_, static_cast<std::size_t>(problem_.m * problem_.k));
+      wide_x_ =
+          std::make_unique<DeviceBuffer<std::int16_t>>(stream_, static_cast<std::size_t>(problem_.m * problem_.k));
     }
     const std::int64_t count = problem_.n * (problem_.k / kTile);
-    widen_kernel<<<stride_blocks(problem_.m * problem_.k), kThreads, 0, stream_.handle()>>>(problem_.m * problem_.k, set.x.data(),
-                                                                                    wide_x_->data());
+    widen_kernel<<<stride_blocks(problem_.m * problem_.k), kThreads, 0, stream_.handle()>>>(
+        problem_.m * problem_.k, set.x.data(), wide_x_->data());
     must_launch("widen_kernel");
     DeviceBuffer<std::uint16_t> ones(stream_, static_cast<std::size_t>(count));
     DeviceBuffer<std::int16_t> zeros(stream_, static_cast<std::size_t>(count));
@@ -719,7 +743,8 @@ class Benchmark {
     std::vector<double> times;
     for (int i = 0; i < 12; ++i) {
       const Timed timed(stream_, [&] {
-        must(cudaMemcpyAsync(to.data(), from.data(), kBytes, cudaMemcpyDeviceToDevice, stream_.handle()), "cudaMemcpyAsync");
+        must(cudaMemcpyAsync(to.data(), from.data(), kBytes, cudaMemcpyDeviceToDevice, stream_.handle()),
+             "cudaMemcpyAsync");
       });
       stream_.wait();
       if (i >= 2) times.push_back(timed.milliseconds());

@@ -1,5 +1,6 @@
 #pragma once
-/// The few Hopper instructions (sm_90a) that the epilogue benchmark needs: barriers in shared memory, bulk copies, wgmma.
+/// The few Hopper instructions (sm_90a) that the epilogue benchmark needs: barriers in shared memory, bulk copies,
+/// wgmma.
 #include <cuda.h>
 
 #include <cstdint>
@@ -24,7 +25,8 @@ __device__ inline void warp_arrive(std::uint64_t* barrier) {
   if (threadIdx.x % 32 == 0) barrier_arrive(barrier);
 }
 __device__ inline void barrier_expect(std::uint64_t* barrier, std::uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+               : "memory");
 }
 __device__ inline void barrier_wait(std::uint64_t* barrier, std::uint32_t parity) {
   asm volatile(
@@ -41,7 +43,8 @@ __device__ inline void barrier_wait(std::uint64_t* barrier, std::uint32_t parity
 }
 
 /// A box of a tensor map into shared memory; (column, row) of its first element.
-__device__ inline void copy_box(void* to, const CUtensorMap* map, std::int32_t column, std::int32_t row, std::uint64_t* barrier) {
+__device__ inline void copy_box(void* to, const CUtensorMap* map, std::int32_t column, std::int32_t row,
+                                std::uint64_t* barrier) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::"r"(
           shared_address(to)),
@@ -78,7 +81,9 @@ __device__ inline void pin(std::int32_t (&d)[kCount]) {
 /// d (+)= a * b: 64 x 128 outputs, 32 deep, signed a, unsigned b.
 /// Thread t of the warpgroup holds d[4 j + 2 r + c]: row 16 (t / 32) + (t % 32) / 4 + 8 r, column 8 j + 2 (t % 4) + c.
 __device__ inline void wgmma_m64n128k32_s8_u8(std::int32_t (&d)[64], std::uint64_t a, std::uint64_t b, int accumulate) {
-#define MOESAIC_D8(i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), "+r"(d[i + 6]), "+r"(d[i + 7])
+#define MOESAIC_D8(i)                                                                                         \
+  "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), "+r"(d[i + 6]), \
+      "+r"(d[i + 7])
   asm volatile(
       "{\n"
       ".reg .pred keep;\n"
@@ -89,7 +94,8 @@ __device__ inline void wgmma_m64n128k32_s8_u8(std::int32_t (&d)[64], std::uint64
       "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "
       "%62, %63}, %64, %65, keep;\n"
       "}\n"
-      : MOESAIC_D8(0), MOESAIC_D8(8), MOESAIC_D8(16), MOESAIC_D8(24), MOESAIC_D8(32), MOESAIC_D8(40), MOESAIC_D8(48), MOESAIC_D8(56)
+      : MOESAIC_D8(0), MOESAIC_D8(8), MOESAIC_D8(16), MOESAIC_D8(24), MOESAIC_D8(32), MOESAIC_D8(40), MOESAIC_D8(48),
+        MOESAIC_D8(56)
       : "l"(a), "l"(b), "r"(accumulate));
 #undef MOESAIC_D8
 }

@@ -8,7 +8,8 @@
 
 using namespace moesaic;
 
-TEST_CASE("without a GPU every entry point throws one line that says why, and with one the device has a name", "[gpu][cuda]") {
+TEST_CASE("without a GPU every entry point throws one line that says why, and with one the device has a name",
+          "[gpu][cuda]") {
   const auto& gpu = cuda::availability();
   if (gpu.is_available) {
     CHECK(gpu.reason.empty());

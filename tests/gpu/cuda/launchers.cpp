@@ -38,7 +38,8 @@ TEST_CASE("a product launcher names the extent that it refuses, and its limit", 
   CHECK(product(shape(0, 1, 1, 8)).text() == "matmul_s16_u8_s64: m: got 0, expected at least 1");
   CHECK(product(shape(1, -3, 1, 8)).text() == "matmul_s16_u8_s64: n: got -3, expected at least 1");
   CHECK(product(shape(1, 1, 0, 8)).text() == "matmul_s16_u8_s64: k: got 0, expected at least 1");
-  CHECK(product(shape(1, 1, 1, 12)).text() == "matmul_s16_u8_s64: group_size: got 12, expected a positive multiple of 8");
+  CHECK(product(shape(1, 1, 1, 12)).text() ==
+        "matmul_s16_u8_s64: group_size: got 12, expected a positive multiple of 8");
   CHECK(product(shape(1, 1, 1, 0)).text() == "matmul_s16_u8_s64: group_size: got 0, expected a positive multiple of 8");
   auto cut = shape(1, 1, 1, 8);
   cut.cut = 8;
@@ -55,8 +56,8 @@ TEST_CASE("a product launcher names the operand that is missing", "[gpu][cuda]")
 
 TEST_CASE("the int32 class cannot be launched without its check's answer", "[gpu][cuda]") {
   const cuda::Status status = cuda::matmul_s8_u8_s64_partial_s32(
-      shape(1, 1, 1, 8), 0, somewhere<const std::int8_t>(), somewhere<const std::uint8_t>(), somewhere<const std::int16_t>(),
-      somewhere<const std::uint16_t>(), somewhere<std::int64_t>(), nullptr);
+      shape(1, 1, 1, 8), 0, somewhere<const std::int8_t>(), somewhere<const std::uint8_t>(),
+      somewhere<const std::int16_t>(), somewhere<const std::uint16_t>(), somewhere<std::int64_t>(), nullptr);
   CHECK(status.text() == "matmul_s8_u8_s64_partial_s32: groups_per_widening: got 0, expected at least 1");
 }
 
@@ -64,9 +65,10 @@ TEST_CASE("the element-wise launchers refuse widths, shifts and extents outside 
   auto* s16 = somewhere<std::int16_t>();
   auto* s32 = somewhere<std::int32_t>();
   auto* u16 = somewhere<std::uint16_t>();
-  CHECK(cuda::requantise_s64_s16(1, 1, 12, somewhere<std::int64_t>(), u16, somewhere<std::uint8_t>(), s32, s16, nullptr).text() ==
-        "requantise_s64_s16: out_bits: got 12, expected 4, 8 or 16");
-  CHECK(cuda::requantise_s64_s16(1, 1, 8, somewhere<std::int64_t>(), nullptr, somewhere<std::uint8_t>(), s32, s16, nullptr)
+  CHECK(cuda::requantise_s64_s16(1, 1, 12, somewhere<std::int64_t>(), u16, somewhere<std::uint8_t>(), s32, s16, nullptr)
+            .text() == "requantise_s64_s16: out_bits: got 12, expected 4, 8 or 16");
+  CHECK(cuda::requantise_s64_s16(1, 1, 8, somewhere<std::int64_t>(), nullptr, somewhere<std::uint8_t>(), s32, s16,
+                                 nullptr)
             .text() == "requantise_s64_s16: mu: got a null pointer");
   CHECK(cuda::swiglu_s16_s16_s16(1, 32, s16, s16, s16, nullptr).text() ==
         "swiglu_s16_s16_s16: sigma_h: got 32, expected 0..31");

@@ -60,8 +60,8 @@ TEST_CASE("sums of as many extreme groups as the check allows fit int32, and one
   for (int i = 0; i < 200; ++i) {
     const auto format = rng.pick(numerics::all_formats());
     const int act_bits = rng.chance(1, 2) ? 4 : 8;
-    const auto w = matrix(format, 8 * rng.range(1, 64), 8 * rng.range(1, 32), static_cast<std::uint8_t>(rng.range(0, 255)),
-                          static_cast<std::uint16_t>(rng.range(1, 255)));
+    const auto w = matrix(format, 8 * rng.range(1, 64), 8 * rng.range(1, 32),
+                          static_cast<std::uint8_t>(rng.range(0, 255)), static_cast<std::uint16_t>(rng.range(1, 255)));
     const auto bounds = cuda::weight_bounds(w);
     const std::int64_t groups = cuda::check_partial_sums(bounds, act_bits);
     const std::int64_t one =

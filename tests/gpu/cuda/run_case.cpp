@@ -23,12 +23,14 @@ void require_equal(const numerics::KernelCase& kernel_case, numerics::Path path 
   CAPTURE(numerics::describe(kernel_case));
   const auto expected = numerics::run_case(kernel_case, path);
   REQUIRE(numerics::first_difference(kernel_case, cuda::run_case(kernel_case), expected) == "");
-  REQUIRE(numerics::first_difference(kernel_case, cuda::run_case(kernel_case, "case", MatmulClass::kExact), expected) == "");
+  REQUIRE(numerics::first_difference(kernel_case, cuda::run_case(kernel_case, "case", MatmulClass::kExact), expected) ==
+          "");
 }
 
 /// A product in which every activation, code, zero point and multiplier has one value each.
-numerics::MpgemmCase constant_case(Format format, std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t group_size,
-                                   int act_bits, std::int16_t x, std::uint8_t code, std::uint8_t zero_point, std::uint16_t s) {
+numerics::MpgemmCase constant_case(Format format, std::int64_t m, std::int64_t n, std::int64_t k,
+                                   std::int64_t group_size, int act_bits, std::int16_t x, std::uint8_t code,
+                                   std::uint8_t zero_point, std::uint16_t s) {
   numerics::MpgemmCase c;
   c.w.format = format;
   c.w.n = n;
