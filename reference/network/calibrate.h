@@ -1,15 +1,21 @@
-/// Fills the sensitivity table: what each expert's output loses in each format, in bits per byte of the whole network.
+/// Fills the sensitivity table: what storing one expert in one format costs the whole network, in bits per byte.
 ///
-/// For expert e of layer l in format f, over the tokens that the float network routes to it, with the inputs that the
-/// float network gives it:
+/// First the routing-weighted error of every expert's output, over the tokens that the float network routes to it and
+/// with the inputs that it gives them:
 ///
 ///   error(l, e, f) = sum over tokens of r^2 * ||y_f - y_float||^2            r the router weight
-///   loss(l, e, f)  = error(l, e, f) * gain(l)
 ///
-/// The same error matters more in one layer than in another. gain(l) is measured once a layer: all its experts in a
-/// probing format, every other layer in float; the divergence D of the network's predictions from the float ones
-/// (Kullback-Leibler, mean bits per token over all positions) over the sum of the errors that caused it, gain(l) = D /
-/// sum over e of error(l, e, probe). To first order losses then add up to the increase of the loss in bits per byte.
+/// The same error matters more in one place than in another, so what it does to the predictions is measured too: the
+/// divergence D from the float network's (Kullback-Leibler, mean bits per token over all positions of `loss_windows`
+/// windows) when that expert alone is quantised. On text sampled from the network, D is the expected increase of its
+/// loss.
+///
+///   LossKind::kDivergence  loss = D(l, e, f) for formats of at most 4 planes;
+///                          above, where activations' own rounding hides it, error(l, e, f) * D(l, e, int4) / error(l,
+///                          e, int4)
+///   LossKind::kError       loss = error(l, e, f) * gain(l), gain(l) = D / error with the whole layer in int4: one pass
+///   a layer
+///                          instead of one an expert and format
 #pragma once
 
 #include <cstddef>
@@ -23,26 +29,29 @@
 
 namespace moesaic::network {
 
+enum class LossKind : std::uint8_t { kDivergence, kError };
+
 struct CalibrateOptions {
   std::vector<numerics::Format> formats;
   std::size_t window = 256;
+  LossKind loss = LossKind::kDivergence;
+  std::size_t loss_windows = 32;  ///< evenly spaced among all; all when there are fewer
   unsigned threads = 1;
 };
 
-/// Mean over positions of the Kullback-Leibler divergence sum p log2(p / q), p = softmax(reference), q =
-/// softmax(other).
+/// Mean over positions of sum p log2(p / q), p = softmax(reference), q = softmax(other); logits [rows, vocab] each.
 double mean_divergence(const std::vector<float>& reference, const std::vector<float>& other, std::size_t vocab);
 
-/// How many times `done` is called: once a window and pass.
-std::size_t calibrate_steps(const Forward& forward, const std::vector<std::uint32_t>& tokens,
-                            const CalibrateOptions& options);
+/// How many times calibrate() calls `done`: once a window of either pass.
+std::size_t calibrate_steps(const std::vector<std::uint32_t>& tokens, const CalibrateOptions& options);
 
 /// Rows by layer, expert, format (in the order given). Throws base::InputError when the tokens hold not one whole
 /// window. Memory grows with the model and the formats, not with the tokens; the result does not depend on the number
 /// of threads.
-std::vector<workloads::SensitivityRow> calibrate(const Forward& forward, const std::shared_ptr<const ExpertStore>& store,
-                                                const std::vector<std::uint32_t>& tokens,
-                                                const CalibrateOptions& options,
-                                                const std::function<void()>& done = {});
+std::vector<workloads::SensitivityRow> calibrate(const Forward& forward,
+                                                 const std::shared_ptr<const ExpertStore>& store,
+                                                 const std::vector<std::uint32_t>& tokens,
+                                                 const CalibrateOptions& options,
+                                                 const std::function<void()>& done = {});
 
 }  // namespace moesaic::network

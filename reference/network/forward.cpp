@@ -40,9 +40,9 @@ struct Layer {
 };
 
 struct Routing {
-  std::vector<float> logits;           // [rows, experts]
-  std::vector<std::uint32_t> chosen;   // [rows, top_k]
-  std::vector<float> weights;          // [rows, top_k]
+  std::vector<float> logits;          // [rows, experts]
+  std::vector<std::uint32_t> chosen;  // [rows, top_k]
+  std::vector<float> weights;         // [rows, top_k]
 };
 
 void choose_experts(Routing& routing, std::size_t rows, std::size_t experts, std::size_t top_k) {
@@ -201,8 +201,7 @@ Forward::Forward(const workloads::Checkpoint& checkpoint) : impl_(std::make_uniq
     layer.qkv = pack_rows(qkv.data(), (m.heads + 2 * m.kv_heads) * m.head_dim, m.hidden);
     layer.output = packed(prefix + "self_attn.o_proj.weight", n.hidden, n.heads * n.head_dim);
     const std::string gate = prefix + "mlp.gate.weight";  // Transformers 5 spelling
-    layer.router =
-        packed(checkpoint.has(gate) ? gate : prefix + "block_sparse_moe.gate.weight", n.experts, n.hidden);
+    layer.router = packed(checkpoint.has(gate) ? gate : prefix + "block_sparse_moe.gate.weight", n.experts, n.hidden);
     m.layers.push_back(std::move(layer));
   }
   m.float_experts = std::make_unique<FloatExperts>(checkpoint);
@@ -232,12 +231,18 @@ std::vector<float> Forward::run(const std::uint32_t* tokens, std::size_t length,
                              std::to_string(m.vocab));
     std::copy_n(m.embedding.data() + tokens[t] * m.hidden, m.hidden, x.data() + t * m.hidden);
   }
+  return resume(0, std::move(x), length, experts, window, observer);
+}
+
+std::vector<float> Forward::resume(std::size_t first_layer, std::vector<float> x, std::size_t length,
+                                   const ExpertBackend& experts, std::size_t window, MoeObserver* observer) const {
+  const Impl& m = *impl_;
   std::vector<float> normed(length * m.hidden);
   std::vector<float> qkv(length * (m.heads + 2 * m.kv_heads) * m.head_dim);
   std::vector<float> attended(length * m.heads * m.head_dim);
   std::vector<float> branch(length * m.hidden);
   Routing routing;
-  for (std::size_t index = 0; index < m.layers.size(); ++index) {
+  for (std::size_t index = first_layer; index < m.layers.size(); ++index) {
     const Layer& layer = m.layers[index];
     rms_norm(x.data(), length, layer.attention_norm, m.eps, normed.data());
     multiply(normed.data(), length, layer.qkv, qkv.data());
@@ -263,6 +268,7 @@ std::vector<float> Forward::run(const std::uint32_t* tokens, std::size_t length,
     if (observer != nullptr) observer->on_moe(window, batch);
     experts.run(batch, branch.data());
     add_into(x.data(), branch);
+    if (observer != nullptr) observer->after_layer(window, batch.layer, x.data(), length, m.hidden);
   }
   rms_norm(x.data(), length, m.final_norm, m.eps, normed.data());
   std::vector<float> logits(length * m.vocab);

@@ -36,6 +36,12 @@ class Forward {
   std::vector<float> run(const std::uint32_t* tokens, std::size_t length, const ExpertBackend& experts,
                          std::size_t window = 0, MoeObserver* observer = nullptr) const;
 
+  /// The rest of a run: layers from `first_layer` on, given the residual stream [length, hidden] that enters it (what
+  /// MoeObserver::after_layer() saw of the layer before). From an unchanged stream it gives the bits of run().
+  std::vector<float> resume(std::size_t first_layer, std::vector<float> stream, std::size_t length,
+                            const ExpertBackend& experts, std::size_t window = 0,
+                            MoeObserver* observer = nullptr) const;
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
