@@ -57,6 +57,8 @@ module moe_pe_array #(
   end
 
   localparam int unsigned Planes = moe_pkg::WeightPlanes;
+  localparam int unsigned PlaneBits = Rows * DigitBits;    // one plane of one column
+  localparam int unsigned BankBits = Planes * PlaneBits;  // one bank of one column
 
   // Weight banks.
   logic       w_fire, beat_fire, advance;
@@ -139,17 +141,18 @@ module moe_pe_array #(
   end
   for (genvar c = 0; c < Cols; c++) begin : gen_col
     localparam int unsigned LoadLane = c % LoadCols;
-    logic [1:0][Planes-1:0][Rows*DigitBits-1:0]     bank_d, bank_q;
-    logic [PlanesPerCycle-1:0][Rows-1:0][DigitBits-1:0] digit;
-    logic                                           write;
+    // Flat: synthesis takes no multi-dimensional array inside a generate block. Plane p of bank b is at b * BankBits + p * PlaneBits.
+    logic [2*BankBits-1:0]                   bank_d, bank_q;
+    logic [PlanesPerCycle*PlaneBits-1:0]     digit;
+    logic                                    write;
 
     assign write = w_fire && w_mask_i[LoadLane] && (w_first_col_i == 6'(c - LoadLane));
 
     always_comb begin
       bank_d = bank_q;
-      if (clear[0]) bank_d[0] = '0;
-      if (clear[1]) bank_d[1] = '0;
-      if (write) bank_d[wr_q][w_plane_i] = w_bits_i[LoadLane];
+      if (clear[0]) bank_d[0+:BankBits] = '0;
+      if (clear[1]) bank_d[BankBits+:BankBits] = '0;
+      if (write) bank_d[32'({wr_q, w_plane_i})*PlaneBits+:PlaneBits] = w_bits_i[LoadLane];
     end
     always_ff @(posedge clk_i or negedge rst_ni) begin
       if (!rst_ni) begin
@@ -160,7 +163,8 @@ module moe_pe_array #(
     end
 
     for (genvar j = 0; j < PlanesPerCycle; j++) begin : gen_lane
-      assign digit[j] = beat_enable_i[j] ? bank_q[rd_q][lane_plane[j]] : '0;
+      assign digit[j*PlaneBits+:PlaneBits] =
+          beat_enable_i[j] ? bank_q[32'({rd_q, lane_plane[j]})*PlaneBits+:PlaneBits] : '0;
     end
 
     moe_pe_column #(

@@ -34,11 +34,12 @@ module moe_pe_column #(
   logic [SumBits-1:0]                                total, sum_d, sum_q;
 
   for (genvar r = 0; r < Rows; r++) begin : gen_row
-    logic [PlanesPerCycle-1:0][DigitBits-1:0] digit;
-    logic [PlanesPerCycle-1:0][TermBits-1:0]  row_term;
+    // Flat: synthesis takes no multi-dimensional array inside a generate block.
+    logic [PlanesPerCycle*DigitBits-1:0] digit;
+    logic [PlanesPerCycle*TermBits-1:0]  row_term;
     for (genvar j = 0; j < PlanesPerCycle; j++) begin : gen_lane
-      assign digit[j]   = digit_i[j][r];
-      assign term[j][r] = row_term[j];
+      assign digit[j*DigitBits+:DigitBits] = digit_i[j][r];
+      assign term[j][r]                    = row_term[j*TermBits+:TermBits];
     end
     moe_pe #(
       .PlanesPerCycle(PlanesPerCycle), .MaxActBits(MaxActBits), .DigitKind(DigitKind)

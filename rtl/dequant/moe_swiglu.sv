@@ -27,8 +27,8 @@ module moe_swiglu #(
 
   localparam int unsigned Lanes = moe_pkg::PostLanes;
 
-  // round(32768 / (1 + exp(-i/8))), i = 64 down to 0.
-  localparam logic [64:0][15:0] Rom = {
+  // round(32768 / (1 + exp(-i/8))), i = 64 down to 0, 16 bits each.
+  localparam logic [65*16-1:0] Rom = {
     16'd32757, 16'd32756, 16'd32754, 16'd32752, 16'd32750, 16'd32747, 16'd32745, 16'd32742,
     16'd32738, 16'd32734, 16'd32730, 16'd32725, 16'd32719, 16'd32712, 16'd32705, 16'd32696,
     16'd32687, 16'd32676, 16'd32664, 16'd32650, 16'd32635, 16'd32617, 16'd32597, 16'd32574,
@@ -58,10 +58,10 @@ module moe_swiglu #(
   for (genvar i = 0; i < Lanes; i++) begin : gen_lane
     logic [15:0] magnitude, low, high, rising;
     assign magnitude = in_g_i[i][15] ? -in_g_i[i] : in_g_i[i];
-    assign low       = Rom[7'({1'b0, magnitude[12:7]})];
-    assign high      = Rom[7'({1'b0, magnitude[12:7]}) + 7'd1];
+    assign low       = Rom[32'(magnitude[12:7])*16+:16];
+    assign high      = Rom[32'(magnitude[12:7])*16+16+:16];
     assign slope[i]  = (23'(high) - 23'(low)) * 23'(magnitude[6:0]) + 23'd64;
-    assign rising    = (magnitude[15:13] != '0) ? Rom[64] : low + slope[i][22:7];
+    assign rising    = (magnitude[15:13] != '0) ? Rom[64*16+:16] : low + slope[i][22:7];
     assign sigmoid[i] = in_g_i[i][15] ? 16'd32768 - rising : rising;
 
     assign weighted[i] = moe_pkg::rshift_round(64'($signed(g1_q[i])) * $signed(64'(s1_q[i])), 6'd15);
