@@ -19,6 +19,9 @@ ALLOWED = {
     "reference/network": ["base", "reference/numerics", "reference/cuda", "reference/quantise", "workloads"],
     "mapping": ["base", "reference/numerics", "workloads"],
     "sim/program": ["base", "reference/numerics", "workloads", "models/memory"],
+    "sim/run": [
+        "base", "reference/numerics", "reference/quantise", "workloads", "models/memory", "reference/network", "sim/program",
+    ],
     "sim/cycle": ["base", "reference/numerics", "models/memory", "sim/program"],
     "sim/cosim": ["base", "reference/numerics", "models/memory", "sim/program", "sim/cycle"],
     "cli": None,  # may include everything

@@ -1,0 +1,323 @@
+#include "sim/run/run_inputs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "base/sha256.h"
+#include "reference/network/forward.h"
+#include "reference/network/quantised_experts.h"
+#include "reference/quantise/expert.h"
+#include "workloads/checkpoint.h"
+#include "workloads/tokens.h"
+
+namespace moesaic::run {
+
+namespace {
+
+using workloads::Plan;
+using workloads::WorkloadFile;
+using workloads::WorkloadSlice;
+
+/// Groups of a plan that no file states.
+constexpr int kGroupSize = 64;
+/// Two float passes reproduce each other's router logits to 1e-2: closer choices may differ.
+constexpr float kNearTie = 2e-2F;
+/// 65535.5 / 32768: greater ones would saturate.
+constexpr double kMostRouterWeight = 1.99998;
+/// Magnitudes that drawn weights and activations of deviation 1 lead to.
+constexpr quantise::LayerRanges kDrawnRanges{5, 5, 10, 10};
+
+/// Where weights and activations in integers come from.
+class Source {
+ public:
+  virtual ~Source() = default;
+  virtual numerics::ExpertWeights make(int layer, int expert, numerics::Format format) const = 0;
+  virtual int x_exp(int layer) const = 0;
+
+  const numerics::ExpertWeights& get(int layer, int expert) {
+    auto found = kept_.find({layer, expert});
+    if (found == kept_.end())
+      found = kept_.emplace(std::make_pair(layer, expert), make(layer, expert, plan.at(layer, expert).format)).first;
+    return found->second;
+  }
+
+  Plan plan;
+
+ private:
+  std::map<std::pair<int, int>, numerics::ExpertWeights> kept_;
+};
+
+class CheckpointSource : public Source {
+ public:
+  CheckpointSource(const std::string& folder, unsigned threads) : checkpoint(folder), forward(checkpoint) {
+    threads_ = threads;
+  }
+  numerics::ExpertWeights make(int layer, int expert, numerics::Format format) const override {
+    return *store_->get(layer, expert, format);
+  }
+  int x_exp(int layer) const override { return store_->scales(layer).x_exp; }
+  /// Once the plan's group size is known.
+  void open_store() {
+    store_ = std::make_unique<network::ExpertStore>(forward, checkpoint, plan.group_size, threads_);
+  }
+
+  workloads::Checkpoint checkpoint;
+  network::Forward forward;
+
+ private:
+  unsigned threads_;
+  std::unique_ptr<network::ExpertStore> store_;
+};
+
+class DrawnSource : public Source {
+ public:
+  DrawnSource(workloads::Network network, std::uint64_t seed) : network_(std::move(network)), rng_(seed) {}
+  numerics::ExpertWeights make(int layer, int expert, numerics::Format format) const override {
+    const std::int64_t hidden = network_.hidden, width = network_.expert_intermediate;
+    base::Rng rng = rng_.stream("weights", static_cast<std::uint64_t>(layer * network_.experts + expert));
+    const auto draw = [&rng](std::int64_t rows, std::int64_t k) {
+      std::vector<float> w(static_cast<std::size_t>(rows * k));
+      for (float& value : w) value = static_cast<float>(rng.normal() / std::sqrt(static_cast<double>(k)));
+      return w;
+    };
+    const std::vector<float> gate = draw(width, hidden), up = draw(width, hidden), down = draw(hidden, width);
+    return quantise::quantise_expert(gate.data(), up.data(), down.data(), hidden, width, format, plan.group_size,
+                                     network::kNetworkActBits, scales_,
+                                     fmt::format("{}: layer {}, expert {}", network_.name, layer, expert));
+  }
+  int x_exp(int) const override { return scales_.x_exp; }
+
+ private:
+  workloads::Network network_;
+  base::Rng rng_;
+  quantise::LayerScales scales_ = quantise::choose_scales(kDrawnRanges, network::kNetworkActBits);
+};
+
+/// Collects what the experts of the selected layers read at the selected positions of one request.
+class Collector : public network::MoeObserver {
+ public:
+  struct Row {
+    std::vector<float> x, weights, logits;
+    std::vector<std::uint32_t> chosen;
+  };
+  Collector(const std::vector<std::uint32_t>& layers, const std::map<std::uint64_t, std::size_t>& token_of,
+            std::map<std::pair<std::uint32_t, std::size_t>, Row>& rows)
+      : layers_(layers), token_of_(token_of), rows_(rows) {}
+  void on_moe(std::size_t, const network::MoeBatch& batch) override {
+    const auto layer = static_cast<std::uint32_t>(batch.layer);
+    if (!std::binary_search(layers_.begin(), layers_.end(), layer)) return;
+    for (const auto& [position, token] : token_of_) {
+      Row& row = rows_[{layer, token}];
+      const auto part = [position = position](const auto* values, std::size_t width) {
+        return std::vector<std::decay_t<decltype(*values)>>(values + position * width, values + (position + 1) * width);
+      };
+      row.x = part(batch.x, batch.hidden);
+      row.logits = part(batch.router_logits, batch.experts);
+      row.chosen = part(batch.chosen, batch.top_k);
+      row.weights = part(batch.weights, batch.top_k);
+    }
+  }
+
+ private:
+  const std::vector<std::uint32_t>& layers_;
+  const std::map<std::uint64_t, std::size_t>& token_of_;
+  std::map<std::pair<std::uint32_t, std::size_t>, Row>& rows_;
+};
+
+std::string list(const std::vector<std::uint32_t>& experts) {
+  std::string text;
+  for (const std::uint32_t e : experts) text += (text.empty() ? "" : ";") + std::to_string(e);
+  return text;
+}
+
+/// Holds one row of the trace to the float pass. True when they chose differently, on a near-tie.
+bool differs_on_near_tie(const WorkloadFile& workload, const workloads::SliceToken& token, std::uint32_t layer,
+                         const std::vector<std::uint32_t>& traced, const Collector::Row& found) {
+  std::vector<std::uint32_t> a = traced, b = found.chosen, missed, instead;
+  std::sort(a.begin(), a.end());
+  std::sort(b.begin(), b.end());
+  std::set_difference(b.begin(), b.end(), a.begin(), a.end(), std::back_inserter(missed));
+  std::set_difference(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(instead));
+  if (missed.empty() && instead.empty()) return false;
+  for (const std::uint32_t m : missed)
+    for (const std::uint32_t i : instead)
+      if (found.logits[m] - found.logits[i] > kNearTie)
+        throw base::ConfigError(
+            workload.path, "tokens",
+            fmt::format("a text whose request {} position {} goes to experts {} at layer {}", token.request,
+                        token.position, list(found.chosen), layer),
+            fmt::format("the text of {}, where it goes to {}", workload.trace, list(traced)));
+  return true;
+}
+
+Plan choose_plan(const InputOptions& options, const WorkloadFile& workload, const workloads::Checkpoint* checkpoint,
+                 InputFacts& facts) {
+  const std::string name = options.plan.empty() ? "int8" : options.plan;
+  for (const numerics::Format& format : numerics::all_formats())
+    if (format.name() == name) {
+      facts.plan = name + " everywhere, groups of " + std::to_string(kGroupSize) +
+                   (options.plan.empty() ? ", no plan given" : "");
+      return workloads::uniform_plan(workload.network, checkpoint != nullptr ? checkpoint->hash() : std::string(),
+                                     format, kGroupSize);
+    }
+  Plan plan = workloads::read_plan(name);
+  if (checkpoint == nullptr)
+    throw base::ConfigError(workload.path, "model", "'" + workload.model + "', a shape without weights",
+                            "a model folder, which the plan " + name + " was made for, or a format as --plan");
+  workloads::check_plan(plan, name, checkpoint->network(), checkpoint->hash());
+  facts.plan = name;
+  facts.plan_hash = base::sha256_file(name);
+  return plan;
+}
+
+struct RealRows {
+  std::map<std::pair<std::uint32_t, std::size_t>, Collector::Row> rows;  ///< by layer and token of the slice
+};
+
+RealRows run_forward(const WorkloadFile& workload, const WorkloadSlice& slice, const CheckpointSource& source,
+                     unsigned threads) {
+  if (workload.request_starts.empty())
+    throw base::ConfigError(workload.path, "request_starts", "nothing",
+                            "where in tokens each request begins, [0] for one request");
+  const std::vector<std::uint32_t> tokens = workloads::read_tokens(*workload.tokens);
+  std::map<std::uint64_t, std::map<std::uint64_t, std::size_t>> requests;  // request -> position -> token of the slice
+  for (std::size_t t = 0; t < slice.tokens.size(); ++t)
+    requests[slice.tokens[t].request][slice.tokens[t].position] = t;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> windows;  // start, length
+  std::vector<const std::map<std::uint64_t, std::size_t>*> wanted;
+  for (const auto& [request, positions] : requests) {
+    if (request >= workload.request_starts.size())
+      throw base::ConfigError(workload.path, "request_starts",
+                              fmt::format("{} entries", workload.request_starts.size()),
+                              fmt::format("one for request {} too", request));
+    const std::uint64_t start = workload.request_starts[request], length = positions.rbegin()->first + 1;
+    if (start > tokens.size() || length > tokens.size() - start)
+      throw base::ConfigError(*workload.tokens, "length", fmt::format("{} tokens", tokens.size()),
+                              fmt::format("at least {}, for request {}", start + length, request));
+    windows.emplace_back(start, length);
+    wanted.push_back(&positions);
+  }
+  std::vector<std::map<std::pair<std::uint32_t, std::size_t>, Collector::Row>> found(windows.size());
+  network::for_each_window(windows.size(), threads, [&](std::size_t w) {
+    Collector collector(slice.layers, *wanted[w], found[w]);
+    source.forward.run(tokens.data() + windows[w].first, windows[w].second, source.forward.float_experts(), w,
+                       &collector);
+  });
+  RealRows real;
+  for (auto& part : found) real.rows.merge(part);
+  return real;
+}
+
+std::vector<float> draw_row(const base::Rng& rng, const workloads::SliceToken& token, std::uint32_t layer,
+                            std::int64_t hidden) {
+  std::uint64_t mixed = token.request;
+  mixed = base::splitmix64(mixed) ^ token.position;
+  mixed = base::splitmix64(mixed) ^ layer;
+  base::Rng own = rng.stream("activations", mixed);
+  std::vector<float> x(static_cast<std::size_t>(hidden));
+  for (float& value : x) value = static_cast<float>(own.normal());
+  return x;
+}
+
+}  // namespace
+
+RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& options) {
+  const workloads::Network& network = workload.network;
+  if (!network.gated)
+    throw base::ConfigError(workload.path, "model", "'" + network.name + "', whose experts have no gate",
+                            "experts of three matrices");
+  if (workload.tokens && !workload.has_weights)
+    throw base::ConfigError(workload.path, "tokens", "it with the shape '" + workload.model + "'",
+                            "a model folder, whose weights give the activations");
+  const WorkloadSlice slice = workloads::read_slice(workload);
+
+  RunInputs inputs;
+  InputFacts& facts = inputs.facts;
+  std::shared_ptr<Source> source;
+  std::optional<RealRows> real;
+  if (workload.has_weights) {
+    const auto own = std::make_shared<CheckpointSource>(workload.model, options.threads);
+    own->plan = choose_plan(options, workload, &own->checkpoint, facts);
+    own->open_store();
+    facts.model_hash = own->checkpoint.hash();
+    facts.weights = "the model's, quantised by the plan";
+    if (workload.tokens) real = run_forward(workload, slice, *own, options.threads);
+    source = own;
+  } else {
+    source = std::make_shared<DrawnSource>(network, options.seed);
+    source->plan = choose_plan(options, workload, nullptr, facts);
+    facts.weights = fmt::format("drawn from seed {} (normal, deviation 1 / sqrt(k)), quantised by the plan", options.seed);
+  }
+  facts.activations = real ? "float forward pass over " + *workload.tokens
+                           : fmt::format("drawn from seed {} (normal, deviation 1)", options.seed);
+  facts.routing = real ? "float forward pass, held to the trace " + workload.trace : "the trace " + workload.trace;
+  facts.group_size = source->plan.group_size;
+  facts.act_bits = network::kNetworkActBits;
+
+  // One batch per request and step, in the order of the trace.
+  std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> step_index;
+  std::vector<std::vector<std::size_t>> tokens_of;
+  for (std::size_t t = 0; t < slice.tokens.size(); ++t) {
+    const workloads::SliceToken& token = slice.tokens[t];
+    const auto [at, is_new] = step_index.emplace(std::make_pair(token.request, token.step), inputs.steps.size());
+    if (is_new) {
+      inputs.steps.push_back({token.request, token.step, token.phase, 0});
+      tokens_of.emplace_back();
+    }
+    ++inputs.steps[at->second].tokens;
+    tokens_of[at->second].push_back(t);
+  }
+
+  const base::Rng rng(options.seed);
+  for (std::size_t s = 0; s < inputs.steps.size(); ++s)
+    for (std::size_t l = 0; l < slice.layers.size(); ++l) {
+      const std::uint32_t layer = slice.layers[l];
+      program::LayerRows rows;
+      rows.name = fmt::format("request {}, step {}, layer {}", inputs.steps[s].request, inputs.steps[s].step, layer);
+      rows.layer = static_cast<int>(layer);
+      rows.top_k = network.top_k;
+      std::vector<float> x;
+      for (const std::size_t t : tokens_of[s]) {
+        const WorkloadSlice::Row& traced = slice.rows[l][t];
+        std::vector<float> row;
+        if (real) {
+          const Collector::Row& found = real->rows.at({layer, t});
+          facts.rows_held_to_trace += 1;
+          facts.rows_of_near_ties += differs_on_near_tie(workload, slice.tokens[t], layer, traced.experts, found);
+          row = found.x;
+          rows.chosen.insert(rows.chosen.end(), found.chosen.begin(), found.chosen.end());
+          for (const float weight : found.weights) rows.r.push_back(quantise::router_weight(weight));
+        } else {
+          row = draw_row(rng, slice.tokens[t], layer, network.hidden);
+          rows.chosen.insert(rows.chosen.end(), traced.experts.begin(), traced.experts.end());
+          for (const double weight : traced.weights) {
+            if (!(weight < kMostRouterWeight))
+              throw base::ConfigError(workload.trace, "weights", fmt::format("{}", weight),
+                                      fmt::format("router weights below {}, what 16 bits hold", kMostRouterWeight));
+            rows.r.push_back(quantise::router_weight(static_cast<float>(weight)));
+          }
+        }
+        x.insert(x.end(), row.begin(), row.end());
+      }
+      rows.x = quantise::quantise_rows(x.data(), static_cast<std::int64_t>(tokens_of[s].size()), network.hidden,
+                                       facts.act_bits, source->x_exp(static_cast<int>(layer)));
+      inputs.layers.push_back(std::move(rows));
+      inputs.step_of.push_back(s);
+    }
+
+  inputs.weights = [source](int layer, int expert) -> const numerics::ExpertWeights& {
+    return source->get(layer, expert);
+  };
+  inputs.format = [source](int layer, int expert) { return source->plan.at(layer, expert).format; };
+  inputs.owner = source;
+  return inputs;
+}
+
+}  // namespace moesaic::run

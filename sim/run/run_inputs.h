@@ -1,0 +1,64 @@
+#pragma once
+/// From a workload to what the chip gets to do: one entry per (request, step, layer), in integers.
+///
+///   model folder, tokens      activations and routing of the float forward pass at the trace's positions; the trace is
+///                             held to the routing found (near-ties apart)
+///   model folder, no tokens   routing and router weights of the trace, activations drawn from the seed
+///   zoo name                  the same, and weights drawn from the seed
+///
+/// Weights are really quantised by the plan in every case. One request's step is one batch; batches run one after the
+/// other in the order in which the trace names them.
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "reference/numerics/format.h"
+#include "sim/program/layer_program.h"
+#include "workloads/plan.h"
+#include "workloads/workload_file.h"
+
+namespace moesaic::run {
+
+struct Step {
+  std::uint64_t request = 0;
+  std::uint64_t step = 0;
+  workloads::Phase phase = workloads::Phase::kPrefill;
+  std::int64_t tokens = 0;
+};
+
+/// Facts that decide the numbers, as they are stated on results.
+struct InputFacts {
+  std::string activations;
+  std::string routing;
+  std::string weights;
+  std::string plan;       ///< "int8 everywhere, no plan given", "plan.yaml"
+  std::string plan_hash;  ///< SHA-256 of the plan file; empty without one
+  std::string model_hash;  ///< of the checkpoint; empty for a zoo model
+  std::int64_t group_size = 0;
+  int act_bits = 0;
+  std::int64_t rows_held_to_trace = 0;
+  std::int64_t rows_of_near_ties = 0;  ///< of those, where the trace chose otherwise on a near-tie
+};
+
+struct RunInputs {
+  std::vector<Step> steps;
+  std::vector<program::LayerRows> layers;  ///< for step, for layer
+  std::vector<std::size_t> step_of;        ///< index in steps of each entry of layers
+  program::WeightsOf weights;              ///< quantised on first use; not thread-safe
+  std::function<numerics::Format(int layer, int expert)> format;
+  InputFacts facts;
+  std::shared_ptr<void> owner;             ///< keeps the weights
+};
+
+struct InputOptions {
+  std::string plan;  ///< a plan file, a format for every expert ("int4"), or empty: int8
+  std::uint64_t seed = 1;
+  unsigned threads = 1;
+};
+
+/// Throws base::InputError for everything that does not fit together.
+RunInputs gather_inputs(const workloads::WorkloadFile& workload, const InputOptions& options);
+
+}  // namespace moesaic::run

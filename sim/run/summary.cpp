@@ -1,0 +1,433 @@
+#include "sim/run/summary.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "models/memory/memory_model.h"
+
+namespace moesaic::run {
+
+namespace {
+
+using program::kCombination;
+using program::Kind;
+using program::kNumCauses;
+using program::kNumKinds;
+using program::kNumMemoryPorts;
+using program::MemoryPort;
+using nlohmann::ordered_json;
+
+constexpr std::array<MemoryPort, kNumMemoryPorts> kPorts{MemoryPort::kWeightRead, MemoryPort::kActivationRead,
+                                                         MemoryPort::kWrite};
+constexpr std::array<program::Activity, 4> kActivities{program::Activity::kBusy, program::Activity::kStarved,
+                                                       program::Activity::kBlocked, program::Activity::kIdle};
+constexpr std::array<const char*, 4> kActivityNames{"busy", "starved", "blocked", "idle"};
+
+using Causes = std::array<std::uint64_t, kNumCauses>;
+using Bytes = std::array<std::uint64_t, kNumKinds>;
+
+struct LayerTotals {
+  std::uint64_t cycles = 0, rows = 0, plane_adds = 0, weight_reads = 0;
+  Causes causes{};
+  Bytes bytes{};
+  program::ActivityCounts activity{};
+};
+
+struct ExpertTotals {
+  std::uint64_t cycles = 0, rows = 0, steps = 0, plane_adds = 0, bytes_read = 0;
+};
+
+/// Everything that the tables show, in one pass over the run.
+struct Totals {
+  std::map<int, LayerTotals> layers;
+  std::map<std::pair<int, int>, ExpertTotals> experts;
+  std::vector<std::uint64_t> step_cycles;
+  Bytes bytes{};
+  std::uint64_t padding = 0, all_bytes = 0, plane_adds = 0, weights_times_rows = 0, expert_rows = 0;
+};
+
+std::uint64_t weights_per_expert(const Run& run) {
+  return static_cast<std::uint64_t>(run.workload.network.params_per_expert());
+}
+
+Totals add_up(const Run& run) {
+  Totals totals;
+  totals.step_cycles.resize(run.inputs.steps.size());
+  const auto& ends = run.engine_run.phase_ends;
+  const program::EngineRun::PhaseEnd zero;
+  for (std::size_t p = 0; p < ends.size(); ++p) {
+    const auto& before = p == 0 ? zero : ends[p - 1];
+    const program::LayerRows& rows = run.inputs.layers[p];
+    LayerTotals& layer = totals.layers[rows.layer];
+    layer.cycles += ends[p].cycles - before.cycles;
+    layer.rows += static_cast<std::uint64_t>(rows.x.m);
+    for (std::size_t c = 0; c < kNumCauses; ++c) layer.causes[c] += ends[p].causes[c] - before.causes[c];
+    for (std::size_t b = 0; b < program::kNumBlocks; ++b)
+      for (std::size_t a = 0; a < 4; ++a) layer.activity[b][a] += ends[p].activity[b][a] - before.activity[b][a];
+    totals.step_cycles[run.inputs.step_of[p]] += ends[p].cycles - before.cycles;
+  }
+
+  const auto& jobs = run.program.jobs;
+  for (std::size_t j = 0; j < jobs.size(); ++j) {
+    if (jobs[j].expert == kCombination) continue;
+    const std::size_t end = j + 1 < jobs.size() ? jobs[j + 1].first_command : run.program.loaded.commands.size();
+    const bool opens_phase = run.program.phases[jobs[j].phase].first_command == jobs[j].first_command;
+    // An expert's cycles run from the command before it (or the phase's beginning) to its last command.
+    const std::uint64_t begin = opens_phase ? (jobs[j].phase == 0 ? 0 : ends[jobs[j].phase - 1].cycles)
+                                            : run.engine_run.retired[jobs[j].first_command - 1];
+    const int layer = run.inputs.layers[jobs[j].phase].layer;
+    const auto rows = static_cast<std::uint64_t>(jobs[j].rows);
+    const auto planes = static_cast<std::uint64_t>(run.inputs.format(layer, jobs[j].expert).planes());
+    const std::uint64_t adds = rows * weights_per_expert(run) * planes;
+    ExpertTotals& expert = totals.experts[{layer, jobs[j].expert}];
+    expert.cycles += run.engine_run.retired[end - 1] - begin;
+    expert.rows += rows;
+    expert.steps += 1;
+    expert.plane_adds += adds;
+    totals.layers[layer].plane_adds += adds;
+    totals.plane_adds += adds;
+    totals.expert_rows += rows;
+  }
+
+  const auto& regions = run.program.loaded.image.regions();
+  for (std::size_t r = 0; r < regions.size(); ++r) {
+    std::uint64_t bytes = 0;
+    for (const MemoryPort port : kPorts) bytes += run.engine_run.traffic.region(port, r);
+    const auto kind = static_cast<std::size_t>(regions[r].kind);
+    const program::RunProgram::Tag& tag = run.program.tags[r];
+    totals.bytes[kind] += bytes;
+    if (tag.layer != program::kSeveralLayers) totals.layers[tag.layer].bytes[kind] += bytes;
+    if (tag.expert != kCombination) totals.experts[{tag.layer, tag.expert}].bytes_read += bytes;
+  }
+  for (const MemoryPort port : kPorts) {
+    totals.padding += run.engine_run.traffic.padding(port);
+    totals.all_bytes += run.engine_run.traffic.total(port);
+  }
+  return totals;
+}
+
+double share(std::uint64_t part, std::uint64_t whole) {
+  return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+/// Bit-plane additions that the array could do in these cycles.
+std::uint64_t array_capacity(const Run& run, std::uint64_t cycles) {
+  const program::CoreParams& core = run.chip.core;
+  return cycles * core.rows * core.cols * core.planes_per_cycle;
+}
+
+std::uint64_t memory_capacity(const Run& run, std::uint64_t cycles) {
+  return cycles * static_cast<std::uint64_t>(run.chip.memory.bytes_per_cycle);
+}
+
+std::int64_t time_fs(const Run& run) {
+  return run.chip.time(base::Cycles(static_cast<std::int64_t>(run.engine_run.cycles))).count();
+}
+
+std::int64_t tokens_in(const Run& run, workloads::Phase phase) {
+  std::int64_t tokens = 0;
+  for (const Step& step : run.inputs.steps) tokens += step.phase == phase ? step.tokens : 0;
+  return tokens;
+}
+
+std::int64_t tokens(const Run& run) {
+  return tokens_in(run, workloads::Phase::kPrefill) + tokens_in(run, workloads::Phase::kDecode);
+}
+
+/// Experts of the simulated layers by format, in the order of all_formats().
+std::vector<std::pair<std::string, std::int64_t>> histogram(const Run& run, const Totals& totals, double& average) {
+  std::map<std::string, std::int64_t> count;
+  std::int64_t bits = 0, experts = 0;
+  for (const auto& [layer, unused] : totals.layers)
+    for (int expert = 0; expert < static_cast<int>(run.workload.network.experts); ++expert) {
+      const numerics::Format format = run.inputs.format(layer, expert);
+      ++count[format.name()];
+      bits += format.planes();
+      ++experts;
+    }
+  average = static_cast<double>(bits) / static_cast<double>(experts);
+  std::vector<std::pair<std::string, std::int64_t>> ordered;
+  for (const numerics::Format& format : numerics::all_formats())
+    if (count.count(format.name()) != 0) ordered.emplace_back(format.name(), count[format.name()]);
+  return ordered;
+}
+
+ordered_json causes_json(const Causes& causes) {
+  ordered_json j;
+  for (std::size_t c = 0; c < kNumCauses; ++c) j[std::string(program::kCauseNames[c])] = causes[c];
+  return j;
+}
+
+ordered_json blocks_json(const program::ActivityCounts& activity) {
+  ordered_json j;
+  for (std::size_t b = 0; b < program::kNumBlocks; ++b) {
+    ordered_json& block = j[std::string(program::kBlocks[b].name)];
+    for (std::size_t a = 0; a < 4; ++a)
+      block[kActivityNames[a]] = activity[b][static_cast<std::size_t>(kActivities[a])];
+  }
+  return j;
+}
+
+ordered_json bytes_json(const Bytes& bytes) {
+  ordered_json j;
+  for (std::size_t k = 0; k < kNumKinds; ++k) j[std::string(program::kKindNames[k])] = bytes[k];
+  return j;
+}
+
+std::string with_commas(std::uint64_t value) {
+  std::string digits = std::to_string(value), text;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
+}
+
+std::string percent(double part) { return fmt::format("{:.1f} %", 100 * part); }
+
+std::string plural(std::int64_t count, const char* noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+std::string dataflow(const Run& run) {
+  const program::CoreParams& core = run.chip.core;
+  return fmt::format(
+      "weight stationary: a tile of {} x {} weights stays while up to {} tokens pass, {} of a token's bit planes a cycle; "
+      "experts in ascending order, then the combination; one command at a time",
+      core.rows, core.cols, core.max_tokens, core.planes_per_cycle);
+}
+
+constexpr const char* kOverlap =
+    "weights of the next tile load while one computes (two banks), and the weight reader runs ahead into the next product "
+    "until its FIFO is full; activations load between products";
+constexpr const char* kLeftOut = "attention, router, normalisation, embeddings and shared experts are not simulated";
+
+std::string batching(const Run& run) {
+  return fmt::format("one step of one request at a time ({})",
+                     plural(static_cast<std::int64_t>(run.inputs.steps.size()), "step"));
+}
+
+}  // namespace
+
+void check_counts(const program::EngineRun& run) {
+  const auto fail = [](std::size_t phase, const std::string& what, std::uint64_t sum, std::uint64_t cycles) {
+    throw base::CheckError(fmt::format("phase {}: {}: got {} cycles, expected {}, all cycles until its end", phase, what,
+                                       sum, cycles));
+  };
+  for (std::size_t p = 0; p < run.phase_ends.size(); ++p) {
+    const auto& end = run.phase_ends[p];
+    std::uint64_t causes = 0;
+    for (const std::uint64_t count : end.causes) causes += count;
+    if (causes != end.cycles) fail(p, "causes", causes, end.cycles);
+    for (std::size_t b = 0; b < program::kNumBlocks; ++b) {
+      std::uint64_t sum = 0;
+      for (const std::uint64_t count : end.activity[b]) sum += count;
+      if (sum != end.cycles) fail(p, std::string(program::kBlocks[b].name), sum, end.cycles);
+    }
+  }
+}
+
+std::string summary_json(const Run& run) {
+  const Totals totals = add_up(run);
+  const std::uint64_t cycles = run.engine_run.cycles;
+  const program::CoreParams& core = run.chip.core;
+  ordered_json j;
+  j["summary_version"] = 1;
+  j["engine"] = run.engine;
+  j["tokens"] = tokens(run);
+  j["tokens_prefill"] = tokens_in(run, workloads::Phase::kPrefill);
+  j["tokens_decode"] = tokens_in(run, workloads::Phase::kDecode);
+  j["steps"] = run.inputs.steps.size();
+  j["expert_rows"] = totals.expert_rows;
+  j["commands"] = run.program.loaded.commands.size();
+  j["cycles"] = cycles;
+  j["cycles_per_token"] = static_cast<double>(cycles) / static_cast<double>(tokens(run));
+  j["time_fs"] = time_fs(run);
+  j["time_ms"] = static_cast<double>(time_fs(run)) * 1e-12;
+  j["utilisation"]["array"] = share(totals.plane_adds, array_capacity(run, cycles));
+  j["utilisation"]["array_computing"] =
+      share(run.engine_run.phase_ends.back().causes[static_cast<std::size_t>(program::Cause::kComputing)], cycles);
+  j["utilisation"]["memory"] = share(totals.all_bytes, memory_capacity(run, cycles));
+  j["plane_additions"] = totals.plane_adds;
+  j["plane_addition_slots"] = array_capacity(run, cycles);
+
+  double average = 0;
+  ordered_json formats;
+  for (const auto& [name, count] : histogram(run, totals, average)) formats[name] = count;
+  j["bits"]["average"] = average;
+  j["bits"]["average_per_row"] =
+      share(totals.plane_adds, totals.expert_rows * weights_per_expert(run));
+  j["bits"]["experts_by_format"] = formats;
+  j["bits"]["group_size"] = run.inputs.facts.group_size;
+  j["bits"]["activations"] = run.inputs.facts.act_bits;
+
+  ordered_json& bytes = j["bytes"];
+  bytes["total"] = totals.all_bytes;
+  bytes["by_kind"] = bytes_json(totals.bytes);
+  bytes["by_kind"]["padding"] = totals.padding;
+  for (const MemoryPort port : kPorts)
+    bytes["by_port"][std::string(program::kMemoryPortNames[static_cast<std::size_t>(port)])] =
+        run.engine_run.traffic.total(port);
+
+  j["cycles_by_cause"] = causes_json(run.engine_run.phase_ends.back().causes);
+  j["blocks"] = blocks_json(run.engine_run.phase_ends.back().activity);
+
+  for (const auto& [layer, total] : totals.layers) {
+    ordered_json one;
+    one["layer"] = layer;
+    one["rows"] = total.rows;
+    one["cycles"] = total.cycles;
+    one["utilisation_array"] = share(total.plane_adds, array_capacity(run, total.cycles));
+    one["cycles_by_cause"] = causes_json(total.causes);
+    one["bytes_by_kind"] = bytes_json(total.bytes);
+    one["blocks"] = blocks_json(total.activity);
+    j["layers"].push_back(one);
+  }
+
+  ordered_json& facts = j["facts"];
+  facts["dataflow"] = dataflow(run);
+  facts["preload_overlap"] = kOverlap;
+  facts["memory_model"] = memory::make_memory(run.chip.memory)->name();
+  facts["layout"] = numerics::layout_kind_name(run.chip.layout);
+  facts["batching"] = batching(run);
+  facts["left_out"] = kLeftOut;
+  facts["activations"] = run.inputs.facts.activations;
+  facts["routing"] = run.inputs.facts.routing;
+  facts["weights"] = run.inputs.facts.weights;
+  facts["plan"] = run.inputs.facts.plan;
+  facts["seed"] = run.seed;
+  if (run.inputs.facts.rows_held_to_trace > 0) {
+    facts["rows_held_to_trace"] = run.inputs.facts.rows_held_to_trace;
+    facts["rows_of_near_ties"] = run.inputs.facts.rows_of_near_ties;
+  }
+
+  ordered_json& chip = j["chip"];
+  chip["name"] = run.chip.name;
+  chip["sha256"] = run.chip.hash;
+  chip["clock_period_fs"] = run.chip.clock_period().count();
+  chip["rows"] = core.rows;
+  chip["cols"] = core.cols;
+  chip["planes_per_cycle"] = core.planes_per_cycle;
+  chip["max_act_bits"] = core.max_act_bits;
+  chip["axi_data_bits"] = core.axi_data_bits;
+  chip["max_tokens"] = core.max_tokens;
+  chip["activation_words"] = core.act_depth;
+  chip["hidden_words"] = core.hidden_depth;
+  chip["reader_beats"] = core.fifo_depth;
+  chip["commands"] = core.command_depth;
+
+  ordered_json& workload = j["workload"];
+  workload["file"] = run.workload.path;
+  workload["model"] = run.workload.network.name;
+  workload["model_sha256"] = run.inputs.facts.model_hash.empty() ? ordered_json(nullptr) : ordered_json(run.inputs.facts.model_hash);
+  workload["plan_sha256"] = run.inputs.facts.plan_hash.empty() ? ordered_json(nullptr) : ordered_json(run.inputs.facts.plan_hash);
+  workload["hidden"] = run.workload.network.hidden;
+  workload["expert_intermediate"] = run.workload.network.expert_intermediate;
+  workload["experts"] = run.workload.network.experts;
+  workload["top_k"] = run.workload.network.top_k;
+
+  j["check"]["values_compared"] = run.values_compared;
+  j["check"]["differences"] = 0;
+  return j.dump(2) + "\n";
+}
+
+std::string layers_csv(const Run& run) {
+  const Totals totals = add_up(run);
+  std::string text = "layer,rows,cycles,utilisation_array";
+  for (const auto name : program::kCauseNames) text += fmt::format(",cycles_{}", name);
+  for (const auto name : program::kKindNames) text += fmt::format(",bytes_{}", name);
+  text += '\n';
+  for (const auto& [layer, total] : totals.layers) {
+    text += fmt::format("{},{},{},{:.6f}", layer, total.rows, total.cycles,
+                        share(total.plane_adds, array_capacity(run, total.cycles)));
+    for (const std::uint64_t count : total.causes) text += fmt::format(",{}", count);
+    for (const std::uint64_t count : total.bytes) text += fmt::format(",{}", count);
+    text += '\n';
+  }
+  return text;
+}
+
+std::string experts_csv(const Run& run) {
+  const Totals totals = add_up(run);
+  std::string text = "layer,expert,format,stored_bytes,steps,rows,cycles,bytes_read,utilisation_array\n";
+  for (const auto& stored : run.program.experts) {
+    const ExpertTotals& total = totals.experts.at({stored.layer, stored.expert});
+    text += fmt::format("{},{},{},{},{},{},{},{},{:.6f}\n", stored.layer, stored.expert,
+                        stored.object.layout->format().name(), stored.object.layout->total_bytes(), total.steps,
+                        total.rows, total.cycles, total.bytes_read,
+                        share(total.plane_adds, array_capacity(run, total.cycles)));
+  }
+  return text;
+}
+
+std::string steps_csv(const Run& run) {
+  const Totals totals = add_up(run);
+  std::string text = "request,step,phase,tokens,cycles\n";
+  for (std::size_t s = 0; s < run.inputs.steps.size(); ++s) {
+    const Step& step = run.inputs.steps[s];
+    text += fmt::format("{},{},{},{},{}\n", step.request, step.step, workloads::phase_name(step.phase), step.tokens,
+                        totals.step_cycles[s]);
+  }
+  return text;
+}
+
+std::string page(const Run& run) {
+  const Totals totals = add_up(run);
+  const std::uint64_t cycles = run.engine_run.cycles;
+  const auto& end = run.engine_run.phase_ends.back();
+  double average = 0;
+  std::string formats;
+  for (const auto& [name, count] : histogram(run, totals, average))
+    formats += fmt::format("{}{} {}", formats.empty() ? "" : ", ", count, name);
+
+  std::string text;
+  text += fmt::format("{} on chip {}, engine {}\n\n", run.workload.network.name, run.chip.name, run.engine);
+  const auto line = [&text](const char* name, const std::string& value) { text += fmt::format("  {:<13} {}\n", name, value); };
+  line("tokens", fmt::format("{} ({} prefill, {} decode) through {}", tokens(run),
+                             tokens_in(run, workloads::Phase::kPrefill), tokens_in(run, workloads::Phase::kDecode),
+                             plural(static_cast<std::int64_t>(totals.layers.size()), "layer")));
+  line("bits", fmt::format("{:.3f} a weight on average over experts ({}); plan: {}", average, formats, run.inputs.facts.plan));
+  line("cycles", fmt::format("{}, {:.0f} a token", with_commas(cycles),
+                             static_cast<double>(cycles) / static_cast<double>(tokens(run))));
+  line("time", fmt::format("{:.3f} ms at {:g} MHz", static_cast<double>(time_fs(run)) * 1e-12,
+                           1e9 / static_cast<double>(run.chip.clock_period().count())));
+  line("utilisation", fmt::format("array {}, memory {}", percent(share(totals.plane_adds, array_capacity(run, cycles))),
+                                  percent(share(totals.all_bytes, memory_capacity(run, cycles)))));
+  line("memory", memory::make_memory(run.chip.memory)->name());
+  line("activations", run.inputs.facts.activations);
+  line("routing", run.inputs.facts.routing);
+  line("checked", fmt::format("{} results equal to the reference, 0 differences",
+                              with_commas(static_cast<std::uint64_t>(run.values_compared))));
+
+  text += "\n  where the cycles went\n";
+  for (std::size_t c = 0; c < kNumCauses; ++c)
+    text += fmt::format("    {:<12} {:>14}  {:>7}\n", program::kCauseNames[c], with_commas(end.causes[c]),
+                        percent(share(end.causes[c], cycles)));
+  text += "\n  bytes over the memory ports\n";
+  for (std::size_t k = 0; k < kNumKinds; ++k)
+    if (totals.bytes[k] > 0)
+      text += fmt::format("    {:<12} {:>14}  {:>7}\n", program::kKindNames[k], with_commas(totals.bytes[k]),
+                          percent(share(totals.bytes[k], totals.all_bytes)));
+  text += fmt::format("    {:<12} {:>14}  {:>7}\n", "padding", with_commas(totals.padding),
+                      percent(share(totals.padding, totals.all_bytes)));
+  text += "\n  layer   rows         cycles    array   computing  weights  activations  results+drain\n";
+  for (const auto& [layer, total] : totals.layers) {
+    const auto of = [&total = total](program::Cause cause) { return total.causes[static_cast<std::size_t>(cause)]; };
+    text += fmt::format("  {:>5}  {:>5}  {:>13}  {:>7}  {:>9}  {:>7}  {:>11}  {:>13}\n", layer, total.rows,
+                        with_commas(total.cycles), percent(share(total.plane_adds, array_capacity(run, total.cycles))),
+                        percent(share(of(program::Cause::kComputing), total.cycles)),
+                        percent(share(of(program::Cause::kWeights), total.cycles)),
+                        percent(share(of(program::Cause::kActivations), total.cycles)),
+                        percent(share(of(program::Cause::kResults) + of(program::Cause::kDrain), total.cycles)));
+  }
+  return text;
+}
+
+}  // namespace moesaic::run

@@ -1,0 +1,36 @@
+#pragma once
+/// What a run says about itself: summary.json, tables by layer, expert and step, and a page for the terminal. Everything
+/// follows from the inputs and the engine's run, so that two engines that agree write the same files, the engine's name
+/// apart. Definitions are in docs/simulate.md.
+#include <cstdint>
+#include <string>
+
+#include "sim/program/chip.h"
+#include "sim/program/engine_run.h"
+#include "sim/program/layer_program.h"
+#include "sim/run/run_inputs.h"
+
+namespace moesaic::run {
+
+struct Run {
+  const program::Chip& chip;
+  const workloads::WorkloadFile& workload;
+  const RunInputs& inputs;
+  const program::RunProgram& program;
+  const program::EngineRun& engine_run;
+  std::string engine;
+  std::uint64_t seed = 1;
+  std::int64_t values_compared = 0;  ///< results held to reference/numerics, all equal
+};
+
+/// Throws base::CheckError when the counts do not add up: every block's and the causes' to the cycles, every phase.
+void check_counts(const program::EngineRun& run);
+
+std::string summary_json(const Run& run);
+std::string layers_csv(const Run& run);
+std::string experts_csv(const Run& run);
+std::string steps_csv(const Run& run);
+/// For people: a few tables with units.
+std::string page(const Run& run);
+
+}  // namespace moesaic::run

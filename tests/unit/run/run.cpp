@@ -1,0 +1,212 @@
+// sim/run: inputs of a run from a workload, and what its summary says.
+#include <stdlib.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "sim/run/run_inputs.h"
+#include "sim/run/summary.h"
+#include "tests/unit/program/interpreter.h"
+
+using namespace moesaic;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Folder {
+  fs::path path;
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "moesaic-run-XXXXXX").string();
+    path = mkdtemp(name.data());
+  }
+  ~Folder() { fs::remove_all(path); }
+  /// A workload over the shipped model with these further lines.
+  workloads::WorkloadFile workload(const std::string& lines, const std::string& trace = "evaluation.csv.gz") const {
+    const std::string root = fs::current_path().string();
+    base::write_file((path / "w.yaml").string(),
+                     "model: " + root + "/data/model\ntrace: " + root + "/data/traces/" + trace + "\n" + lines);
+    return workloads::read_workload((path / "w.yaml").string());
+  }
+  std::string tokens() const { return "tokens: " + fs::current_path().string() + "/data/tokens/evaluation.bin\n"; }
+};
+
+std::string refusal(const workloads::WorkloadFile& workload, const run::InputOptions& options = {}) {
+  try {
+    run::gather_inputs(workload, options);
+  } catch (const base::InputError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+/// What an engine would report, with cycles made up: command i retires in cycle 10 * (i + 1).
+program::EngineRun made_up_run(const program::RunProgram& lowered) {
+  program::EngineRun engine_run;
+  engine_run.traffic = program::Traffic(lowered.loaded.image);
+  for (std::size_t i = 0; i < lowered.loaded.commands.size(); ++i) engine_run.retired.push_back(10 * (i + 1));
+  for (std::size_t r = 0; r < lowered.loaded.image.regions().size(); ++r) {
+    const auto& region = lowered.loaded.image.regions()[r];
+    engine_run.traffic.count(program::MemoryPort::kWeightRead, region.address, region.bytes);
+  }
+  for (std::size_t p = 0; p < lowered.phases.size(); ++p) {
+    const std::size_t end = p + 1 < lowered.phases.size() ? lowered.phases[p + 1].first_command : engine_run.retired.size();
+    program::EngineRun::PhaseEnd phase_end;
+    phase_end.cycles = engine_run.retired[end - 1] + 5;
+    phase_end.causes[0] = phase_end.cycles - 7;
+    phase_end.causes[2] = 7;
+    for (auto& block : phase_end.activity) block[1] = phase_end.cycles;
+    engine_run.phase_ends.push_back(phase_end);
+  }
+  engine_run.cycles = engine_run.phase_ends.back().cycles;
+  return engine_run;
+}
+
+}  // namespace
+
+TEST_CASE("the demo's layers, executed by the rules of docs/core.md, give the reference's results", "[unit][run]") {
+  const auto workload = workloads::read_workload("configs/demo_workload.yaml");
+  const program::Chip chip = program::read_chip("chips/demo.yaml");
+  run::InputOptions options;
+  options.plan = "int2";
+  options.threads = 2;
+  const run::RunInputs inputs = run::gather_inputs(workload, options);
+  REQUIRE(inputs.layers.size() == 4);
+  CHECK(inputs.steps.size() == 1);
+  CHECK(inputs.steps[0].tokens == 16);
+  CHECK(inputs.facts.rows_held_to_trace == 64);
+  CHECK(inputs.facts.rows_of_near_ties <= 1);
+  program::RunProgram lowered =
+      program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chips/demo.yaml");
+  program::Interpreter(chip.core, lowered.loaded.image).run(lowered.loaded.commands);
+  for (std::size_t p = 0; p < inputs.layers.size(); ++p) {
+    const program::LayerResult expected = program::layer_reference(inputs.layers[p], inputs.weights);
+    CHECK(program::first_layer_difference(inputs.layers[p], expected, lowered.phases[p], lowered.loaded.image) == "");
+    // Real data: results are neither all zero nor saturated.
+    std::size_t zero = 0, extreme = 0;
+    for (const std::int16_t y : expected.y) {
+      zero += y == 0;
+      extreme += y == 32767 || y == -32768;
+    }
+    CHECK(zero < expected.y.size() / 10);
+    CHECK(extreme == 0);
+  }
+}
+
+TEST_CASE("what a summary counts adds up to the run, over layers, steps and experts", "[unit][run]") {
+  const Folder folder;
+  const auto workload = folder.workload("requests: [0]\nsteps: [0, 1, 2]\nlayers: [1, 3]\n");
+  const program::Chip chip = program::read_chip("chips/demo.yaml");
+  run::InputOptions options;
+  options.plan = "int4";
+  const run::RunInputs inputs = run::gather_inputs(workload, options);
+  REQUIRE(inputs.layers.size() == 6);
+  const program::RunProgram lowered =
+      program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chip");
+  const program::EngineRun engine_run = made_up_run(lowered);
+  CHECK_NOTHROW(run::check_counts(engine_run));
+  const run::Run run{chip, workload, inputs, lowered, engine_run, "cycle", 1, 1234};
+  const auto j = nlohmann::json::parse(run::summary_json(run));
+  CHECK(j["tokens"] == 34);
+  CHECK(j["tokens_prefill"] == 32);
+  CHECK(j["tokens_decode"] == 2);
+  CHECK(j["expert_rows"] == 34 * 2 * 2);
+  CHECK(j["cycles"] == engine_run.cycles);
+  CHECK(j["time_fs"] == static_cast<std::int64_t>(engine_run.cycles) * 2000000);
+  CHECK(j["plane_additions"] == 34LL * 2 * 2 * 3 * 128 * 256 * 4);
+  CHECK(j["bits"]["average"] == 4.0);
+  CHECK(j["bits"]["experts_by_format"]["int4"] == 16);
+  CHECK(j["facts"]["memory_model"] == "simple(read latency 20 cycles, write latency 10 cycles, 8 bytes/cycle)");
+  std::uint64_t cycles = 0, bytes = 0;
+  for (const auto& layer : j["layers"]) {
+    cycles += layer["cycles"].get<std::uint64_t>();
+    std::uint64_t causes = 0;
+    for (const auto& cause : layer["cycles_by_cause"]) causes += cause.get<std::uint64_t>();
+    CHECK(causes == layer["cycles"]);
+    for (const auto& block : layer["blocks"]) {
+      std::uint64_t sum = 0;
+      for (const auto& count : block) sum += count.get<std::uint64_t>();
+      CHECK(sum == layer["cycles"]);
+    }
+  }
+  CHECK(cycles == engine_run.cycles);
+  for (const auto& kind : j["bytes"]["by_kind"]) bytes += kind.get<std::uint64_t>();
+  CHECK(bytes == j["bytes"]["total"]);
+
+  const std::string experts = run::experts_csv(run), steps = run::steps_csv(run), layers = run::layers_csv(run);
+  CHECK(static_cast<std::size_t>(std::count(experts.begin(), experts.end(), '\n')) == lowered.experts.size() + 1);
+  CHECK(std::count(steps.begin(), steps.end(), '\n') == 4);
+  CHECK(std::count(layers.begin(), layers.end(), '\n') == 3);
+  CHECK(run::page(run).find("34 (32 prefill, 2 decode) through 2 layers") != std::string::npos);
+
+  run::Run other = run;
+  other.engine = "rtl";
+  std::string text = run::summary_json(other);
+  text.replace(text.find("\"rtl\""), 5, "\"cycle\"");
+  CHECK(text == run::summary_json(run));
+}
+
+TEST_CASE("counts that do not add up to the cycles are a failed check", "[unit][run]") {
+  program::EngineRun engine_run;
+  engine_run.phase_ends.resize(1);
+  auto& end = engine_run.phase_ends[0];
+  end.cycles = 10;
+  end.causes[0] = 10;
+  for (auto& block : end.activity) block[2] = 10;
+  CHECK_NOTHROW(run::check_counts(engine_run));
+  end.activity[8][1] = 1;
+  CHECK_THROWS_WITH(run::check_counts(engine_run),
+                    "phase 0: pe_array: got 11 cycles, expected 10, all cycles until its end");
+  end.activity[8][1] = 0;
+  end.causes[3] = 2;
+  CHECK_THROWS_AS(run::check_counts(engine_run), base::CheckError);
+}
+
+TEST_CASE("the same seed draws the same activations, another seed others, and a plan changes neither", "[unit][run]") {
+  const Folder folder;
+  const auto workload = folder.workload("requests: [1]\nsteps: [3]\nlayers: [0]\n");
+  const auto values = [&](std::uint64_t seed, const std::string& plan) {
+    run::InputOptions options;
+    options.seed = seed;
+    options.plan = plan;
+    return run::gather_inputs(workload, options).layers.at(0).x.values;
+  };
+  const auto first = values(1, "");
+  CHECK(first == values(1, "int3"));
+  CHECK(first != values(2, ""));
+}
+
+TEST_CASE("a shape without weights runs on drawn weights, in the plan's format", "[unit][run]") {
+  const Folder folder;
+  std::string rows = "request,step,phase,position,layer,experts,weights\n";
+  rows += "0,0,prefill,0,0,1;2;3;4;5;6;7;0,0.2;0.2;0.1;0.1;0.1;0.1;0.1;0.1\n";
+  base::write_file((folder.path / "t.csv").string(), rows);
+  base::write_file((folder.path / "w.yaml").string(), "model: OLMoE-1B-7B\ntrace: t.csv\nlayers: [0]\n");
+  const auto workload = workloads::read_workload((folder.path / "w.yaml").string());
+  run::InputOptions options;
+  options.plan = "ternary";
+  const run::RunInputs inputs = run::gather_inputs(workload, options);
+  const numerics::ExpertWeights& w = inputs.weights(0, 5);
+  CHECK(w.gate.format == numerics::Format::ternary());
+  CHECK(w.hidden() == 2048);
+  CHECK(w.intermediate() == 1024);
+  CHECK(inputs.facts.weights.find("drawn from seed 1") == 0);
+  options.plan = "plan.yaml";
+  CHECK(refusal(workload, options).find("plan.yaml") != std::string::npos);
+}
+
+TEST_CASE("tokens that are not the trace's are refused, with request, position and layer", "[unit][bad_config][run]") {
+  const Folder folder;
+  const std::string text = refusal(folder.workload(folder.tokens() + "request_starts: [700]\nrequests: [0]\n"));
+  CHECK(text.find("w.yaml: tokens: got a text whose request 0 position ") != std::string::npos);
+  CHECK(refusal(folder.workload(folder.tokens() + "requests: [0]\n")).find("w.yaml: request_starts: got nothing") !=
+        std::string::npos);
+  CHECK(refusal(folder.workload(folder.tokens() + "request_starts: [0]\nrequests: [1]\n")) ==
+        (folder.path / "w.yaml").string() + ": request_starts: got 1 entries, expected one for request 1 too");
+  CHECK(refusal(folder.workload(folder.tokens() + "request_starts: [131000]\nrequests: [0]\n"))
+            .find("evaluation.bin: length: got 131072 tokens, expected at least 131256, for request 0") !=
+        std::string::npos);
+}
