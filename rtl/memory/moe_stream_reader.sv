@@ -43,7 +43,9 @@ module moe_stream_reader #(
   localparam int unsigned PtrW       = $clog2(FifoDepth);
   localparam int unsigned BoxWidth   = 3 * AxiDataWidth;
   localparam int unsigned PageBeats  = 4096 / BeatBytes;
-  localparam int unsigned PageBeatW  = $clog2(PageBeats);
+  localparam int unsigned PageCountW = $clog2(PageBeats) + 1;
+  localparam int unsigned CountW     = PtrW + 1;
+  localparam int unsigned BytesW     = ByteW + 1;
 
   // A burst in flight or stored: bytes skipped in its first beat, its beats - 1, the last byte used of its last beat.
   typedef struct packed {
@@ -57,7 +59,7 @@ module moe_stream_reader #(
   logic [39:0] addr_d, addr_q;
   logic [31:0] bytes_d, bytes_q;
   // Beats owed by the memory, and owed or stored.
-  logic [PtrW:0] owed_d, owed_q, used_d, used_q;
+  logic [CountW-1:0] owed_d, owed_q, used_d, used_q;
   // Beat FIFO and burst FIFO.
   logic [AxiDataWidth:0] beat_mem_q [FifoDepth];    // r_last, data
   burst_t                burst_mem_q [FifoDepth];
@@ -71,23 +73,24 @@ module moe_stream_reader #(
 
   // ---- issue ----
   logic [32:0]          seg_beats;    // that the rest of the segment touches
-  logic [PageBeatW:0]   page_beats;   // left in the 4 KiB page
+  logic [PageCountW-1:0] page_beats;   // left in the 4 KiB page
   logic [4:0]           page_limit, burst_beats;
   logic [31:0]          burst_bytes;  // of the segment in this burst
   logic                 burst_last, credit, ar_fire, seg_fire;
   burst_t               burst_new;
 
   assign seg_beats   = (33'(bytes_q) + 33'(addr_q[ByteW-1:0]) + 33'(BeatBytes - 1)) >> ByteW;
-  assign page_beats  = (PageBeatW+1)'(PageBeats) - {1'b0, addr_q[11:ByteW]};
-  assign page_limit  = (page_beats < (PageBeatW+1)'(16)) ? page_beats[4:0] : 5'd16;
+  assign page_beats  = PageCountW'(PageBeats) - {1'b0, addr_q[11:ByteW]};
+  assign page_limit  = (page_beats < PageCountW'(16)) ? page_beats[4:0] : 5'd16;
   assign burst_last  = seg_beats <= 33'(page_limit);
   assign burst_beats = burst_last ? seg_beats[4:0] : page_limit;
   assign burst_bytes = (32'(burst_beats) << ByteW) - 32'(addr_q[ByteW-1:0]);
   assign credit      = 32'(used_q) + 32'(burst_beats) <= FifoDepth;
   assign ar_fire     = ar_valid_o && ar_ready_i;
   assign seg_fire    = seg_valid_i && seg_ready_o;
-  assign burst_new   = '{skip: addr_q[ByteW-1:0], len: 4'(burst_beats - 5'd1),
-                         last_byte: burst_last ? addr_q[ByteW-1:0] + bytes_q[ByteW-1:0] - ByteW'(1) : '1};
+  assign burst_new.skip      = addr_q[ByteW-1:0];
+  assign burst_new.len       = 4'(burst_beats - 5'd1);
+  assign burst_new.last_byte = burst_last ? addr_q[ByteW-1:0] + bytes_q[ByteW-1:0] - ByteW'(1) : '1;
 
   assign ar_valid_o  = seg_q && credit;
   assign ar_addr_o   = ar_valid_o ? {addr_q[39:ByteW], ByteW'(0)} : '0;
@@ -117,7 +120,7 @@ module moe_stream_reader #(
   burst_t                  burst_now;
   logic [AxiDataWidth-1:0] beat_data, beat_bits;
   logic [ByteW-1:0]        beat_skip;
-  logic [ByteW:0]          beat_bytes;
+  logic [BytesW-1:0]       beat_bytes;
   logic [9:0]              avail_popped;
 
   assign r_ready_o  = owed_q != '0;
@@ -129,7 +132,7 @@ module moe_stream_reader #(
   assign insert     = stored && avail_q <= 10'(BoxWidth - AxiDataWidth);
   assign {beat_r_last, beat_data} = beat_mem_q[beat_read_q];
   assign beat_skip  = beat_first ? burst_now.skip : '0;
-  assign beat_bytes = (beat_last ? {1'b0, burst_now.last_byte} + (ByteW+1)'(1) : (ByteW+1)'(BeatBytes)) - {1'b0, beat_skip};
+  assign beat_bytes = (beat_last ? {1'b0, burst_now.last_byte} + BytesW'(1) : BytesW'(BeatBytes)) - {1'b0, beat_skip};
   assign beat_bits  = (beat_data >> {beat_skip, 3'b000}) & ~({AxiDataWidth{1'b1}} << {beat_bytes, 3'b000});
 
   assign avail_popped = avail_q - pop_i;
@@ -139,8 +142,8 @@ module moe_stream_reader #(
   assign resp_error_o = error_q;
 
   always_comb begin
-    owed_d          = owed_q - (PtrW+1)'(r_fire);
-    used_d          = used_q - (PtrW+1)'(insert);
+    owed_d          = owed_q - CountW'(r_fire);
+    used_d          = used_q - CountW'(insert);
     beat_write_d    = beat_write_q + PtrW'(r_fire);
     beat_read_d     = beat_read_q + PtrW'(insert);
     burst_write_d   = burst_write_q + PtrW'(ar_fire);
@@ -150,8 +153,8 @@ module moe_stream_reader #(
     avail_d         = avail_popped;
     error_d         = error_q || (r_fire && r_resp_i != 2'b00) || (insert && beat_r_last != beat_last);
     if (ar_fire) begin
-      owed_d = owed_d + (PtrW+1)'(burst_beats);
-      used_d = used_d + (PtrW+1)'(burst_beats);
+      owed_d = owed_d + CountW'(burst_beats);
+      used_d = used_d + CountW'(burst_beats);
     end
     if (insert) begin
       beat_in_burst_d = beat_last ? '0 : beat_in_burst_q + 4'd1;

@@ -176,24 +176,24 @@ module moe_weight_loader #(
 
     always_comb begin
       for (int unsigned e = 0; e < 2; e++) begin
-        s_d[e][c*16 +: 16]    = s_q[e][c*16 +: 16];
-        z_d[e][c*10 +: 10]    = z_q[e][c*10 +: 10];
-        mu_d[e][c*16 +: 16]   = mu_q[e][c*16 +: 16];
-        sigma_d[e][c*8 +: 8]  = sigma_q[e][c*8 +: 8];
-      end
-      // The first step of a stage also clears the columns of later steps, so that unused ones are 0.
-      if (step && stage == StScale && (wide_here || col_q == '0)) begin
-        s_d[param_write_q][c*16 +: 16] = wide;
-        z_d[param_write_q][c*10 +: 10] = 10'(cmd_i.offset_mode && used);
-      end
-      if (step && stage == StZero && (narrow_here || col_q == '0)) begin
-        z_d[param_write_q][c*10 +: 10] = (used && narrow_here) ? 10'(narrow) - 10'(cmd_i.z_adjust) : '0;
-      end
-      if (step && stage == StMu && (wide_here || col_q == '0)) begin
-        mu_d[rq_write_q][c*16 +: 16] = wide;
-      end
-      if (step && stage == StSigma && (narrow_here || col_q == '0)) begin
-        sigma_d[rq_write_q][c*8 +: 8] = narrow;
+        s_d[e][c*16 +: 16]   = s_q[e][c*16 +: 16];
+        z_d[e][c*10 +: 10]   = z_q[e][c*10 +: 10];
+        mu_d[e][c*16 +: 16]  = mu_q[e][c*16 +: 16];
+        sigma_d[e][c*8 +: 8] = sigma_q[e][c*8 +: 8];
+        // The first step of a stage also clears the columns of later steps, so that unused ones are 0.
+        if (step && param_write_q == 1'(e)) begin
+          if (stage == StScale && (wide_here || col_q == '0)) begin
+            s_d[e][c*16 +: 16] = wide;
+            z_d[e][c*10 +: 10] = 10'(cmd_i.offset_mode && used);
+          end
+          if (stage == StZero && (narrow_here || col_q == '0)) begin
+            z_d[e][c*10 +: 10] = (used && narrow_here) ? 10'(narrow) - 10'(cmd_i.z_adjust) : '0;
+          end
+        end
+        if (step && rq_write_q == 1'(e)) begin
+          if (stage == StMu && (wide_here || col_q == '0)) mu_d[e][c*16 +: 16] = wide;
+          if (stage == StSigma && (narrow_here || col_q == '0)) sigma_d[e][c*8 +: 8] = narrow;
+        end
       end
     end
   end
