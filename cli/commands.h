@@ -9,6 +9,8 @@ namespace moesaic::cli {
 
 void add_kernel(CLI::App& app);
 void add_evaluate(CLI::App& app);
+void add_calibrate(CLI::App& app);
+void add_map(CLI::App& app);
 void add_workload(CLI::App& app);
 
 }  // namespace moesaic::cli

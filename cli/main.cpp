@@ -29,6 +29,8 @@ int run(int argc, char** argv) {
 
   moesaic::cli::add_kernel(app);
   moesaic::cli::add_evaluate(app);
+  moesaic::cli::add_calibrate(app);
+  moesaic::cli::add_map(app);
   moesaic::cli::add_workload(app);
 
   try {

@@ -1,0 +1,116 @@
+#include "reference/network/calibrate.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/progress.h"
+#include "base/registry.h"
+#include "cli/commands.h"
+#include "workloads/checkpoint.h"
+#include "workloads/sensitivity.h"
+#include "workloads/tokens.h"
+
+namespace moesaic::cli {
+namespace {
+
+constexpr std::int64_t kByteVocabulary = 256;
+
+struct CalibrateCommand {
+  std::string model;
+  std::string text;
+  std::string tokens;
+  std::string formats;
+  std::int64_t group = 64;
+  std::int64_t window = 256;
+  std::string loss = "divergence";
+  std::int64_t loss_windows = 32;
+  std::int64_t threads = 0;
+  std::string out;
+};
+
+base::Registry<network::LossKind> loss_kinds() {
+  base::Registry<network::LossKind> kinds;
+  kinds.add("divergence", network::LossKind::kDivergence);
+  kinds.add("error", network::LossKind::kError);
+  return kinds;
+}
+
+void run_calibrate(const CalibrateCommand& command) {
+  if (command.text.empty() == command.tokens.empty())
+    throw base::ConfigError("moesaic calibrate", "--text, --tokens", command.text.empty() ? "neither" : "both",
+                            "one of them");
+  if (command.group % 8 != 0)
+    throw base::ConfigError("moesaic calibrate", "--group", std::to_string(command.group), "a positive multiple of 8");
+  network::CalibrateOptions options;
+  options.formats = workloads::parse_formats(command.formats, "moesaic calibrate", "--formats");
+  options.loss = loss_kinds().at(command.loss, "moesaic calibrate", "--loss");
+  options.window = static_cast<std::size_t>(command.window);
+  options.loss_windows = static_cast<std::size_t>(command.loss_windows);
+  options.threads =
+      command.threads > 0 ? static_cast<unsigned>(command.threads) : std::max(1U, std::thread::hardware_concurrency());
+
+  const workloads::Checkpoint checkpoint(command.model);
+  if (!command.text.empty() && checkpoint.network().vocab != kByteVocabulary)
+    throw base::ConfigError(checkpoint.folder() + "/config.json", "vocab_size",
+                            std::to_string(checkpoint.network().vocab.value_or(0)),
+                            "256: --text is read as bytes (give other models --tokens)");
+  const std::string& source = command.text.empty() ? command.tokens : command.text;
+  const std::vector<std::uint32_t> tokens =
+      command.text.empty() ? workloads::read_tokens(source) : workloads::read_text(source);
+  if (static_cast<std::int64_t>(tokens.size()) < command.window)
+    throw base::ConfigError(source, "length", std::to_string(tokens.size()) + " tokens",
+                            "at least one window of " + std::to_string(command.window));
+  base::AtomicFile out(command.out);  // an unwritable place is found before the work, not after
+  const network::Forward forward(checkpoint);
+  const auto store = std::make_shared<const network::ExpertStore>(forward, checkpoint, command.group, options.threads);
+  {
+    base::Progress progress("calibrate", static_cast<std::int64_t>(network::calibrate_steps(tokens, options)));
+    out.write(
+        workloads::format_sensitivity(network::calibrate(forward, store, tokens, options, [&] { progress.step(); })));
+  }
+  out.commit();
+}
+
+}  // namespace
+
+void add_calibrate(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("calibrate", "Measure what each expert loses in each format");
+  const auto options = std::make_shared<CalibrateCommand>();
+  command->add_option("--model", options->model, "Folder with config.json and safetensors")
+      ->required()
+      ->type_name("DIR");
+  command->add_option("--text", options->text, "A text, read as bytes")->type_name("FILE");
+  command->add_option("--tokens", options->tokens, "Raw bytes, or safetensors with a tensor `tokens`")
+      ->type_name("FILE");
+  command->add_option("--formats", options->formats, "Such as int1..int8,binary,ternary,nested")
+      ->required()
+      ->type_name("LIST");
+  command->add_option("--group", options->group, "Weights that share a scale, a multiple of 8")
+      ->check(CLI::Range(std::int64_t{8}, std::int64_t{1} << 24))
+      ->capture_default_str();
+  command->add_option("--window", options->window, "Tokens in a window")
+      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24))
+      ->capture_default_str();
+  command
+      ->add_option("--loss", options->loss,
+                   "divergence: of the predictions, expert by expert; error: of the outputs, weighed once a layer")
+      ->capture_default_str()
+      ->type_name("NAME");
+  command->add_option("--loss-windows", options->loss_windows, "Windows whose predictions are compared")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
+      ->capture_default_str();
+  command->add_option("--threads", options->threads, "Threads; 0 takes all. The result does not depend on it")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1024}))
+      ->capture_default_str();
+  command->add_option("--out", options->out, "The sensitivity table, CSV")->required()->type_name("FILE");
+  command->callback([options] { run_calibrate(*options); });
+}
+
+}  // namespace moesaic::cli
