@@ -18,6 +18,9 @@ std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
 
 std::int64_t group_count(const MatrixShape& shape) { return (shape.k - 1) / shape.group_size + 1; }
 
+// The length of every group but the last; a group size far beyond k must not enter a product.
+std::int64_t whole_group(const MatrixShape& shape) { return std::min(shape.group_size, shape.k); }
+
 std::int64_t length_of_group(const MatrixShape& shape, std::int64_t group) {
   return std::min(shape.group_size, shape.k - group * shape.group_size);
 }
@@ -113,7 +116,7 @@ std::int64_t StoredLayout::group_plane_bytes(std::int64_t length, int cols) cons
 std::int64_t StoredLayout::block_plane_bytes(int matrix, int cols) const {
   const MatrixShape& shape = matrices_[at(matrix)];
   const std::int64_t last = groups(matrix) - 1;
-  return last * group_plane_bytes(shape.group_size, cols) + group_plane_bytes(length_of_group(shape, last), cols);
+  return last * group_plane_bytes(whole_group(shape), cols) + group_plane_bytes(length_of_group(shape, last), cols);
 }
 
 std::int64_t StoredLayout::read_bytes(int planes) const {
@@ -143,7 +146,7 @@ std::int64_t StoredLayout::tiles_in_group(int matrix, std::int64_t group) const 
 std::int64_t StoredLayout::tiles(int matrix) const {
   const MatrixShape& shape = matrices_[at(matrix)];
   const std::int64_t last = groups(matrix) - 1;
-  const std::int64_t per_block = last * ceil_div(shape.group_size, spec_.rows) + tiles_in_group(matrix, last);
+  const std::int64_t per_block = last * ceil_div(whole_group(shape), spec_.rows) + tiles_in_group(matrix, last);
   return blocks(matrix) * shape.interleave * per_block;
 }
 int StoredLayout::block_cols(int matrix, std::int64_t block) const {
@@ -159,7 +162,7 @@ Segment StoredLayout::plane(int matrix, std::int64_t block, int which, std::int6
   // tiles.
   const std::int64_t before = block * shape.interleave * block_plane_bytes(matrix, spec_.cols) +
                               which * block_plane_bytes(matrix, cols) +
-                              group * group_plane_bytes(shape.group_size, cols) +
+                              group * group_plane_bytes(whole_group(shape), cols) +
                               tile * ceil_div(static_cast<std::int64_t>(cols) * spec_.rows, 8);
   const std::int64_t bytes = ceil_div(cols * tile_k, 8);
   const std::int64_t in_plane = plane_base_[at(matrix)] + before;
