@@ -73,6 +73,7 @@ module moe_core #(
   output logic                      out_b_ready_o,
   input  logic [1:0]                out_b_resp_i,
 
+  output logic                                     retired_o,  // a command has been executed: one cycle each
   output logic                                     idle_o,     // no command is queued or executing
   output logic [2*moe_commands_pkg::NumBlocks-1:0] activity_o  // of block b at bits 2b+1:2b, order of moe_commands_pkg
 );
@@ -159,7 +160,8 @@ module moe_core #(
     .activity_o(activity_o[2*moe_commands_pkg::BlockScheduler +: 2])
   );
 
-  assign idle_o = !exec_valid;
+  assign idle_o    = !exec_valid;
+  assign retired_o = exec_valid && exec_ready;
 
   // --- weights
   logic                     wgt_seg_valid, wgt_seg_ready;

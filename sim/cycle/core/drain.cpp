@@ -217,7 +217,7 @@ void Drain::drive_dma() {
   const Command& command = cmd_i.read();
   std::uint64_t base = 0, bytes = 0;
   unsigned element = 0;
-  Lanes<std::uint64_t> data;
+  Beat data;
   const auto pack = [&data](unsigned count, unsigned size, const auto& lanes) {
     data.resize(4);
     const std::uint64_t mask = size == 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << (8 * size)) - 1;

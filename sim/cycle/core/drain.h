@@ -7,6 +7,7 @@
 #include "sim/cycle/common/command_signal.h"
 #include "sim/cycle/common/core_params.h"
 #include "sim/cycle/common/lanes.h"
+#include "sim/cycle/memory/beat.h"
 
 namespace moesaic::cycle {
 
@@ -67,7 +68,7 @@ class Drain : public sc_core::sc_module {
   sc_core::sc_in<bool> dma_ready_i{"dma_ready_i"};
   sc_core::sc_out<std::uint64_t> dma_addr_o{"dma_addr_o"};
   sc_core::sc_out<std::uint64_t> dma_bytes_o{"dma_bytes_o"};
-  sc_core::sc_out<Lanes<std::uint64_t>> dma_data_o{"dma_data_o"};
+  sc_core::sc_out<Beat> dma_data_o{"dma_data_o"};
   sc_core::sc_out<bool> dma_flush_o{"dma_flush_o"};
   sc_core::sc_in<bool> dma_idle_i{"dma_idle_i"};
   sc_core::sc_out<std::uint64_t> activity_o{"activity_o"};
