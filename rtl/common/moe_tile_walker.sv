@@ -132,7 +132,8 @@ module moe_tile_walker #(
   StartsWithWork_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
       start_i |-> n_i != '0 && k_i != '0 && group_size_i != '0 && group_left_i != '0);
   moe_channel_check #(.Width(21)) u_check_tile (
-    .clk_i, .rst_ni, .valid_i(valid_o), .ready_i(ready_i), .payload_i({tile_k_o, cols_o, which_o, group_first_o, group_end_o, acc_first_o, block_first_o, block_end_o, last_o})
+    .clk_i, .rst_ni, .valid_i(valid_o), .ready_i(ready_i),
+    .payload_i({tile_k_o, cols_o, which_o, group_first_o, group_end_o, acc_first_o, block_first_o, block_end_o, last_o})
   );
 `endif
 endmodule

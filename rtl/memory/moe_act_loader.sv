@@ -421,7 +421,8 @@ module moe_act_loader #(
     .clk_i, .rst_ni, .valid_i(seg_valid_o), .ready_i(seg_ready_i), .payload_i({seg_addr_o, seg_bytes_o})
   );
   moe_channel_check #(.Width(Cols*16 + 23)) u_check_direct (
-    .clk_i, .rst_ni, .valid_i(direct_valid_o), .ready_i(direct_ready_i), .payload_i({direct_token_o, direct_s_o, direct_d_o, direct_first_o, direct_done_o})
+    .clk_i, .rst_ni, .valid_i(direct_valid_o), .ready_i(direct_ready_i),
+    .payload_i({direct_token_o, direct_s_o, direct_d_o, direct_first_o, direct_done_o})
   );
   PopsWhatIsThere_A: assert property (@(posedge clk_i) disable iff (!rst_ni) pop_o <= avail_i);
   // A word of the hidden buffer belongs to one tile: only the last step of a token may be short.

@@ -1,11 +1,10 @@
 #pragma once
 /// Walks the tiles of one command: for block of columns, for which (gate, up), for tile over k. A tile is at most rows
-/// deep, at most cols wide and never crosses a group. TileWalk is the walk itself, for twins that contain one; TileWalker
-/// is the twin of rtl/common/moe_tile_walker.sv: the first tile is valid the cycle after start_i, then one a cycle.
-/// Asynchronous reset.
-#include <systemc>
-
+/// deep, at most cols wide and never crosses a group. TileWalk is the walk itself, for twins that contain one;
+/// TileWalker is the twin of rtl/common/moe_tile_walker.sv: the first tile is valid the cycle after start_i, then one a
+/// cycle. Asynchronous reset.
 #include <cstdint>
+#include <systemc>
 
 #include "sim/cycle/common/core_params.h"
 #include "sim/program/commands.h"

@@ -1,9 +1,8 @@
 #pragma once
 /// The activations of one command: a word is one tile's depth of one token.
 /// RTL twin: rtl/memory/moe_act_buffer.sv. One write a cycle, visible the next cycle; combinational read. No reset.
-#include <systemc>
-
 #include <cstdint>
+#include <systemc>
 #include <vector>
 
 #include "sim/cycle/common/core_params.h"

@@ -1,11 +1,10 @@
 #pragma once
-/// Runs load_act (memory or hidden rows into the activation buffer, in tiles) and combine (r and the experts' rows to the
-/// accumulators). RTL twin: rtl/memory/moe_act_loader.sv. load_act: 4 elements a cycle; combine: per (token, expert) one
-/// cycle for r, one per axi_data_bits of the row, one to offer. done_o pulses the cycle after the last write or transfer.
-/// Asynchronous reset.
-#include <systemc>
-
+/// Runs load_act (memory or hidden rows into the activation buffer, in tiles) and combine (r and the experts' rows to
+/// the accumulators). RTL twin: rtl/memory/moe_act_loader.sv. load_act: 4 elements a cycle; combine: per (token,
+/// expert) one cycle for r, one per axi_data_bits of the row, one to offer. done_o pulses the cycle after the last
+/// write or transfer. Asynchronous reset.
 #include <cstdint>
+#include <systemc>
 
 #include "sim/cycle/common/command_signal.h"
 #include "sim/cycle/common/core_params.h"
@@ -57,20 +56,20 @@ class ActLoader : public sc_core::sc_module {
     bool row = false;  // combine: the row follows its r
     unsigned token = 0;
     std::uint32_t expert = 0;
-    std::uint32_t n = 0;        // combine: columns left, this block's included
-    std::uint64_t r = 0;        // address of the next r
-    std::uint64_t at = 0;       // bytes from the token's row to the block
-    std::uint64_t step = 0;     // bytes from the first expert's row to this one's
+    std::uint32_t n = 0;     // combine: columns left, this block's included
+    std::uint64_t r = 0;     // address of the next r
+    std::uint64_t at = 0;    // bytes from the token's row to the block
+    std::uint64_t step = 0;  // bytes from the first expert's row to this one's
   };
   unsigned load_count() const;  // elements of the present step
   unsigned load_bits() const;
   bool load_steps() const;
-  bool load_ends() const;       // the present step ends its tile
+  bool load_ends() const;  // the present step ends its tile
   unsigned combine_cols() const { return n_ < params_.cols ? n_ : params_.cols; }
   unsigned take_cols() const;
   unsigned combine_bits() const;
   bool combine_steps() const;
-  bool last_direct() const;     // of the block
+  bool last_direct() const;  // of the block
   Lanes<std::int32_t> merged_word() const;
   void start();
   void advance_issue();

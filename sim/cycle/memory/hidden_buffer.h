@@ -1,10 +1,9 @@
 #pragma once
 /// The hidden rows h, 4 int16 a word, and per token the largest and smallest h seen, from which eh follows.
-/// RTL twin: rtl/memory/moe_hidden_buffer.sv. One write a cycle, visible the next cycle; combinational reads. The words are
-/// not reset, the extremes are (asynchronously).
-#include <systemc>
-
+/// RTL twin: rtl/memory/moe_hidden_buffer.sv. One write a cycle, visible the next cycle; combinational reads. The words
+/// are not reset, the extremes are (asynchronously).
 #include <cstdint>
+#include <systemc>
 #include <vector>
 
 #include "sim/cycle/common/core_params.h"

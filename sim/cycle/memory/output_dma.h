@@ -1,10 +1,10 @@
 #pragma once
-/// Writes chunks of 1..32 bytes through an AXI4 write manager, as single-beat bursts with strobes; consecutive chunks in
-/// one beat are combined. RTL twin: rtl/memory/moe_output_dma.sv. Rate: the part of a chunk that lies in one beat a cycle;
-/// two cycles from a chunk to its full beat on aw_* and w_*. At most 15 writes unacknowledged. Asynchronous reset.
-#include <systemc>
-
+/// Writes chunks of 1..32 bytes through an AXI4 write manager, as single-beat bursts with strobes; consecutive chunks
+/// in one beat are combined. RTL twin: rtl/memory/moe_output_dma.sv. Rate: the part of a chunk that lies in one beat a
+/// cycle; two cycles from a chunk to its full beat on aw_* and w_*. At most 15 writes unacknowledged. Asynchronous
+/// reset.
 #include <cstdint>
+#include <systemc>
 
 #include "sim/cycle/common/core_params.h"
 #include "sim/cycle/memory/beat.h"

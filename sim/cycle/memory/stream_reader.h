@@ -1,12 +1,11 @@
 #pragma once
 /// Reads byte segments through an AXI4 read manager and hands them out as one gapless bit stream.
-/// RTL twin: rtl/memory/moe_stream_reader.sv. Rate: one burst, one beat and one pop a cycle; two cycles from a beat on r_*
-/// to its bits on data_o. Bursts are INCR, at most 16 beats, never across 4 KiB, and issued only with FIFO room for all of
-/// it. Asynchronous reset.
-#include <systemc>
-
+/// RTL twin: rtl/memory/moe_stream_reader.sv. Rate: one burst, one beat and one pop a cycle; two cycles from a beat on
+/// r_* to its bits on data_o. Bursts are INCR, at most 16 beats, never across 4 KiB, and issued only with FIFO room for
+/// all of it. Asynchronous reset.
 #include <array>
 #include <cstdint>
+#include <systemc>
 #include <vector>
 
 #include "sim/cycle/common/core_params.h"
@@ -49,9 +48,9 @@ class StreamReader : public sc_core::sc_module {
     bool last = false;
   };
   struct Burst {
-    unsigned skip = 0;       // bytes of the first beat before the segment
+    unsigned skip = 0;  // bytes of the first beat before the segment
     unsigned beats = 0;
-    unsigned end = 0;        // bytes of the last beat up to the segment's end
+    unsigned end = 0;  // bytes of the last beat up to the segment's end
   };
   struct NextBurst {
     unsigned beats = 0;

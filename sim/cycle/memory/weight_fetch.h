@@ -1,10 +1,9 @@
 #pragma once
 /// Turns a matmul command into the byte segments of its weights, in the order in which WeightLoader consumes them.
-/// RTL twin: rtl/memory/moe_weight_fetch.sv. One segment a cycle; one cycle from a command to its first segment. cmd_i is
-/// stable until cmd_ready_o, which comes with the transfer of the command's last segment. Asynchronous reset.
-#include <systemc>
-
+/// RTL twin: rtl/memory/moe_weight_fetch.sv. One segment a cycle; one cycle from a command to its first segment. cmd_i
+/// is stable until cmd_ready_o, which comes with the transfer of the command's last segment. Asynchronous reset.
 #include <cstdint>
+#include <systemc>
 
 #include "sim/cycle/common/command_signal.h"
 #include "sim/cycle/common/core_params.h"

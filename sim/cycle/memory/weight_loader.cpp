@@ -107,8 +107,7 @@ void WeightLoader::take(const Step& step) {
   col_ = step.last ? 0 : col_ + step.cols;
   stage_ = step.stage;
   if (!step.last) return;
-  const bool params_done =
-      step.stage == Stage::kZero || (step.stage == Stage::kScale && command_.offset_mode);
+  const bool params_done = step.stage == Stage::kZero || (step.stage == Stage::kScale && command_.offset_mode);
   if (params_done) {
     param_write_ ^= 1;
     ++param_count_;

@@ -1,11 +1,10 @@
 #pragma once
 /// Takes the bit stream of a matmul apart: weight planes to the array, group parameters and requantisation to two-entry
-/// FIFOs. RTL twin: rtl/memory/moe_weight_loader.sv. Rate: per cycle load_cols() columns of one plane, or axi_data_bits of
-/// parameters; one cycle between commands. cmd_i is stable until cmd_ready_o. Asynchronous reset.
-#include <systemc>
-
+/// FIFOs. RTL twin: rtl/memory/moe_weight_loader.sv. Rate: per cycle load_cols() columns of one plane, or axi_data_bits
+/// of parameters; one cycle between commands. cmd_i is stable until cmd_ready_o. Asynchronous reset.
 #include <array>
 #include <cstdint>
+#include <systemc>
 
 #include "sim/cycle/common/command_signal.h"
 #include "sim/cycle/common/core_params.h"
@@ -50,11 +49,11 @@ class WeightLoader : public sc_core::sc_module {
     Stage stage = Stage::kScale;
     unsigned cols = 0;
     unsigned bits = 0;
-    unsigned pop = 0;        // bits, and the padding after a plane
-    bool last = false;       // of the stage; for planes: of one plane
+    unsigned pop = 0;   // bits, and the padding after a plane
+    bool last = false;  // of the stage; for planes: of one plane
     bool tile_done = false;
-    bool enough = false;     // the stream holds it
-    bool goes = false;       // and its taker has room
+    bool enough = false;  // the stream holds it
+    bool goes = false;    // and its taker has room
   };
   struct Params {
     Lanes<std::uint32_t> s;

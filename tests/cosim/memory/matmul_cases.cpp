@@ -9,7 +9,8 @@ namespace {
 using numerics::Segment;
 using numerics::Tile;
 
-numerics::WeightMatrix random_matrix(base::Rng& rng, const numerics::Format& format, const numerics::MatrixShape& shape) {
+numerics::WeightMatrix random_matrix(base::Rng& rng, const numerics::Format& format,
+                                     const numerics::MatrixShape& shape) {
   numerics::WeightMatrix w;
   w.format = format;
   w.n = shape.n;
@@ -47,8 +48,8 @@ void fetch(const Object& object, MatmulCase& c, Segment segment) {
 }
 
 /// Appends what one tile costs and brings; `first` and `last` of its command.
-void add_tile(const Object& object, const cycle::CoreParams& params, int matrix, const Tile& tile, bool first, bool last,
-              bool paired, MatmulCase& c) {
+void add_tile(const Object& object, const cycle::CoreParams& params, int matrix, const Tile& tile, bool first,
+              bool last, bool paired, MatmulCase& c) {
   const numerics::Format& format = object.layout.format();
   const numerics::WeightMatrix& w = object.part(matrix, tile.which);
   const bool block_first = first || tile.k0 == 0;
@@ -162,16 +163,17 @@ std::vector<MatmulCase> random_matmuls(base::Rng& rng, const cycle::CoreParams& 
   const std::int64_t rows = params.rows, cols = params.cols;
   const std::int64_t group = rng.pick(groups);
   const auto extent = [&rng](std::int64_t unit) {
-    return rng.chance(1, 3) ? rng.range(1, unit - 1) : rng.range(1, 3) * unit + rng.range(0, 1) * rng.range(0, unit - 1);
+    return rng.chance(1, 3) ? rng.range(1, unit - 1)
+                            : rng.range(1, 3) * unit + rng.range(0, 1) * rng.range(0, unit - 1);
   };
   const bool expert = rng.chance(1, 2);
-  const std::vector<numerics::MatrixShape> shapes =
-      expert ? numerics::expert_shapes(extent(rows), extent(cols), group)
-             : numerics::product_shapes(extent(cols), extent(rows), group);
+  const std::vector<numerics::MatrixShape> shapes = expert
+                                                        ? numerics::expert_shapes(extent(rows), extent(cols), group)
+                                                        : numerics::product_shapes(extent(cols), extent(rows), group);
   const numerics::Format format = rng.pick(numerics::all_formats());
   const numerics::LayoutSpec spec{
-      rng.chance(1, 2) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor,
-      static_cast<int>(rows), static_cast<int>(cols)};
+      rng.chance(1, 2) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor, static_cast<int>(rows),
+      static_cast<int>(cols)};
   Object object{numerics::stored_layout(format, shapes, spec), {}, {}, 0};
   std::vector<const numerics::WeightMatrix*> parts;
   object.parts.reserve(3);

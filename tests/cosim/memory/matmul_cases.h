@@ -1,6 +1,6 @@
 #pragma once
-/// Random matmul commands and what the memory side must make of them, said by numerics alone: the stored layout gives the
-/// segments, the bytes and the tiles, the weight matrices give every bit and parameter that must arrive.
+/// Random matmul commands and what the memory side must make of them, said by numerics alone: the stored layout gives
+/// the segments, the bytes and the tiles, the weight matrices give every bit and parameter that must arrive.
 #include <cstdint>
 #include <vector>
 
@@ -42,8 +42,8 @@ struct MatmulCase {
   std::vector<ExpectedRequant> requants;
 };
 
-/// The commands of one random object: a product, an expert's gate and up (paired), its down projection, or one block cut
-/// into chunks of K; any format, either layout, ragged shapes.
+/// The commands of one random object: a product, an expert's gate and up (paired), its down projection, or one block
+/// cut into chunks of K; any format, either layout, ragged shapes.
 std::vector<MatmulCase> random_matmuls(base::Rng& rng, const cycle::CoreParams& params);
 
 }  // namespace moesaic::cosim

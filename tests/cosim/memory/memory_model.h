@@ -1,6 +1,6 @@
 #pragma once
-/// What the memory side's tests share: a memory whose bytes are a function of their address, and a bit stream that stands
-/// in for a stream reader's pop side.
+/// What the memory side's tests share: a memory whose bytes are a function of their address, and a bit stream that
+/// stands in for a stream reader's pop side.
 #include <algorithm>
 #include <cstdint>
 #include <deque>
@@ -26,7 +26,8 @@ inline std::uint64_t bytes_at(std::uint64_t addr, unsigned count) {
   return value;
 }
 
-/// The pop side of a stream reader: bytes arrive at random times, at most three beats are offered, any bits may be popped.
+/// The pop side of a stream reader: bytes arrive at random times, at most three beats are offered, any bits may be
+/// popped.
 class BitStream {
  public:
   BitStream(Lockstep& bench, const cycle::CoreParams& params, In<std::uint64_t>& avail, In<cycle::Beat>& data,

@@ -1,12 +1,12 @@
 #include <catch2/catch.hpp>
 #include <deque>
 
-#include "sim/cosim/lockstep.h"
 #include "Vrtl_moe_act_loader_32x16.h"
 #include "Vrtl_moe_act_loader_4x4.h"
 #include "Vrtl_moe_act_loader_8x8.h"
 #include "reference/numerics/integer.h"
 #include "reference/numerics/stored_layout.h"
+#include "sim/cosim/lockstep.h"
 #include "sim/cycle/memory/act_loader.h"
 #include "tests/cosim/memory/memory_model.h"
 
@@ -62,7 +62,8 @@ LoaderCase random_load(base::Rng& rng, const cycle::CoreParams& params) {
   std::vector<std::int64_t> tiles;
   const std::int64_t k = command.k;
   numerics::Tile tile;
-  for (numerics::TileWalk walk({1, begun + k, command.group_size, 1}, static_cast<int>(params.rows), 1); walk.next(tile);) {
+  for (numerics::TileWalk walk({1, begun + k, command.group_size, 1}, static_cast<int>(params.rows), 1);
+       walk.next(tile);) {
     if (tile.k0 >= begun) tiles.push_back(tile.tile_k);
   }
   command.act_stride = static_cast<std::uint16_t>(tiles.size() + rng.below(2));
@@ -125,7 +126,8 @@ LoaderCase random_combine(base::Rng& rng, const cycle::CoreParams& params) {
         const std::uint64_t row = c.row_in_addr[token] + command.offset + e * command.plane_stride + 2 * n0;
         c.segments.push_back({static_cast<std::int64_t>(r), 2});
         c.segments.push_back({static_cast<std::int64_t>(row), 2 * cols});
-        ExpectedDirect direct{token, bytes_at(r, 2), Word(cols), e == 0, e + 1 == command.k && token + 1u == command.tokens};
+        ExpectedDirect direct{token, bytes_at(r, 2), Word(cols), e == 0,
+                              e + 1 == command.k && token + 1u == command.tokens};
         for (std::uint32_t col = 0; col < cols; ++col) direct.d[col] = int16_at(row + 2 * col);
         c.directs.push_back(direct);
       }
@@ -199,7 +201,8 @@ Report run_act_loader(const cycle::CoreParams& params, const Options& options) {
   });
   Sink segments(bench, "seg", seg_ready, seg_valid, [&] {
     if (now.segments.empty()) return bench.fail("a segment too many");
-    const numerics::Segment got{static_cast<std::int64_t>(seg_addr.read()), static_cast<std::int64_t>(seg_bytes.read())};
+    const numerics::Segment got{static_cast<std::int64_t>(seg_addr.read()),
+                                static_cast<std::int64_t>(seg_bytes.read())};
     if (!(got == now.segments.front())) bench.fail("the segment is not the row's");
     now.segments.pop_front();
     for (std::int64_t i = 0; i < got.bytes; ++i) {
@@ -235,7 +238,8 @@ Report run_act_loader(const cycle::CoreParams& params, const Options& options) {
   return bench.run();
 }
 
-cycle::CoreParams core(unsigned rows, unsigned cols, unsigned act_bits, unsigned width, unsigned act_depth, unsigned hidden_depth) {
+cycle::CoreParams core(unsigned rows, unsigned cols, unsigned act_bits, unsigned width, unsigned act_depth,
+                       unsigned hidden_depth) {
   cycle::CoreParams params;
   params.rows = rows;
   params.cols = cols;
@@ -254,7 +258,8 @@ void check(const Report& report, std::uint64_t transfers) {
 
 }  // namespace
 
-TEST_CASE("moe_act_loader and its twin load every activation and offer every expert's row, in step", "[cosim][act_loader]") {
+TEST_CASE("moe_act_loader and its twin load every activation and offer every expert's row, in step",
+          "[cosim][act_loader]") {
   const std::string title = "moe_act_loader and its twin load every activation and offer every expert's row, in step";
   check(run_forked([&] {
           return run_act_loader<Vrtl_moe_act_loader_4x4>(core(4, 4, 8, 64, 64, 64),
@@ -274,9 +279,11 @@ TEST_CASE("moe_act_loader and its twin load every activation and offer every exp
 }
 
 TEST_CASE("a flipped activation bit on its way to the buffer is reported as a difference", "[cosim][act_loader]") {
-  Options options = Options::from_environment("a flipped activation bit on its way to the buffer is reported as a difference", 1, 2000);
+  Options options = Options::from_environment(
+      "a flipped activation bit on its way to the buffer is reported as a difference", 1, 2000);
   options.injection = {"act_write_data_o", 9, 50};
-  const Report report = run_forked([&] { return run_act_loader<Vrtl_moe_act_loader_4x4>(core(4, 4, 8, 64, 64, 64), options); });
+  const Report report =
+      run_forked([&] { return run_act_loader<Vrtl_moe_act_loader_4x4>(core(4, 4, 8, 64, 64, 64), options); });
   CHECK(report.differences == 1);
   CHECK_THAT(report.message, Catch::Contains("act_write_data_o"));
 }

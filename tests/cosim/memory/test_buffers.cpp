@@ -1,10 +1,10 @@
 #include <catch2/catch.hpp>
 
-#include "sim/cosim/lockstep.h"
 #include "Vrtl_moe_act_buffer_8.h"
 #include "Vrtl_moe_hidden_buffer_32.h"
 #include "Vrtl_moe_hidden_buffer_4.h"
 #include "reference/numerics/swiglu.h"
+#include "sim/cosim/lockstep.h"
 #include "sim/cycle/memory/act_buffer.h"
 #include "sim/cycle/memory/hidden_buffer.h"
 
@@ -95,7 +95,9 @@ Report run_hidden_buffer(unsigned depth, unsigned tokens, const Options& options
     const std::int64_t reach = std::int64_t{1} << (reach_bits - 1);
     cycle::Lanes<std::int32_t> data(4);
     for (std::int32_t& h : data) {
-      h = static_cast<std::int32_t>(rng.chance(1, 6) ? -reach : rng.chance(1, 5) ? reach - 1 : rng.range(-reach, reach - 1));
+      h = static_cast<std::int32_t>(rng.chance(1, 6)   ? -reach
+                                    : rng.chance(1, 5) ? reach - 1
+                                                       : rng.range(-reach, reach - 1));
     }
     write_valid.write(rng.chance(1, 2));
     write_addr.write(rng.below(depth));
@@ -118,7 +120,8 @@ Report run_hidden_buffer(unsigned depth, unsigned tokens, const Options& options
       bench.fail("eh is not that of the values written");
     }
     for (unsigned l = 0; l < 4; ++l) {
-      if (read_data.read().at_or_zero(l) != words[4 * read_addr.value() + l]) bench.fail("the word read is not the word written");
+      if (read_data.read().at_or_zero(l) != words[4 * read_addr.value() + l])
+        bench.fail("the word read is not the word written");
     }
     if (clear.value()) {
       for (auto& h : seen) h.clear();

@@ -3,10 +3,10 @@
 #include <map>
 #include <stdexcept>
 
-#include "sim/cosim/lockstep.h"
 #include "Vrtl_moe_output_dma_128.h"
 #include "Vrtl_moe_output_dma_256.h"
 #include "Vrtl_moe_output_dma_64.h"
+#include "sim/cosim/lockstep.h"
 #include "sim/cycle/memory/output_dma.h"
 #include "tests/cosim/memory/memory_model.h"
 
@@ -18,8 +18,8 @@ struct Chunk {
   unsigned bytes = 0;
 };
 
-/// Rows of chunks as the drain writes them (4 elements of 1, 2 or 8 bytes, the last chunk shorter), and single chunks of any
-/// size at any address. No byte is asked for twice.
+/// Rows of chunks as the drain writes them (4 elements of 1, 2 or 8 bytes, the last chunk shorter), and single chunks
+/// of any size at any address. No byte is asked for twice.
 class Chunks {
  public:
   explicit Chunks(base::Rng rng) : rng_(rng) {}
@@ -185,7 +185,8 @@ Report run_output_dma(unsigned width, bool faults, const Options& options) {
     pair_up();
   });
   bench.on_sample([&](std::uint64_t) {
-    if (aw_waits && (!aw_valid.read() || aw_addr.read() != aw_before)) bench.fail("an address was withdrawn or changed");
+    if (aw_waits && (!aw_valid.read() || aw_addr.read() != aw_before))
+      bench.fail("an address was withdrawn or changed");
     if (w_waits && (!w_valid.read() || w_data.read() != w_before.data || w_strb.read() != w_before.strobe)) {
       bench.fail("a beat was withdrawn or changed");
     }
@@ -277,7 +278,8 @@ Report run_row(unsigned width, unsigned chunks, unsigned bytes, std::uint64_t ex
     }
   });
   const Report report = bench.run();
-  if (report.ok() && (written != expected_beats || !idle.read())) throw std::logic_error("the row took " + std::to_string(written) + " beats");
+  if (report.ok() && (written != expected_beats || !idle.read()))
+    throw std::logic_error("the row took " + std::to_string(written) + " beats");
   return report;
 }
 
@@ -289,7 +291,8 @@ void check(const Report& report, std::uint64_t transfers) {
 
 }  // namespace
 
-TEST_CASE("moe_output_dma and its twin write every byte exactly once by legal AXI4 writes, in step", "[cosim][output_dma]") {
+TEST_CASE("moe_output_dma and its twin write every byte exactly once by legal AXI4 writes, in step",
+          "[cosim][output_dma]") {
   const std::string title = "moe_output_dma and its twin write every byte exactly once by legal AXI4 writes, in step";
   check(run_forked([&] {
           return run_output_dma<Vrtl_moe_output_dma_64>(64, false, Options::from_environment(title, 1, 30000));

@@ -2,10 +2,10 @@
 #include <deque>
 #include <stdexcept>
 
-#include "sim/cosim/lockstep.h"
 #include "Vrtl_moe_stream_reader_128.h"
 #include "Vrtl_moe_stream_reader_256.h"
 #include "Vrtl_moe_stream_reader_64.h"
+#include "sim/cosim/lockstep.h"
 #include "sim/cycle/memory/stream_reader.h"
 #include "tests/cosim/memory/memory_model.h"
 
@@ -19,8 +19,10 @@ struct Burst {
   unsigned beats = 0, done = 0;
 };
 
-/// The rules of AXI4 that a read manager must keep, written from the standard and the block's promise, not from its code.
-std::string broken_rule(std::uint64_t addr, std::uint64_t len, std::uint64_t size, std::uint64_t burst, unsigned beat_bytes) {
+/// The rules of AXI4 that a read manager must keep, written from the standard and the block's promise, not from its
+/// code.
+std::string broken_rule(std::uint64_t addr, std::uint64_t len, std::uint64_t size, std::uint64_t burst,
+                        unsigned beat_bytes) {
   if (burst != 1) return "the burst is not INCR";
   if ((1u << size) != beat_bytes) return "the burst is not as wide as the bus";
   if (addr % beat_bytes != 0) return "the burst is not aligned to its beats";
@@ -68,7 +70,7 @@ Report run_stream_reader(unsigned width, unsigned depth, Fault fault, const Opti
   std::deque<std::uint8_t> expected;  // bits
   std::deque<Burst> bursts;
   std::uint64_t owed_beats = 0;
-  bool faulted = false;       // an error went over R
+  bool faulted = false;  // an error went over R
   std::uint64_t faulted_at = 0;
   bool ar_waits = false;
   std::array<std::uint64_t, 2> ar_payload{};
@@ -183,7 +185,8 @@ void check(const Report& report, std::uint64_t transfers) {
 
 TEST_CASE("moe_stream_reader and its twin deliver the bytes of any segments by legal AXI4 reads, in step",
           "[cosim][stream_reader]") {
-  const std::string title = "moe_stream_reader and its twin deliver the bytes of any segments by legal AXI4 reads, in step";
+  const std::string title =
+      "moe_stream_reader and its twin deliver the bytes of any segments by legal AXI4 reads, in step";
   check(run_forked([&] {
           return run_stream_reader<Vrtl_moe_stream_reader_64>(64, 16, Fault::kNone,
                                                               Options::from_environment(title, 1, 60000));

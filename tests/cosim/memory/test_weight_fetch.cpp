@@ -1,11 +1,11 @@
 #include <catch2/catch.hpp>
 #include <deque>
 
-#include "sim/cosim/lockstep.h"
 #include "Vrtl_moe_tile_walker_32x16.h"
 #include "Vrtl_moe_tile_walker_4x4.h"
 #include "Vrtl_moe_weight_fetch_32x16.h"
 #include "Vrtl_moe_weight_fetch_4x4.h"
+#include "sim/cosim/lockstep.h"
 #include "sim/cycle/common/tile_walker.h"
 #include "sim/cycle/memory/weight_fetch.h"
 #include "tests/cosim/memory/matmul_cases.h"
@@ -128,7 +128,8 @@ Report run_weight_fetch(const cycle::CoreParams& params, const Options& options)
       });
   Sink sink(bench, "seg", seg_ready, seg_valid, [&] {
     if (segments.empty()) return bench.fail("a segment too many");
-    const numerics::Segment got{static_cast<std::int64_t>(seg_addr.read()), static_cast<std::int64_t>(seg_bytes.read())};
+    const numerics::Segment got{static_cast<std::int64_t>(seg_addr.read()),
+                                static_cast<std::int64_t>(seg_bytes.read())};
     if (!(got == segments.front())) {
       bench.fail("got segment " + std::to_string(got.offset) + "+" + std::to_string(got.bytes) + ", the layout says " +
                  std::to_string(segments.front().offset) + "+" + std::to_string(segments.front().bytes));
@@ -159,20 +160,23 @@ TEST_CASE("moe_tile_walker and its twin walk the stored layout's tiles, in step"
         20000);
 }
 
-TEST_CASE("moe_weight_fetch and its twin ask for exactly the stored layout's segments, in step", "[cosim][weight_fetch]") {
+TEST_CASE("moe_weight_fetch and its twin ask for exactly the stored layout's segments, in step",
+          "[cosim][weight_fetch]") {
   const std::string title = "moe_weight_fetch and its twin ask for exactly the stored layout's segments, in step";
   check(run_forked([&] {
           return run_weight_fetch<Vrtl_moe_weight_fetch_4x4>(array(4, 4), Options::from_environment(title, 3, 60000));
         }),
         20000);
   check(run_forked([&] {
-          return run_weight_fetch<Vrtl_moe_weight_fetch_32x16>(array(32, 16), Options::from_environment(title, 4, 60000));
+          return run_weight_fetch<Vrtl_moe_weight_fetch_32x16>(array(32, 16),
+                                                               Options::from_environment(title, 4, 60000));
         }),
         20000);
 }
 
 TEST_CASE("a flipped bit of a segment's address is reported as a difference", "[cosim][weight_fetch]") {
-  Options options = Options::from_environment("a flipped bit of a segment's address is reported as a difference", 3, 2000);
+  Options options =
+      Options::from_environment("a flipped bit of a segment's address is reported as a difference", 3, 2000);
   options.injection = {"seg_addr_o", 7, 100};
   const Report report = run_forked([&] { return run_weight_fetch<Vrtl_moe_weight_fetch_4x4>(array(4, 4), options); });
   CHECK(report.differences == 1);

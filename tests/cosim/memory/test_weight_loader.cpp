@@ -1,10 +1,10 @@
 #include <catch2/catch.hpp>
 #include <deque>
 
-#include "sim/cosim/lockstep.h"
 #include "Vrtl_moe_weight_loader_32x16_128.h"
 #include "Vrtl_moe_weight_loader_4x4_64.h"
 #include "Vrtl_moe_weight_loader_8x8_64.h"
+#include "sim/cosim/lockstep.h"
 #include "sim/cycle/memory/weight_loader.h"
 #include "tests/cosim/memory/matmul_cases.h"
 #include "tests/cosim/memory/memory_model.h"
@@ -112,7 +112,8 @@ Report run_weight_loader(const cycle::CoreParams& params, const Options& options
   });
   // When a command ends, everything of the stream has been taken.
   bench.on_sample([&](std::uint64_t) {
-    if (cmd_valid.value() && cmd_ready.read() && !stream.empty()) bench.fail("bits of the command are left in the stream");
+    if (cmd_valid.value() && cmd_ready.read() && !stream.empty())
+      bench.fail("bits of the command are left in the stream");
   });
   return bench.run();
 }
@@ -125,7 +126,8 @@ void check(const Report& report, std::uint64_t transfers) {
 
 }  // namespace
 
-TEST_CASE("moe_weight_loader and its twin deliver every stored weight and parameter, in step", "[cosim][weight_loader]") {
+TEST_CASE("moe_weight_loader and its twin deliver every stored weight and parameter, in step",
+          "[cosim][weight_loader]") {
   const std::string title = "moe_weight_loader and its twin deliver every stored weight and parameter, in step";
   check(run_forked([&] {
           return run_weight_loader<Vrtl_moe_weight_loader_4x4_64>(array(4, 4, 64),
@@ -145,7 +147,8 @@ TEST_CASE("moe_weight_loader and its twin deliver every stored weight and parame
 }
 
 TEST_CASE("a flipped weight bit on its way to the array is reported as a difference", "[cosim][weight_loader]") {
-  Options options = Options::from_environment("a flipped weight bit on its way to the array is reported as a difference", 1, 2000);
+  Options options =
+      Options::from_environment("a flipped weight bit on its way to the array is reported as a difference", 1, 2000);
   options.injection = {"w_bits_o", 5, 100};
   const Report report =
       run_forked([&] { return run_weight_loader<Vrtl_moe_weight_loader_4x4_64>(array(4, 4, 64), options); });
