@@ -23,6 +23,7 @@ module moe_command_queue #(
   localparam int unsigned PtrBits = $clog2(CommandDepth);
 
   moe_commands_pkg::cmd_t entry_q [CommandDepth];
+  moe_commands_pkg::cmd_t fetch_entry;
   // Pointers carry one wrap bit: head <= fetch <= tail.
   logic [PtrBits:0] head_d, head_q, fetch_d, fetch_q, tail_d, tail_q;
   logic [PtrBits:0] used;
@@ -35,10 +36,11 @@ module moe_command_queue #(
   assign exec_valid_o    = used != '0;
   assign pop             = exec_valid_o && exec_ready_i;
   assign fetch_any       = fetch_q != tail_q;
-  assign fetch_is_matmul = entry_q[fetch_q[PtrBits-1:0]].opcode == moe_commands_pkg::OpMatmul;
+  assign fetch_entry     = entry_q[fetch_q[PtrBits-1:0]];
+  assign fetch_is_matmul = fetch_entry.opcode == moe_commands_pkg::OpMatmul;
   assign fetch_valid_o   = fetch_any && fetch_is_matmul;
   assign fetch_step      = fetch_any && (!fetch_is_matmul || fetch_ready_i);
-  assign fetch_cmd_o     = fetch_valid_o ? entry_q[fetch_q[PtrBits-1:0]] : '0;
+  assign fetch_cmd_o     = fetch_valid_o ? fetch_entry : '0;
   assign exec_cmd_o      = exec_valid_o ? entry_q[head_q[PtrBits-1:0]] : '0;
 
   always_comb begin
