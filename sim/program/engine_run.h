@@ -30,6 +30,15 @@ class Traffic {
   std::uint64_t total(MemoryPort port) const { return total_[index(port)]; }
   std::size_t regions() const { return begin_.size(); }
 
+  /// visit(std::uint64_t&) on every count, in a fixed order: to carry them from process to process.
+  template <class Visit>
+  void for_each_count(const Visit& visit) {
+    for (auto& counts : counts_)
+      for (std::uint64_t& count : counts) visit(count);
+    for (std::uint64_t& count : padding_) visit(count);
+    for (std::uint64_t& count : total_) visit(count);
+  }
+
  private:
   static std::size_t index(MemoryPort port) { return static_cast<std::size_t>(port); }
   std::vector<std::uint64_t> begin_, end_;  ///< of each region, ascending

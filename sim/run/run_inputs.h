@@ -46,7 +46,8 @@ struct RunInputs {
   std::vector<Step> steps;
   std::vector<program::LayerRows> layers;  ///< for step, for layer
   std::vector<std::size_t> step_of;        ///< index in steps of each entry of layers
-  program::WeightsOf weights;              ///< quantised on first use; not thread-safe
+  /// Quantised on first use; concurrent calls are allowed for weights that have been asked for before.
+  program::WeightsOf weights;
   std::function<numerics::Format(int layer, int expert)> format;
   InputFacts facts;
   std::shared_ptr<void> owner;             ///< keeps the weights

@@ -1,0 +1,113 @@
+#include "cli/run_folder.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+
+namespace moesaic::cli {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+[[noreturn]] void refuse(const std::string& path, const std::string& got, const std::string& expected) {
+  throw base::ConfigError(path, "--out", got, expected);
+}
+
+/// Holds back the signals that end a program.
+class SignalsWait {
+ public:
+  SignalsWait() {
+    sigset_t ending;
+    sigemptyset(&ending);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&ending, signal);
+    sigprocmask(SIG_BLOCK, &ending, &before_);
+  }
+  ~SignalsWait() { sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsWait(const SignalsWait&) = delete;
+  SignalsWait& operator=(const SignalsWait&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
+/// A folder that is gone at the end unless it was kept.
+class Scratch {
+ public:
+  explicit Scratch(fs::path path) : path_(std::move(path)) {
+    std::error_code error;
+    fs::create_directory(path_, error);
+    if (error) refuse(path_.string(), error.message(), "a place where a folder can be made");
+  }
+  ~Scratch() {
+    std::error_code ignored;  // a destructor must not throw, and there is nobody left to tell
+    if (!kept_) fs::remove_all(path_, ignored);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  const fs::path& path() const { return path_; }
+  void keep() { kept_ = true; }
+
+ private:
+  fs::path path_;
+  bool kept_ = false;
+};
+
+fs::path beside(const std::string& path, const char* what) {
+  fs::path clean = fs::path(path).lexically_normal();
+  if (clean.filename().empty()) clean = clean.parent_path();  // "out/"
+  return clean.parent_path() / ("." + clean.filename().string() + what + std::to_string(getpid()));
+}
+
+}  // namespace
+
+RunFolder::RunFolder(std::string path, std::vector<std::string> names) : path_(std::move(path)), names_(std::move(names)) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path_, error);
+  if (fs::exists(status)) {
+    if (!fs::is_directory(status)) refuse(path_, "a file", "a new folder, an empty one or an earlier run's");
+    bool is_run = false, is_empty = true;
+    for (fs::directory_iterator entry(path_, error), end; !error && entry != end; entry.increment(error)) {
+      const std::string name = entry->path().filename().string();
+      is_empty = false;
+      if (std::find(names_.begin(), names_.end(), name) == names_.end())
+        refuse(path_, "a folder that holds " + name, "a new folder, an empty one or an earlier run's");
+      is_run = is_run || name == "summary.json";
+    }
+    if (error) refuse(path_, error.message(), "a folder that can be read");
+    if (!is_empty && !is_run) refuse(path_, "a folder without summary.json", "a new folder, an empty one or an earlier run's");
+  }
+  const Scratch probe(beside(path_, ".probe-"));
+}
+
+void RunFolder::commit(const std::vector<std::pair<std::string, std::string>>& files) const {
+  const SignalsWait signals_wait;
+  Scratch made(beside(path_, ".partial-"));
+  for (const auto& [name, content] : files) base::write_file((made.path() / name).string(), content);
+  std::error_code error;
+  if (fs::exists(path_)) {
+    Scratch old(beside(path_, ".old-"));  // removed at the end of this scope, with what it holds
+    fs::rename(path_, old.path() / "run", error);
+    if (error) refuse(path_, error.message(), "a folder that can be replaced");
+    fs::rename(made.path(), path_, error);
+    if (error) {
+      const std::string reason = error.message();
+      fs::rename(old.path() / "run", path_, error);
+      refuse(path_, reason, "a folder that can be replaced");
+    }
+  } else {
+    fs::rename(made.path(), path_, error);
+    if (error) refuse(path_, error.message(), "a place where a folder can be made");
+  }
+  made.keep();
+}
+
+}  // namespace moesaic::cli
