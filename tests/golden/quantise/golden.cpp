@@ -1,0 +1,59 @@
+// The quantiser writes the same integers on every machine: experts.csv here holds, for every format, the seed of an
+// expert and the SHA-256 of all it became. After a wanted change: golden_quantise '[.write]' rewrites it.
+#include <catch2/catch.hpp>
+
+#include "base/atomic_file.h"
+#include "base/rng.h"
+#include "base/sha256.h"
+#include "reference/quantise/expert.h"
+
+using namespace moesaic;
+
+namespace {
+
+constexpr std::uint64_t kSeed = 20;
+constexpr const char* kTable = "tests/golden/quantise/experts.csv";
+
+/// Weights that are exact on every machine: Rng::uniform, no libm.
+std::vector<float> weights(const char* name) {
+  base::Rng rng = base::Rng(kSeed).stream(name);
+  std::vector<float> w(24 * 56);
+  for (float& v : w) v = static_cast<float>((rng.uniform() + rng.uniform() + rng.uniform() - 1.5) * 0.25);
+  return w;
+}
+
+std::string hash(numerics::Format format) {
+  quantise::LayerScales scales;
+  scales.x_exp = -4;
+  scales.up_exp = 11;
+  scales.hidden_exp = 9;
+  scales.output_exp = 10;
+  const auto gate = weights("gate"), up = weights("up"), down = weights("down");
+  const numerics::ExpertWeights e =
+      quantise::quantise_expert(gate.data(), up.data(), down.data(), 24, 56, format, 16, 8, scales, "golden");
+  base::Sha256 sum;
+  for (const numerics::WeightMatrix* w : {&e.gate, &e.up, &e.down}) {
+    const auto add = [&](const auto& v) { sum.add(v.data(), v.size() * sizeof v[0]); };
+    add(w->codes);
+    add(w->zero_point);
+    add(w->group_multiplier);
+    add(w->requant_multiplier);
+    add(w->requant_shift);
+  }
+  return sum.hex();
+}
+
+std::string table() {
+  std::string text = "format,seed,sha256\n";
+  for (const numerics::Format f : numerics::all_formats())
+    text += f.name() + "," + std::to_string(kSeed) + "," + hash(f) + "\n";
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("every format's integers are the recorded ones", "[golden][quantise]") {
+  CHECK(table() == base::read_file(kTable));
+}
+
+TEST_CASE("write the table", "[.write]") { base::write_file(kTable, table()); }
