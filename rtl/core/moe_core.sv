@@ -344,6 +344,7 @@ module moe_core #(
   logic [MetaBits-1:0] requant_meta, result_meta, swiglu_meta, h_meta;
   logic                swiglu_valid, swiglu_ready, h_valid, h_ready;
   logic [4*16-1:0]     swiglu_g, swiglu_u, h;
+  logic [4:0]          swiglu_sigma_h;
   logic                dma_valid, dma_ready, dma_flush, dma_idle;
   logic [39:0]         dma_addr;
   logic [5:0]          dma_bytes;
@@ -361,7 +362,7 @@ module moe_core #(
     .requant_shift_o(requant_shift), .requant_out_bits_o(requant_out_bits), .requant_meta_o(requant_meta),
     .result_valid_i(result_valid), .result_ready_o(result_ready), .result_y_i(result_y), .result_acc_i(result_acc),
     .result_meta_i(result_meta),
-    .swiglu_valid_o(swiglu_valid), .swiglu_ready_i(swiglu_ready), .swiglu_g_o(swiglu_g), .swiglu_u_o(swiglu_u),
+    .swiglu_valid_o(swiglu_valid), .swiglu_ready_i(swiglu_ready), .swiglu_g_o(swiglu_g), .swiglu_u_o(swiglu_u), .swiglu_sigma_h_o(swiglu_sigma_h),
     .swiglu_meta_o(swiglu_meta),
     .h_valid_i(h_valid), .h_ready_o(h_ready), .h_i(h), .h_meta_i(h_meta),
     .hidden_valid_o(hidden_valid), .hidden_addr_o(hidden_write_addr), .hidden_token_o(hidden_token),
@@ -385,7 +386,7 @@ module moe_core #(
   moe_swiglu #(.MetaBits(MetaBits)) u_swiglu (
     .clk_i, .rst_ni,
     .in_valid_i(swiglu_valid), .in_ready_o(swiglu_ready), .in_g_i(swiglu_g), .in_u_i(swiglu_u),
-    .in_sigma_h_i(exec_cmd.sigma_h), .in_meta_i(swiglu_meta),
+    .in_sigma_h_i(swiglu_sigma_h), .in_meta_i(swiglu_meta),
     .out_valid_o(h_valid), .out_ready_i(h_ready), .out_h_o(h), .out_meta_o(h_meta),
     .activity_o(activity_o[2*moe_commands_pkg::BlockSwiglu +: 2])
   );

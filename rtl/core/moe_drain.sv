@@ -50,6 +50,7 @@ module moe_drain #(
   input  logic                   swiglu_ready_i,
   output logic [4*16-1:0]        swiglu_g_o,
   output logic [4*16-1:0]        swiglu_u_o,
+  output logic [4:0]             swiglu_sigma_h_o,
   output logic [63:0]            swiglu_meta_o,
   input  logic                   h_valid_i,
   output logic                   h_ready_o,
@@ -180,6 +181,7 @@ module moe_drain #(
   assign swiglu_valid_o = result_valid_i && to_swiglu;
   assign swiglu_g_o     = swiglu_valid_o ? gate_q[gate_index] : '0;
   assign swiglu_u_o     = swiglu_valid_o ? result_y_i : '0;
+  assign swiglu_sigma_h_o = swiglu_valid_o ? cmd_i.sigma_h : '0;
   assign swiglu_meta_o  = swiglu_valid_o ? result_meta_i : '0;
 
   always_comb begin

@@ -238,7 +238,7 @@ Core::Core(sc_core::sc_module_name name, const CoreParams& params)
   wire(drain_.swiglu_g_o, swiglu_.in_g_i);
   wire(drain_.swiglu_u_o, swiglu_.in_u_i);
   wire(drain_.swiglu_meta_o, swiglu_.in_meta_i);
-  swiglu_.in_sigma_h_i.bind(sigma_h_);
+  wire(drain_.swiglu_sigma_h_o, swiglu_.in_sigma_h_i);
   wire(swiglu_.out_valid_o, drain_.h_valid_i);
   wire(drain_.h_ready_o, swiglu_.out_ready_i);
   wire(swiglu_.out_h_o, drain_.h_i);
@@ -280,7 +280,6 @@ void Core::drive_fields() {
   act_bits_.write(command.act_bits);
   up_.write(command.up);
   tokens_.write(command.tokens);
-  sigma_h_.write(command.sigma_h);
 }
 
 void Core::drive_status() {

@@ -190,6 +190,7 @@ void Drain::drive_results() {
   const Meta result = Meta::unpack(result_meta_i.read()), hidden = Meta::unpack(h_meta_i.read());
   const bool to_swiglu = result_valid_i.read() && is_pair() && result.up;
   swiglu_valid_o.write(to_swiglu);
+  swiglu_sigma_h_o.write(to_swiglu ? command.sigma_h : 0);
   if (to_swiglu) {
     Lanes<std::int32_t> g(4);
     for (std::size_t i = 0; i < 4; ++i) g[i] = gate_[gate_index(result)].at_or_zero(i);

@@ -53,6 +53,7 @@ class Drain : public sc_core::sc_module {
   sc_core::sc_in<bool> swiglu_ready_i{"swiglu_ready_i"};
   sc_core::sc_out<Lanes<std::int32_t>> swiglu_g_o{"swiglu_g_o"};
   sc_core::sc_out<Lanes<std::int32_t>> swiglu_u_o{"swiglu_u_o"};
+  sc_core::sc_out<std::uint64_t> swiglu_sigma_h_o{"swiglu_sigma_h_o"};
   sc_core::sc_out<std::uint64_t> swiglu_meta_o{"swiglu_meta_o"};
   sc_core::sc_in<bool> h_valid_i{"h_valid_i"};
   sc_core::sc_out<bool> h_ready_o{"h_ready_o"};

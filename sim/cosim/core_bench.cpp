@@ -1,0 +1,239 @@
+#include "sim/cosim/core_bench.h"
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "sim/cosim/axil_host.h"
+#include "sim/cosim/memory_ports.h"
+
+namespace moesaic::cosim {
+
+using base::CheckError;
+using program::ActivityCounts;
+using program::Command;
+using program::MemoryImage;
+
+namespace {
+
+constexpr unsigned kResetCycles = 2;
+constexpr std::size_t kOutputWords = sizeof(CoreOutputs) / sizeof(std::uint64_t);
+
+std::string hex(const std::uint64_t* words, unsigned bits) {
+  std::string text;
+  static const char* digits = "0123456789abcdef";
+  for (unsigned nibble = (bits + 3) / 4; nibble-- > 0;) text += digits[words[nibble / 16] >> (4 * (nibble % 16)) & 15];
+  return "0x" + text;
+}
+
+/// Flips one bit, counted over all ports in order.
+void flip(CoreOutputs& outputs, unsigned bit, const program::CoreParams& params) {
+  std::uint64_t words[kOutputWords];
+  std::memcpy(words, &outputs, sizeof outputs);
+  for (const OutputPort& port : kOutputPorts) {
+    const unsigned bits = port_bits(port, params);
+    if (bit < bits) {
+      words[port.word + bit / 64] ^= std::uint64_t{1} << (bit % 64);
+      break;
+    }
+    bit -= bits;
+  }
+  std::memcpy(&outputs, words, sizeof outputs);
+}
+
+/// "out_w_data_o: twin 0x12, rtl 0x13" for the first port that differs.
+std::string first_port_difference(const CoreOutputs& a, const CoreOutputs& b) {
+  std::uint64_t left[kOutputWords], right[kOutputWords];
+  std::memcpy(left, &a, sizeof a);
+  std::memcpy(right, &b, sizeof b);
+  for (const OutputPort& port : kOutputPorts) {
+    const unsigned words = (port.bits + 63) / 64;
+    if (!std::equal(left + port.word, left + port.word + words, right + port.word)) {
+      return std::string(port.name) + ": twin " + hex(left + port.word, port.bits) + ", rtl " + hex(right + port.word, port.bits);
+    }
+  }
+  return "no port differs";
+}
+
+}  // namespace
+
+unsigned output_bits(const program::CoreParams& params) {
+  unsigned bits = 0;
+  for (const OutputPort& port : kOutputPorts) bits += port_bits(port, params);
+  return bits;
+}
+
+/// One run: the loop over cycles.
+class CoreBench::Run {
+ public:
+  Run(CoreEngine& engine, CoreEngine* second, const std::vector<Command>& commands, const std::vector<std::size_t>& phases,
+      MemoryImage& image, const BenchOptions& options)
+      : engine_(engine),
+        second_(second),
+        commands_(commands),
+        phases_(phases),
+        options_(options),
+        memory_(memory::make_memory(options.memory)),
+        rng_(options.stall_seed.value_or(0)),
+        host_(commands, phases, Stalls::channel(options.stall_seed, rng_)),
+        weights_(program::MemoryPort::kWeightRead, image, *memory_, result_.engine.traffic, engine.params(), options.stall_seed, rng_),
+        activations_(program::MemoryPort::kActivationRead, image, *memory_, result_.engine.traffic, engine.params(),
+                     options.stall_seed, rng_),
+        results_(image, *memory_, result_.engine.traffic, engine.params(), options.stall_seed, rng_) {
+    result_.engine.traffic = program::Traffic(image);
+    result_.memory_name = memory_->name();
+    limit_ = options.watchdog_cycles +
+             4 * static_cast<std::uint64_t>(options.memory.read_latency_cycles + options.memory.write_latency_cycles);
+  }
+
+  BenchRun run() {
+    reset();
+    while (!host_.done()) cycle();
+    finish();
+    return std::move(result_);
+  }
+
+ private:
+  void reset() {
+    for (CoreEngine* engine : engines()) engine->set_reset(true);
+    for (unsigned i = 0; i < kResetCycles; ++i) {
+      in_ = CoreInputs{};
+      settle();
+      for (CoreEngine* engine : engines()) engine->rise();
+      ++result_.bench_cycles;
+    }
+    for (CoreEngine* engine : engines()) engine->set_reset(false);
+  }
+
+  std::vector<CoreEngine*> engines() const {
+    return second_ == nullptr ? std::vector<CoreEngine*>{&engine_} : std::vector<CoreEngine*>{&engine_, second_};
+  }
+
+  void settle() {
+    engine_.settle(in_);
+    out_ = engine_.outputs();
+    if (second_ == nullptr) return;
+    second_->settle(in_);
+    CoreOutputs other = second_->outputs();
+    if (options_.injection && options_.injection->cycle == now_) flip(other, options_.injection->bit, engine_.params());
+    result_.port_values_compared += kNumOutputPorts;
+    if (std::memcmp(&out_, &other, sizeof out_) != 0) {
+      throw CheckError("cycle " + std::to_string(now_) + ": " + first_port_difference(out_, other));
+    }
+  }
+
+  void cycle() {
+    in_ = CoreInputs{};
+    host_.drive(in_, idle_);
+    weights_.drive(in_, now_);
+    activations_.drive(in_, now_);
+    results_.drive(in_, now_);
+    settle();
+    count_activity();
+    host_.sample(in_, out_);
+    weights_.sample(in_, out_, now_);
+    activations_.sample(in_, out_, now_);
+    results_.sample(in_, out_, now_);
+    if (host_.snapshot_in_flight()) recent_.push_back(counts_);
+    if (out_.retired_o != 0) {
+      result_.engine.retired.push_back(now_);
+      if (options_.progress) options_.progress(result_.engine.retired.size());
+    }
+    engine_.rise();
+    if (second_ != nullptr) second_->rise();
+    ++now_;
+    ++result_.bench_cycles;
+    idle_ = out_.idle_o != 0 && out_.retired_o == 0 && host_.pushed() == result_.engine.retired.size();
+    end_phase();
+  }
+
+  /// A phase ends in the first cycle in which all its commands are executed and the core says that it is idle.
+  void end_phase() {
+    auto& ends = result_.engine.phase_ends;
+    if (!idle_ || ends.size() == phases_.size()) return;
+    const std::size_t end = ends.size() + 1 < phases_.size() ? phases_[ends.size() + 1] : commands_.size();
+    if (host_.pushed() < end) return;
+    ends.push_back({now_, counts_});
+    host_.begin_phase();
+  }
+
+  void count_activity() {
+    bool moves = false;
+    for (std::size_t b = 0; b < counts_.size(); ++b) {
+      const auto activity = static_cast<std::size_t>(out_.activity_o >> (2 * b) & 3);
+      ++counts_[b][activity];
+      moves = moves || activity == static_cast<std::size_t>(program::Activity::kBusy);
+    }
+    if (moves || host_.finishing()) last_move_ = now_;
+    if (now_ - last_move_ > limit_) throw CheckError(stuck());
+  }
+
+  /// Who waits for whom.
+  std::string stuck() const {
+    static const char* names[] = {"idle", "busy", "starved", "blocked"};
+    std::string text = "stuck in cycle " + std::to_string(now_) + ": no block has moved for " + std::to_string(limit_) +
+                       " cycles, command " + std::to_string(result_.engine.retired.size()) + " of " +
+                       std::to_string(commands_.size()) + ":";
+    for (std::size_t b = 0; b < counts_.size(); ++b) {
+      const auto activity = static_cast<std::size_t>(out_.activity_o >> (2 * b) & 3);
+      if (activity != 0) text += " " + std::string(program::kBlocks[b].name) + " " + names[activity] + ";";
+    }
+    return text + " " + weights_.waits(out_) + "; " + activations_.waits(out_) + "; " + results_.waits(out_) + "; " + host_.waits();
+  }
+
+  /// What the core counted is what was seen on its ports, and adds up.
+  void finish() {
+    result_.engine.cycles = result_.engine.phase_ends.empty() ? 0 : result_.engine.phase_ends.back().cycles;
+    const std::uint64_t status = host_.status();
+    result_.shift_error = (status >> 1 & 1) != 0;
+    result_.memory_error = (status >> 2 & 1) != 0;
+    result_.command_error = (status >> 3 & 1) != 0;
+    const ActivityCounts& read = host_.counters();
+    for (std::size_t b = 0; b < read.size(); ++b) {
+      std::uint64_t sum = 0;
+      for (const std::uint64_t count : read[b]) sum += count;
+      if (sum != host_.cycles()) {
+        throw CheckError("counters of " + std::string(program::kBlocks[b].name) + ": got a sum of " + std::to_string(sum) +
+                         ", expected " + std::to_string(host_.cycles()) + " cycles");
+      }
+    }
+    const bool seen = std::any_of(recent_.begin(), recent_.end(), [&](const ActivityCounts& counts) { return counts == read; });
+    if (!seen) throw CheckError("counters: the values read are not those of activity_o in any cycle of the snapshot");
+  }
+
+  CoreEngine& engine_;
+  CoreEngine* second_;
+  const std::vector<Command>& commands_;
+  const std::vector<std::size_t>& phases_;
+  const BenchOptions& options_;
+  BenchRun result_;
+  std::unique_ptr<memory::MemoryModel> memory_;
+  base::Rng rng_;
+  AxilHost host_;
+  ReadPort weights_, activations_;
+  WritePort results_;
+  CoreInputs in_;
+  CoreOutputs out_;
+  ActivityCounts counts_{};
+  std::vector<ActivityCounts> recent_;
+  bool idle_ = true;
+  std::uint64_t now_ = 0, last_move_ = 0, limit_ = 0;
+};
+
+CoreBench::CoreBench(std::unique_ptr<CoreEngine> engine, std::unique_ptr<CoreEngine> second)
+    : engine_(std::move(engine)), second_(std::move(second)) {}
+CoreBench::~CoreBench() = default;
+
+std::vector<std::string> CoreBench::open_waves(const std::string& path) {
+  if (second_ == nullptr) return {engine_->open_waves(path)};
+  return {second_->open_waves(path), engine_->open_waves(path + ".twin")};
+}
+
+BenchRun CoreBench::run(const std::vector<Command>& commands, const std::vector<std::size_t>& phases, MemoryImage& image,
+                        const BenchOptions& options) {
+  return Run(*engine_, second_.get(), commands, phases, image, options).run();
+}
+
+}  // namespace moesaic::cosim

@@ -1,0 +1,66 @@
+#pragma once
+/// The bench around one core: a host on AXI4-Lite and a memory on the AXI4 ports, for the twin, a Verilated build, or both in
+/// lock step: every output port is compared in every cycle, just before the rising edge. Same seed, same run.
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/memory/memory_model.h"
+#include "sim/cosim/core_engine.h"
+#include "sim/program/engine_run.h"
+
+namespace moesaic::cosim {
+
+struct BenchOptions {
+  memory::MemoryConfig memory;
+  /// Random stalls on every channel of every port, each with its own rate.
+  std::optional<std::uint64_t> stall_seed;
+  /// Flips bit `bit` of the second engine's outputs (all ports' bits in order) in cycle `cycle`: the run must then fail.
+  struct Injection {
+    unsigned bit = 0;
+    std::uint64_t cycle = 0;
+  };
+  std::optional<Injection> injection;
+  /// Cycles in which no block does anything before the run counts as stuck, on top of the memory's latencies.
+  std::uint64_t watchdog_cycles = 20000;
+  /// Called with the number of commands executed so far.
+  std::function<void(std::size_t)> progress;
+};
+
+struct BenchRun {
+  program::EngineRun engine;
+  std::uint64_t bench_cycles = 0;          ///< with reset and the reading of the counters
+  std::uint64_t port_values_compared = 0;  ///< 0 without a second engine
+  bool shift_error = false, memory_error = false, command_error = false;
+  std::string memory_name;
+};
+
+/// Sum of the output ports' bits.
+unsigned output_bits(const program::CoreParams& params);
+
+class CoreBench {
+ public:
+  /// The host and the memory follow `engine`; `second`, when given, is compared with it ("twin" and "rtl" in messages).
+  explicit CoreBench(std::unique_ptr<CoreEngine> engine, std::unique_ptr<CoreEngine> second = nullptr);
+  ~CoreBench();
+  CoreBench(const CoreBench&) = delete;
+  CoreBench& operator=(const CoreBench&) = delete;
+
+  /// Waves of both engines; returns the files' names. Before the first run.
+  std::vector<std::string> open_waves(const std::string& path);
+
+  /// Resets the core, pushes the commands, waits until it is idle, reads and checks its counters. `image` is updated in
+  /// place. `phases` holds the first command of each phase ([0] is 0): a phase begins only when the core is idle.
+  /// base::CheckError: a difference between the engines, a broken protocol, counters that do not add up, a stuck run.
+  BenchRun run(const std::vector<program::Command>& commands, const std::vector<std::size_t>& phases, program::MemoryImage& image,
+               const BenchOptions& options);
+
+ private:
+  class Run;
+  std::unique_ptr<CoreEngine> engine_, second_;
+};
+
+}  // namespace moesaic::cosim

@@ -1,0 +1,36 @@
+#pragma once
+/// Something that behaves as one core, clocked from outside: the SystemC twin or a Verilated build.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sim/cosim/core_ports.h"
+#include "sim/program/core_params.h"
+
+namespace moesaic::cosim {
+
+/// One cycle is settle() (falling edge: inputs change, everything combinational settles, outputs() may be compared) and
+/// rise() (rising edge, settles again). Reset by set_reset(true), some cycles, set_reset(false) before a settle().
+class CoreEngine {
+ public:
+  virtual ~CoreEngine() = default;
+  virtual const program::CoreParams& params() const = 0;
+  virtual void set_reset(bool active) = 0;
+  virtual void settle(const CoreInputs& inputs) = 0;
+  virtual void rise() = 0;
+  virtual const CoreOutputs& outputs() = 0;
+  /// Records waves into `path`; once, before the first settle(). Returns the file really written.
+  virtual std::string open_waves(const std::string& path) = 0;
+};
+
+/// The twin, any parameters. SystemC elaborates once per process, so only one of these can ever be made and run.
+std::unique_ptr<CoreEngine> make_cycle_engine(const program::CoreParams& params);
+
+/// One array of rtl/builds.yaml.
+struct Build {
+  std::string name;
+  program::CoreParams params;
+  std::unique_ptr<CoreEngine> (*make)(const program::CoreParams&);
+};
+
+}  // namespace moesaic::cosim

@@ -1,0 +1,45 @@
+#pragma once
+/// One random case of `moesaic verify`: a kernel case on a build, with its memory, layout, placement and stalls, all drawn
+/// from (seed, index). Run on the twin and the RTL in lock step; outputs are compared with the CPU reference as well.
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "reference/numerics/case_file.h"
+#include "sim/cosim/core_bench.h"
+#include "sim/program/chip.h"
+#include "sim/program/kernel_program.h"
+
+namespace moesaic::cosim {
+
+/// Everything about a case but the kernel case itself, which depends on the build.
+struct VerifySpec {
+  std::uint64_t seed = 0, index = 0;
+  std::size_t build = 0;  ///< in builds()
+};
+
+/// Which build a case runs on: cheap, so that cases of one build can share a process.
+std::size_t draw_build(std::uint64_t seed, std::uint64_t index, std::size_t builds);
+
+struct VerifyCase {
+  numerics::KernelCase kernel;
+  program::CoreParams lowering;  ///< the build's, now and then with smaller buffers, so that chunks and spills happen
+  program::KernelPlacement placement;
+  BenchOptions bench;
+  std::string text;  ///< "r8c8p2a16 tile_major stalls mpgemm int3 m3 n17 k70 ..."
+  std::string configuration;  ///< what `verify` counts as one configuration
+};
+
+/// `chip`, when given, fixes memory and layout.
+VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build, const program::Chip* chip);
+
+struct VerifyOutcome {
+  std::uint64_t cycles = 0;
+  std::uint64_t port_values = 0;
+};
+
+/// base::CheckError at the first difference.
+VerifyOutcome run_case(CoreBench& bench, const VerifyCase& verify_case);
+
+}  // namespace moesaic::cosim
