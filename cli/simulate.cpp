@@ -1,0 +1,236 @@
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "base/registry.h"
+#include "cli/child_process.h"
+#include "cli/commands.h"
+#include "cli/run_folder.h"
+#include "reference/network/forward.h"
+#include "sim/cosim/builds.h"
+#include "sim/cosim/core_bench.h"
+#include "sim/run/run_inputs.h"
+#include "sim/run/summary.h"
+
+namespace moesaic::cli {
+namespace {
+
+/// One who counts cycles: refuses a chip it cannot be, then makes it in the engine's own process.
+struct SimulateEngine {
+  std::function<void(const program::Chip&)> check;
+  std::function<std::unique_ptr<cosim::CoreEngine>(const program::Chip&)> make;
+};
+
+base::Registry<SimulateEngine> simulate_engines() {
+  base::Registry<SimulateEngine> engines;
+  SimulateEngine cycle;
+  cycle.check = [](const program::Chip&) {};  // runs any array
+  cycle.make = [](const program::Chip& chip) { return cosim::make_cycle_engine(chip.core); };
+  engines.add("cycle", cycle);
+  SimulateEngine rtl;
+  rtl.check = [](const program::Chip& chip) { cosim::find_build(chip.core, chip.path, "array"); };
+  rtl.make = [](const program::Chip& chip) {
+    return cosim::find_build(chip.core, chip.path, "array").make(chip.core);
+  };
+  engines.add("rtl", rtl);
+  return engines;
+}
+
+struct SimulateOptions {
+  std::string chip;
+  std::string workload;
+  std::string plan;
+  std::string engine = "cycle";
+  std::string out;
+  std::uint64_t seed = 1;
+  std::int64_t threads = 0;
+  bool json = false;
+};
+
+/// Numbers as bytes, for the way from the engine's process.
+class Bytes {
+ public:
+  Bytes() = default;
+  explicit Bytes(std::string bytes) : bytes_(std::move(bytes)) {}
+  void put(std::uint64_t value) { bytes_.append(reinterpret_cast<const char*>(&value), sizeof value); }
+  void put(const std::vector<std::uint8_t>& block) { bytes_.append(block.begin(), block.end()); }
+  std::uint64_t take() {
+    std::uint64_t value = 0;
+    take(reinterpret_cast<std::uint8_t*>(&value), sizeof value);
+    return value;
+  }
+  void take(std::uint8_t* to, std::size_t count) {
+    if (count > bytes_.size() - at_) throw std::logic_error("an engine's answer is too short");
+    std::memcpy(to, bytes_.data() + at_, count);
+    at_ += count;
+  }
+  std::string text() const { return bytes_; }
+
+ private:
+  std::string bytes_;
+  std::size_t at_ = 0;
+};
+
+template <class Visit>
+void for_each_count(program::EngineRun& run, const Visit& visit) {
+  visit(run.cycles);
+  for (std::uint64_t& cycle : run.retired) visit(cycle);
+  for (auto& end : run.phase_ends) {
+    visit(end.cycles);
+    for (auto& block : end.activity)
+      for (std::uint64_t& count : block) visit(count);
+    for (std::uint64_t& count : end.causes) visit(count);
+    for (std::uint64_t& count : end.bytes) visit(count);
+  }
+  run.traffic.for_each_count(visit);
+}
+
+struct Results {
+  program::EngineRun run;
+  double seconds = 0;
+};
+
+/// Runs the program in a child process; the results come back into the image's regions of expert rows and outputs.
+Results run_engine(const SimulateEngine& engine, const program::Chip& chip, program::RunProgram& lowered) {
+  const auto is_result = [](const program::MemoryImage::Region& region) {
+    return region.kind == program::Kind::kExpertRows || region.kind == program::Kind::kOutputs;
+  };
+  program::MemoryImage& image = lowered.loaded.image;
+  const auto start = std::chrono::steady_clock::now();
+  Bytes answer(run_in_child([&] {
+    base::Progress progress("simulate", static_cast<std::int64_t>(lowered.loaded.commands.size()));
+    std::size_t executed = 0;
+    cosim::BenchOptions options;
+    options.memory = chip.memory;
+    options.progress = [&](std::size_t commands) {
+      progress.step(static_cast<std::int64_t>(commands - executed));
+      executed = commands;
+    };
+    cosim::CoreBench bench(engine.make(chip));
+    cosim::BenchRun run = bench.run(lowered.loaded.commands, lowered.phase_begin(), image, options);
+    for (const auto& [failed, what] : {std::pair(run.shift_error, "a requantisation shift out of range"),
+                                       std::pair(run.memory_error, "a bus error"), std::pair(run.command_error, "an unknown command")})
+      if (failed) throw base::CheckError(std::string("the core reports ") + what);
+    Bytes bytes;
+    for_each_count(run.engine, [&bytes](std::uint64_t& value) { bytes.put(value); });
+    for (const auto& region : image.regions()) {
+      if (!is_result(region)) continue;
+      std::vector<std::uint8_t> block(region.bytes);
+      image.read(region.address, block.data(), region.bytes);
+      bytes.put(block);
+    }
+    return bytes.text();
+  }));
+  Results results;
+  results.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  results.run.retired.resize(lowered.loaded.commands.size());
+  results.run.phase_ends.resize(lowered.phases.size());
+  results.run.traffic = program::Traffic(image);
+  for_each_count(results.run, [&answer](std::uint64_t& value) { value = answer.take(); });
+  for (const auto& region : std::vector<program::MemoryImage::Region>(image.regions())) {
+    if (!is_result(region)) continue;
+    std::vector<std::uint8_t> block(region.bytes);
+    answer.take(block.data(), block.size());
+    image.write(region.address, block.data(), block.size());
+  }
+  return results;
+}
+
+/// Every expert row and every combination against reference/numerics. Returns how many values were compared.
+std::int64_t check_results(const run::RunInputs& inputs, const program::RunProgram& lowered,
+                           const std::vector<program::LayerResult>& expected) {
+  std::int64_t compared = 0;
+  for (std::size_t p = 0; p < inputs.layers.size(); ++p) {
+    const std::string difference =
+        program::first_layer_difference(inputs.layers[p], expected[p], lowered.phases[p], lowered.loaded.image);
+    if (!difference.empty()) throw base::CheckError(difference);
+    compared += static_cast<std::int64_t>(expected[p].expert_rows.size() + expected[p].y.size());
+  }
+  return compared;
+}
+
+std::string host_json(const SimulateOptions& options, const Results& results) {
+  nlohmann::ordered_json j;
+  j["engine"] = options.engine;
+  j["engine_seconds"] = results.seconds;
+  j["simulated_cycles_per_second"] = static_cast<double>(results.run.cycles) / results.seconds;
+  return j.dump(2) + "\n";
+}
+
+void run_simulate(const SimulateOptions& options) {
+  const program::Chip chip = program::read_chip(options.chip);
+  const auto engines = simulate_engines();
+  const SimulateEngine& engine = engines.at(options.engine, "moesaic simulate", "--engine");
+  engine.check(chip);
+  const workloads::WorkloadFile workload = workloads::read_workload(options.workload);
+  const RunFolder folder(options.out, {"summary.json", "layers.csv", "experts.csv", "steps.csv", "host.json"});
+
+  run::InputOptions input_options;
+  input_options.plan = options.plan;
+  input_options.seed = options.seed;
+  input_options.threads =
+      options.threads > 0 ? static_cast<unsigned>(options.threads) : std::max(1U, std::thread::hardware_concurrency());
+  const run::RunInputs inputs = run::gather_inputs(workload, input_options);
+  program::RunProgram lowered =
+      program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, chip.path);
+  std::vector<program::LayerResult> expected(inputs.layers.size());
+  network::for_each_window(expected.size(), input_options.threads, [&](std::size_t p) {
+    expected[p] = program::layer_reference(inputs.layers[p], inputs.weights);
+  });
+
+  const Results results = run_engine(engine, chip, lowered);
+  run::check_counts(results.run);
+  const std::int64_t compared = check_results(inputs, lowered, expected);
+  const run::Run run{chip, workload, inputs, lowered, results.run, options.engine, options.seed, compared};
+  const std::string summary = run::summary_json(run);
+  folder.commit({{"summary.json", summary},
+                 {"layers.csv", run::layers_csv(run)},
+                 {"experts.csv", run::experts_csv(run)},
+                 {"steps.csv", run::steps_csv(run)},
+                 {"host.json", host_json(options, results)}});
+  if (options.json) {
+    fmt::print("{}", summary);
+  } else {
+    fmt::print("{}\n  {:.1f} s of engine time, {:.0f} simulated cycles a second; files in {}\n", run::page(run),
+               results.seconds, static_cast<double>(results.run.cycles) / results.seconds, options.out);
+  }
+}
+
+}  // namespace
+
+void add_simulate(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("simulate", "Run a workload on a chip, cycle by cycle");
+  const auto options = std::make_shared<SimulateOptions>();
+  command->add_option("--chip", options->chip, "The chip, YAML")->required()->type_name("FILE");
+  command->add_option("--workload", options->workload, "The workload, YAML")->required()->type_name("FILE");
+  command
+      ->add_option("--plan", options->plan, "A plan file, or one format for every expert (int1..int8, nested1..nested8, "
+                                            "binary, ternary); int8 when absent")
+      ->type_name("PLAN|FORMAT");
+  command->add_option("--engine", options->engine, "Who counts the cycles: " + simulate_engines().choices())
+      ->capture_default_str()
+      ->type_name("NAME");
+  command->add_option("--out", options->out, "Folder for the results: new, empty, or an earlier run's")
+      ->required()
+      ->type_name("DIR");
+  command->add_option("--seed", options->seed, "For what the workload does not state")->capture_default_str();
+  command->add_option("--threads", options->threads, "Threads before the engine runs; 0 takes all. No result depends on it")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1024}))
+      ->capture_default_str();
+  command->add_flag("--json", options->json, "Print summary.json");
+  command->callback([options] { run_simulate(*options); });
+}
+
+}  // namespace moesaic::cli

@@ -1,0 +1,99 @@
+// What `moesaic simulate` refuses: one line, exit code 2, and no folder.
+#include <catch2/catch.hpp>
+#include <string>
+
+#include "tests/bad_config/cli/run_program.h"
+
+using namespace moesaic;
+using moesaic::testing::Folder;
+using moesaic::testing::Outcome;
+using moesaic::testing::run_program;
+
+namespace {
+
+struct Arguments {
+  std::string chip = "chips/demo.yaml";
+  std::string workload = "configs/demo_workload.yaml";
+  std::string more;
+};
+
+/// The error line; checks what must hold of every refusal.
+std::string refusal(const Folder& folder, const Arguments& arguments) {
+  const Outcome outcome = run_program("simulate --chip " + arguments.chip + " --workload " + arguments.workload +
+                                      " --out " + folder.file("run") + " " + arguments.more);
+  CHECK(outcome.exit_code == 2);
+  CHECK(outcome.out == "");
+  CHECK(outcome.one_error_line());
+  CHECK_FALSE(folder.has("run"));
+  return outcome.err;
+}
+
+}  // namespace
+
+TEST_CASE("simulate refuses a chip that is none", "[bad_config][simulate]") {
+  const Folder folder;
+  Arguments arguments;
+  arguments.chip = folder.file("chip.yaml");
+  CHECK(refusal(folder, arguments).find(arguments.chip) == 0);
+  std::string text = base::read_file("chips/demo.yaml");
+  text.replace(text.find("rows: 16"), 8, "rows: 0");
+  base::write_file(arguments.chip, text);
+  CHECK(refusal(folder, arguments) == arguments.chip + ":5: array.rows: got 0, expected a power of two in [4, 64]\n");
+  base::write_file(arguments.chip, base::read_file("chips/demo.yaml") + "dram: {kind: ddr5}\n");
+  CHECK(refusal(folder, arguments).find(arguments.chip + ":10: dram: ") == 0);
+}
+
+TEST_CASE("simulate refuses an array that has no RTL and lists the builds", "[bad_config][simulate]") {
+  const Folder folder;
+  Arguments arguments;
+  arguments.chip = "chips/large-64x64.yaml";
+  arguments.more = "--engine rtl";
+  const std::string line = refusal(folder, arguments);
+  CHECK(line.find("chips/large-64x64.yaml") == 0);
+  for (const char* build : {"r4c4p1a8", "r8c8p2a16", "r32c32p2a8"}) CHECK(line.find(build) != std::string::npos);
+}
+
+TEST_CASE("simulate refuses an engine, a plan and a seed that do not exist", "[bad_config][simulate]") {
+  const Folder folder;
+  Arguments arguments;
+  arguments.more = "--engine fast";
+  CHECK(refusal(folder, arguments).find("cycle, rtl") != std::string::npos);
+  arguments.more = "--plan int9";
+  CHECK(refusal(folder, arguments).find("int9") != std::string::npos);
+  arguments.more = "--seed one";
+  CHECK(refusal(folder, arguments).find("--seed") != std::string::npos);
+}
+
+TEST_CASE("simulate refuses a plan for another model", "[bad_config][simulate]") {
+  const Folder folder;
+  std::string plan = "plan_version: 1\nmade_from:\n  checkpoint: " + std::string(64, 'a') +
+                     "\ngroup_size: 64\nmemory_bytes: 1\nloss: 0\nexperts:\n";
+  for (int layer = 0; layer < 4; ++layer)
+    for (int expert = 0; expert < 8; ++expert)
+      plan += "  - {layer: " + std::to_string(layer) + ", expert: " + std::to_string(expert) +
+              ", format: int, bits: 3}\n";
+  base::write_file(folder.file("plan.yaml"), plan);
+  Arguments arguments;
+  arguments.more = "--plan " + folder.file("plan.yaml");
+  CHECK(refusal(folder, arguments).find(folder.file("plan.yaml")) == 0);
+}
+
+TEST_CASE("simulate refuses a folder it cannot make before it works", "[bad_config][simulate]") {
+  const Folder folder;
+  const std::string common = "simulate --chip chips/demo.yaml --workload configs/demo_workload.yaml --out ";
+  for (const std::string& out : {std::string("/dev/full"), folder.file("missing/run"), std::string("/proc/run")}) {
+    const Outcome outcome = run_program(common + out);
+    INFO(out);
+    CHECK(outcome.exit_code == 2);
+    CHECK(outcome.one_error_line());
+    CHECK(outcome.err.find("--out") != std::string::npos);
+  }
+}
+
+TEST_CASE("simulate refuses activations wider than the array's", "[bad_config][simulate]") {
+  const Folder folder;
+  Arguments arguments;
+  arguments.chip = "chips/r4c8p4a4.yaml";
+  CHECK(refusal(folder, arguments) ==
+        "chips/r4c8p4a4.yaml: array.max_act_bits: got 4, expected at least 8, the activations' bits\n");
+}

@@ -1,0 +1,124 @@
+// moesaic simulate, end to end.
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tests/bad_config/cli/run_program.h"
+
+using namespace moesaic;
+using moesaic::testing::Folder;
+using moesaic::testing::Outcome;
+using moesaic::testing::run_program;
+using nlohmann::json;
+
+namespace {
+
+/// A workload over the shipped model with real activations, and these further lines.
+std::string workload(const Folder& folder, const std::string& lines) {
+  const std::string root = std::filesystem::current_path().string(), path = folder.file("workload.yaml");
+  base::write_file(path, "model: " + root + "/data/model\ntrace: " + root + "/data/traces/evaluation.csv.gz\ntokens: " +
+                             root + "/data/tokens/evaluation.bin\nrequest_starts: [0, 256]\n" + lines);
+  return path;
+}
+
+Outcome simulate(const Folder& folder, const std::string& lines, const std::string& chip, const std::string& options) {
+  return run_program("simulate --chip chips/" + chip + ".yaml --workload " + workload(folder, lines) + " " + options);
+}
+
+json summary(const Folder& folder, const std::string& run) {
+  return json::parse(base::read_file(folder.file(run + "/summary.json")));
+}
+
+const char* const kSmall = "requests: [1]\nlayers: [2]\nmax_tokens: 3\n";
+
+}  // namespace
+
+TEST_CASE("cycle and rtl write the same files, but for the engine's name", "[regress][simulate]") {
+  for (const std::string chip : {"demo", "r8c8p2a16"}) {
+    const Folder folder;
+    for (const std::string engine : {"cycle", "rtl"}) {
+      const Outcome outcome = simulate(folder, "requests: [0]\nsteps: [0, 1]\nlayers: [0, 3]\nmax_tokens: 33\n", chip,
+                                       "--plan int2 --engine " + engine + " --out " + folder.file(engine));
+      INFO(chip << " " << engine << ": " << outcome.err);
+      REQUIRE(outcome.exit_code == 0);
+    }
+    for (const char* name : {"layers.csv", "experts.csv", "steps.csv"})
+      CHECK(base::read_file(folder.file(std::string("cycle/") + name)) ==
+            base::read_file(folder.file(std::string("rtl/") + name)));
+    std::string rtl = base::read_file(folder.file("rtl/summary.json"));
+    const std::size_t at = rtl.find("\"engine\": \"rtl\"");
+    REQUIRE(at != std::string::npos);
+    rtl.replace(at, 15, "\"engine\": \"cycle\"");
+    CHECK(rtl == base::read_file(folder.file("cycle/summary.json")));
+    CHECK(summary(folder, "cycle")["tokens_decode"] == 1);
+    CHECK(summary(folder, "cycle")["check"]["values_compared"] == 33 * 2 * (2 + 1) * 128);
+  }
+}
+
+TEST_CASE("a 3-bit and a 4-bit plan differ in bytes and in cycles", "[regress][simulate]") {
+  const Folder folder;
+  for (const std::string plan : {"int3", "int4"})
+    REQUIRE(simulate(folder, kSmall, "demo", "--plan " + plan + " --out " + folder.file(plan)).exit_code == 0);
+  const json three = summary(folder, "int3"), four = summary(folder, "int4");
+  CHECK(three["cycles"] < four["cycles"]);
+  CHECK(three["bytes"]["by_kind"]["weights"].get<std::int64_t>() * 4 ==
+        four["bytes"]["by_kind"]["weights"].get<std::int64_t>() * 3);
+  CHECK(three["bytes"]["by_kind"]["activations"] == four["bytes"]["by_kind"]["activations"]);
+}
+
+TEST_CASE("cycles, causes and blocks of a run add up, and every run of the same inputs is the same",
+          "[regress][simulate]") {
+  const Folder folder;
+  const Outcome printed = simulate(folder, kSmall, "r4c4p1a8", "--plan nested3 --json --out " + folder.file("a"));
+  REQUIRE(printed.exit_code == 0);
+  CHECK(printed.err == "");
+  CHECK(printed.out == base::read_file(folder.file("a/summary.json")));
+  const json j = json::parse(printed.out);
+  std::uint64_t causes = 0, kinds = 0, ports = 0;
+  for (const auto& count : j["cycles_by_cause"]) causes += count.get<std::uint64_t>();
+  CHECK(causes == j["cycles"]);
+  CHECK(j["blocks"].size() == 15);
+  for (const auto& block : j["blocks"]) {
+    std::uint64_t sum = 0;
+    for (const auto& count : block) sum += count.get<std::uint64_t>();
+    CHECK(sum == j["cycles"]);
+  }
+  for (const auto& count : j["bytes"]["by_kind"]) kinds += count.get<std::uint64_t>();
+  for (const auto& count : j["bytes"]["by_port"]) ports += count.get<std::uint64_t>();
+  CHECK(kinds == j["bytes"]["total"]);
+  CHECK(ports == j["bytes"]["total"]);
+  CHECK(j["utilisation"]["array"] > 0.0);
+  CHECK(j["utilisation"]["array"] <= j["utilisation"]["array_computing"]);
+  CHECK(j["utilisation"]["memory"] <= 1.0);
+  REQUIRE(simulate(folder, kSmall, "r4c4p1a8", "--plan nested3 --threads 1 --out " + folder.file("b")).exit_code == 0);
+  CHECK(base::read_file(folder.file("b/summary.json")) == printed.out);
+}
+
+TEST_CASE("an earlier run's folder is replaced, any other is left alone", "[regress][simulate]") {
+  const Folder folder;
+  const std::string out = " --out " + folder.file("run");
+  REQUIRE(simulate(folder, kSmall, "demo", "--plan int1" + out).exit_code == 0);
+  REQUIRE(simulate(folder, kSmall, "demo", "--plan binary" + out).exit_code == 0);
+  CHECK(summary(folder, "run")["bits"]["experts_by_format"]["binary"] == 8);
+  base::write_file(folder.file("run/notes.txt"), "mine");
+  const Outcome refused = simulate(folder, kSmall, "demo", "--plan int2" + out);
+  CHECK(refused.exit_code == 2);
+  CHECK(refused.err == folder.file("run") +
+                           ": --out: got a folder that holds notes.txt, expected a new folder, an empty one or an "
+                           "earlier run's\n");
+  CHECK(summary(folder, "run")["bits"]["experts_by_format"]["binary"] == 8);
+  CHECK(folder.count() == 2);  // the workload and the run: nothing hidden is left
+}
+
+TEST_CASE("an interrupted run leaves nothing", "[regress][simulate]") {
+  const Folder folder;
+  const std::string path = workload(folder, "requests: [0]\n");
+  const std::string command = std::string("timeout -s INT 2 ") + MOESAIC_PROGRAM +
+                              " simulate --chip chips/r4c4p1a8.yaml --workload " + path + " --out " + folder.file("run") +
+                              " >/dev/null 2>&1";
+  const int status = std::system(command.c_str());
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 124);
+  CHECK(folder.count() == 1);
+}
