@@ -37,6 +37,37 @@ std::int64_t ProgramBuilder::tiles_in(std::int64_t k, std::int64_t group_size) c
   return k / group_size * ceil_div(group_size, rows) + ceil_div(k % group_size, rows);
 }
 
+/// Whether the hidden rows of so many tokens go through memory.
+bool ProgramBuilder::spills(const WeightObject& object, std::int64_t tokens) const {
+  return tokens * ceil_div(object.layout->matrices().at(0).n, 4) > params_.hidden_depth;
+}
+
+/// What a block of so many tokens moves over the ports, without what is the same for any blocks: its results.
+std::int64_t ProgramBuilder::block_bytes(const WeightObject& object, std::int64_t tokens, int act_bits, bool writes_h) const {
+  const auto& matrices = object.layout->matrices();
+  const auto loads = [&](std::size_t matrix) {
+    const numerics::MatrixShape& shape = matrices[matrix];
+    const bool whole = tokens * tiles_in(shape.k, std::min(shape.group_size, shape.k)) <= params_.act_depth;
+    return whole ? 1 : object.layout->blocks(static_cast<int>(matrix)) * shape.interleave;
+  };
+  std::int64_t bytes = object.layout->read_bytes() + tokens * matrices[0].k * (act_bits == 16 ? 2 : 1) * loads(0);
+  if (matrices.size() == 2 && spills(object, tokens)) bytes += tokens * matrices[1].k * 2 * ((writes_h ? 0 : 1) + loads(1));
+  return bytes;
+}
+
+std::int64_t ProgramBuilder::block_tokens(const WeightObject& object, std::int64_t rows, int act_bits, bool writes_h) const {
+  std::int64_t best = 1, fewest = 0;
+  for (std::int64_t tokens = 1; tokens <= std::min<std::int64_t>(rows, params_.max_tokens); ++tokens) {
+    const std::int64_t rest = rows % tokens;
+    const std::int64_t bytes = rows / tokens * block_bytes(object, tokens, act_bits, writes_h) +
+                               (rest == 0 ? 0 : block_bytes(object, rest, act_bits, writes_h));
+    if (tokens > 1 && bytes > fewest) continue;
+    best = tokens;
+    fewest = bytes;
+  }
+  return best;
+}
+
 std::vector<ProgramBuilder::Chunk> ProgramBuilder::chunks(std::int64_t k, std::int64_t group_size, std::int64_t max_tiles) const {
   std::vector<Chunk> all;
   Chunk chunk{0, 0, 0};
@@ -179,10 +210,7 @@ void ProgramBuilder::run_matrix(const WeightObject& object, int matrix, const So
 }
 
 void ProgramBuilder::product(const WeightObject& object, const std::vector<TokenRow>& rows, const ProductOptions& options) {
-  const numerics::MatrixShape& shape = object.layout->matrices().at(0);
-  const std::int64_t tiles = tiles_in(shape.k, std::min(shape.group_size, shape.k));
-  std::int64_t block = params_.max_tokens;
-  if (tiles <= params_.act_depth) block = std::min(block, params_.act_depth / tiles);
+  const std::int64_t block = block_tokens(object, static_cast<std::int64_t>(rows.size()), options.act_bits, false);
   Source source;
   source.act_bits = options.act_bits;
   source.elem_bytes = options.act_bits == 16 ? 2 : 1;
@@ -200,41 +228,20 @@ void ProgramBuilder::product(const WeightObject& object, const std::vector<Token
 }
 
 void ProgramBuilder::expert(const WeightObject& object, const std::vector<TokenRow>& rows, const ExpertOptions& options) {
-  const numerics::MatrixShape& up = object.layout->matrices().at(0);
-  const numerics::MatrixShape& down = object.layout->matrices().at(1);
-  std::int64_t block = params_.max_tokens;
-  for (const numerics::MatrixShape& shape : {up, down}) {
-    const std::int64_t tiles = tiles_in(shape.k, std::min(shape.group_size, shape.k));
-    if (tiles <= params_.act_depth) block = std::min(block, params_.act_depth / tiles);
-  }
-  const std::int64_t hidden_words = ceil_div(up.n, 4);
-  const bool spill = hidden_words > params_.hidden_depth;
-  if (!spill) block = std::min(block, params_.hidden_depth / hidden_words);
-  const std::uint64_t hidden_row = static_cast<std::uint64_t>(2 * up.n);
-  if (spill && !options.write_h && spill_bytes_ < static_cast<std::uint64_t>(block) * hidden_row) {
-    spill_bytes_ = static_cast<std::uint64_t>(block) * hidden_row;
-    spill_ = image_.allocate("hidden rows", Kind::kHidden, spill_bytes_);
+  const std::int64_t intermediate = object.layout->matrices().at(0).n;
+  const std::int64_t block =
+      block_tokens(object, static_cast<std::int64_t>(rows.size()), options.act_bits, options.write_h);
+  const std::uint64_t hidden_row = static_cast<std::uint64_t>(2 * intermediate), room = static_cast<std::uint64_t>(block) * hidden_row;
+  if (spills(object, block) && !options.write_h && spill_bytes_ < room) {
+    spill_bytes_ = room;
+    spill_ = image_.allocate("hidden rows", Kind::kHidden, room);
   }
 
   Source x;
   x.act_bits = options.act_bits;
   x.elem_bytes = options.act_bits == 16 ? 2 : 1;
-  Source h;
-  h.act_bits = options.act_bits;
-  h.hidden_shift = true;
-  h.hidden_buffer = !spill;
-  h.elem_bytes = 2;
-  Command to_hidden;
-  to_hidden.act_bits = static_cast<std::uint8_t>(options.act_bits);
-  to_hidden.out_bits = 16;
-  to_hidden.elem_bytes = 2;
-  to_hidden.sigma_h = static_cast<std::uint8_t>(options.sigma_h);
-  to_hidden.write_hidden = !spill;
-  to_hidden.write_h = spill || options.write_h;
-  to_hidden.hidden_stride = static_cast<std::uint16_t>(hidden_words);
-  to_hidden.hidden_clear = true;
   Command to_memory;
-  to_memory.act_bits = to_hidden.act_bits;
+  to_memory.act_bits = static_cast<std::uint8_t>(options.act_bits);
   to_memory.out_bits = 16;
   to_memory.elem_bytes = 2;
   to_memory.write_y = true;
@@ -242,6 +249,22 @@ void ProgramBuilder::expert(const WeightObject& object, const std::vector<TokenR
 
   for (std::size_t first = 0; first < rows.size(); first += static_cast<std::size_t>(block)) {
     const std::size_t count = std::min(static_cast<std::size_t>(block), rows.size() - first);
+    const bool spill = spills(object, static_cast<std::int64_t>(count));
+    Source h;
+    h.act_bits = options.act_bits;
+    h.hidden_shift = true;
+    h.hidden_buffer = !spill;
+    h.elem_bytes = 2;
+    Command to_hidden;
+    to_hidden.act_bits = static_cast<std::uint8_t>(options.act_bits);
+    to_hidden.out_bits = 16;
+    to_hidden.elem_bytes = 2;
+    to_hidden.sigma_h = static_cast<std::uint8_t>(options.sigma_h);
+    to_hidden.write_hidden = !spill;
+    to_hidden.write_h = spill || options.write_h;
+    to_hidden.hidden_stride = spill ? std::uint16_t{0} : static_cast<std::uint16_t>(ceil_div(intermediate, 4));
+    to_hidden.hidden_clear = true;
+
     std::vector<TokenRow> part(rows.begin() + static_cast<std::ptrdiff_t>(first),
                                rows.begin() + static_cast<std::ptrdiff_t>(first + count));
     for (std::size_t i = 0; i < count; ++i) {

@@ -40,8 +40,10 @@ struct ExpertOptions {
   bool write_h = false;  ///< h, int16, to aux
 };
 
-/// Appends commands for one core. Blocks of tokens follow from max_tokens and the buffers' depths; what does not fit the
-/// activation buffer is cut into chunks of K, a hidden row that does not fit the hidden buffer goes through memory.
+/// Appends commands for one core. Tokens go in blocks. What t tokens need of the activation buffer beyond its depth is cut
+/// into chunks of K; hidden rows that do not fit the hidden buffer together go through memory. t in 1..max_tokens is the
+/// number that moves the fewest bytes over the ports (weights once a block, activations once a block or, in chunks, once a
+/// block of columns, hidden rows out and in again); of equals the greatest.
 class ProgramBuilder {
  public:
   /// `params` outlive the builder's calls; nothing is allocated but a spill region when an expert needs one.
@@ -69,6 +71,9 @@ class ProgramBuilder {
   };
   struct Source;
   std::int64_t tiles_in(std::int64_t k, std::int64_t group_size) const;
+  std::int64_t block_tokens(const WeightObject& object, std::int64_t rows, int act_bits, bool writes_h) const;
+  std::int64_t block_bytes(const WeightObject& object, std::int64_t tokens, int act_bits, bool writes_h) const;
+  bool spills(const WeightObject& object, std::int64_t tokens) const;
   std::vector<Chunk> chunks(std::int64_t k, std::int64_t group_size, std::int64_t max_tiles) const;
   void set_rows(const std::vector<TokenRow>& rows, std::size_t first, std::size_t count);
   void load(const Chunk& chunk, const numerics::MatrixShape& shape, const Source& source, unsigned tokens);

@@ -195,11 +195,11 @@ void Interpreter::matmul(const Command& c) {
 
 void Interpreter::drain(const Command& c, std::uint32_t col, std::uint32_t cols, bool up, std::uint64_t requant) {
   const bool pair = c.paired || c.swiglu_part;
-  for (unsigned t = 0; t < c.tokens; ++t) {
-    for (std::uint32_t n = 0; n < cols; ++n) {
+  for (std::uint32_t n = 0; n < cols; ++n) {
+    const auto mu = static_cast<std::uint16_t>(read(requant + 2 * n, 2, Kind::kRequant));
+    const int sigma = static_cast<int>(read(requant + 2 * cols + n, 1, Kind::kRequant));
+    for (unsigned t = 0; t < c.tokens; ++t) {
       const std::size_t at = t * params_.cols + n;
-      const auto mu = static_cast<std::uint16_t>(read(requant + 2 * n, 2, Kind::kRequant));
-      const int sigma = static_cast<int>(read(requant + 2 * cols + n, 1, Kind::kRequant));
       const int shift = sigma + (c.shift_hidden ? -hidden_shift(t, c.act_bits) : rows_[t].shift);
       need(shift >= 0 && shift <= 62, "shift out of range");
       const std::int16_t y = numerics::requantise(acc_[at], mu, shift, c.out_bits);

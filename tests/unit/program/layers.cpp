@@ -142,6 +142,27 @@ TEST_CASE("an expert's weights lie in memory once, whatever the number of steps 
   }
 }
 
+TEST_CASE("hidden rows go through memory rather than weights twice, where that moves fewer bytes", "[unit][program]") {
+  const Bench bench(14);
+  LayerRows layer = bench.layers[0];
+  layer.top_k = 1;
+  layer.chosen.assign(11, 2);
+  layer.r.assign(11, 32768);
+  using Passes = std::vector<std::uint64_t>;  // over the weights; rows that came back from memory
+  const auto run_on = [&](unsigned max_tokens, unsigned hidden_depth) {
+    const CoreParams core = core_with(max_tokens, 256, hidden_depth);
+    RunProgram run = lower_layers({layer}, bench.weights_of, core, LayoutKind::kTileMajor, "bench");
+    Interpreter interpreter(core, run.loaded.image);
+    interpreter.run(run.loaded.commands);
+    const auto once = static_cast<std::uint64_t>(run.experts[0].object.layout->read_bytes());
+    return Passes{interpreter.weight_bytes / once, interpreter.loads_of_spilled_rows};
+  };
+  // 40 hidden values are 10 words a token: 16 tokens fit in 256 words, one in 16.
+  CHECK(run_on(16, 256) == Passes{1, 0});
+  CHECK(run_on(16, 16) == Passes{1, 11});
+  CHECK(run_on(1, 16) == Passes{11, 0});
+}
+
 TEST_CASE("bytes of a beat are counted in every region they touch, and the rest is padding", "[unit][program]") {
   MemoryImage image(64);
   const std::uint64_t a = image.allocate("a", Kind::kActivations, 100);
