@@ -4,6 +4,7 @@
 # Rerun when a SystemVerilog file that the model reads changes (a dependency file, not a glob). Every warning is an error.
 #   TOP     module, found by name in rtl/{common,array,dequant,memory,queue,core}
 #   PARAMS  values of the module's parameters, Name=value
+#   CONFIG  further configuration files (.vlt)
 #   WAVES   also able to write FST waves (larger and slower: for block tests, and for builds that a user wants to look into)
 find_program(VERILATOR verilator REQUIRED)
 find_package(ZLIB REQUIRED)
@@ -31,9 +32,11 @@ set(MOESAIC_RTL_FLAGS --x-assign 0 --x-initial 0 -Wall --assert ${MOESAIC_RTL_DI
 set(MOESAIC_RTL_PACKAGES moe_pkg.sv moe_commands_pkg.sv CACHE INTERNAL "")  # in the order of use
 
 function(moesaic_verilate target)
-  cmake_parse_arguments(ARG "WAVES" "TOP" "PARAMS" ${ARGN})
+  cmake_parse_arguments(ARG "WAVES" "TOP" "PARAMS;CONFIG" ${ARGN})
   set(dir ${CMAKE_BINARY_DIR}/verilated/${target})
-  set(flags ${MOESAIC_RTL_FLAGS} -O3)
+  # Verilator 5.006's reloop optimisation declares its loop variable in one function and uses it in another when it splits a
+  # large eval(); the models do not need it.
+  set(flags ${MOESAIC_RTL_FLAGS} -O3 -fno-reloop ${ARG_CONFIG})
   foreach(param IN LISTS ARG_PARAMS)
     list(APPEND flags -G${param})
   endforeach()
@@ -53,7 +56,7 @@ function(moesaic_verilate target)
     COMMAND ${CMAKE_COMMAND} -DVERILATOR=${VERILATOR} -DDIR=${dir} -DPREFIX=V${target} -DTOP=${ARG_TOP}
             "-DFLAGS=${flags}" "-DSOURCES=${packages}" -DLAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER} -DCXX=${CMAKE_CXX_COMPILER}
             -P ${MOESAIC_RTL_DIR}/run_verilator.cmake
-    DEPENDS ${MOESAIC_RTL_DIR}/run_verilator.cmake ${MOESAIC_RTL_DIR}/lint.vlt
+    DEPENDS ${MOESAIC_RTL_DIR}/run_verilator.cmake ${MOESAIC_RTL_DIR}/lint.vlt ${ARG_CONFIG}
     DEPFILE ${archive}.d
     COMMENT "Verilating ${ARG_TOP} as V${target}"
     VERBATIM)

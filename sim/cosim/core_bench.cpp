@@ -155,7 +155,13 @@ class CoreBench::Run {
     if (!idle_ || ends.size() == phases_.size()) return;
     const std::size_t end = ends.size() + 1 < phases_.size() ? phases_[ends.size() + 1] : commands_.size();
     if (host_.pushed() < end) return;
-    ends.push_back({now_, counts_});
+    program::EngineRun::PhaseEnd phase_end;
+    phase_end.cycles = now_;
+    phase_end.activity = counts_;
+    phase_end.causes = causes_;
+    for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
+      phase_end.bytes[p] = result_.engine.traffic.total(static_cast<program::MemoryPort>(p));
+    ends.push_back(phase_end);
     host_.begin_phase();
   }
 
@@ -166,6 +172,7 @@ class CoreBench::Run {
       ++counts_[b][activity];
       moves = moves || activity == static_cast<std::size_t>(program::Activity::kBusy);
     }
+    ++causes_[static_cast<std::size_t>(program::cause_of(out_.activity_o))];
     if (moves || host_.finishing()) last_move_ = now_;
     if (now_ - last_move_ > limit_) throw CheckError(stuck());
   }
@@ -217,6 +224,7 @@ class CoreBench::Run {
   CoreInputs in_;
   CoreOutputs out_;
   ActivityCounts counts_{};
+  std::array<std::uint64_t, program::kNumCauses> causes_{};
   std::vector<ActivityCounts> recent_;
   bool idle_ = true;
   std::uint64_t now_ = 0, last_move_ = 0, limit_ = 0;

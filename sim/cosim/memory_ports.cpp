@@ -26,6 +26,13 @@ std::string at(std::uint64_t address) {
   return "address 0x" + digits;
 }
 
+bool overlaps_region(const program::MemoryImage& image, std::uint64_t address, std::uint64_t bytes) {
+  for (std::uint64_t i = 0; i < bytes; ++i) {
+    if (image.region_at(address + i) != nullptr) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 ReadPort::ReadPort(MemoryPort port, const program::MemoryImage& image, memory::MemoryModel& model, program::Traffic& traffic,
@@ -94,7 +101,7 @@ void ReadPort::accept(std::uint64_t address, std::uint64_t len, std::uint64_t si
   if (!legal) throw CheckError(port_name(port_) + " port: got an illegal burst at " + at(address));
   for (std::uint64_t i = 0; i <= len; ++i) {
     const std::uint64_t beat = address + i * beat_bytes_;
-    if (image_.region_at(beat) == nullptr && image_.region_at(beat + beat_bytes_ - 1) == nullptr) {
+    if (!overlaps_region(image_, beat, beat_bytes_)) {
       throw CheckError(port_name(port_) + " port: got a read at " + at(beat) + ", expected one within a region");
     }
     owed_.push_back({beat, i == len});
@@ -156,7 +163,7 @@ void WritePort::store(std::uint64_t address, const Data& data) {
     if ((data.strobes >> i & 1) == 0) continue;
     const auto* region = image_.region_at(address + i);
     const bool writable = region != nullptr && (region->kind == Kind::kOutputs || region->kind == Kind::kHidden ||
-                                                region->kind == Kind::kActivations);
+                                                region->kind == Kind::kExpertRows || region->kind == Kind::kActivations);
     if (!writable) throw CheckError("write port: got a write at " + at(address + i) + ", expected one within results");
     image_.write_byte(address + i, static_cast<std::uint8_t>(data.words[i / 8] >> (8 * (i % 8))));
   }

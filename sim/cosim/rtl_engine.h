@@ -6,7 +6,9 @@
 #include <memory>
 #include <string>
 #include <type_traits>
+#include <utility>
 
+#include "base/error.h"
 #include "sim/cosim/core_engine.h"
 
 namespace moesaic::cosim {
@@ -50,14 +52,26 @@ class RtlEngine final : public CoreEngine {
   }
 
   std::string open_waves(const std::string& path) override {
-    context_.traceEverOn(true);
-    waves_ = std::make_unique<VerilatedFstC>();
-    model_->trace(waves_.get(), 99);
-    waves_->open(path.c_str());
-    return path;
+    if constexpr (has_waves<Model>(0)) {
+      context_.traceEverOn(true);
+      waves_ = std::make_unique<VerilatedFstC>();
+      model_->trace(waves_.get(), 99);
+      waves_->open(path.c_str());
+      return path;
+    } else {
+      throw base::InputError("--waves: got an RTL build without waves, expected one configured with MOESAIC_WAVES=ON");
+    }
   }
 
  private:
+  template <class M>
+  static constexpr auto has_waves(int) -> decltype(std::declval<M&>().trace(static_cast<VerilatedFstC*>(nullptr), 0), true) {
+    return true;
+  }
+  template <class M>
+  static constexpr bool has_waves(long) {
+    return false;
+  }
   static void put(QData& port, const DataWords& words) { port = words[0]; }
   template <std::size_t N>
   static void put(VlWide<N>& port, const DataWords& words) {

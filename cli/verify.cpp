@@ -1,0 +1,332 @@
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "cli/commands.h"
+#include "reference/cuda/availability.h"
+#include "reference/cuda/run_case.h"
+#include "sim/cosim/builds.h"
+#include "sim/cosim/verify_case.h"
+
+namespace moesaic::cli {
+
+namespace {
+
+constexpr std::size_t kCasesPerProcess = 40;
+constexpr std::uint64_t kInjectionCycle = 100;
+
+struct VerifyOptions {
+  std::string chip;
+  std::uint64_t cases = 100, seed = 1, first = 0;
+  std::vector<std::string> against;
+  unsigned jobs = 0;
+  std::string inject, waves;
+  bool json = false;
+  // What the texts above mean.
+  bool rtl = false, cuda = false;
+  std::optional<program::Chip> chip_file;
+  std::optional<unsigned> inject_bit;
+};
+
+/// Cases of one build: one child, one elaboration.
+struct Batch {
+  const cosim::Build* build;
+  std::vector<std::uint64_t> indices;
+};
+
+struct Totals {
+  std::uint64_t cases = 0, cycles = 0, port_values = 0;
+  std::set<std::string> configurations;
+};
+
+/// The first difference, or another end.
+struct Failure {
+  enum class Kind { kDifference, kInput, kInternal } kind = Kind::kInternal;
+  std::uint64_t index = 0;
+  std::string text;
+};
+
+/// A child at work. Its lines: "begin INDEX", "case INDEX CYCLES PORT_VALUES CONFIGURATION", "difference|input|internal INDEX TEXT".
+struct Child {
+  pid_t pid = -1;
+  int pipe = -1;
+  std::string buffer;
+  std::uint64_t index = 0;  // case at work
+};
+
+void send(int pipe, const std::string& line) {
+  const std::string text = line + "\n";
+  for (std::size_t sent = 0; sent < text.size();) {
+    const ssize_t n = write(pipe, text.data() + sent, text.size() - sent);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) _exit(3);  // nobody listens any more
+    sent += static_cast<std::size_t>(n);
+  }
+}
+
+void compare_with_cuda(const cosim::VerifyCase& c) {
+  const numerics::KernelResult expected = numerics::run_case(c.kernel);
+  const std::string difference = numerics::first_difference(c.kernel, cuda::run_case(c.kernel, "verify"), expected);
+  if (!difference.empty()) throw base::CheckError("CUDA result differs from the CPU's: " + difference);
+}
+
+void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
+  std::uint64_t at = batch.indices.front();
+  const auto report = [&](const char* kind, const std::exception& error) {
+    std::string text = error.what();
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    send(pipe, fmt::format("{} {} {}", kind, at, text));
+  };
+  try {
+    if (options.cuda) cuda::require_available("moesaic verify: --against cuda");
+    std::unique_ptr<cosim::CoreBench> bench;
+    if (options.rtl) {
+      bench = std::make_unique<cosim::CoreBench>(cosim::make_cycle_engine(batch.build->params), batch.build->make(batch.build->params));
+      if (!options.waves.empty()) {
+        for (const std::string& file : bench->open_waves(options.waves)) send(pipe, "waves " + file);
+      }
+    }
+    for (const std::uint64_t index : batch.indices) {
+      at = index;
+      send(pipe, fmt::format("begin {}", index));
+      cosim::VerifyCase c = cosim::draw_case(options.seed, index, *batch.build, options.chip_file ? &*options.chip_file : nullptr);
+      if (options.inject_bit && index == options.first) c.bench.injection = {*options.inject_bit, kInjectionCycle};
+      cosim::VerifyOutcome outcome;
+      try {
+        if (options.rtl) outcome = cosim::run_case(*bench, c);
+        if (options.cuda) compare_with_cuda(c);
+      } catch (const base::CheckError& error) {
+        throw base::CheckError(c.text + ": " + error.what());
+      }
+      send(pipe, fmt::format("case {} {} {} {}", index, outcome.cycles, outcome.port_values, c.configuration));
+    }
+  } catch (const base::CheckError& error) {
+    report("difference", error);
+  } catch (const base::InputError& error) {
+    report("input", error);
+  } catch (const std::exception& error) {
+    report("internal", error);
+  }
+}
+
+Child start(const Batch& batch, const VerifyOptions& options) {
+  int ends[2];
+  if (pipe(ends) != 0) throw std::runtime_error("cannot make a pipe");
+  const pid_t parent = getpid();
+  const pid_t pid = fork();
+  if (pid < 0) throw std::runtime_error("cannot start a process");
+  if (pid == 0) {
+    close(ends[0]);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(3);
+    run_batch(batch, options, ends[1]);
+    _exit(0);
+  }
+  close(ends[1]);
+  Child child;
+  child.pid = pid;
+  child.pipe = ends[0];
+  child.index = batch.indices.front();
+  return child;
+}
+
+/// Takes one line of a child.
+void take_line(const std::string& line, Child& child, Totals& totals, std::optional<Failure>& failure) {
+  const std::size_t space = line.find(' ');
+  const std::string word = line.substr(0, space), rest = space == std::string::npos ? "" : line.substr(space + 1);
+  if (word == "begin") {
+    child.index = std::stoull(rest);
+  } else if (word == "waves") {
+    std::fprintf(stderr, "waves: %s\n", rest.c_str());
+  } else if (word == "case") {
+    std::size_t end = 0;
+    std::string left = rest.substr(rest.find(' ') + 1);
+    totals.cycles += std::stoull(left, &end);
+    left = left.substr(end + 1);
+    totals.port_values += std::stoull(left, &end);
+    totals.configurations.insert(left.substr(end + 1));
+    ++totals.cases;
+  } else if (!failure) {
+    Failure found;
+    found.kind = word == "difference" ? Failure::Kind::kDifference : word == "input" ? Failure::Kind::kInput : Failure::Kind::kInternal;
+    std::size_t end = 0;
+    found.index = std::stoull(rest, &end);
+    found.text = rest.substr(end + 1);
+    failure = found;
+  }
+}
+
+/// Reads what there is; false at the end of the child, which has then been waited for.
+bool listen(Child& child, Totals& totals, std::optional<Failure>& failure) {
+  char bytes[65536];
+  const ssize_t n = read(child.pipe, bytes, sizeof bytes);
+  if (n < 0 && errno == EINTR) return true;
+  if (n > 0) {
+    child.buffer.append(bytes, static_cast<std::size_t>(n));
+    for (std::size_t end; (end = child.buffer.find('\n')) != std::string::npos;) {
+      const std::string line = child.buffer.substr(0, end);
+      child.buffer.erase(0, end + 1);
+      take_line(line, child, totals, failure);
+    }
+    return true;
+  }
+  close(child.pipe);
+  int status = 0;
+  while (waitpid(child.pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (!failure && WIFSIGNALED(status)) {
+    // An assertion of the RTL stops its process.
+    failure = Failure{Failure::Kind::kDifference, child.index,
+                      fmt::format("the engines' process died by signal {} (an assertion of the RTL?)", WTERMSIG(status))};
+  }
+  return false;
+}
+
+std::optional<Failure> run_batches(const std::vector<Batch>& batches, const VerifyOptions& options, Totals& totals) {
+  base::Progress progress("verify", static_cast<std::int64_t>(options.cases));
+  std::vector<Child> children;
+  std::optional<Failure> failure;
+  std::size_t next = 0;
+  while (!children.empty() || (next < batches.size() && !failure)) {
+    while (!failure && next < batches.size() && children.size() < options.jobs) children.push_back(start(batches[next++], options));
+    std::vector<pollfd> polls;
+    for (const Child& child : children) polls.push_back({child.pipe, POLLIN, 0});
+    if (poll(polls.data(), static_cast<nfds_t>(polls.size()), -1) < 0) {
+      if (errno == EINTR) continue;
+      throw std::runtime_error("cannot wait for the engines' processes");
+    }
+    const std::uint64_t before = totals.cases;
+    for (std::size_t i = children.size(); i-- > 0;) {
+      if (polls[i].revents == 0) continue;
+      if (!listen(children[i], totals, failure)) children.erase(children.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    for (std::uint64_t done = before; done < totals.cases; ++done) progress.step();
+    if (failure) {
+      for (const Child& child : children) kill(child.pid, SIGKILL);
+      for (Child& child : children) {
+        close(child.pipe);
+        while (waitpid(child.pid, nullptr, 0) < 0 && errno == EINTR) {
+        }
+      }
+      children.clear();
+    }
+  }
+  return failure;
+}
+
+void interpret(VerifyOptions& options) {
+  for (const std::string& name : options.against) {
+    if (name == "rtl") options.rtl = true;
+    else if (name == "cuda") options.cuda = true;
+    else throw base::ConfigError("moesaic verify", "--against", "'" + name + "'", "a list of rtl, cuda");
+  }
+  if (!options.chip.empty()) options.chip_file = program::read_chip(options.chip);
+  if (options.jobs == 0) options.jobs = std::max(1u, std::thread::hardware_concurrency());
+  if (!options.waves.empty() && (options.cases != 1 || !options.rtl)) {
+    throw base::ConfigError("moesaic verify", "--waves", "'" + options.waves + "'", "--cases 1 and --against rtl with it");
+  }
+}
+
+const cosim::Build& build_of(std::uint64_t index, const VerifyOptions& options) {
+  if (options.chip_file) return cosim::find_build(options.chip_file->core, options.chip, "array");
+  return cosim::builds()[cosim::draw_build(options.seed, index, cosim::builds().size())];
+}
+
+void interpret_injection(VerifyOptions& options) {
+  if (options.inject.empty()) return;
+  const unsigned bits = cosim::output_bits(build_of(options.first, options).params);
+  const std::string expected = fmt::format("rtl:BIT with BIT in 0..{} and --against rtl", bits - 1);
+  const std::string digits = options.inject.rfind("rtl:", 0) == 0 ? options.inject.substr(4) : "";
+  const bool number = !digits.empty() && digits.size() < 7 && std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
+  if (!number || std::stoul(digits) >= bits || !options.rtl) {
+    throw base::ConfigError("moesaic verify", "--inject", "'" + options.inject + "'", expected);
+  }
+  options.inject_bit = static_cast<unsigned>(std::stoul(digits));
+}
+
+std::vector<Batch> make_batches(const VerifyOptions& options) {
+  std::vector<Batch> batches;
+  std::vector<std::size_t> open(cosim::builds().size() + 1, SIZE_MAX);  // batch being filled, by build
+  for (std::uint64_t i = options.first; i < options.first + options.cases; ++i) {
+    const cosim::Build& build = build_of(i, options);
+    std::size_t& batch = open[static_cast<std::size_t>(&build - cosim::builds().data())];
+    if (batch == SIZE_MAX || batches[batch].indices.size() == kCasesPerProcess) {
+      batch = batches.size();
+      batches.push_back({&build, {}});
+    }
+    batches[batch].indices.push_back(i);
+  }
+  return batches;
+}
+
+std::string replay(const VerifyOptions& options, std::uint64_t index) {
+  std::string text = fmt::format("moesaic verify --seed {} --first {} --cases 1 --against {}", options.seed, index,
+                                 fmt::join(options.against, ","));
+  if (!options.chip.empty()) text += " --chip " + options.chip;
+  if (!options.inject.empty()) text += " --inject " + options.inject;
+  if (options.rtl) text += fmt::format(" --waves case{}.fst", index);
+  return text;
+}
+
+void run_verify(VerifyOptions options) {
+  interpret(options);
+  interpret_injection(options);
+  Totals totals;
+  const std::optional<Failure> failure = run_batches(make_batches(options), options, totals);
+  if (failure && failure->kind == Failure::Kind::kInput) throw base::InputError(failure->text);
+  if (failure && failure->kind == Failure::Kind::kInternal) throw std::runtime_error(failure->text);
+  const std::string difference = failure ? fmt::format("case {}: {}", failure->index, failure->text) : "";
+  if (options.json) {
+    nlohmann::ordered_json json{{"cases", totals.cases},
+                                {"configurations", totals.configurations.size()},
+                                {"cycles_compared", totals.cycles},
+                                {"port_values_compared", totals.port_values},
+                                {"differences", failure ? 1 : 0}};
+    if (failure) {
+      json["first_difference"] = difference;
+      json["replay"] = replay(options, failure->index);
+    }
+    fmt::print("{}\n", json.dump(2));
+  } else if (!failure) {
+    fmt::print("{} cases in {} configurations: {} cycles and {} port values compared, 0 differences\n", totals.cases,
+               totals.configurations.size(), totals.cycles, totals.port_values);
+  }
+  if (failure) throw base::CheckError(difference + "; replay: " + replay(options, failure->index));
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("verify", "Compare the implementations on random cases, bit by bit and cycle by cycle");
+  const auto options = std::make_shared<VerifyOptions>();
+  command->add_option("--chip", options->chip, "Only this chip's build, memory and layout")->type_name("FILE");
+  command->add_option("--cases", options->cases, "How many cases")->required()->check(CLI::Range(1u, 100000000u));
+  command->add_option("--seed", options->seed, "What the cases are drawn from")->required();
+  command->add_option("--first", options->first, "Number of the first case");
+  command->add_option("--against", options->against, "Whom to check: rtl, cuda")->required()->delimiter(',')->type_name("LIST");
+  command->add_option("--jobs", options->jobs, "Processes at a time; all processors unless given")->check(CLI::Range(1u, 1024u));
+  command->add_option("--inject", options->inject, "Flip one output bit of the RTL in the first case, rtl:BIT: must fail")
+      ->type_name("rtl:BIT");
+  command->add_option("--waves", options->waves, "Write the waves of a single case: RTL in FST, twin in VCD")->type_name("FILE");
+  command->add_flag("--json", options->json, "Print the totals as JSON");
+  command->callback([options] { run_verify(*options); });
+}
+
+}  // namespace moesaic::cli
