@@ -11,6 +11,9 @@ void add_kernel(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_calibrate(CLI::App& app);
 void add_map(CLI::App& app);
+void add_simulate(CLI::App& app);
+void add_benchmark(CLI::App& app);
+void add_verify(CLI::App& app);
 void add_workload(CLI::App& app);
 
 }  // namespace moesaic::cli
