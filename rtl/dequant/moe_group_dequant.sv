@@ -128,6 +128,13 @@ module moe_group_dequant #(
     end
   end
 
+  // Signed by signed, so that synthesis sees multipliers as narrow as z and s are.
+  logic [Cols-1:0][AccBits-1:0] offset, scaled;
+  for (genvar c = 0; c < Cols; c++) begin : gen_product
+    assign offset[c] = AccBits'($signed(param_z_i[c])) * $signed(x1_q);
+    assign scaled[c] = AccBits'($signed({1'b0, s2_q[c]})) * $signed(d2_q[c]);
+  end
+
   always_comb begin
     valid2_d = valid2_q;
     first2_d = first2_q;
@@ -142,7 +149,7 @@ module moe_group_dequant #(
       token2_d = token1_q;
       s2_d     = param_s_i;
       for (int unsigned c = 0; c < Cols; c++) begin
-        d2_d[c] = (p1_q[c] << up_i) - AccBits'($signed(param_z_i[c])) * x1_q;
+        d2_d[c] = (p1_q[c] << up_i) - offset[c];
       end
     end else if (direct_fire) begin
       first2_d = direct_first_i;
@@ -164,7 +171,7 @@ module moe_group_dequant #(
       first3_d = valid2_q && first2_q;
       done3_d  = valid2_q && done2_q;
       token3_d = valid2_q ? token2_q : '0;
-      for (int unsigned c = 0; c < Cols; c++) value3_d[c] = valid2_q ? AccBits'(s2_q[c]) * d2_q[c] : '0;
+      for (int unsigned c = 0; c < Cols; c++) value3_d[c] = valid2_q ? scaled[c] : '0;
     end
   end
 

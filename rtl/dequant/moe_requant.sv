@@ -85,7 +85,7 @@ module moe_requant #(
       acc1_d  = in_acc_i;
       meta1_d = in_meta_i;
       for (int unsigned i = 0; i < Lanes; i++) begin
-        product1_d[i] = 64'($signed(in_acc_i[i])) * 64'(in_mu_i[i]);
+        product1_d[i] = 64'($signed(in_acc_i[i])) * 64'($signed({1'b0, in_mu_i[i]}));
         shift1_d[i]   = shift[i][5:0];
         good1_d[i]    = in_mask_i[i] && legal[i];
       end

@@ -64,7 +64,7 @@ module moe_swiglu #(
     assign rising    = (magnitude[15:13] != '0) ? Rom[64*16+:16] : low + slope[i][22:7];
     assign sigmoid[i] = in_g_i[i][15] ? 16'd32768 - rising : rising;
 
-    assign weighted[i] = moe_pkg::rshift_round(64'($signed(g1_q[i])) * $signed(64'(s1_q[i])), 6'd15);
+    assign weighted[i] = moe_pkg::rshift_round(64'($signed(g1_q[i])) * 64'($signed({1'b0, s1_q[i]})), 6'd15);
     assign scaled[i]   = moe_pkg::rshift_round(64'($signed(q2_q[i])) * 64'($signed(u2_q[i])), {1'b0, sigma2_q});
   end
 
