@@ -182,6 +182,12 @@ void run_simulate(const SimulateOptions& options) {
   input_options.seed = options.seed;
   input_options.threads =
       options.threads > 0 ? static_cast<unsigned>(options.threads) : std::max(1U, std::thread::hardware_concurrency());
+  std::unique_ptr<base::Progress> preparing;
+  input_options.progress = [&preparing](std::size_t done, std::size_t total) {
+    if (!preparing) preparing = std::make_unique<base::Progress>("quantise", static_cast<std::int64_t>(total));
+    preparing->step();
+    if (done == total) preparing.reset();
+  };
   const run::RunInputs inputs = run::gather_inputs(workload, input_options);
   program::RunProgram lowered =
       program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, chip.path);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -41,12 +42,22 @@ class Source {
   virtual numerics::ExpertWeights make(int layer, int expert, numerics::Format format) const = 0;
   virtual int x_exp(int layer) const = 0;
 
-  const numerics::ExpertWeights& get(int layer, int expert) {
-    auto found = kept_.find({layer, expert});
-    if (found == kept_.end())
-      found = kept_.emplace(std::make_pair(layer, expert), make(layer, expert, plan.at(layer, expert).format)).first;
-    return found->second;
+  /// Makes these (layer, expert) pairs, to be had from get().
+  void prepare(const std::set<std::pair<int, int>>& experts, const InputOptions& options) {
+    const std::vector<std::pair<int, int>> list(experts.begin(), experts.end());
+    std::vector<numerics::ExpertWeights> made(list.size());
+    std::size_t done = 0;
+    network::for_each_window(
+        list.size(), options.threads,
+        [&](std::size_t i) {
+          made[i] = make(list[i].first, list[i].second, plan.at(list[i].first, list[i].second).format);
+        },
+        [&](std::size_t) {
+          if (options.progress) options.progress(++done, list.size());
+        });
+    for (std::size_t i = 0; i < list.size(); ++i) kept_.emplace(list[i], std::move(made[i]));
   }
+  const numerics::ExpertWeights& get(int layer, int expert) const { return kept_.at({layer, expert}); }
 
   Plan plan;
 
@@ -312,6 +323,10 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
       inputs.step_of.push_back(s);
     }
 
+  std::set<std::pair<int, int>> experts;
+  for (const program::LayerRows& rows : inputs.layers)
+    for (const std::uint32_t expert : rows.chosen) experts.emplace(rows.layer, static_cast<int>(expert));
+  source->prepare(experts, options);
   inputs.weights = [source](int layer, int expert) -> const numerics::ExpertWeights& {
     return source->get(layer, expert);
   };

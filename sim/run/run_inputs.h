@@ -46,8 +46,7 @@ struct RunInputs {
   std::vector<Step> steps;
   std::vector<program::LayerRows> layers;  ///< for step, for layer
   std::vector<std::size_t> step_of;        ///< index in steps of each entry of layers
-  /// Quantised on first use; concurrent calls are allowed for weights that have been asked for before.
-  program::WeightsOf weights;
+  program::WeightsOf weights;              ///< of every expert that some row goes to; thread-safe
   std::function<numerics::Format(int layer, int expert)> format;
   InputFacts facts;
   std::shared_ptr<void> owner;             ///< keeps the weights
@@ -57,6 +56,8 @@ struct InputOptions {
   std::string plan;  ///< a plan file, a format for every expert ("int4"), or empty: int8
   std::uint64_t seed = 1;
   unsigned threads = 1;
+  /// Called under a lock as experts are quantised; may be empty.
+  std::function<void(std::size_t done, std::size_t total)> progress;
 };
 
 /// Throws base::InputError for everything that does not fit together.
