@@ -70,14 +70,20 @@ std::string run_in_child(const std::function<std::string()>& body) {
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
-  if (WIFSIGNALED(status)) throw std::runtime_error(std::string("the engine's process died: ") + strsignal(WTERMSIG(status)));
-  if (WEXITSTATUS(status) != 0 || bytes.empty()) throw std::runtime_error("the engine's process ended without an answer");
+  if (WIFSIGNALED(status))
+    throw std::runtime_error(std::string("the engine's process died: ") + strsignal(WTERMSIG(status)));
+  if (WEXITSTATUS(status) != 0 || bytes.empty())
+    throw std::runtime_error("the engine's process ended without an answer");
   const std::string text = bytes.substr(1);
   switch (bytes[0]) {
-    case kResult: return text;
-    case kInputError: throw base::InputError(text);
-    case kCheckError: throw base::CheckError(text);
-    default: throw std::runtime_error(text);
+    case kResult:
+      return text;
+    case kInputError:
+      throw base::InputError(text);
+    case kCheckError:
+      throw base::CheckError(text);
+    default:
+      throw std::runtime_error(text);
   }
 }
 

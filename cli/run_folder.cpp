@@ -69,7 +69,8 @@ fs::path beside(const std::string& path, const char* what) {
 
 }  // namespace
 
-RunFolder::RunFolder(std::string path, std::vector<std::string> names) : path_(std::move(path)), names_(std::move(names)) {
+RunFolder::RunFolder(std::string path, std::vector<std::string> names)
+    : path_(std::move(path)), names_(std::move(names)) {
   std::error_code error;
   const fs::file_status status = fs::status(path_, error);
   if (fs::exists(status)) {
@@ -83,7 +84,8 @@ RunFolder::RunFolder(std::string path, std::vector<std::string> names) : path_(s
       is_run = is_run || name == "summary.json";
     }
     if (error) refuse(path_, error.message(), "a folder that can be read");
-    if (!is_empty && !is_run) refuse(path_, "a folder without summary.json", "a new folder, an empty one or an earlier run's");
+    if (!is_empty && !is_run)
+      refuse(path_, "a folder without summary.json", "a new folder, an empty one or an earlier run's");
   }
   const Scratch probe(beside(path_, ".probe-"));
 }

@@ -41,9 +41,7 @@ base::Registry<SimulateEngine> simulate_engines() {
   engines.add("cycle", cycle);
   SimulateEngine rtl;
   rtl.check = [](const program::Chip& chip) { cosim::find_build(chip.core, chip.path, "array"); };
-  rtl.make = [](const program::Chip& chip) {
-    return cosim::find_build(chip.core, chip.path, "array").make(chip.core);
-  };
+  rtl.make = [](const program::Chip& chip) { return cosim::find_build(chip.core, chip.path, "array").make(chip.core); };
   engines.add("rtl", rtl);
   return engines;
 }
@@ -120,8 +118,9 @@ Results run_engine(const SimulateEngine& engine, const program::Chip& chip, prog
     };
     cosim::CoreBench bench(engine.make(chip));
     cosim::BenchRun run = bench.run(lowered.loaded.commands, lowered.phase_begin(), image, options);
-    for (const auto& [failed, what] : {std::pair(run.shift_error, "a requantisation shift out of range"),
-                                       std::pair(run.memory_error, "a bus error"), std::pair(run.command_error, "an unknown command")})
+    for (const auto& [failed, what] :
+         {std::pair(run.shift_error, "a requantisation shift out of range"), std::pair(run.memory_error, "a bus error"),
+          std::pair(run.command_error, "an unknown command")})
       if (failed) throw base::CheckError(std::string("the core reports ") + what);
     Bytes bytes;
     for_each_count(run.engine, [&bytes](std::uint64_t& value) { bytes.put(value); });
@@ -189,8 +188,7 @@ void run_simulate(const SimulateOptions& options) {
     if (done == total) preparing.reset();
   };
   const run::RunInputs inputs = run::gather_inputs(workload, input_options);
-  program::RunProgram lowered =
-      program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, chip.path);
+  program::RunProgram lowered = program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, chip.path);
   std::vector<program::LayerResult> expected(inputs.layers.size());
   network::for_each_window(expected.size(), input_options.threads, [&](std::size_t p) {
     expected[p] = program::layer_reference(inputs.layers[p], inputs.weights);
@@ -222,8 +220,9 @@ void add_simulate(CLI::App& app) {
   command->add_option("--chip", options->chip, "The chip, YAML")->required()->type_name("FILE");
   command->add_option("--workload", options->workload, "The workload, YAML")->required()->type_name("FILE");
   command
-      ->add_option("--plan", options->plan, "A plan file, or one format for every expert (int1..int8, nested1..nested8, "
-                                            "binary, ternary); int8 when absent")
+      ->add_option("--plan", options->plan,
+                   "A plan file, or one format for every expert (int1..int8, nested1..nested8, "
+                   "binary, ternary); int8 when absent")
       ->type_name("PLAN|FORMAT");
   command->add_option("--engine", options->engine, "Who counts the cycles: " + simulate_engines().choices())
       ->capture_default_str()
@@ -232,7 +231,9 @@ void add_simulate(CLI::App& app) {
       ->required()
       ->type_name("DIR");
   command->add_option("--seed", options->seed, "For what the workload does not state")->capture_default_str();
-  command->add_option("--threads", options->threads, "Threads before the engine runs; 0 takes all. No result depends on it")
+  command
+      ->add_option("--threads", options->threads,
+                   "Threads before the engine runs; 0 takes all. No result depends on it")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1024}))
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print summary.json");

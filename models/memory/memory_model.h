@@ -17,7 +17,7 @@ using base::Cycles;
 
 /// One beat on one port.
 struct Request {
-  unsigned port = 0;          ///< 0..ports-1; answers of a port come in its order
+  unsigned port = 0;  ///< 0..ports-1; answers of a port come in its order
   bool is_write = false;
   std::uint64_t address = 0;  ///< first byte
   Bytes bytes;                ///< of the beat, >= 1
@@ -28,7 +28,8 @@ class MemoryModel {
   virtual ~MemoryModel() = default;
   /// What results are labelled with: "simple(latency 20 cycles, 16 bytes/cycle)".
   virtual std::string name() const = 0;
-  /// Takes a beat at `now`; submit() never goes back in time. False: the model's queue for this port is full, try later.
+  /// Takes a beat at `now`; submit() never goes back in time. False: the model's queue for this port is full, try
+  /// later.
   virtual bool submit(const Request& request, Cycles now) = 0;
   /// How many beats of `port` finish at `now` or before and have not been taken.
   virtual std::int64_t finished(unsigned port, bool is_write, Cycles now) = 0;

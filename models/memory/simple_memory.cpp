@@ -24,7 +24,8 @@ std::unique_ptr<MemoryModel> make_memory(const MemoryConfig& config) { return st
 
 std::string SimpleMemory::name() const {
   return "simple(read latency " + std::to_string(config_.read_latency_cycles) + " cycles, write latency " +
-         std::to_string(config_.write_latency_cycles) + " cycles, " + std::to_string(config_.bytes_per_cycle) + " bytes/cycle)";
+         std::to_string(config_.write_latency_cycles) + " cycles, " + std::to_string(config_.bytes_per_cycle) +
+         " bytes/cycle)";
 }
 
 bool SimpleMemory::submit(const Request& request, Cycles now) {

@@ -6,8 +6,8 @@
 
 namespace moesaic::memory {
 
-/// Fixed latency, and one bandwidth that all ports share first come, first served: a beat of b bytes occupies the memory
-/// for b / bytes_per_cycle cycles (no rounding between beats) and finishes latency cycles after its last byte.
+/// Fixed latency, and one bandwidth that all ports share first come, first served: a beat of b bytes occupies the
+/// memory for b / bytes_per_cycle cycles (no rounding between beats) and finishes latency cycles after its last byte.
 class SimpleMemory final : public MemoryModel {
  public:
   explicit SimpleMemory(const MemoryConfig& config) : config_(config) {}
@@ -20,7 +20,7 @@ class SimpleMemory final : public MemoryModel {
  private:
   std::deque<std::int64_t>& queue(unsigned port, bool is_write) { return due_[2 * port + (is_write ? 1 : 0)]; }
   MemoryConfig config_;
-  std::int64_t next_byte_ = 0;                       // bytes the memory could have moved until it is free
+  std::int64_t next_byte_ = 0;                        // bytes the memory could have moved until it is free
   std::map<unsigned, std::deque<std::int64_t>> due_;  // cycle of each beat, by port and direction
 };
 

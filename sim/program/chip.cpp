@@ -68,7 +68,7 @@ Chip read(const base::YamlNode& root) {
   chip.period = read_period(root);
   const base::YamlNode layout = root.at("layout");
   chip.layout = layout.as_choice({"tile_major", "plane_major"}) == "tile_major" ? numerics::LayoutKind::kTileMajor
-                                                                                  : numerics::LayoutKind::kPlaneMajor;
+                                                                                : numerics::LayoutKind::kPlaneMajor;
   chip.memory = memory::read_memory_config(root.at("memory"));
   root.finish();
   return chip;
@@ -89,10 +89,13 @@ Chip parse_chip(const std::string& text, const std::string& name) {
 }
 
 void check(const CoreParams& p) {
-  const auto in = [](unsigned value, unsigned min, unsigned max) { return is_power_of_two(value) && value >= min && value <= max; };
-  const bool good = in(p.rows, 4, 64) && in(p.cols, 4, 64) && in(p.planes_per_cycle, 1, 4) && in(p.max_act_bits, 4, 16) &&
-                    in(p.axi_data_bits, 64, 256) && in(p.max_tokens, 1, 32) && in(p.act_depth, 32, 65536) &&
-                    in(p.hidden_depth, 32, 65536) && in(p.fifo_depth, 16, 1024) && in(p.command_depth, 4, 128);
+  const auto in = [](unsigned value, unsigned min, unsigned max) {
+    return is_power_of_two(value) && value >= min && value <= max;
+  };
+  const bool good = in(p.rows, 4, 64) && in(p.cols, 4, 64) && in(p.planes_per_cycle, 1, 4) &&
+                    in(p.max_act_bits, 4, 16) && in(p.axi_data_bits, 64, 256) && in(p.max_tokens, 1, 32) &&
+                    in(p.act_depth, 32, 65536) && in(p.hidden_depth, 32, 65536) && in(p.fifo_depth, 16, 1024) &&
+                    in(p.command_depth, 4, 128);
   if (!good) throw std::logic_error("core parameters outside docs/core.md's table");
 }
 

@@ -38,9 +38,10 @@ struct CoreParams {
 };
 
 inline bool operator==(const CoreParams& a, const CoreParams& b) {
-  return a.rows == b.rows && a.cols == b.cols && a.planes_per_cycle == b.planes_per_cycle && a.max_act_bits == b.max_act_bits &&
-         a.axi_data_bits == b.axi_data_bits && a.max_tokens == b.max_tokens && a.act_depth == b.act_depth &&
-         a.hidden_depth == b.hidden_depth && a.fifo_depth == b.fifo_depth && a.command_depth == b.command_depth;
+  return a.rows == b.rows && a.cols == b.cols && a.planes_per_cycle == b.planes_per_cycle &&
+         a.max_act_bits == b.max_act_bits && a.axi_data_bits == b.axi_data_bits && a.max_tokens == b.max_tokens &&
+         a.act_depth == b.act_depth && a.hidden_depth == b.hidden_depth && a.fifo_depth == b.fifo_depth &&
+         a.command_depth == b.command_depth;
 }
 
 }  // namespace moesaic::program

@@ -1,5 +1,6 @@
 #pragma once
-/// What an engine is given to run and what it reports, the same for every engine. Cycles count from the release of reset.
+/// What an engine is given to run and what it reports, the same for every engine. Cycles count from the release of
+/// reset.
 #include <array>
 #include <cstdint>
 #include <string>
@@ -12,10 +13,11 @@ namespace moesaic::program {
 
 enum class MemoryPort : std::uint8_t { kWeightRead, kActivationRead, kWrite };
 inline constexpr std::size_t kNumMemoryPorts = 3;
-inline constexpr std::array<std::string_view, kNumMemoryPorts> kMemoryPortNames{"weight_read", "activation_read", "write"};
+inline constexpr std::array<std::string_view, kNumMemoryPorts> kMemoryPortNames{"weight_read", "activation_read",
+                                                                                "write"};
 
-/// Bytes that crossed each port, by region of the image. Beats are whole, what the core asked for need not be: bytes of a
-/// beat that lie in no region are padding. For each port, regions and padding add up to beats * beat bytes.
+/// Bytes that crossed each port, by region of the image. Beats are whole, what the core asked for need not be: bytes of
+/// a beat that lie in no region are padding. For each port, regions and padding add up to beats * beat bytes.
 class Traffic {
  public:
   Traffic() = default;
@@ -58,7 +60,7 @@ enum class Cause : std::uint8_t {
   kHost,         ///< nothing to do: the host pushes the next command
 };
 inline constexpr std::size_t kNumCauses = 7;
-inline constexpr std::array<std::string_view, kNumCauses> kCauseNames{"computing", "results", "weights", "activations",
+inline constexpr std::array<std::string_view, kNumCauses> kCauseNames{"computing", "results",  "weights", "activations",
                                                                       "drain",     "commands", "host"};
 /// `activity`: the core's activity_o, block b at bits 2b+1:2b.
 Cause cause_of(std::uint64_t activity);

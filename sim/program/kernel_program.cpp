@@ -18,7 +18,8 @@ struct Rows {
 
 class Placer {
  public:
-  Placer(MemoryImage& image, const KernelPlacement& placement) : image_(image), placement_(placement), rng_(placement.seed) {}
+  Placer(MemoryImage& image, const KernelPlacement& placement)
+      : image_(image), placement_(placement), rng_(placement.seed) {}
 
   Rows rows(const char* name, Kind kind, std::int64_t count, std::int64_t row_bytes) {
     const auto bytes = static_cast<std::uint64_t>(row_bytes);
@@ -33,7 +34,8 @@ class Placer {
   base::Rng rng_;
 };
 
-void write_values(MemoryImage& image, std::uint64_t address, const std::int16_t* values, std::int64_t count, int bytes) {
+void write_values(MemoryImage& image, std::uint64_t address, const std::int16_t* values, std::int64_t count,
+                  int bytes) {
   for (std::int64_t i = 0; i < count; ++i) {
     const auto value = static_cast<std::uint16_t>(values[i]);
     const std::uint8_t little[2] = {static_cast<std::uint8_t>(value), static_cast<std::uint8_t>(value >> 8)};
@@ -43,14 +45,15 @@ void write_values(MemoryImage& image, std::uint64_t address, const std::int16_t*
 
 std::int64_t read_value(const MemoryImage& image, std::uint64_t address, int bytes) {
   std::uint64_t value = 0;
-  for (int i = 0; i < bytes; ++i) value |= std::uint64_t{image.read(address + static_cast<std::uint64_t>(i))} << (8 * i);
+  for (int i = 0; i < bytes; ++i)
+    value |= std::uint64_t{image.read(address + static_cast<std::uint64_t>(i))} << (8 * i);
   const int unused = 64 - 8 * bytes;
   return static_cast<std::int64_t>(value << unused) >> unused;
 }
 
 template <class T>
-void read_rows(const MemoryImage& image, std::uint64_t address, std::uint64_t stride, std::int64_t rows, std::int64_t cols, int bytes,
-               std::vector<T>& to) {
+void read_rows(const MemoryImage& image, std::uint64_t address, std::uint64_t stride, std::int64_t rows,
+               std::int64_t cols, int bytes, std::vector<T>& to) {
   to.reserve(static_cast<std::size_t>(rows * cols));
   for (std::int64_t m = 0; m < rows; ++m) {
     for (std::int64_t n = 0; n < cols; ++n) {
@@ -78,20 +81,23 @@ numerics::LayoutSpec spec_of(const CoreParams& params, const KernelPlacement& pl
   return {placement.layout, static_cast<int>(params.rows), static_cast<int>(params.cols)};
 }
 
-std::vector<TokenRow> token_rows(std::int64_t m, const Rows& in, const Rows& out, const Rows& aux, const numerics::Activations* x) {
+std::vector<TokenRow> token_rows(std::int64_t m, const Rows& in, const Rows& out, const Rows& aux,
+                                 const numerics::Activations* x) {
   std::vector<TokenRow> rows(static_cast<std::size_t>(m));
   for (std::int64_t t = 0; t < m; ++t) {
-    rows[static_cast<std::size_t>(t)] = {in.at(t), out.at(t), aux.at(t), x == nullptr ? 0 : static_cast<unsigned>(x->shift(t))};
+    rows[static_cast<std::size_t>(t)] = {in.at(t), out.at(t), aux.at(t),
+                                         x == nullptr ? 0 : static_cast<unsigned>(x->shift(t))};
   }
   return rows;
 }
 
-void lower(const MpgemmCase& c, const CoreParams& params, const KernelPlacement& placement, const std::string& where, KernelProgram& to) {
+void lower(const MpgemmCase& c, const CoreParams& params, const KernelPlacement& placement, const std::string& where,
+           KernelProgram& to) {
   MemoryImage& image = to.loaded.image;
   Placer placer(image, placement);
   ProgramBuilder builder(params, image);
-  const auto layout = std::make_shared<const numerics::StoredLayout>(
-      numerics::stored_layout(c.w.format, numerics::product_shapes(c.w.n, c.w.k, c.w.group_size), spec_of(params, placement)));
+  const auto layout = std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
+      c.w.format, numerics::product_shapes(c.w.n, c.w.k, c.w.group_size), spec_of(params, placement)));
   const WeightObject object = builder.place("w", layout, layout->pack({&c.w}));
   const Rows x = place_activations(placer, image, c.x, params, where);
   const Rows y = placer.rows("y", Kind::kOutputs, c.x.m, c.w.n * elem_bytes(c.out_bits));
@@ -108,12 +114,14 @@ void lower(const MpgemmCase& c, const CoreParams& params, const KernelPlacement&
   to.second_stride = y.stride;
 }
 
-void lower(const ExpertCase& c, const CoreParams& params, const KernelPlacement& placement, const std::string& where, KernelProgram& to) {
+void lower(const ExpertCase& c, const CoreParams& params, const KernelPlacement& placement, const std::string& where,
+           KernelProgram& to) {
   MemoryImage& image = to.loaded.image;
   Placer placer(image, placement);
   ProgramBuilder builder(params, image);
   const auto layout = std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
-      c.w.gate.format, numerics::expert_shapes(c.w.hidden(), c.w.intermediate(), c.w.gate.group_size), spec_of(params, placement)));
+      c.w.gate.format, numerics::expert_shapes(c.w.hidden(), c.w.intermediate(), c.w.gate.group_size),
+      spec_of(params, placement)));
   const WeightObject object = builder.place("expert", layout, layout->pack({&c.w.gate, &c.w.up, &c.w.down}));
   const Rows x = place_activations(placer, image, c.x, params, where);
   const Rows y = placer.rows("y", Kind::kOutputs, c.x.m, c.w.hidden() * 2);
@@ -151,8 +159,8 @@ void lower(const CombineCase& c, const CoreParams& params, const KernelPlacement
     image.write(r.address + 2 * i, little, 2);
   }
   const Rows y = placer.rows("y", Kind::kOutputs, c.m, c.hidden * 2);
-  builder.combine(token_rows(c.m, down, y, Rows{}, nullptr), r.address, c.experts, static_cast<std::int64_t>(down.stride) * c.m,
-                  c.hidden);
+  builder.combine(token_rows(c.m, down, y, Rows{}, nullptr), r.address, c.experts,
+                  static_cast<std::int64_t>(down.stride) * c.m, c.hidden);
   to.loaded.commands = builder.take();
   to.second = y.address;
   to.second_stride = y.stride;
@@ -160,8 +168,8 @@ void lower(const CombineCase& c, const CoreParams& params, const KernelPlacement
 
 }  // namespace
 
-KernelProgram kernel_program(const numerics::KernelCase& kernel_case, const CoreParams& params, const KernelPlacement& placement,
-                             const std::string& where) {
+KernelProgram kernel_program(const numerics::KernelCase& kernel_case, const CoreParams& params,
+                             const KernelPlacement& placement, const std::string& where) {
   KernelProgram program;
   program.loaded.image = MemoryImage(placement.base);
   std::visit([&](const auto& c) { lower(c, params, placement, where, program); }, kernel_case);

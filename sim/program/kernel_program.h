@@ -18,21 +18,21 @@ struct Loaded {
 
 struct KernelProgram {
   Loaded loaded;
-  std::uint64_t first = 0;   ///< acc (product), h (expert)
-  std::uint64_t second = 0;  ///< y
+  std::uint64_t first = 0;                            ///< acc (product), h (expert)
+  std::uint64_t second = 0;                           ///< y
   std::uint64_t first_stride = 0, second_stride = 0;  ///< bytes from token to token
 };
 
 struct KernelPlacement {
   numerics::LayoutKind layout = numerics::LayoutKind::kTileMajor;
-  std::uint64_t base = 0;       ///< of the memory image, a multiple of 64
-  bool scatter = false;         ///< rows at odd addresses with gaps between them, drawn from `seed`
+  std::uint64_t base = 0;  ///< of the memory image, a multiple of 64
+  bool scatter = false;    ///< rows at odd addresses with gaps between them, drawn from `seed`
   std::uint64_t seed = 0;
 };
 
 /// InputError when the core cannot run the case (activations wider than its PEs).
-KernelProgram kernel_program(const numerics::KernelCase& kernel_case, const CoreParams& params, const KernelPlacement& placement,
-                             const std::string& where);
+KernelProgram kernel_program(const numerics::KernelCase& kernel_case, const CoreParams& params,
+                             const KernelPlacement& placement, const std::string& where);
 /// The results, out of the memory after a run.
 numerics::KernelResult kernel_result(const numerics::KernelCase& kernel_case, const KernelProgram& program,
                                      const MemoryImage& memory);

@@ -176,8 +176,8 @@ LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights) {
                       layer.x.values.begin() + row + static_cast<std::ptrdiff_t>(hidden));
       x.token_shift.push_back(static_cast<std::uint8_t>(layer.x.shift(static_cast<std::int64_t>(choice / top_k))));
     }
-    const numerics::ExpertResult one =
-        numerics::expert_ffn(weights(layer.layer, static_cast<int>(expert)), x, numerics::Path::kVectorised, layer.name);
+    const numerics::ExpertResult one = numerics::expert_ffn(weights(layer.layer, static_cast<int>(expert)), x,
+                                                            numerics::Path::kVectorised, layer.name);
     for (std::size_t i = 0; i < choices.size(); ++i)
       std::copy_n(one.y.begin() + static_cast<std::ptrdiff_t>(i * hidden), hidden,
                   result.expert_rows.begin() + static_cast<std::ptrdiff_t>(choices[i] * hidden));

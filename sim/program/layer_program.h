@@ -1,7 +1,8 @@
 #pragma once
-/// A run: Mixture-of-Experts layers, one after the other, as one program. Each layer is a phase: its experts in ascending
-/// order, each over the rows routed to it (rows are gathered by address, never copied), then the combination of every
-/// row's choices. The weights of a (layer, expert) lie in memory once, whatever the number of phases that read them.
+/// A run: Mixture-of-Experts layers, one after the other, as one program. Each layer is a phase: its experts in
+/// ascending order, each over the rows routed to it (rows are gathered by address, never copied), then the combination
+/// of every row's choices. The weights of a (layer, expert) lie in memory once, whatever the number of phases that read
+/// them.
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -19,7 +20,7 @@ namespace moesaic::program {
 struct LayerRows {
   std::string name;  ///< "request 0, step 3, layer 2"
   int layer = 0;
-  numerics::Activations x;            ///< [rows, H]
+  numerics::Activations x;  ///< [rows, H]
   std::int64_t top_k = 0;
   std::vector<std::uint32_t> chosen;  ///< [rows, top_k], distinct in a row
   std::vector<std::uint16_t> r;       ///< [rows, top_k], 1.0 = 32768

@@ -26,8 +26,8 @@ class MemoryImage {
   /// Addresses begin at `base`, a multiple of 64.
   explicit MemoryImage(std::uint64_t base = 0) : base_(base) {}
 
-  /// A new region of zeros at the next address that is `skew` past a multiple of 64; two regions never share 32 bytes, the
-  /// widest beat. Returns its address.
+  /// A new region of zeros at the next address that is `skew` past a multiple of 64; two regions never share 32 bytes,
+  /// the widest beat. Returns its address.
   std::uint64_t allocate(std::string name, Kind kind, std::uint64_t bytes, unsigned skew = 0);
   /// Splits the bytes [address, address + bytes) of an existing region off as a region of another kind.
   void relabel(std::uint64_t address, std::uint64_t bytes, Kind kind);
@@ -38,7 +38,9 @@ class MemoryImage {
     return address >= base_ && address <= end() && bytes <= end() - address;
   }
   /// Bytes outside every region, and between regions, read as 0. Writing there is a std::logic_error.
-  std::uint8_t read(std::uint64_t address) const { return contains(address, 1) ? bytes_[address - base_] : std::uint8_t{0}; }
+  std::uint8_t read(std::uint64_t address) const {
+    return contains(address, 1) ? bytes_[address - base_] : std::uint8_t{0};
+  }
   void read(std::uint64_t address, std::uint8_t* to, std::uint64_t bytes) const;
   void write(std::uint64_t address, const std::uint8_t* from, std::uint64_t bytes);
   void write_byte(std::uint64_t address, std::uint8_t value);

@@ -19,7 +19,8 @@ struct ProgramBuilder::Source {
 
 WeightObject ProgramBuilder::place(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout,
                                    const std::vector<std::uint8_t>& bytes) {
-  if (static_cast<std::int64_t>(bytes.size()) != layout->total_bytes()) throw std::logic_error("object of another layout");
+  if (static_cast<std::int64_t>(bytes.size()) != layout->total_bytes())
+    throw std::logic_error("object of another layout");
   if (layout->spec().rows != static_cast<int>(params_.rows) || layout->spec().cols != static_cast<int>(params_.cols)) {
     throw std::logic_error("layout of another array");
   }
@@ -43,7 +44,8 @@ bool ProgramBuilder::spills(const WeightObject& object, std::int64_t tokens) con
 }
 
 /// What a block of so many tokens moves over the ports, without what is the same for any blocks: its results.
-std::int64_t ProgramBuilder::block_bytes(const WeightObject& object, std::int64_t tokens, int act_bits, bool writes_h) const {
+std::int64_t ProgramBuilder::block_bytes(const WeightObject& object, std::int64_t tokens, int act_bits,
+                                         bool writes_h) const {
   const auto& matrices = object.layout->matrices();
   const auto loads = [&](std::size_t matrix) {
     const numerics::MatrixShape& shape = matrices[matrix];
@@ -51,11 +53,13 @@ std::int64_t ProgramBuilder::block_bytes(const WeightObject& object, std::int64_
     return whole ? 1 : object.layout->blocks(static_cast<int>(matrix)) * shape.interleave;
   };
   std::int64_t bytes = object.layout->read_bytes() + tokens * matrices[0].k * (act_bits == 16 ? 2 : 1) * loads(0);
-  if (matrices.size() == 2 && spills(object, tokens)) bytes += tokens * matrices[1].k * 2 * ((writes_h ? 0 : 1) + loads(1));
+  if (matrices.size() == 2 && spills(object, tokens))
+    bytes += tokens * matrices[1].k * 2 * ((writes_h ? 0 : 1) + loads(1));
   return bytes;
 }
 
-std::int64_t ProgramBuilder::block_tokens(const WeightObject& object, std::int64_t rows, int act_bits, bool writes_h) const {
+std::int64_t ProgramBuilder::block_tokens(const WeightObject& object, std::int64_t rows, int act_bits,
+                                          bool writes_h) const {
   std::int64_t best = 1, fewest = 0;
   for (std::int64_t tokens = 1; tokens <= std::min<std::int64_t>(rows, params_.max_tokens); ++tokens) {
     const std::int64_t rest = rows % tokens;
@@ -68,7 +72,8 @@ std::int64_t ProgramBuilder::block_tokens(const WeightObject& object, std::int64
   return best;
 }
 
-std::vector<ProgramBuilder::Chunk> ProgramBuilder::chunks(std::int64_t k, std::int64_t group_size, std::int64_t max_tiles) const {
+std::vector<ProgramBuilder::Chunk> ProgramBuilder::chunks(std::int64_t k, std::int64_t group_size,
+                                                          std::int64_t max_tiles) const {
   std::vector<Chunk> all;
   Chunk chunk{0, 0, 0};
   for (std::int64_t at = 0; at < k;) {
@@ -76,7 +81,8 @@ std::vector<ProgramBuilder::Chunk> ProgramBuilder::chunks(std::int64_t k, std::i
       all.push_back(chunk);
       chunk = {at, 0, 0};
     }
-    const std::int64_t left = std::min(group_size - at % group_size, k - at), tile = std::min<std::int64_t>(params_.rows, left);
+    const std::int64_t left = std::min(group_size - at % group_size, k - at),
+                       tile = std::min<std::int64_t>(params_.rows, left);
     chunk.length += tile;
     ++chunk.tiles;
     at += tile;
@@ -91,7 +97,8 @@ void ProgramBuilder::set_rows(const std::vector<TokenRow>& rows, std::size_t fir
   for (std::size_t i = 0; i < count; ++i) {
     const TokenRow& row = rows[first + i];
     TokenRow& known = row_table_[i];
-    if (row_known_[i] && known.in == row.in && known.out == row.out && known.aux == row.aux && known.shift == row.shift) continue;
+    if (row_known_[i] && known.in == row.in && known.out == row.out && known.aux == row.aux && known.shift == row.shift)
+      continue;
     known = row;
     row_known_[i] = true;
     Command command;
@@ -105,7 +112,8 @@ void ProgramBuilder::set_rows(const std::vector<TokenRow>& rows, std::size_t fir
   }
 }
 
-void ProgramBuilder::load(const Chunk& chunk, const numerics::MatrixShape& shape, const Source& source, unsigned tokens) {
+void ProgramBuilder::load(const Chunk& chunk, const numerics::MatrixShape& shape, const Source& source,
+                          unsigned tokens) {
   const std::int64_t group = std::min(shape.group_size, shape.k);
   Command command;
   command.opcode = Opcode::kLoadAct;
@@ -128,8 +136,8 @@ void ProgramBuilder::load(const Chunk& chunk, const numerics::MatrixShape& shape
   push(command);
 }
 
-Command ProgramBuilder::matmul(const WeightObject& object, int matrix, std::int64_t block, int which, const Chunk& chunk,
-                               unsigned tokens) const {
+Command ProgramBuilder::matmul(const WeightObject& object, int matrix, std::int64_t block, int which,
+                               const Chunk& chunk, unsigned tokens) const {
   const numerics::StoredLayout& layout = *object.layout;
   const numerics::MatrixShape& shape = layout.matrices()[static_cast<std::size_t>(matrix)];
   const numerics::Format& format = layout.format();
@@ -209,7 +217,8 @@ void ProgramBuilder::run_matrix(const WeightObject& object, int matrix, const So
   }
 }
 
-void ProgramBuilder::product(const WeightObject& object, const std::vector<TokenRow>& rows, const ProductOptions& options) {
+void ProgramBuilder::product(const WeightObject& object, const std::vector<TokenRow>& rows,
+                             const ProductOptions& options) {
   const std::int64_t block = block_tokens(object, static_cast<std::int64_t>(rows.size()), options.act_bits, false);
   Source source;
   source.act_bits = options.act_bits;
@@ -227,11 +236,13 @@ void ProgramBuilder::product(const WeightObject& object, const std::vector<Token
   }
 }
 
-void ProgramBuilder::expert(const WeightObject& object, const std::vector<TokenRow>& rows, const ExpertOptions& options) {
+void ProgramBuilder::expert(const WeightObject& object, const std::vector<TokenRow>& rows,
+                            const ExpertOptions& options) {
   const std::int64_t intermediate = object.layout->matrices().at(0).n;
   const std::int64_t block =
       block_tokens(object, static_cast<std::int64_t>(rows.size()), options.act_bits, options.write_h);
-  const std::uint64_t hidden_row = static_cast<std::uint64_t>(2 * intermediate), room = static_cast<std::uint64_t>(block) * hidden_row;
+  const std::uint64_t hidden_row = static_cast<std::uint64_t>(2 * intermediate),
+                      room = static_cast<std::uint64_t>(block) * hidden_row;
   if (spills(object, block) && !options.write_h && spill_bytes_ < room) {
     spill_bytes_ = room;
     spill_ = image_.allocate("hidden rows", Kind::kHidden, room);

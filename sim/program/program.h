@@ -1,6 +1,6 @@
 #pragma once
-/// Lowering: work on matrices, experts and tokens becomes commands of one core and a memory image. The same commands for
-/// every engine.
+/// Lowering: work on matrices, experts and tokens becomes commands of one core and a memory image. The same commands
+/// for every engine.
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -40,10 +40,10 @@ struct ExpertOptions {
   bool write_h = false;  ///< h, int16, to aux
 };
 
-/// Appends commands for one core. Tokens go in blocks. What t tokens need of the activation buffer beyond its depth is cut
-/// into chunks of K; hidden rows that do not fit the hidden buffer together go through memory. t in 1..max_tokens is the
-/// number that moves the fewest bytes over the ports (weights once a block, activations once a block or, in chunks, once a
-/// block of columns, hidden rows out and in again); of equals the greatest.
+/// Appends commands for one core. Tokens go in blocks. What t tokens need of the activation buffer beyond its depth is
+/// cut into chunks of K; hidden rows that do not fit the hidden buffer together go through memory. t in 1..max_tokens
+/// is the number that moves the fewest bytes over the ports (weights once a block, activations once a block or, in
+/// chunks, once a block of columns, hidden rows out and in again); of equals the greatest.
 class ProgramBuilder {
  public:
   /// `params` outlive the builder's calls; nothing is allocated but a spill region when an expert needs one.
@@ -53,14 +53,15 @@ class ProgramBuilder {
   WeightObject place(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout,
                      const std::vector<std::uint8_t>& bytes);
 
-  /// y = x * W for every row; `object` is one matrix of interleave 1. Read `planes` of them (nested: fewer than stored).
+  /// y = x * W for every row; `object` is one matrix of interleave 1. Read `planes` of them (nested: fewer than
+  /// stored).
   void product(const WeightObject& object, const std::vector<TokenRow>& rows, const ProductOptions& options);
   /// The expert FFN for every row; `object` is {gate and up, down}.
   void expert(const WeightObject& object, const std::vector<TokenRow>& rows, const ExpertOptions& options);
   /// y = sum over `experts` of r * down: row t's down vectors are n int16 at in + e * expert_stride; r is uint16
   /// [rows, experts] at r_address.
-  void combine(const std::vector<TokenRow>& rows, std::uint64_t r_address, std::int64_t experts, std::int64_t expert_stride,
-               std::int64_t n);
+  void combine(const std::vector<TokenRow>& rows, std::uint64_t r_address, std::int64_t experts,
+               std::int64_t expert_stride, std::int64_t n);
 
   const std::vector<Command>& commands() const { return commands_; }
   std::vector<Command> take() { return std::move(commands_); }
@@ -77,7 +78,8 @@ class ProgramBuilder {
   std::vector<Chunk> chunks(std::int64_t k, std::int64_t group_size, std::int64_t max_tiles) const;
   void set_rows(const std::vector<TokenRow>& rows, std::size_t first, std::size_t count);
   void load(const Chunk& chunk, const numerics::MatrixShape& shape, const Source& source, unsigned tokens);
-  Command matmul(const WeightObject& object, int matrix, std::int64_t block, int which, const Chunk& chunk, unsigned tokens) const;
+  Command matmul(const WeightObject& object, int matrix, std::int64_t block, int which, const Chunk& chunk,
+                 unsigned tokens) const;
   void run_matrix(const WeightObject& object, int matrix, const Source& source, unsigned tokens, const Command& flags);
   void push(const Command& command) { commands_.push_back(command); }
 

@@ -75,9 +75,7 @@ class CheckpointSource : public Source {
   }
   int x_exp(int layer) const override { return store_->scales(layer).x_exp; }
   /// Once the plan's group size is known.
-  void open_store() {
-    store_ = std::make_unique<network::ExpertStore>(forward, checkpoint, plan.group_size, threads_);
-  }
+  void open_store() { store_ = std::make_unique<network::ExpertStore>(forward, checkpoint, plan.group_size, threads_); }
 
   workloads::Checkpoint checkpoint;
   network::Forward forward;
@@ -160,11 +158,10 @@ bool differs_on_near_tie(const WorkloadFile& workload, const workloads::SliceTok
   for (const std::uint32_t m : missed)
     for (const std::uint32_t i : instead)
       if (found.logits[m] - found.logits[i] > kNearTie)
-        throw base::ConfigError(
-            workload.path, "tokens",
-            fmt::format("a text whose request {} position {} goes to experts {} at layer {}", token.request,
-                        token.position, list(found.chosen), layer),
-            fmt::format("the text of {}, where it goes to {}", workload.trace, list(traced)));
+        throw base::ConfigError(workload.path, "tokens",
+                                fmt::format("a text whose request {} position {} goes to experts {} at layer {}",
+                                            token.request, token.position, list(found.chosen), layer),
+                                fmt::format("the text of {}, where it goes to {}", workload.trace, list(traced)));
   return true;
 }
 
@@ -199,8 +196,7 @@ RealRows run_forward(const WorkloadFile& workload, const WorkloadSlice& slice, c
                             "where in tokens each request begins, [0] for one request");
   const std::vector<std::uint32_t> tokens = workloads::read_tokens(*workload.tokens);
   std::map<std::uint64_t, std::map<std::uint64_t, std::size_t>> requests;  // request -> position -> token of the slice
-  for (std::size_t t = 0; t < slice.tokens.size(); ++t)
-    requests[slice.tokens[t].request][slice.tokens[t].position] = t;
+  for (std::size_t t = 0; t < slice.tokens.size(); ++t) requests[slice.tokens[t].request][slice.tokens[t].position] = t;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> windows;  // start, length
   std::vector<const std::map<std::uint64_t, std::size_t>*> wanted;
   for (const auto& [request, positions] : requests) {
@@ -264,7 +260,8 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
   } else {
     source = std::make_shared<DrawnSource>(network, options.seed);
     source->plan = choose_plan(options, workload, nullptr, facts);
-    facts.weights = fmt::format("drawn from seed {} (normal, deviation 1 / sqrt(k)), quantised by the plan", options.seed);
+    facts.weights =
+        fmt::format("drawn from seed {} (normal, deviation 1 / sqrt(k)), quantised by the plan", options.seed);
   }
   facts.activations = real ? "float forward pass over " + *workload.tokens
                            : fmt::format("drawn from seed {} (normal, deviation 1)", options.seed);

@@ -33,8 +33,8 @@ struct InputFacts {
   std::string activations;
   std::string routing;
   std::string weights;
-  std::string plan;       ///< "int8 everywhere, no plan given", "plan.yaml"
-  std::string plan_hash;  ///< SHA-256 of the plan file; empty without one
+  std::string plan;        ///< "int8 everywhere, no plan given", "plan.yaml"
+  std::string plan_hash;   ///< SHA-256 of the plan file; empty without one
   std::string model_hash;  ///< of the checkpoint; empty for a zoo model
   std::int64_t group_size = 0;
   int act_bits = 0;
@@ -49,7 +49,7 @@ struct RunInputs {
   program::WeightsOf weights;              ///< of every expert that some row goes to; thread-safe
   std::function<numerics::Format(int layer, int expert)> format;
   InputFacts facts;
-  std::shared_ptr<void> owner;             ///< keeps the weights
+  std::shared_ptr<void> owner;  ///< keeps the weights
 };
 
 struct InputOptions {

@@ -16,13 +16,13 @@ namespace moesaic::run {
 
 namespace {
 
+using nlohmann::ordered_json;
 using program::kCombination;
 using program::Kind;
 using program::kNumCauses;
 using program::kNumKinds;
 using program::kNumMemoryPorts;
 using program::MemoryPort;
-using nlohmann::ordered_json;
 
 constexpr std::array<MemoryPort, kNumMemoryPorts> kPorts{MemoryPort::kWeightRead, MemoryPort::kActivationRead,
                                                          MemoryPort::kWrite};
@@ -199,13 +199,15 @@ std::string plural(std::int64_t count, const char* noun) {
 std::string dataflow(const Run& run) {
   const program::CoreParams& core = run.chip.core;
   return fmt::format(
-      "weight stationary: a tile of {} x {} weights stays while up to {} tokens pass, {} of a token's bit planes a cycle; "
+      "weight stationary: a tile of {} x {} weights stays while up to {} tokens pass, {} of a token's bit planes a "
+      "cycle; "
       "experts in ascending order, then the combination; one command at a time",
       core.rows, core.cols, core.max_tokens, core.planes_per_cycle);
 }
 
 constexpr const char* kOverlap =
-    "weights of the next tile load while one computes (two banks), and the weight reader runs ahead into the next product "
+    "weights of the next tile load while one computes (two banks), and the weight reader runs ahead into the next "
+    "product "
     "until its FIFO is full; activations load between products";
 constexpr const char* kLeftOut = "attention, router, normalisation, embeddings and shared experts are not simulated";
 
@@ -218,8 +220,8 @@ std::string batching(const Run& run) {
 
 void check_counts(const program::EngineRun& run) {
   const auto fail = [](std::size_t phase, const std::string& what, std::uint64_t sum, std::uint64_t cycles) {
-    throw base::CheckError(fmt::format("phase {}: {}: got {} cycles, expected {}, all cycles until its end", phase, what,
-                                       sum, cycles));
+    throw base::CheckError(
+        fmt::format("phase {}: {}: got {} cycles, expected {}, all cycles until its end", phase, what, sum, cycles));
   };
   for (std::size_t p = 0; p < run.phase_ends.size(); ++p) {
     const auto& end = run.phase_ends[p];
@@ -262,8 +264,7 @@ std::string summary_json(const Run& run) {
   ordered_json formats;
   for (const auto& [name, count] : histogram(run, totals, average)) formats[name] = count;
   j["bits"]["average"] = average;
-  j["bits"]["average_per_row"] =
-      share(totals.plane_adds, totals.expert_rows * weights_per_expert(run));
+  j["bits"]["average_per_row"] = share(totals.plane_adds, totals.expert_rows * weights_per_expert(run));
   j["bits"]["experts_by_format"] = formats;
   j["bits"]["group_size"] = run.inputs.facts.group_size;
   j["bits"]["activations"] = run.inputs.facts.act_bits;
@@ -326,8 +327,10 @@ std::string summary_json(const Run& run) {
   ordered_json& workload = j["workload"];
   workload["file"] = run.workload.path;
   workload["model"] = run.workload.network.name;
-  workload["model_sha256"] = run.inputs.facts.model_hash.empty() ? ordered_json(nullptr) : ordered_json(run.inputs.facts.model_hash);
-  workload["plan_sha256"] = run.inputs.facts.plan_hash.empty() ? ordered_json(nullptr) : ordered_json(run.inputs.facts.plan_hash);
+  workload["model_sha256"] =
+      run.inputs.facts.model_hash.empty() ? ordered_json(nullptr) : ordered_json(run.inputs.facts.model_hash);
+  workload["plan_sha256"] =
+      run.inputs.facts.plan_hash.empty() ? ordered_json(nullptr) : ordered_json(run.inputs.facts.plan_hash);
   workload["hidden"] = run.workload.network.hidden;
   workload["expert_intermediate"] = run.workload.network.expert_intermediate;
   workload["experts"] = run.workload.network.experts;
@@ -359,10 +362,10 @@ std::string experts_csv(const Run& run) {
   std::string text = "layer,expert,format,stored_bytes,steps,rows,cycles,bytes_read,utilisation_array\n";
   for (const auto& stored : run.program.experts) {
     const ExpertTotals& total = totals.experts.at({stored.layer, stored.expert});
-    text += fmt::format("{},{},{},{},{},{},{},{},{:.6f}\n", stored.layer, stored.expert,
-                        stored.object.layout->format().name(), stored.object.layout->total_bytes(), total.steps,
-                        total.rows, total.cycles, total.bytes_read,
-                        share(total.plane_adds, array_capacity(run, total.cycles)));
+    text +=
+        fmt::format("{},{},{},{},{},{},{},{},{:.6f}\n", stored.layer, stored.expert,
+                    stored.object.layout->format().name(), stored.object.layout->total_bytes(), total.steps, total.rows,
+                    total.cycles, total.bytes_read, share(total.plane_adds, array_capacity(run, total.cycles)));
   }
   return text;
 }
@@ -389,11 +392,14 @@ std::string page(const Run& run) {
 
   std::string text;
   text += fmt::format("{} on chip {}, engine {}\n\n", run.workload.network.name, run.chip.name, run.engine);
-  const auto line = [&text](const char* name, const std::string& value) { text += fmt::format("  {:<13} {}\n", name, value); };
+  const auto line = [&text](const char* name, const std::string& value) {
+    text += fmt::format("  {:<13} {}\n", name, value);
+  };
   line("tokens", fmt::format("{} ({} prefill, {} decode) through {}", tokens(run),
                              tokens_in(run, workloads::Phase::kPrefill), tokens_in(run, workloads::Phase::kDecode),
                              plural(static_cast<std::int64_t>(totals.layers.size()), "layer")));
-  line("bits", fmt::format("{:.3f} a weight on average over experts ({}); plan: {}", average, formats, run.inputs.facts.plan));
+  line("bits",
+       fmt::format("{:.3f} a weight on average over experts ({}); plan: {}", average, formats, run.inputs.facts.plan));
   line("cycles", fmt::format("{}, {:.0f} a token", with_commas(cycles),
                              static_cast<double>(cycles) / static_cast<double>(tokens(run))));
   line("time", fmt::format("{:.3f} ms at {:g} MHz", static_cast<double>(time_fs(run)) * 1e-12,

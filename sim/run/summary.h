@@ -1,7 +1,7 @@
 #pragma once
-/// What a run says about itself: summary.json, tables by layer, expert and step, and a page for the terminal. Everything
-/// follows from the inputs and the engine's run, so that two engines that agree write the same files, the engine's name
-/// apart. Definitions are in docs/simulate.md.
+/// What a run says about itself: summary.json, tables by layer, expert and step, and a page for the terminal.
+/// Everything follows from the inputs and the engine's run, so that two engines that agree write the same files, the
+/// engine's name apart. Definitions are in docs/simulate.md.
 #include <cstdint>
 #include <string>
 

@@ -70,8 +70,8 @@ TEST_CASE("simulate refuses a plan for another model", "[bad_config][simulate]")
                      "\ngroup_size: 64\nmemory_bytes: 1\nloss: 0\nexperts:\n";
   for (int layer = 0; layer < 4; ++layer)
     for (int expert = 0; expert < 8; ++expert)
-      plan += "  - {layer: " + std::to_string(layer) + ", expert: " + std::to_string(expert) +
-              ", format: int, bits: 3}\n";
+      plan +=
+          "  - {layer: " + std::to_string(layer) + ", expert: " + std::to_string(expert) + ", format: int, bits: 3}\n";
   base::write_file(folder.file("plan.yaml"), plan);
   Arguments arguments;
   arguments.more = "--plan " + folder.file("plan.yaml");

@@ -115,8 +115,8 @@ TEST_CASE("an interrupted run leaves nothing", "[regress][simulate]") {
   const Folder folder;
   const std::string path = workload(folder, "requests: [0]\n");
   const std::string command = std::string("timeout -s INT 2 ") + MOESAIC_PROGRAM +
-                              " simulate --chip chips/r4c4p1a8.yaml --workload " + path + " --out " + folder.file("run") +
-                              " >/dev/null 2>&1";
+                              " simulate --chip chips/r4c4p1a8.yaml --workload " + path + " --out " +
+                              folder.file("run") + " >/dev/null 2>&1";
   const int status = std::system(command.c_str());
   REQUIRE(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 124);

@@ -72,14 +72,16 @@ TEST_CASE("a chip that cannot be built is refused with file, line and key", "[un
         "chip.yaml:3: array.cols: got sixteen, expected a power of two in [4, 64]");
   CHECK(refusal("planes_per_cycle: 2", "planes_per_cycle: 3") ==
         "chip.yaml:3: array.planes_per_cycle: got 3, expected 1, 2 or 4");
-  CHECK(refusal("max_act_bits: 8", "max_act_bits: 12") == "chip.yaml:3: array.max_act_bits: got 12, expected 4, 8 or 16");
+  CHECK(refusal("max_act_bits: 8", "max_act_bits: 12") ==
+        "chip.yaml:3: array.max_act_bits: got 12, expected 4, 8 or 16");
   CHECK(refusal("axi_data_bits: 128", "axi_data_bits: 512") ==
         "chip.yaml:4: axi_data_bits: got 512, expected 64, 128 or 256");
   CHECK(refusal("max_tokens: 4", "max_tokens: 64") ==
         "chip.yaml:5: buffers.max_tokens: got 64, expected a power of two in [1, 32]");
-  CHECK(refusal("clock_mhz: 500", "clock_mhz: 300") ==
-        "chip.yaml:2: clock_mhz: got 300, expected a divisor of 10^9, or clock_period_fs: a period is a whole number of "
-        "femtoseconds");
+  CHECK(
+      refusal("clock_mhz: 500", "clock_mhz: 300") ==
+      "chip.yaml:2: clock_mhz: got 300, expected a divisor of 10^9, or clock_period_fs: a period is a whole number of "
+      "femtoseconds");
   CHECK(refusal("clock_mhz: 500", "clock_mhz: 500\nclock_period_fs: 2000000") ==
         "chip.yaml:3: clock_period_fs: got 2000000, expected either clock_period_fs or clock_mhz");
   CHECK(refusal("layout: plane_major", "layout: row_major").find("chip.yaml:6: layout: got row_major, expected") == 0);

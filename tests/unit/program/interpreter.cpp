@@ -65,10 +65,17 @@ void Interpreter::run(const std::vector<Command>& commands) {
         need(c.token < params_.max_tokens, "row outside the table");
         rows_[c.token] = {c.weight_addr, c.params_addr, c.requant_addr, c.token_shift};
         break;
-      case Opcode::kLoadAct: load_act(c); break;
-      case Opcode::kMatmul: matmul(c); break;
-      case Opcode::kCombine: combine(c); break;
-      case Opcode::kNone: fail("no opcode");
+      case Opcode::kLoadAct:
+        load_act(c);
+        break;
+      case Opcode::kMatmul:
+        matmul(c);
+        break;
+      case Opcode::kCombine:
+        combine(c);
+        break;
+      case Opcode::kNone:
+        fail("no opcode");
     }
   }
 }
@@ -158,7 +165,8 @@ void Interpreter::matmul(const Command& c) {
           const std::uint64_t from = weights + plane * (c.plane_major ? c.plane_stride : plane_bytes);
           for (std::uint64_t byte = 0; byte < plane_bytes; ++byte) {
             const std::uint64_t bits = read(from + byte, 1, Kind::kWeights);
-            for (std::uint64_t i = byte * 8; i < std::min<std::uint64_t>(byte * 8 + 8, std::uint64_t{depth} * cols); ++i) {
+            for (std::uint64_t i = byte * 8; i < std::min<std::uint64_t>(byte * 8 + 8, std::uint64_t{depth} * cols);
+                 ++i) {
               if (((bits >> (i % 8)) & 1) == 0) continue;
               for (unsigned t = 0; t < c.tokens; ++t)
                 p_[t * params_.cols + i / depth] +=
@@ -171,7 +179,8 @@ void Interpreter::matmul(const Command& c) {
         if (group_end) {
           for (std::uint32_t n = 0; n < cols; ++n) {
             const auto s = static_cast<std::uint16_t>(read(params + 2 * n, 2, Kind::kParams));
-            const int z = c.offset_mode ? 1 : static_cast<int>(read(params + 2 * cols + n, 1, Kind::kParams)) - c.z_adjust;
+            const int z =
+                c.offset_mode ? 1 : static_cast<int>(read(params + 2 * cols + n, 1, Kind::kParams)) - c.z_adjust;
             for (unsigned t = 0; t < c.tokens; ++t) {
               const std::size_t at = t * params_.cols + n;
               const std::int64_t d = numerics::dequantise_group(p_[at], x_[t], c.up, z, s);

@@ -1,7 +1,7 @@
 #pragma once
 /// Executes commands by the rules of docs/core.md, one after the other and without time: what the hardware computes,
-/// written down a second time. Every address must lie in a region of the kind the command is about, every buffer word in
-/// its buffer; anything else is a std::logic_error that names the command.
+/// written down a second time. Every address must lie in a region of the kind the command is about, every buffer word
+/// in its buffer; anything else is a std::logic_error that names the command.
 #include <cstdint>
 #include <vector>
 
@@ -41,8 +41,8 @@ class Interpreter {
   MemoryImage& image_;
   std::size_t at_ = 0;  ///< command
   std::vector<Row> rows_;
-  std::vector<std::int32_t> act_;      ///< [ActDepth, R]
-  std::vector<std::int16_t> hidden_;   ///< [HiddenDepth, 4]
+  std::vector<std::int32_t> act_;     ///< [ActDepth, R]
+  std::vector<std::int16_t> hidden_;  ///< [HiddenDepth, 4]
   std::vector<std::int16_t> most_, least_;
   std::vector<std::int64_t> p_, acc_;  ///< [T, C]
   std::vector<std::int64_t> x_;        ///< [T]

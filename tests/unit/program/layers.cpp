@@ -96,7 +96,8 @@ CoreParams core_with(unsigned max_tokens, unsigned act_depth, unsigned hidden_de
 TEST_CASE("every row and every combination of a run of layers is the reference's, on any core", "[unit][program]") {
   const Bench bench(11);
   for (const LayoutKind layout : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor})
-    for (const CoreParams& core : {core_with(8, 256, 512), core_with(2, 32, 32), core_with(8, 8, 8), core_with(1, 4, 4)}) {
+    for (const CoreParams& core :
+         {core_with(8, 256, 512), core_with(2, 32, 32), core_with(8, 8, 8), core_with(1, 4, 4)}) {
       INFO(core.max_tokens << " tokens, " << core.act_depth << " words, " << core.hidden_depth << " hidden words");
       RunProgram run = lower_layers(bench.layers, bench.weights_of, core, layout, "bench");
       REQUIRE(run.phases.size() == bench.layers.size());

@@ -94,7 +94,8 @@ TEST_CASE("activations wider than the array's are refused with the case's name",
   numerics::CaseOptions options;
   options.expert = options.combine = options.extremes = false;
   numerics::KernelCase kernel_case = numerics::random_case(rng, options);
-  while (std::get<numerics::MpgemmCase>(kernel_case).x.act_bits != 16) kernel_case = numerics::random_case(rng, options);
+  while (std::get<numerics::MpgemmCase>(kernel_case).x.act_bits != 16)
+    kernel_case = numerics::random_case(rng, options);
   CoreParams core;
   core.max_act_bits = 8;
   CHECK_THROWS_WITH(kernel_program(kernel_case, core, {}, "wide.safetensors"),

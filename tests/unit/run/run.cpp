@@ -53,7 +53,8 @@ program::EngineRun made_up_run(const program::RunProgram& lowered) {
     engine_run.traffic.count(program::MemoryPort::kWeightRead, region.address, region.bytes);
   }
   for (std::size_t p = 0; p < lowered.phases.size(); ++p) {
-    const std::size_t end = p + 1 < lowered.phases.size() ? lowered.phases[p + 1].first_command : engine_run.retired.size();
+    const std::size_t end =
+        p + 1 < lowered.phases.size() ? lowered.phases[p + 1].first_command : engine_run.retired.size();
     program::EngineRun::PhaseEnd phase_end;
     phase_end.cycles = engine_run.retired[end - 1] + 5;
     phase_end.causes[0] = phase_end.cycles - 7;
