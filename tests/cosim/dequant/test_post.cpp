@@ -306,7 +306,41 @@ Report run_swiglu(const Options& options) {
   return report;
 }
 
+/// A producer that breaks the rules: valid comes and goes whatever ready says.
+Report run_rule_breaker(const Options& options) {
+  cosim::Verilated<Vrtl_swiglu> rtl;
+  cycle::Swiglu twin("swiglu");
+  Lockstep bench(options, rtl);
+  bench.clock(twin.clk_i, rtl->clk_i, twin.rst_ni, rtl->rst_ni);
+  auto& in_valid = bench.in("in_valid_i", twin.in_valid_i, rtl->in_valid_i);
+  bench.out("in_ready_o", twin.in_ready_o, rtl->in_ready_o);
+  bench.in("in_g_i", twin.in_g_i, rtl->in_g_i, 16, kLanes);
+  bench.in("in_u_i", twin.in_u_i, rtl->in_u_i, 16, kLanes);
+  bench.in("in_sigma_h_i", twin.in_sigma_h_i, rtl->in_sigma_h_i, 5);
+  bench.in("in_meta_i", twin.in_meta_i, rtl->in_meta_i, 64);
+  bench.out("out_valid_o", twin.out_valid_o, rtl->out_valid_o);
+  auto& out_ready = bench.in("out_ready_i", twin.out_ready_i, rtl->out_ready_i);
+  bench.out("out_h_o", twin.out_h_o, rtl->out_h_o, 16, kLanes);
+  bench.out("out_meta_o", twin.out_meta_o, rtl->out_meta_o, 64);
+  bench.out("activity_o", twin.activity_o, rtl->activity_o, 2);
+  bench.on_falling([&](std::uint64_t cycle) {
+    in_valid.write(cycle % 3 != 0);
+    out_ready.write(cycle % 5 == 0);
+  });
+  bench.on_reset([&] { in_valid.write(false); });
+  return bench.run();
+}
+
 }  // namespace
+
+TEST_CASE("a producer that takes back its valid is stopped by the RTL's assertion", "[cosim][swiglu]") {
+  Options options;
+  options.title = Catch::getResultCapture().getCurrentTestName();
+  options.cycles = 200;
+  const Report report = cosim::run_forked([&] { return run_rule_breaker(options); });
+  CHECK_FALSE(report.ok());
+  CHECK_THAT(report.message, Catch::Contains("ValidStaysUntilReady_A"));
+}
 
 TEST_CASE("the accumulators, their twin and plain sums agree, with 48-bit extremes", "[cosim][acc_buffer]") {
   const Options options = Options::from_environment(Catch::getResultCapture().getCurrentTestName(), 1, 20000);
