@@ -6,8 +6,8 @@
 #include <optional>
 #include <vector>
 
-#include "workloads/sensitivity.h"
 #include "workloads/plan.h"
+#include "workloads/sensitivity.h"
 
 namespace moesaic::mapping {
 

@@ -8,8 +8,8 @@
 
 #include "reference/numerics/format.h"
 #include "reference/numerics/stored_layout.h"
-#include "workloads/sensitivity.h"
 #include "workloads/network.h"
+#include "workloads/sensitivity.h"
 
 namespace moesaic::mapping {
 
