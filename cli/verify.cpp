@@ -63,7 +63,8 @@ struct Failure {
   std::string text;
 };
 
-/// A child at work. Its lines: "begin INDEX", "case INDEX CYCLES PORT_VALUES CONFIGURATION", "difference|input|internal INDEX TEXT".
+/// A child at work. Its lines: "begin INDEX", "configuration TEXT", "case INDEX CYCLES PORT_VALUES",
+/// "difference|input|internal INDEX TEXT", "waves FILE".
 struct Child {
   pid_t pid = -1;
   int pipe = -1;
@@ -82,9 +83,11 @@ void send(int pipe, const std::string& line) {
 }
 
 void compare_with_cuda(const cosim::VerifyCase& c) {
-  const numerics::KernelResult expected = numerics::run_case(c.kernel);
-  const std::string difference = numerics::first_difference(c.kernel, cuda::run_case(c.kernel, "verify"), expected);
-  if (!difference.empty()) throw base::CheckError("CUDA result differs from the CPU's: " + difference);
+  for (const numerics::KernelCase& kernel : c.kernels) {
+    const numerics::KernelResult expected = numerics::run_case(kernel);
+    const std::string difference = numerics::first_difference(kernel, cuda::run_case(kernel, "verify"), expected);
+    if (!difference.empty()) throw base::CheckError("CUDA result differs from the CPU's: " + difference);
+  }
 }
 
 void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
@@ -115,7 +118,8 @@ void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
       } catch (const base::CheckError& error) {
         throw base::CheckError(c.text + ": " + error.what());
       }
-      send(pipe, fmt::format("case {} {} {} {}", index, outcome.cycles, outcome.port_values, c.configuration));
+      for (const std::string& configuration : c.configurations) send(pipe, "configuration " + configuration);
+      send(pipe, fmt::format("case {} {} {}", index, outcome.cycles, outcome.port_values));
     }
   } catch (const base::CheckError& error) {
     report("difference", error);
@@ -157,12 +161,12 @@ void take_line(const std::string& line, Child& child, Totals& totals, std::optio
     std::fprintf(stderr, "waves: %s\n", rest.c_str());
   } else if (word == "case") {
     std::size_t end = 0;
-    std::string left = rest.substr(rest.find(' ') + 1);
-    totals.cycles += std::stoull(left, &end);
-    left = left.substr(end + 1);
-    totals.port_values += std::stoull(left, &end);
-    totals.configurations.insert(left.substr(end + 1));
+    const std::string numbers = rest.substr(rest.find(' ') + 1);
+    totals.cycles += std::stoull(numbers, &end);
+    totals.port_values += std::stoull(numbers.substr(end));
     ++totals.cases;
+  } else if (word == "configuration") {
+    totals.configurations.insert(rest);
   } else if (!failure) {
     Failure found;
     found.kind = word == "difference" ? Failure::Kind::kDifference : word == "input" ? Failure::Kind::kInput : Failure::Kind::kInternal;

@@ -75,7 +75,7 @@ class CoreBench::Run {
         commands_(commands),
         phases_(phases),
         options_(options),
-        memory_(memory::make_memory(options.memory)),
+        memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory)),
         rng_(options.stall_seed.value_or(0)),
         host_(commands, phases, Stalls::channel(options.stall_seed, rng_)),
         weights_(program::MemoryPort::kWeightRead, image, *memory_, result_.engine.traffic, engine.params(), options.stall_seed, rng_),

@@ -16,6 +16,8 @@ namespace moesaic::cosim {
 
 struct BenchOptions {
   memory::MemoryConfig memory;
+  /// Another model in the place of the one that `memory` describes.
+  std::function<std::unique_ptr<memory::MemoryModel>()> make_memory;
   /// Random stalls on every channel of every port, each with its own rate.
   std::optional<std::uint64_t> stall_seed;
   /// Flips bit `bit` of the second engine's outputs (all ports' bits in order) in cycle `cycle`: the run must then fail.

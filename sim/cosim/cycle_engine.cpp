@@ -57,6 +57,7 @@ class CycleEngine final : public CoreEngine {
   }
 
   std::string open_waves(const std::string& path) override {
+    sc_core::sc_report_handler::set_actions(sc_core::SC_INFO, sc_core::SC_DO_NOTHING);
     waves_ = sc_core::sc_create_vcd_trace_file(path.c_str());
     waves_->set_time_unit(1, sc_core::SC_NS);
     sc_core::sc_trace(waves_, clk_, "clk_i");

@@ -26,6 +26,31 @@ memory::MemoryConfig draw_memory(base::Rng& rng) {
   return config;
 }
 
+/// Operation, format and activation width: a description without the sizes.
+std::string kind_of(const std::string& description) {
+  std::string kind;
+  std::size_t word = 0;
+  for (std::size_t at = 0; at < description.size(); ++word) {
+    const std::size_t end = std::min(description.find(' ', at), description.size());
+    const std::string part = description.substr(at, end - at);
+    const bool format = word == 1 && kind != " combine";
+    if (word == 0 || format || part.rfind("act", 0) == 0) kind += " " + part;
+    at = end + 1;
+  }
+  return kind;
+}
+
+/// Sizes around the array's, so that a case has a few blocks and a few tiles, ragged ones included.
+numerics::KernelCase draw_kernel(base::Rng& rng, const program::CoreParams& build) {
+  numerics::CaseOptions options;
+  options.max_act_bits = static_cast<int>(build.max_act_bits);
+  const std::int64_t rows = build.rows, cols = build.cols, tokens = build.max_tokens;
+  options.max_m = rng.chance(1, 3) ? 2 * tokens + 1 : 5;
+  options.max_n = std::max<std::int64_t>(12, (rng.chance(1, 4) ? 5 : 2) * cols + cols / 2);
+  options.max_k = std::max<std::int64_t>(40, (rng.chance(1, 4) ? 7 : 3) * rows);
+  return numerics::random_case(rng, options);
+}
+
 }  // namespace
 
 std::size_t draw_build(std::uint64_t seed, std::uint64_t index, std::size_t builds) {
@@ -37,14 +62,9 @@ VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build
   VerifyCase c;
   c.lowering = draw_lowering(rng, build.params);
 
-  // Sizes around the array's, so that a case has a few blocks and a few tiles, ragged ones included.
-  numerics::CaseOptions options;
-  options.max_act_bits = static_cast<int>(build.params.max_act_bits);
-  const auto rows = static_cast<std::int64_t>(build.params.rows), cols = static_cast<std::int64_t>(build.params.cols);
-  options.max_m = rng.chance(1, 3) ? 2 * static_cast<std::int64_t>(build.params.max_tokens) + 1 : 5;
-  options.max_n = std::max<std::int64_t>(12, 2 * cols + cols / 2);
-  options.max_k = std::max<std::int64_t>(40, 3 * rows);
-  c.kernel = numerics::random_case(rng, options);
+  const std::uint64_t kernels = rng.chance(1, 2) ? 1 : static_cast<std::uint64_t>(rng.range(2, 3));
+  for (std::uint64_t i = 0; i < kernels; ++i) c.kernels.push_back(draw_kernel(rng, build.params));
+  c.in_phases = rng.chance(1, 3);
 
   c.placement.layout = rng.chance(1, 2) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor;
   c.placement.base = rng.pick(std::vector<std::uint64_t>{0, 4096 - 64, (std::uint64_t{1} << 32) - 512,
@@ -59,33 +79,34 @@ VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build
   }
 
   const std::string layout = numerics::layout_kind_name(c.placement.layout);
-  const std::string what = numerics::describe(c.kernel);
-  c.text = build.name + " " + layout + (c.bench.stall_seed ? " stalls " : " ") + what;
-  // Without the sizes: operation, format and activation width.
-  std::string kind;
-  std::size_t word = 0;
-  for (std::size_t at = 0; at < what.size();) {
-    const std::size_t end = std::min(what.find(' ', at), what.size());
-    const std::string part = what.substr(at, end - at);
-    const bool format = word == 1 && kind != " combine";
-    if (word == 0 || format || part.rfind("act", 0) == 0) kind += " " + part;
-    at = end + 1;
-    ++word;
+  c.text = build.name + " " + layout + (c.bench.stall_seed ? " stalls" : "");
+  for (const numerics::KernelCase& kernel : c.kernels) {
+    const std::string what = numerics::describe(kernel);
+    c.text += (&kernel == &c.kernels.front() ? " " : ", then ") + what;
+    c.configurations.push_back(build.name + " " + layout + kind_of(what));
   }
-  c.configuration = build.name + " " + layout + kind;
   return c;
 }
 
 VerifyOutcome run_case(CoreBench& bench, const VerifyCase& c) {
-  program::KernelProgram program = program::kernel_program(c.kernel, c.lowering, c.placement, "verify");
-  program::MemoryImage& memory = program.loaded.image;
-  const BenchRun run = bench.run(program.loaded.commands, {0}, memory, c.bench);
+  program::Loaded loaded;
+  loaded.image = program::MemoryImage(c.placement.base);
+  std::vector<program::KernelPlaces> places;
+  std::vector<std::size_t> phases{0};
+  for (const numerics::KernelCase& kernel : c.kernels) {
+    if (!places.empty() && c.in_phases) phases.push_back(loaded.commands.size());
+    places.push_back(program::append_kernel(kernel, c.lowering, c.placement, "verify", loaded));
+  }
+  const BenchRun run = bench.run(loaded.commands, phases, loaded.image, c.bench);
   if (run.shift_error || run.memory_error || run.command_error) {
     throw base::CheckError("status register: got an error, expected none");
   }
-  const std::string difference =
-      numerics::first_difference(c.kernel, program::kernel_result(c.kernel, program, memory), numerics::run_case(c.kernel));
-  if (!difference.empty()) throw base::CheckError("result differs from the CPU's: " + difference);
+  for (std::size_t i = 0; i < c.kernels.size(); ++i) {
+    const numerics::KernelCase& kernel = c.kernels[i];
+    const std::string difference =
+        numerics::first_difference(kernel, program::kernel_result(kernel, places[i], loaded.image), numerics::run_case(kernel));
+    if (!difference.empty()) throw base::CheckError("result differs from the CPU's: " + difference);
+  }
   return {run.bench_cycles, run.port_values_compared};
 }
 

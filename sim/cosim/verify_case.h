@@ -1,6 +1,6 @@
 #pragma once
-/// One random case of `moesaic verify`: a kernel case on a build, with its memory, layout, placement and stalls, all drawn
-/// from (seed, index). Run on the twin and the RTL in lock step; outputs are compared with the CPU reference as well.
+/// One random case of `moesaic verify`: one to three kernel cases, one after the other on a build, with memory, layout,
+/// placement and stalls, all drawn from (seed, index). Run on the twin and the RTL in lock step; outputs are compared with the CPU reference as well.
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -13,22 +13,17 @@
 
 namespace moesaic::cosim {
 
-/// Everything about a case but the kernel case itself, which depends on the build.
-struct VerifySpec {
-  std::uint64_t seed = 0, index = 0;
-  std::size_t build = 0;  ///< in builds()
-};
-
 /// Which build a case runs on: cheap, so that cases of one build can share a process.
 std::size_t draw_build(std::uint64_t seed, std::uint64_t index, std::size_t builds);
 
 struct VerifyCase {
-  numerics::KernelCase kernel;
+  std::vector<numerics::KernelCase> kernels;  ///< the weights of one are fetched while the one before computes
+  bool in_phases = false;                     ///< each kernel waits until the core is idle
   program::CoreParams lowering;  ///< the build's, now and then with smaller buffers, so that chunks and spills happen
   program::KernelPlacement placement;
   BenchOptions bench;
   std::string text;  ///< "r8c8p2a16 tile_major stalls mpgemm int3 m3 n17 k70 ..."
-  std::string configuration;  ///< what `verify` counts as one configuration
+  std::vector<std::string> configurations;  ///< build, layout, operation, format and activation width of each kernel
 };
 
 /// `chip`, when given, fixes memory and layout.

@@ -91,9 +91,13 @@ std::vector<TokenRow> token_rows(std::int64_t m, const Rows& in, const Rows& out
   return rows;
 }
 
+void append(const std::vector<Command>& commands, std::vector<Command>& to) {
+  to.insert(to.end(), commands.begin(), commands.end());
+}
+
 void lower(const MpgemmCase& c, const CoreParams& params, const KernelPlacement& placement, const std::string& where,
-           KernelProgram& to) {
-  MemoryImage& image = to.loaded.image;
+           Loaded& loaded, KernelPlaces& to) {
+  MemoryImage& image = loaded.image;
   Placer placer(image, placement);
   ProgramBuilder builder(params, image);
   const auto layout = std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
@@ -107,7 +111,7 @@ void lower(const MpgemmCase& c, const CoreParams& params, const KernelPlacement&
   options.out_bits = c.out_bits;
   options.write_acc = true;
   builder.product(object, token_rows(c.x.m, x, y, acc, &c.x), options);
-  to.loaded.commands = builder.take();
+  append(builder.take(), loaded.commands);
   to.first = acc.address;
   to.first_stride = acc.stride;
   to.second = y.address;
@@ -115,8 +119,8 @@ void lower(const MpgemmCase& c, const CoreParams& params, const KernelPlacement&
 }
 
 void lower(const ExpertCase& c, const CoreParams& params, const KernelPlacement& placement, const std::string& where,
-           KernelProgram& to) {
-  MemoryImage& image = to.loaded.image;
+           Loaded& loaded, KernelPlaces& to) {
+  MemoryImage& image = loaded.image;
   Placer placer(image, placement);
   ProgramBuilder builder(params, image);
   const auto layout = std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
@@ -131,7 +135,7 @@ void lower(const ExpertCase& c, const CoreParams& params, const KernelPlacement&
   options.sigma_h = c.w.sigma_h;
   options.write_h = true;
   builder.expert(object, token_rows(c.x.m, x, y, h, &c.x), options);
-  to.loaded.commands = builder.take();
+  append(builder.take(), loaded.commands);
   to.first = h.address;
   to.first_stride = h.stride;
   to.second = y.address;
@@ -142,11 +146,11 @@ void lower(const ExpertCase& c, const CoreParams& params, const KernelPlacement&
 constexpr std::int64_t kMaxCombined = 65536;
 
 void lower(const CombineCase& c, const CoreParams& params, const KernelPlacement& placement, const std::string& where,
-           KernelProgram& to) {
+           Loaded& loaded, KernelPlaces& to) {
   if (c.experts > kMaxCombined)
     throw base::ConfigError(where, "experts", std::to_string(c.experts),
                             "at most " + std::to_string(kMaxCombined) + ", the sums that 48 bits hold");
-  MemoryImage& image = to.loaded.image;
+  MemoryImage& image = loaded.image;
   Placer placer(image, placement);
   ProgramBuilder builder(params, image);
   const Rows down = placer.rows("down", Kind::kActivations, c.experts * c.m, c.hidden * 2);
@@ -161,38 +165,45 @@ void lower(const CombineCase& c, const CoreParams& params, const KernelPlacement
   const Rows y = placer.rows("y", Kind::kOutputs, c.m, c.hidden * 2);
   builder.combine(token_rows(c.m, down, y, Rows{}, nullptr), r.address, c.experts,
                   static_cast<std::int64_t>(down.stride) * c.m, c.hidden);
-  to.loaded.commands = builder.take();
+  append(builder.take(), loaded.commands);
   to.second = y.address;
   to.second_stride = y.stride;
 }
 
 }  // namespace
 
+KernelPlaces append_kernel(const numerics::KernelCase& kernel_case, const CoreParams& params,
+                           const KernelPlacement& placement, const std::string& where, Loaded& to) {
+  KernelPlaces places;
+  std::visit([&](const auto& c) { lower(c, params, placement, where, to, places); }, kernel_case);
+  return places;
+}
+
 KernelProgram kernel_program(const numerics::KernelCase& kernel_case, const CoreParams& params,
                              const KernelPlacement& placement, const std::string& where) {
   KernelProgram program;
   program.loaded.image = MemoryImage(placement.base);
-  std::visit([&](const auto& c) { lower(c, params, placement, where, program); }, kernel_case);
+  static_cast<KernelPlaces&>(program) = append_kernel(kernel_case, params, placement, where, program.loaded);
   return program;
 }
 
-numerics::KernelResult kernel_result(const numerics::KernelCase& kernel_case, const KernelProgram& program,
+numerics::KernelResult kernel_result(const numerics::KernelCase& kernel_case, const KernelPlaces& places,
                                      const MemoryImage& memory) {
   if (const auto* c = std::get_if<MpgemmCase>(&kernel_case)) {
     numerics::MpgemmResult result;
-    read_rows(memory, program.first, program.first_stride, c->x.m, c->w.n, 8, result.acc);
-    read_rows(memory, program.second, program.second_stride, c->x.m, c->w.n, elem_bytes(c->out_bits), result.y);
+    read_rows(memory, places.first, places.first_stride, c->x.m, c->w.n, 8, result.acc);
+    read_rows(memory, places.second, places.second_stride, c->x.m, c->w.n, elem_bytes(c->out_bits), result.y);
     return result;
   }
   if (const auto* c = std::get_if<ExpertCase>(&kernel_case)) {
     numerics::ExpertResult result;
-    read_rows(memory, program.first, program.first_stride, c->x.m, c->w.intermediate(), 2, result.h);
-    read_rows(memory, program.second, program.second_stride, c->x.m, c->w.hidden(), 2, result.y);
+    read_rows(memory, places.first, places.first_stride, c->x.m, c->w.intermediate(), 2, result.h);
+    read_rows(memory, places.second, places.second_stride, c->x.m, c->w.hidden(), 2, result.y);
     return result;
   }
   const auto& c = std::get<CombineCase>(kernel_case);
   numerics::CombineResult result;
-  read_rows(memory, program.second, program.second_stride, c.m, c.hidden, 2, result.y);
+  read_rows(memory, places.second, places.second_stride, c.m, c.hidden, 2, result.y);
   return result;
 }
 

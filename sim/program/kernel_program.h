@@ -16,11 +16,15 @@ struct Loaded {
   MemoryImage image;
 };
 
-struct KernelProgram {
-  Loaded loaded;
+/// Where a case's results lie.
+struct KernelPlaces {
   std::uint64_t first = 0;                            ///< acc (product), h (expert)
   std::uint64_t second = 0;                           ///< y
   std::uint64_t first_stride = 0, second_stride = 0;  ///< bytes from token to token
+};
+
+struct KernelProgram : KernelPlaces {
+  Loaded loaded;
 };
 
 struct KernelPlacement {
@@ -30,11 +34,15 @@ struct KernelPlacement {
   std::uint64_t seed = 0;
 };
 
-/// InputError when the core cannot run the case (activations wider than its PEs).
+/// Appends a case to a program that may hold others already; `placement.base` is not used. InputError when the core
+/// cannot run the case (activations wider than its PEs).
+KernelPlaces append_kernel(const numerics::KernelCase& kernel_case, const CoreParams& params,
+                           const KernelPlacement& placement, const std::string& where, Loaded& to);
+/// A program of one case.
 KernelProgram kernel_program(const numerics::KernelCase& kernel_case, const CoreParams& params,
                              const KernelPlacement& placement, const std::string& where);
 /// The results, out of the memory after a run.
-numerics::KernelResult kernel_result(const numerics::KernelCase& kernel_case, const KernelProgram& program,
+numerics::KernelResult kernel_result(const numerics::KernelCase& kernel_case, const KernelPlaces& places,
                                      const MemoryImage& memory);
 
 }  // namespace moesaic::program
