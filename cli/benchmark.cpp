@@ -82,7 +82,8 @@ Speed measure(const cosim::Build& build, bool rtl, double seconds) {
 Speed measure_in_child(const cosim::Build& build, bool rtl, double seconds) {
   const std::string text = run_in_child([&] {
     const Speed speed = measure(build, rtl, seconds);
-    return nlohmann::json{{"cycles", speed.cycles}, {"rate", speed.cycles_per_second}, {"busy", speed.array_busy}}.dump();
+    return nlohmann::json{{"cycles", speed.cycles}, {"rate", speed.cycles_per_second}, {"busy", speed.array_busy}}
+        .dump();
   });
   const nlohmann::json json = nlohmann::json::parse(text);
   return {json.at("cycles").get<std::uint64_t>(), json.at("rate").get<double>(), json.at("busy").get<double>()};
@@ -96,7 +97,9 @@ void run_benchmark(const BenchmarkOptions& options) {
     builds.push_back(&cosim::find_build(options.build, "moesaic benchmark", "--build"));
   }
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  if (!options.json) fmt::print("{:<12} {:>14} {:>14} {:>12} {:>12}\n", "build", "cycle [kHz]", "rtl [kHz]", "cycle / rtl", "array busy");
+  if (!options.json)
+    fmt::print("{:<12} {:>14} {:>14} {:>12} {:>12}\n", "build", "cycle [kHz]", "rtl [kHz]", "cycle / rtl",
+               "array busy");
   for (const cosim::Build* build : builds) {
     // Side by side: half of each engine's time before the other's, half after.
     const double part = options.seconds / 2;
@@ -121,10 +124,12 @@ void run_benchmark(const BenchmarkOptions& options) {
 }  // namespace
 
 void add_benchmark(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("benchmark", "Simulated cycles per second of the engines cycle and rtl, side by side");
+  CLI::App* command =
+      app.add_subcommand("benchmark", "Simulated cycles per second of the engines cycle and rtl, side by side");
   const auto options = std::make_shared<BenchmarkOptions>();
   command->add_option("--build", options->build, "Only this build; all unless given")->type_name("NAME");
-  command->add_option("--seconds", options->seconds, "How long each engine runs on each build")->check(CLI::Range(0.01, 3600.0));
+  command->add_option("--seconds", options->seconds, "How long each engine runs on each build")
+      ->check(CLI::Range(0.01, 3600.0));
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] { run_benchmark(*options); });
 }

@@ -25,8 +25,8 @@ struct CoreChoice {
 
 /// Computes a case that read_case() has accepted; `where` is the case's file, for messages.
 /// Every back end gives the same result, bit for bit, or throws base::InputError.
-using KernelBackend =
-    std::function<numerics::KernelResult(const numerics::KernelCase& kernel_case, const CoreChoice& core, const std::string& where)>;
+using KernelBackend = std::function<numerics::KernelResult(const numerics::KernelCase& kernel_case,
+                                                           const CoreChoice& core, const std::string& where)>;
 
 void refuse_core(const CoreChoice& core, const std::string& backend) {
   if (!core.is_given()) return;
@@ -35,16 +35,22 @@ void refuse_core(const CoreChoice& core, const std::string& backend) {
                           "it only with --backend cycle or rtl, not with " + backend);
 }
 
-numerics::KernelResult run_on_core(const numerics::KernelCase& kernel_case, const CoreChoice& core, const std::string& where, bool rtl) {
+numerics::KernelResult run_on_core(const numerics::KernelCase& kernel_case, const CoreChoice& core,
+                                   const std::string& where, bool rtl) {
   program::Chip chip;
   if (!core.chip.empty() && !core.build.empty()) {
     throw base::ConfigError("moesaic kernel", "--build", "'" + core.build + "'", "either --chip or --build");
   }
-  if (!core.chip.empty()) chip = program::read_chip(core.chip);
-  else chip.core = core.build.empty() ? cosim::default_build().params : cosim::find_build(core.build, "moesaic kernel", "--build").params;
+  if (!core.chip.empty())
+    chip = program::read_chip(core.chip);
+  else
+    chip.core = core.build.empty() ? cosim::default_build().params
+                                   : cosim::find_build(core.build, "moesaic kernel", "--build").params;
   std::unique_ptr<cosim::CoreEngine> engine;
-  if (rtl) engine = cosim::find_build(chip.core, core.chip, "array").make(chip.core);
-  else engine = cosim::make_cycle_engine(chip.core);
+  if (rtl)
+    engine = cosim::find_build(chip.core, core.chip, "array").make(chip.core);
+  else
+    engine = cosim::make_cycle_engine(chip.core);
   cosim::CoreBench bench(std::move(engine));
   program::KernelPlacement placement;
   placement.layout = chip.layout;
@@ -98,7 +104,9 @@ void add_kernel(CLI::App& app) {
       ->type_name("NAME");
   command->add_option("--out", options->out, "The result, safetensors")->required()->type_name("FILE");
   command->add_option("--chip", options->core.chip, "cycle, rtl: the chip to simulate")->type_name("FILE");
-  command->add_option("--build", options->core.build, "cycle, rtl: the build to simulate; the one with 16-bit activations unless given")
+  command
+      ->add_option("--build", options->core.build,
+                   "cycle, rtl: the build to simulate; the one with 16-bit activations unless given")
       ->type_name("NAME");
   command->callback([options] { run_kernel(*options); });
 }

@@ -101,7 +101,8 @@ void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
     if (options.cuda) cuda::require_available("moesaic verify: --against cuda");
     std::unique_ptr<cosim::CoreBench> bench;
     if (options.rtl) {
-      bench = std::make_unique<cosim::CoreBench>(cosim::make_cycle_engine(batch.build->params), batch.build->make(batch.build->params));
+      bench = std::make_unique<cosim::CoreBench>(cosim::make_cycle_engine(batch.build->params),
+                                                 batch.build->make(batch.build->params));
       if (!options.waves.empty()) {
         for (const std::string& file : bench->open_waves(options.waves)) send(pipe, "waves " + file);
       }
@@ -109,7 +110,8 @@ void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
     for (const std::uint64_t index : batch.indices) {
       at = index;
       send(pipe, fmt::format("begin {}", index));
-      cosim::VerifyCase c = cosim::draw_case(options.seed, index, *batch.build, options.chip_file ? &*options.chip_file : nullptr);
+      cosim::VerifyCase c =
+          cosim::draw_case(options.seed, index, *batch.build, options.chip_file ? &*options.chip_file : nullptr);
       if (options.inject_bit && index == options.first) c.bench.injection = {*options.inject_bit, kInjectionCycle};
       cosim::VerifyOutcome outcome;
       try {
@@ -169,7 +171,9 @@ void take_line(const std::string& line, Child& child, Totals& totals, std::optio
     totals.configurations.insert(rest);
   } else if (!failure) {
     Failure found;
-    found.kind = word == "difference" ? Failure::Kind::kDifference : word == "input" ? Failure::Kind::kInput : Failure::Kind::kInternal;
+    found.kind = word == "difference" ? Failure::Kind::kDifference
+                 : word == "input"    ? Failure::Kind::kInput
+                                      : Failure::Kind::kInternal;
     std::size_t end = 0;
     found.index = std::stoull(rest, &end);
     found.text = rest.substr(end + 1);
@@ -197,8 +201,9 @@ bool listen(Child& child, Totals& totals, std::optional<Failure>& failure) {
   }
   if (!failure && WIFSIGNALED(status)) {
     // An assertion of the RTL stops its process.
-    failure = Failure{Failure::Kind::kDifference, child.index,
-                      fmt::format("the engines' process died by signal {} (an assertion of the RTL?)", WTERMSIG(status))};
+    failure =
+        Failure{Failure::Kind::kDifference, child.index,
+                fmt::format("the engines' process died by signal {} (an assertion of the RTL?)", WTERMSIG(status))};
   }
   return false;
 }
@@ -209,7 +214,8 @@ std::optional<Failure> run_batches(const std::vector<Batch>& batches, const Veri
   std::optional<Failure> failure;
   std::size_t next = 0;
   while (!children.empty() || (next < batches.size() && !failure)) {
-    while (!failure && next < batches.size() && children.size() < options.jobs) children.push_back(start(batches[next++], options));
+    while (!failure && next < batches.size() && children.size() < options.jobs)
+      children.push_back(start(batches[next++], options));
     std::vector<pollfd> polls;
     for (const Child& child : children) polls.push_back({child.pipe, POLLIN, 0});
     if (poll(polls.data(), static_cast<nfds_t>(polls.size()), -1) < 0) {
@@ -237,14 +243,18 @@ std::optional<Failure> run_batches(const std::vector<Batch>& batches, const Veri
 
 void interpret(VerifyOptions& options) {
   for (const std::string& name : options.against) {
-    if (name == "rtl") options.rtl = true;
-    else if (name == "cuda") options.cuda = true;
-    else throw base::ConfigError("moesaic verify", "--against", "'" + name + "'", "a list of rtl, cuda");
+    if (name == "rtl")
+      options.rtl = true;
+    else if (name == "cuda")
+      options.cuda = true;
+    else
+      throw base::ConfigError("moesaic verify", "--against", "'" + name + "'", "a list of rtl, cuda");
   }
   if (!options.chip.empty()) options.chip_file = program::read_chip(options.chip);
   if (options.jobs == 0) options.jobs = std::max(1u, std::thread::hardware_concurrency());
   if (!options.waves.empty() && (options.cases != 1 || !options.rtl)) {
-    throw base::ConfigError("moesaic verify", "--waves", "'" + options.waves + "'", "--cases 1 and --against rtl with it");
+    throw base::ConfigError("moesaic verify", "--waves", "'" + options.waves + "'",
+                            "--cases 1 and --against rtl with it");
   }
 }
 
@@ -258,7 +268,8 @@ void interpret_injection(VerifyOptions& options) {
   const unsigned bits = cosim::output_bits(build_of(options.first, options).params);
   const std::string expected = fmt::format("rtl:BIT with BIT in 0..{} and --against rtl", bits - 1);
   const std::string digits = options.inject.rfind("rtl:", 0) == 0 ? options.inject.substr(4) : "";
-  const bool number = !digits.empty() && digits.size() < 7 && std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
+  const bool number = !digits.empty() && digits.size() < 7 &&
+                      std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
   if (!number || std::stoul(digits) >= bits || !options.rtl) {
     throw base::ConfigError("moesaic verify", "--inject", "'" + options.inject + "'", expected);
   }
@@ -318,17 +329,24 @@ void run_verify(VerifyOptions options) {
 }  // namespace
 
 void add_verify(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("verify", "Compare the implementations on random cases, bit by bit and cycle by cycle");
+  CLI::App* command =
+      app.add_subcommand("verify", "Compare the implementations on random cases, bit by bit and cycle by cycle");
   const auto options = std::make_shared<VerifyOptions>();
   command->add_option("--chip", options->chip, "Only this chip's build, memory and layout")->type_name("FILE");
   command->add_option("--cases", options->cases, "How many cases")->required()->check(CLI::Range(1u, 100000000u));
   command->add_option("--seed", options->seed, "What the cases are drawn from")->required();
   command->add_option("--first", options->first, "Number of the first case");
-  command->add_option("--against", options->against, "Whom to check: rtl, cuda")->required()->delimiter(',')->type_name("LIST");
-  command->add_option("--jobs", options->jobs, "Processes at a time; all processors unless given")->check(CLI::Range(1u, 1024u));
-  command->add_option("--inject", options->inject, "Flip one output bit of the RTL in the first case, rtl:BIT: must fail")
+  command->add_option("--against", options->against, "Whom to check: rtl, cuda")
+      ->required()
+      ->delimiter(',')
+      ->type_name("LIST");
+  command->add_option("--jobs", options->jobs, "Processes at a time; all processors unless given")
+      ->check(CLI::Range(1u, 1024u));
+  command
+      ->add_option("--inject", options->inject, "Flip one output bit of the RTL in the first case, rtl:BIT: must fail")
       ->type_name("rtl:BIT");
-  command->add_option("--waves", options->waves, "Write the waves of a single case: RTL in FST, twin in VCD")->type_name("FILE");
+  command->add_option("--waves", options->waves, "Write the waves of a single case: RTL in FST, twin in VCD")
+      ->type_name("FILE");
   command->add_flag("--json", options->json, "Print the totals as JSON");
   command->callback([options] { run_verify(*options); });
 }

@@ -65,7 +65,7 @@ def cpp(spec):
     for field in command["fields"]:
         positions[field["name"]] = lsb
         lsb += field["bits"]
-    out = [f"// {NOTE}", "#pragma once", "#include <array>", "#include <cstdint>", "#include <string_view>", "",
+    out = [f"// {NOTE}", "// clang-format off", "#pragma once", "#include <array>", "#include <cstdint>", "#include <string_view>", "",
            "namespace moesaic::program {", ""]
     out += [f"inline constexpr unsigned kCommandWords = {command['words']};",
             "using CommandWords = std::array<std::uint32_t, kCommandWords>;", ""]

@@ -79,8 +79,15 @@ module moe_axil_regs #(
   assign write_good     = write_staging || write_push || write_snapshot;
 
   assign push_valid_o = write && write_push;
-  assign push_cmd_o   = push_valid_o ? moe_commands_pkg::cmd_t'(staging_q) : '0;
   assign snapshot_o   = write && write_snapshot;
+
+  // Reserved bits go no further than the staging words.
+  always_comb begin
+    push_cmd_o            = push_valid_o ? moe_commands_pkg::cmd_t'(staging_q) : '0;
+    push_cmd_o.reserved_1 = '0;
+    push_cmd_o.reserved_2 = '0;
+    push_cmd_o.reserved_3 = '0;
+  end
 
   always_comb begin
     aw_valid_d = aw_valid_q;

@@ -35,12 +35,21 @@ bool AxilHost::next_access(bool idle) {
           return true;
         }
       }
-      if (room_ == 0) start_read(kRegStatus);
-      else start_write(kRegPush, 0);
+      if (room_ == 0)
+        start_read(kRegStatus);
+      else
+        start_write(kRegPush, 0);
       return true;
     }
-    case Stage::kSnapshot: stage_ = Stage::kStatus; start_read(kRegStatus); return true;
-    case Stage::kStatus: stage_ = Stage::kCycles; word_ = 0; start_read(kRegCycles); return true;
+    case Stage::kSnapshot:
+      stage_ = Stage::kStatus;
+      start_read(kRegStatus);
+      return true;
+    case Stage::kStatus:
+      stage_ = Stage::kCycles;
+      word_ = 0;
+      start_read(kRegCycles);
+      return true;
     case Stage::kCycles:
       if (++word_ < 2) {
         start_read(kRegCycles + 4);
@@ -59,7 +68,8 @@ bool AxilHost::next_access(bool idle) {
       }
       stage_ = Stage::kDone;
       return false;
-    case Stage::kDone: return false;
+    case Stage::kDone:
+      return false;
   }
   return false;
 }

@@ -1,5 +1,6 @@
 #pragma once
-/// The host: writes staging words that changed, pushes commands while the queue has room, waits, reads status and counters.
+/// The host: writes staging words that changed, pushes commands while the queue has room, waits, reads status and
+/// counters.
 #include <cstdint>
 #include <deque>
 #include <string>
@@ -55,7 +56,7 @@ class AxilHost {
   std::uint64_t room_ = 0;  // free queue entries, at least
   bool working_ = false;    // an access is under way
   Access access_;
-  bool address_valid_ = false, data_valid_ = false;              // offered now
+  bool address_valid_ = false, data_valid_ = false;  // offered now
   bool address_done_ = false, data_done_ = false, answer_ready_ = false;
   unsigned word_ = 0;  // of cycles or counters being read
   std::uint64_t status_ = 0, cycles_ = 0;

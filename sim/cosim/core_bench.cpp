@@ -51,7 +51,8 @@ std::string first_port_difference(const CoreOutputs& a, const CoreOutputs& b) {
   for (const OutputPort& port : kOutputPorts) {
     const unsigned words = (port.bits + 63) / 64;
     if (!std::equal(left + port.word, left + port.word + words, right + port.word)) {
-      return std::string(port.name) + ": twin " + hex(left + port.word, port.bits) + ", rtl " + hex(right + port.word, port.bits);
+      return std::string(port.name) + ": twin " + hex(left + port.word, port.bits) + ", rtl " +
+             hex(right + port.word, port.bits);
     }
   }
   return "no port differs";
@@ -68,8 +69,8 @@ unsigned output_bits(const program::CoreParams& params) {
 /// One run: the loop over cycles.
 class CoreBench::Run {
  public:
-  Run(CoreEngine& engine, CoreEngine* second, const std::vector<Command>& commands, const std::vector<std::size_t>& phases,
-      MemoryImage& image, const BenchOptions& options)
+  Run(CoreEngine& engine, CoreEngine* second, const std::vector<Command>& commands,
+      const std::vector<std::size_t>& phases, MemoryImage& image, const BenchOptions& options)
       : engine_(engine),
         second_(second),
         commands_(commands),
@@ -78,7 +79,8 @@ class CoreBench::Run {
         memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory)),
         rng_(options.stall_seed.value_or(0)),
         host_(commands, phases, Stalls::channel(options.stall_seed, rng_)),
-        weights_(program::MemoryPort::kWeightRead, image, *memory_, result_.engine.traffic, engine.params(), options.stall_seed, rng_),
+        weights_(program::MemoryPort::kWeightRead, image, *memory_, result_.engine.traffic, engine.params(),
+                 options.stall_seed, rng_),
         activations_(program::MemoryPort::kActivationRead, image, *memory_, result_.engine.traffic, engine.params(),
                      options.stall_seed, rng_),
         results_(image, *memory_, result_.engine.traffic, engine.params(), options.stall_seed, rng_) {
@@ -187,7 +189,8 @@ class CoreBench::Run {
       const auto activity = static_cast<std::size_t>(out_.activity_o >> (2 * b) & 3);
       if (activity != 0) text += " " + std::string(program::kBlocks[b].name) + " " + names[activity] + ";";
     }
-    return text + " " + weights_.waits(out_) + "; " + activations_.waits(out_) + "; " + results_.waits(out_) + "; " + host_.waits();
+    return text + " " + weights_.waits(out_) + "; " + activations_.waits(out_) + "; " + results_.waits(out_) + "; " +
+           host_.waits();
   }
 
   /// What the core counted is what was seen on its ports, and adds up.
@@ -202,11 +205,12 @@ class CoreBench::Run {
       std::uint64_t sum = 0;
       for (const std::uint64_t count : read[b]) sum += count;
       if (sum != host_.cycles()) {
-        throw CheckError("counters of " + std::string(program::kBlocks[b].name) + ": got a sum of " + std::to_string(sum) +
-                         ", expected " + std::to_string(host_.cycles()) + " cycles");
+        throw CheckError("counters of " + std::string(program::kBlocks[b].name) + ": got a sum of " +
+                         std::to_string(sum) + ", expected " + std::to_string(host_.cycles()) + " cycles");
       }
     }
-    const bool seen = std::any_of(recent_.begin(), recent_.end(), [&](const ActivityCounts& counts) { return counts == read; });
+    const bool seen =
+        std::any_of(recent_.begin(), recent_.end(), [&](const ActivityCounts& counts) { return counts == read; });
     if (!seen) throw CheckError("counters: the values read are not those of activity_o in any cycle of the snapshot");
   }
 
@@ -239,8 +243,8 @@ std::vector<std::string> CoreBench::open_waves(const std::string& path) {
   return {second_->open_waves(path), engine_->open_waves(path + ".twin")};
 }
 
-BenchRun CoreBench::run(const std::vector<Command>& commands, const std::vector<std::size_t>& phases, MemoryImage& image,
-                        const BenchOptions& options) {
+BenchRun CoreBench::run(const std::vector<Command>& commands, const std::vector<std::size_t>& phases,
+                        MemoryImage& image, const BenchOptions& options) {
   return Run(*engine_, second_.get(), commands, phases, image, options).run();
 }
 

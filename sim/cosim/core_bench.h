@@ -1,6 +1,6 @@
 #pragma once
-/// The bench around one core: a host on AXI4-Lite and a memory on the AXI4 ports, for the twin, a Verilated build, or both in
-/// lock step: every output port is compared in every cycle, just before the rising edge. Same seed, same run.
+/// The bench around one core: a host on AXI4-Lite and a memory on the AXI4 ports, for the twin, a Verilated build, or
+/// both in lock step: every output port is compared in every cycle, just before the rising edge. Same seed, same run.
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -20,7 +20,8 @@ struct BenchOptions {
   std::function<std::unique_ptr<memory::MemoryModel>()> make_memory;
   /// Random stalls on every channel of every port, each with its own rate.
   std::optional<std::uint64_t> stall_seed;
-  /// Flips bit `bit` of the second engine's outputs (all ports' bits in order) in cycle `cycle`: the run must then fail.
+  /// Flips bit `bit` of the second engine's outputs (all ports' bits in order) in cycle `cycle`: the run must then
+  /// fail.
   struct Injection {
     unsigned bit = 0;
     std::uint64_t cycle = 0;
@@ -57,8 +58,8 @@ class CoreBench {
   /// Resets the core, pushes the commands, waits until it is idle, reads and checks its counters. `image` is updated in
   /// place. `phases` holds the first command of each phase ([0] is 0): a phase begins only when the core is idle.
   /// base::CheckError: a difference between the engines, a broken protocol, counters that do not add up, a stuck run.
-  BenchRun run(const std::vector<program::Command>& commands, const std::vector<std::size_t>& phases, program::MemoryImage& image,
-               const BenchOptions& options);
+  BenchRun run(const std::vector<program::Command>& commands, const std::vector<std::size_t>& phases,
+               program::MemoryImage& image, const BenchOptions& options);
 
  private:
   class Run;

@@ -98,6 +98,8 @@ class CycleEngine final : public CoreEngine {
 
 }  // namespace
 
-std::unique_ptr<CoreEngine> make_cycle_engine(const program::CoreParams& params) { return std::make_unique<CycleEngine>(params); }
+std::unique_ptr<CoreEngine> make_cycle_engine(const program::CoreParams& params) {
+  return std::make_unique<CycleEngine>(params);
+}
 
 }  // namespace moesaic::cosim

@@ -35,8 +35,9 @@ bool overlaps_region(const program::MemoryImage& image, std::uint64_t address, s
 
 }  // namespace
 
-ReadPort::ReadPort(MemoryPort port, const program::MemoryImage& image, memory::MemoryModel& model, program::Traffic& traffic,
-                   const program::CoreParams& params, const std::optional<std::uint64_t>& stall_seed, base::Rng& streams)
+ReadPort::ReadPort(MemoryPort port, const program::MemoryImage& image, memory::MemoryModel& model,
+                   program::Traffic& traffic, const program::CoreParams& params,
+                   const std::optional<std::uint64_t>& stall_seed, base::Rng& streams)
     : port_(port),
       image_(image),
       model_(model),
@@ -88,7 +89,8 @@ void ReadPort::sample(const CoreInputs& in, const CoreOutputs& out, std::uint64_
     accept(out.act_ar_addr_o, out.act_ar_len_o, out.act_ar_size_o, out.act_ar_burst_o);
   }
   while (submitted_ < owed_.size()) {
-    const memory::Request request{number(port_), false, owed_[submitted_].address, Bytes(static_cast<std::int64_t>(beat_bytes_))};
+    const memory::Request request{number(port_), false, owed_[submitted_].address,
+                                  Bytes(static_cast<std::int64_t>(beat_bytes_))};
     if (!model_.submit(request, cycles(now))) break;
     ++submitted_;
   }
@@ -96,8 +98,8 @@ void ReadPort::sample(const CoreInputs& in, const CoreOutputs& out, std::uint64_
 
 void ReadPort::accept(std::uint64_t address, std::uint64_t len, std::uint64_t size, std::uint64_t burst) {
   const std::uint64_t bytes = (len + 1) * beat_bytes_;
-  const bool legal = (std::uint64_t{1} << size) == beat_bytes_ && burst == 1 && address % beat_bytes_ == 0 && len < 16 &&
-                     address / 4096 == (address + bytes - 1) / 4096;
+  const bool legal = (std::uint64_t{1} << size) == beat_bytes_ && burst == 1 && address % beat_bytes_ == 0 &&
+                     len < 16 && address / 4096 == (address + bytes - 1) / 4096;
   if (!legal) throw CheckError(port_name(port_) + " port: got an illegal burst at " + at(address));
   for (std::uint64_t i = 0; i <= len; ++i) {
     const std::uint64_t beat = address + i * beat_bytes_;
@@ -110,11 +112,13 @@ void ReadPort::accept(std::uint64_t address, std::uint64_t len, std::uint64_t si
 
 std::string ReadPort::waits(const CoreOutputs& out) const {
   const bool asks = (port_ == MemoryPort::kWeightRead ? out.wgt_ar_valid_o : out.act_ar_valid_o) != 0;
-  return port_name(port_) + " port owes " + std::to_string(owed_.size()) + " beats" + (asks ? " and is asked for more" : "");
+  return port_name(port_) + " port owes " + std::to_string(owed_.size()) + " beats" +
+         (asks ? " and is asked for more" : "");
 }
 
 WritePort::WritePort(program::MemoryImage& image, memory::MemoryModel& model, program::Traffic& traffic,
-                     const program::CoreParams& params, const std::optional<std::uint64_t>& stall_seed, base::Rng& streams)
+                     const program::CoreParams& params, const std::optional<std::uint64_t>& stall_seed,
+                     base::Rng& streams)
     : image_(image),
       model_(model),
       traffic_(traffic),
@@ -148,7 +152,8 @@ void WritePort::sample(const CoreInputs& in, const CoreOutputs& out, std::uint64
     data_.push_back({out.out_w_data_o, out.out_w_strb_o});
   }
   while (!addresses_.empty() && !data_.empty()) {
-    const memory::Request request{number(MemoryPort::kWrite), true, addresses_.front(), Bytes(static_cast<std::int64_t>(beat_bytes_))};
+    const memory::Request request{number(MemoryPort::kWrite), true, addresses_.front(),
+                                  Bytes(static_cast<std::int64_t>(beat_bytes_))};
     if (!model_.submit(request, cycles(now))) break;
     store(addresses_.front(), data_.front());
     addresses_.pop_front();
@@ -162,16 +167,18 @@ void WritePort::store(std::uint64_t address, const Data& data) {
   for (unsigned i = 0; i < beat_bytes_; ++i) {
     if ((data.strobes >> i & 1) == 0) continue;
     const auto* region = image_.region_at(address + i);
-    const bool writable = region != nullptr && (region->kind == Kind::kOutputs || region->kind == Kind::kHidden ||
-                                                region->kind == Kind::kExpertRows || region->kind == Kind::kActivations);
+    const bool writable =
+        region != nullptr && (region->kind == Kind::kOutputs || region->kind == Kind::kHidden ||
+                              region->kind == Kind::kExpertRows || region->kind == Kind::kActivations);
     if (!writable) throw CheckError("write port: got a write at " + at(address + i) + ", expected one within results");
     image_.write_byte(address + i, static_cast<std::uint8_t>(data.words[i / 8] >> (8 * (i % 8))));
   }
 }
 
 std::string WritePort::waits(const CoreOutputs& out) const {
-  return "write port owes " + std::to_string(owed_) + " answers, holds " + std::to_string(addresses_.size()) + " addresses and " +
-         std::to_string(data_.size()) + " beats" + (out.out_aw_valid_o != 0 || out.out_w_valid_o != 0 ? " and is asked for more" : "");
+  return "write port owes " + std::to_string(owed_) + " answers, holds " + std::to_string(addresses_.size()) +
+         " addresses and " + std::to_string(data_.size()) + " beats" +
+         (out.out_aw_valid_o != 0 || out.out_w_valid_o != 0 ? " and is asked for more" : "");
 }
 
 }  // namespace moesaic::cosim

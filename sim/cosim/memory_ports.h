@@ -1,6 +1,6 @@
 #pragma once
-/// The memory's side of the core's AXI4 ports: data from a MemoryImage, timing from a MemoryModel, random stalls on every
-/// channel, and a check of what the core may ask for. base::CheckError when it asks for anything else.
+/// The memory's side of the core's AXI4 ports: data from a MemoryImage, timing from a MemoryModel, random stalls on
+/// every channel, and a check of what the core may ask for. base::CheckError when it asks for anything else.
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -17,8 +17,9 @@ namespace moesaic::cosim {
 /// One AXI4 read subordinate.
 class ReadPort {
  public:
-  ReadPort(program::MemoryPort port, const program::MemoryImage& image, memory::MemoryModel& model, program::Traffic& traffic,
-           const program::CoreParams& params, const std::optional<std::uint64_t>& stall_seed, base::Rng& streams);
+  ReadPort(program::MemoryPort port, const program::MemoryImage& image, memory::MemoryModel& model,
+           program::Traffic& traffic, const program::CoreParams& params, const std::optional<std::uint64_t>& stall_seed,
+           base::Rng& streams);
   void drive(CoreInputs& in, std::uint64_t now);
   void sample(const CoreInputs& in, const CoreOutputs& out, std::uint64_t now);
   std::string waits(const CoreOutputs& out) const;
@@ -36,16 +37,16 @@ class ReadPort {
   program::Traffic& traffic_;
   std::uint64_t beat_bytes_;
   Stalls address_stalls_, data_stalls_;
-  std::deque<Owed> owed_;         // beats not yet handed out
-  std::size_t submitted_ = 0;     // of owed_, known to the model
-  bool holding_ = false;          // r_valid is up
+  std::deque<Owed> owed_;      // beats not yet handed out
+  std::size_t submitted_ = 0;  // of owed_, known to the model
+  bool holding_ = false;       // r_valid is up
 };
 
 /// One AXI4 write subordinate for single-beat bursts.
 class WritePort {
  public:
-  WritePort(program::MemoryImage& image, memory::MemoryModel& model, program::Traffic& traffic, const program::CoreParams& params,
-            const std::optional<std::uint64_t>& stall_seed, base::Rng& streams);
+  WritePort(program::MemoryImage& image, memory::MemoryModel& model, program::Traffic& traffic,
+            const program::CoreParams& params, const std::optional<std::uint64_t>& stall_seed, base::Rng& streams);
   void drive(CoreInputs& in, std::uint64_t now);
   void sample(const CoreInputs& in, const CoreOutputs& out, std::uint64_t now);
   std::string waits(const CoreOutputs& out) const;

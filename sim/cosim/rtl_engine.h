@@ -16,7 +16,8 @@ namespace moesaic::cosim {
 template <class Model>
 class RtlEngine final : public CoreEngine {
  public:
-  explicit RtlEngine(const program::CoreParams& params) : params_(params), model_(std::make_unique<Model>(&context_, "core")) {}
+  explicit RtlEngine(const program::CoreParams& params)
+      : params_(params), model_(std::make_unique<Model>(&context_, "core")) {}
   ~RtlEngine() override {
     if (waves_) waves_->close();
     model_->final();
@@ -65,7 +66,8 @@ class RtlEngine final : public CoreEngine {
 
  private:
   template <class M>
-  static constexpr auto has_waves(int) -> decltype(std::declval<M&>().trace(static_cast<VerilatedFstC*>(nullptr), 0), true) {
+  static constexpr auto has_waves(int)
+      -> decltype(std::declval<M&>().trace(static_cast<VerilatedFstC*>(nullptr), 0), true) {
     return true;
   }
   template <class M>

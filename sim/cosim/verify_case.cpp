@@ -103,8 +103,8 @@ VerifyOutcome run_case(CoreBench& bench, const VerifyCase& c) {
   }
   for (std::size_t i = 0; i < c.kernels.size(); ++i) {
     const numerics::KernelCase& kernel = c.kernels[i];
-    const std::string difference =
-        numerics::first_difference(kernel, program::kernel_result(kernel, places[i], loaded.image), numerics::run_case(kernel));
+    const std::string difference = numerics::first_difference(
+        kernel, program::kernel_result(kernel, places[i], loaded.image), numerics::run_case(kernel));
     if (!difference.empty()) throw base::CheckError("result differs from the CPU's: " + difference);
   }
   return {run.bench_cycles, run.port_values_compared};

@@ -1,6 +1,7 @@
 #pragma once
 /// One random case of `moesaic verify`: one to three kernel cases, one after the other on a build, with memory, layout,
-/// placement and stalls, all drawn from (seed, index). Run on the twin and the RTL in lock step; outputs are compared with the CPU reference as well.
+/// placement and stalls, all drawn from (seed, index). Run on the twin and the RTL in lock step; outputs are compared
+/// with the CPU reference as well.
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -22,7 +23,7 @@ struct VerifyCase {
   program::CoreParams lowering;  ///< the build's, now and then with smaller buffers, so that chunks and spills happen
   program::KernelPlacement placement;
   BenchOptions bench;
-  std::string text;  ///< "r8c8p2a16 tile_major stalls mpgemm int3 m3 n17 k70 ..."
+  std::string text;                         ///< "r8c8p2a16 tile_major stalls mpgemm int3 m3 n17 k70 ..."
   std::vector<std::string> configurations;  ///< build, layout, operation, format and activation width of each kernel
 };
 

@@ -1,4 +1,5 @@
 // Generated from rtl/pkg/commands.yaml by tools/generate_commands.py: change that, not this.
+// clang-format off
 #pragma once
 #include <array>
 #include <cstdint>

@@ -24,8 +24,8 @@ const Build& find_build(const program::CoreParams& params, const std::string& wh
     if (build.params == params) return build;
   }
   const std::string got = std::to_string(params.rows) + "x" + std::to_string(params.cols) + ", " +
-                          std::to_string(params.planes_per_cycle) + " planes per cycle, " + std::to_string(params.max_act_bits) +
-                          "-bit activations and its buffers";
+                          std::to_string(params.planes_per_cycle) + " planes per cycle, " +
+                          std::to_string(params.max_act_bits) + "-bit activations and its buffers";
   throw base::ConfigError(where, key, got, "the parameters of one of " + build_names() + " (rtl/builds.yaml)");
 }
 

@@ -1,7 +1,6 @@
 #pragma once
 #include <ostream>
 #include <string>
-
 #include <systemc>
 
 #include "sim/program/commands.h"

@@ -28,8 +28,8 @@ Core::Core(sc_core::sc_module_name name, const CoreParams& params)
       output_dma_("output_dma", params),
       activity_(program::kNumBlocks) {
   const auto clock = [this](auto&... blocks) { ((blocks.clk_i.bind(clk_i), blocks.rst_ni.bind(rst_ni)), ...); };
-  clock(regs_, counters_, queue_, dispatch_, scheduler_, weight_fetch_, weight_reader_, weight_loader_, act_loader_, act_reader_,
-        hidden_buffer_, sequencer_, array_, dequant_, acc_buffer_, drain_, requant_, swiglu_, output_dma_);
+  clock(regs_, counters_, queue_, dispatch_, scheduler_, weight_fetch_, weight_reader_, weight_loader_, act_loader_,
+        act_reader_, hidden_buffer_, sequencer_, array_, dequant_, acc_buffer_, drain_, requant_, swiglu_, output_dma_);
   act_buffer_.clk_i.bind(clk_i);
   const auto watch = [this](Block block, sc_core::sc_out<std::uint64_t>& port) {
     const auto index = static_cast<unsigned>(block);

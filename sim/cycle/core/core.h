@@ -1,9 +1,8 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <vector>
-
 #include <systemc>
+#include <vector>
 
 #include "sim/cycle/array/pe_array.h"
 #include "sim/cycle/common/command_signal.h"

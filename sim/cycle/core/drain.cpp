@@ -35,20 +35,21 @@ Drain::Drain(sc_core::sc_module_name name, const CoreParams& params)
   SC_METHOD(drive_lookup);
   sensitive << walk_changed_;
   SC_METHOD(drive_requant);
-  sensitive << walk_changed_ << cmd_i << acc_full_i << acc_i << rq_valid_i << rq_mu_i << rq_sigma_i << shift_i << hidden_shift_i;
+  sensitive << walk_changed_ << cmd_i << acc_full_i << acc_i << rq_valid_i << rq_mu_i << rq_sigma_i << shift_i
+            << hidden_shift_i;
   SC_METHOD(drive_release);
   sensitive << walk_changed_ << cmd_i << acc_full_i << rq_valid_i << requant_ready_i;
   SC_METHOD(drive_results);
   sensitive << changed_ << cmd_i << result_valid_i << result_y_i << result_meta_i << swiglu_ready_i << h_valid_i << h_i
             << h_meta_i << dma_ready_i;
   SC_METHOD(drive_dma);
-  sensitive << changed_ << cmd_i << result_valid_i << result_y_i << result_acc_i << result_meta_i << h_valid_i << h_i << h_meta_i
-            << out_addr_i << aux_addr_i;
+  sensitive << changed_ << cmd_i << result_valid_i << result_y_i << result_acc_i << result_meta_i << h_valid_i << h_i
+            << h_meta_i << out_addr_i << aux_addr_i;
   SC_METHOD(drive_control);
   sensitive << changed_ << start_i << cmd_i << dma_idle_i;
   SC_METHOD(drive_activity);
-  sensitive << changed_ << walk_changed_ << start_i << cmd_i << acc_full_i << rq_valid_i << requant_ready_i << result_valid_i
-            << result_meta_i << swiglu_ready_i << h_valid_i << dma_ready_i << dma_idle_i;
+  sensitive << changed_ << walk_changed_ << start_i << cmd_i << acc_full_i << rq_valid_i << requant_ready_i
+            << result_valid_i << result_meta_i << swiglu_ready_i << h_valid_i << dma_ready_i << dma_idle_i;
 }
 
 Drain::Chunk Drain::chunk() const {
@@ -102,10 +103,18 @@ void Drain::on_clock() {
 
   const State before = state_;
   switch (state_) {
-    case State::kIdle: state_ = start_i.read() ? State::kWalk : State::kIdle; break;
-    case State::kWalk: state_ = all_out ? State::kFlush : State::kWalk; break;
-    case State::kFlush: state_ = State::kSettle; break;
-    case State::kSettle: state_ = dma_idle_i.read() ? State::kIdle : State::kSettle; break;
+    case State::kIdle:
+      state_ = start_i.read() ? State::kWalk : State::kIdle;
+      break;
+    case State::kWalk:
+      state_ = all_out ? State::kFlush : State::kWalk;
+      break;
+    case State::kFlush:
+      state_ = State::kSettle;
+      break;
+    case State::kSettle:
+      state_ = dma_idle_i.read() ? State::kIdle : State::kSettle;
+      break;
   }
   if (before != state_ || result_fires || acc_out) changed_.notify(sc_core::SC_ZERO_TIME);
 
@@ -270,10 +279,10 @@ void Drain::drive_activity() {
   const bool moves = start_i.read() || (offer && requant_ready_i.read()) || result_fires || h_fires() ||
                      (dma_valid && dma_ready_i.read()) || state_ == State::kFlush ||
                      (state_ == State::kSettle && dma_idle_i.read());
-  const Activity activity = moves                     ? Activity::kBusy
-                            : offer || result || h    ? Activity::kBlocked
-                            : state_ != State::kIdle  ? Activity::kStarved
-                                                      : Activity::kIdle;
+  const Activity activity = moves                    ? Activity::kBusy
+                            : offer || result || h   ? Activity::kBlocked
+                            : state_ != State::kIdle ? Activity::kStarved
+                                                     : Activity::kIdle;
   activity_o.write(static_cast<std::uint64_t>(activity));
 }
 

@@ -1,8 +1,7 @@
 #pragma once
 #include <cstdint>
-#include <vector>
-
 #include <systemc>
+#include <vector>
 
 #include "sim/cycle/common/command_signal.h"
 #include "sim/cycle/common/core_params.h"
@@ -99,7 +98,9 @@ class Drain : public sc_core::sc_module {
   bool wants_acc() const { return cmd_i.read().write_acc && !phase_; }
   bool result_ready(const Meta& result) const;
   bool h_fires() const { return h_valid_i.read() && (!cmd_i.read().write_h || dma_ready_i.read()); }
-  std::size_t gate_index(const Meta& result) const { return (std::size_t{result.token} * chunks_ + result.chunk) % gate_.size(); }
+  std::size_t gate_index(const Meta& result) const {
+    return (std::size_t{result.token} * chunks_ + result.chunk) % gate_.size();
+  }
   void on_clock();
   void drive_lookup();
   void drive_requant();

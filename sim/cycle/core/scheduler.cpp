@@ -21,7 +21,8 @@ Starts starts_of(const Command& command) {
 
 }  // namespace
 
-Scheduler::Scheduler(sc_core::sc_module_name name, const CoreParams& params) : sc_module(name), rows_(params.max_tokens) {
+Scheduler::Scheduler(sc_core::sc_module_name name, const CoreParams& params)
+    : sc_module(name), rows_(params.max_tokens) {
   SC_METHOD(on_clock);
   sensitive << clk_i.pos() << rst_ni.neg();
   dont_initialize();
@@ -74,7 +75,9 @@ void Scheduler::drive_control() {
   drain_start_o.write(which.drain);
   exec_ready_o.write(finish || (start && !which.any()));
   command_error_o.write(command_error_);
-  const Activity activity = start || finish ? Activity::kBusy : exec_valid_i.read() ? Activity::kStarved : Activity::kIdle;
+  const Activity activity = start || finish       ? Activity::kBusy
+                            : exec_valid_i.read() ? Activity::kStarved
+                                                  : Activity::kIdle;
   activity_o.write(static_cast<std::uint64_t>(activity));
 }
 

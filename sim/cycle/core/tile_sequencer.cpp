@@ -31,7 +31,8 @@ void TileSequencer::issue() {
   }
   beat_.shift = (command.planes_read - 1 - plane_) & 7;
   beat_.tag = token_ | std::uint64_t{plane_ == 0} << 5 | std::uint64_t{walk_.tile().group_first} << 6 |
-              std::uint64_t{walk_.tile().group_end && last_set} << 7 | std::uint64_t{walk_.tile().acc_first} << 8 | std::uint64_t{block_done} << 9;
+              std::uint64_t{walk_.tile().group_end && last_set} << 7 | std::uint64_t{walk_.tile().acc_first} << 8 |
+              std::uint64_t{block_done} << 9;
   beat_.last = last_set && last_token;
 
   plane_ += params_.planes_per_cycle;

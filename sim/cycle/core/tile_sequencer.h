@@ -1,6 +1,5 @@
 #pragma once
 #include <cstdint>
-
 #include <systemc>
 
 #include "sim/cycle/common/command_signal.h"

@@ -53,22 +53,36 @@ void AxilRegs::step_write() {
 std::uint64_t AxilRegs::read_register(std::uint64_t address, bool& good) const {
   good = true;
   switch (address) {
-    case kRegIdentity: return kIdentityValue;
-    case kRegRows: return params_.rows;
-    case kRegCols: return params_.cols;
-    case kRegPlanesPerCycle: return params_.planes_per_cycle;
-    case kRegMaxActBits: return params_.max_act_bits;
-    case kRegAxiDataBits: return params_.axi_data_bits;
-    case kRegMaxTokens: return params_.max_tokens;
-    case kRegActDepth: return params_.act_depth;
-    case kRegHiddenDepth: return params_.hidden_depth;
-    case kRegFifoDepth: return params_.fifo_depth;
-    case kRegCommandDepth: return params_.command_depth;
-    case kRegBlocks: return kNumBlocks;
+    case kRegIdentity:
+      return kIdentityValue;
+    case kRegRows:
+      return params_.rows;
+    case kRegCols:
+      return params_.cols;
+    case kRegPlanesPerCycle:
+      return params_.planes_per_cycle;
+    case kRegMaxActBits:
+      return params_.max_act_bits;
+    case kRegAxiDataBits:
+      return params_.axi_data_bits;
+    case kRegMaxTokens:
+      return params_.max_tokens;
+    case kRegActDepth:
+      return params_.act_depth;
+    case kRegHiddenDepth:
+      return params_.hidden_depth;
+    case kRegFifoDepth:
+      return params_.fifo_depth;
+    case kRegCommandDepth:
+      return params_.command_depth;
+    case kRegBlocks:
+      return kNumBlocks;
     case kRegStatus:
-      return push_free_i.read() << 8 | std::uint64_t{command_error_i.read()} << 3 | std::uint64_t{resp_error_i.read()} << 2 |
-             std::uint64_t{shift_error_i.read()} << 1 | std::uint64_t{busy_i.read()};
-    default: break;
+      return push_free_i.read() << 8 | std::uint64_t{command_error_i.read()} << 3 |
+             std::uint64_t{resp_error_i.read()} << 2 | std::uint64_t{shift_error_i.read()} << 1 |
+             std::uint64_t{busy_i.read()};
+    default:
+      break;
   }
   if (address % 4 == 0) {
     if (address / 64 == kRegStaging / 64) return staging_[address / 4 % kCommandWords];
@@ -109,8 +123,8 @@ void AxilRegs::on_clock() {
         axil_ar_valid_i.read())) {
     return;
   }
+  step_read();  // first: it sees the staging words of before the edge
   step_write();
-  step_read();
   changed_.notify(sc_core::SC_ZERO_TIME);
 }
 

@@ -1,6 +1,5 @@
 #pragma once
 #include <cstdint>
-
 #include <systemc>
 
 #include "sim/cycle/common/command_signal.h"
@@ -9,7 +8,8 @@
 namespace moesaic::cycle {
 
 /// Registers of the core behind AXI4-Lite. RTL twin: rtl/queue/moe_axil_regs.sv.
-/// Rate one write and one read per two cycles, latency 2 cycles each, asynchronous reset; refused accesses answer SLVERR.
+/// Rate one write and one read per two cycles, latency 2 cycles each, asynchronous reset; refused accesses answer
+/// SLVERR.
 class AxilRegs : public sc_core::sc_module {
  public:
   sc_core::sc_in<bool> clk_i{"clk_i"};

@@ -1,8 +1,7 @@
 #pragma once
 #include <cstdint>
-#include <vector>
-
 #include <systemc>
+#include <vector>
 
 #include "sim/cycle/common/command_signal.h"
 #include "sim/cycle/common/core_params.h"

@@ -2,16 +2,15 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <vector>
-
 #include <systemc>
+#include <vector>
 
 #include "sim/program/commands.h"
 
 namespace moesaic::cycle {
 
-/// Every cycle out of reset counts once per block, under the block's activity. RTL twin: rtl/queue/moe_counters.sv, whose
-/// activity_i is this one's ports side by side.
+/// Every cycle out of reset counts once per block, under the block's activity. RTL twin: rtl/queue/moe_counters.sv,
+/// whose activity_i is this one's ports side by side.
 class Counters : public sc_core::sc_module {
  public:
   sc_core::sc_in<bool> clk_i{"clk_i"};

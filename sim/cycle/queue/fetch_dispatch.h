@@ -1,7 +1,6 @@
 #pragma once
 #include <array>
 #include <cstdint>
-
 #include <systemc>
 
 #include "sim/cycle/common/command_signal.h"

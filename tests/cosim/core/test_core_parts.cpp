@@ -1,19 +1,18 @@
 #include <catch2/catch.hpp>
 #include <deque>
 
-#include "sim/cosim/lockstep.h"
-#include "sim/cycle/core/drain.h"
-#include "sim/cycle/core/scheduler.h"
-#include "sim/cycle/core/tile_sequencer.h"
-
 #include "Vrtl_moe_drain_16.h"
 #include "Vrtl_moe_drain_4.h"
 #include "Vrtl_moe_scheduler_4.h"
 #include "Vrtl_moe_tile_sequencer_4x4.h"
 #include "Vrtl_moe_tile_sequencer_8x8.h"
+#include "sim/cosim/lockstep.h"
+#include "sim/cycle/core/drain.h"
+#include "sim/cycle/core/scheduler.h"
+#include "sim/cycle/core/tile_sequencer.h"
 
-using namespace moesaic;
-using namespace moesaic::cosim;
+namespace moesaic::cosim {
+
 using cycle::Beat;
 using cycle::Lanes;
 using program::Command;
@@ -90,8 +89,10 @@ Report run_scheduler(const Options& options) {
     out_token.write(rng.below(4));
   });
   bench.on_sample([&](std::uint64_t) {
-    if (in_addr.read() != rows[load_token.value()].weight_addr || shift.read() != rows[shift_token.value()].token_shift ||
-        out_addr.read() != rows[out_token.value()].params_addr || aux_addr.read() != rows[out_token.value()].requant_addr) {
+    if (in_addr.read() != rows[load_token.value()].weight_addr ||
+        shift.read() != rows[shift_token.value()].token_shift ||
+        out_addr.read() != rows[out_token.value()].params_addr ||
+        aux_addr.read() != rows[out_token.value()].requant_addr) {
       bench.fail("the row table returns another row than was set");
     }
     load = load || load_start.read();
@@ -192,7 +193,8 @@ Report run_sequencer(const Options& options, const cycle::CoreParams& params) {
   return bench.run();
 }
 
-/// Random matmuls and combinations; requantisation and SwiGLU are queues that give random values, in order, to each chunk.
+/// Random matmuls and combinations; requantisation and SwiGLU are queues that give random values, in order, to each
+/// chunk.
 template <class Rtl>
 Report run_drain(const Options& options, const cycle::CoreParams& params) {
   Verilated<Rtl> rtl;
@@ -372,7 +374,8 @@ Report run_drain(const Options& options, const cycle::CoreParams& params) {
     flip = release.read();
     if (rq_ready.read() && !release.read()) bench.fail("parameters left without their block");
     if (done.read()) {
-      if (bytes != expected || !results.empty() || !hidden.empty()) bench.fail("a command ended before all its bytes were written");
+      if (bytes != expected || !results.empty() || !hidden.empty())
+        bench.fail("a command ended before all its bytes were written");
       working = false;
     }
   });
@@ -402,13 +405,15 @@ TEST_CASE("the scheduler ends a command only when its blocks have", "[cosim][cor
 TEST_CASE("the tile sequencer issues every beat of a matmul and waits for its answer", "[cosim][core]") {
   const std::string title = "the tile sequencer issues every beat of a matmul and waits for its answer";
   const Report small = run_forked([&] {
-    return run_sequencer<Vrtl_moe_tile_sequencer_4x4>(Options::from_environment(title, 1, 20000), shape(4, 4, 1, 8, 64));
+    return run_sequencer<Vrtl_moe_tile_sequencer_4x4>(Options::from_environment(title, 1, 20000),
+                                                      shape(4, 4, 1, 8, 64));
   });
   INFO(small.message);
   CHECK(small.ok());
   CHECK(small.transfers > 1000);
   const Report large = run_forked([&] {
-    return run_sequencer<Vrtl_moe_tile_sequencer_8x8>(Options::from_environment(title, 2, 20000), shape(8, 8, 4, 16, 128));
+    return run_sequencer<Vrtl_moe_tile_sequencer_8x8>(Options::from_environment(title, 2, 20000),
+                                                      shape(8, 8, 4, 16, 128));
   });
   INFO(large.message);
   CHECK(large.ok());
@@ -421,11 +426,15 @@ TEST_CASE("the drain writes every byte of a command before it ends", "[cosim][co
   narrow.hidden_depth = 32;
   wide.max_tokens = 8;
   wide.hidden_depth = 256;
-  const Report small = run_forked([&] { return run_drain<Vrtl_moe_drain_4>(Options::from_environment(title, 1, 30000), narrow); });
+  const Report small =
+      run_forked([&] { return run_drain<Vrtl_moe_drain_4>(Options::from_environment(title, 1, 30000), narrow); });
   INFO(small.message);
   CHECK(small.ok());
   CHECK(small.transfers > 1000);
-  const Report large = run_forked([&] { return run_drain<Vrtl_moe_drain_16>(Options::from_environment(title, 2, 30000), wide); });
+  const Report large =
+      run_forked([&] { return run_drain<Vrtl_moe_drain_16>(Options::from_environment(title, 2, 30000), wide); });
   INFO(large.message);
   CHECK(large.ok());
 }
+
+}  // namespace moesaic::cosim

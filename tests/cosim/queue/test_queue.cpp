@@ -1,20 +1,19 @@
 #include <catch2/catch.hpp>
 #include <deque>
 
+#include "Vrtl_moe_axil_regs.h"
+#include "Vrtl_moe_command_queue_16.h"
+#include "Vrtl_moe_command_queue_4.h"
+#include "Vrtl_moe_counters.h"
+#include "Vrtl_moe_fetch_dispatch.h"
 #include "sim/cosim/lockstep.h"
 #include "sim/cycle/queue/axil_regs.h"
 #include "sim/cycle/queue/command_queue.h"
 #include "sim/cycle/queue/counters.h"
 #include "sim/cycle/queue/fetch_dispatch.h"
 
-#include "Vrtl_moe_axil_regs.h"
-#include "Vrtl_moe_command_queue_16.h"
-#include "Vrtl_moe_command_queue_4.h"
-#include "Vrtl_moe_counters.h"
-#include "Vrtl_moe_fetch_dispatch.h"
+namespace moesaic::cosim {
 
-using namespace moesaic;
-using namespace moesaic::cosim;
 using Catch::Matchers::Contains;
 using program::Command;
 using program::Opcode;
@@ -29,8 +28,8 @@ Command random_command(base::Rng& rng) {
   return command;
 }
 
-/// Commands go in at random; both sides must see them in order, the fetch side the matmuls only, and none may leave before
-/// its fetch was taken.
+/// Commands go in at random; both sides must see them in order, the fetch side the matmuls only, and none may leave
+/// before its fetch was taken.
 template <class Rtl>
 Report run_queue(const Options& options, unsigned depth) {
   cycle::CoreParams params;
@@ -72,7 +71,8 @@ Report run_queue(const Options& options, unsigned depth) {
     exec_ready.write(legal && exec_pace.go());
   });
   Sink fetch(bench, "fetch", fetch_ready, fetch_valid, [&] {
-    if (to_fetch.empty() || fetch_cmd.read() != to_fetch.front()) bench.fail("the fetch side saw another command than the next matmul");
+    if (to_fetch.empty() || fetch_cmd.read() != to_fetch.front())
+      bench.fail("the fetch side saw another command than the next matmul");
     if (!to_fetch.empty()) to_fetch.pop_front();
     ++fetched;
   });
@@ -174,12 +174,18 @@ Report run_regs(const Options& options) {
   std::uint64_t pushes = 0, accepted = 0;
   const auto address = [&rng]() -> std::uint64_t {
     switch (rng.below(6)) {
-      case 0: return program::kRegPush;
-      case 1: return program::kRegStaging + 4 * rng.below(16);
-      case 2: return program::kRegCounters + 4 * rng.below(128);
-      case 3: return 4 * rng.below(16);
-      case 4: return program::kRegSnapshot;
-      default: return rng.below(4096);
+      case 0:
+        return program::kRegPush;
+      case 1:
+        return program::kRegStaging + 4 * rng.below(16);
+      case 2:
+        return program::kRegCounters + 4 * rng.below(128);
+      case 3:
+        return 4 * rng.below(16);
+      case 4:
+        return program::kRegSnapshot;
+      default:
+        return rng.below(4096);
     }
   };
   bench.on_reset([&] {
@@ -222,7 +228,8 @@ Report run_regs(const Options& options) {
   Sink r(bench, "r", r_ready, r_valid, [&] {
     const std::uint64_t at = reads.front();
     reads.pop_front();
-    if (at == program::kRegIdentity && r_data.read() != program::kIdentityValue) bench.fail("identity reads as another value");
+    if (at == program::kRegIdentity && r_data.read() != program::kIdentityValue)
+      bench.fail("identity reads as another value");
     if (at == program::kRegRows && r_data.read() != 16) bench.fail("rows read as another value");
     if (at % 4 != 0 && r_resp.read() != 2) bench.fail("an unaligned read was not refused");
   });
@@ -265,7 +272,8 @@ Report run_counters(const Options& options) {
     }
     rtl->activity_i = packed;
     snapshot.write(rng.chance(1, 16));
-    address.write(rng.chance(1, 8) ? rng.below(1024) : (program::kRegCounters / 4 + rng.below(8 * program::kNumBlocks)));
+    address.write(rng.chance(1, 8) ? rng.below(1024)
+                                   : (program::kRegCounters / 4 + rng.below(8 * program::kNumBlocks)));
   });
   bench.on_sample([&](std::uint64_t) {
     const std::uint64_t word = address.value();
@@ -285,11 +293,13 @@ Report run_counters(const Options& options) {
 
 TEST_CASE("the command queue keeps its order and its fetch side runs ahead without passing it", "[cosim][queue]") {
   const std::string title = "the command queue keeps its order and its fetch side runs ahead without passing it";
-  const Report deep = run_forked([&] { return run_queue<Vrtl_moe_command_queue_16>(Options::from_environment(title, 1, 20000), 16); });
+  const Report deep =
+      run_forked([&] { return run_queue<Vrtl_moe_command_queue_16>(Options::from_environment(title, 1, 20000), 16); });
   INFO(deep.message);
   CHECK(deep.ok());
   CHECK(deep.transfers > 1000);
-  const Report shallow = run_forked([&] { return run_queue<Vrtl_moe_command_queue_4>(Options::from_environment(title, 2, 20000), 4); });
+  const Report shallow =
+      run_forked([&] { return run_queue<Vrtl_moe_command_queue_4>(Options::from_environment(title, 2, 20000), 4); });
   INFO(shallow.message);
   CHECK(shallow.ok());
 }
@@ -324,3 +334,5 @@ TEST_CASE("a flipped bit of the command queue is reported", "[cosim][queue]") {
   CHECK(r.differences == 1);
   CHECK_THAT(r.message, Contains("free_o"));
 }
+
+}  // namespace moesaic::cosim
