@@ -170,8 +170,8 @@ void Interpreter::matmul(const Command& c) {
               if (((bits >> (i % 8)) & 1) == 0) continue;
               for (unsigned t = 0; t < c.tokens; ++t)
                 p_[t * params_.cols + i / depth] +=
-                    std::int64_t{act_[(std::size_t{t} * c.act_stride + tile) * params_.rows + i % depth]}
-                    << (c.planes_read - 1 - plane);
+                    std::int64_t{act_[(std::size_t{t} * c.act_stride + tile) * params_.rows + i % depth]} *
+                    (1 << (c.planes_read - 1 - plane));
             }
           }
         }
