@@ -1,3 +1,5 @@
+#include <tlm_utils/simple_target_socket.h>
+
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -5,6 +7,8 @@
 #include "base/error.h"
 #include "sim/cosim/core_bench.h"
 #include "sim/cosim/kernel_run.h"
+#include "sim/cosim/lockstep.h"
+#include "sim/cosim/tlm_memory.h"
 #include "tests/bad_config/cli/run_program.h"
 
 using namespace moesaic;
@@ -30,9 +34,74 @@ numerics::KernelCase small_product() {
   return numerics::random_case(rng, options);
 }
 
+/// A SystemC memory of somebody else's: 40 ns for a read, 20 ns for a write.
+class SlowTarget : public sc_core::sc_module {
+ public:
+  tlm_utils::simple_target_socket<SlowTarget> socket{"socket"};
+  int beats = 0;
+  explicit SlowTarget(const sc_core::sc_module_name& name) : sc_module(name) {
+    socket.register_b_transport(this, &SlowTarget::serve);
+  }
+
+ private:
+  void serve(tlm::tlm_generic_payload& payload, sc_core::sc_time& delay) {
+    delay += sc_core::sc_time(payload.is_read() ? 40 : 20, sc_core::SC_NS);
+    payload.set_response_status(tlm::TLM_OK_RESPONSE);
+    ++beats;
+  }
+};
+
+/// The model is the socket's; the bench wants to own what it uses.
+class Borrowed final : public memory::MemoryModel {
+ public:
+  explicit Borrowed(memory::MemoryModel& model) : model_(model) {}
+  std::string name() const override { return model_.name(); }
+  bool submit(const memory::Request& r, base::Cycles now) override { return model_.submit(r, now); }
+  std::int64_t finished(unsigned p, bool w, base::Cycles now) override { return model_.finished(p, w, now); }
+  void take(unsigned p, bool w) override { model_.take(p, w); }
+  void reset() override { model_.reset(); }
+
+ private:
+  memory::MemoryModel& model_;
+};
+
+cosim::Report run_behind_tlm() {
+  const program::CoreParams params;
+  cosim::CoreBench bench(cosim::make_cycle_engine(params));
+  cosim::TlmMemory memory("memory", sc_core::sc_time(2, sc_core::SC_NS), "slow target");
+  SlowTarget target("target");
+  memory.socket.bind(target.socket);
+  const program::KernelProgram program = program::kernel_program(small_product(), params, {}, "case");
+  const auto run = [&](const cosim::BenchOptions& options, program::MemoryImage& image) {
+    image = program.loaded.image;
+    return bench.run(program.loaded.commands, {0}, image, options);
+  };
+  program::MemoryImage image;
+  cosim::BenchOptions tlm, simple;
+  tlm.make_memory = [&] { return std::make_unique<Borrowed>(memory); };
+  simple.memory.read_latency_cycles = 19;  // and one cycle for the beat: 20 cycles of 2 ns
+  simple.memory.write_latency_cycles = 9;
+  simple.memory.bytes_per_cycle = 4096;
+  const cosim::BenchRun behind_tlm = run(tlm, image);
+  cosim::Report report;
+  const auto result = program::kernel_result(small_product(), program, image);
+  report.message = numerics::first_difference(small_product(), result, numerics::run_case(small_product()));
+  if (behind_tlm.memory_name != "tlm(slow target)") report.message += "; name " + behind_tlm.memory_name;
+  if (target.beats == 0) report.message += "; no beat reached the target";
+  if (run(simple, image).engine.cycles != behind_tlm.engine.cycles)
+    report.message += "; other cycles than the same latency's";
+  return report;
+}
+
 }  // namespace
 
-// SystemC elaborates once per process: the only test here that makes an engine.
+TEST_CASE("any TLM-2.0 target can be the memory behind the ports", "[cosim][verify]") {
+  const cosim::Report report = cosim::run_forked(run_behind_tlm);
+  INFO(report.message);
+  CHECK(report.ok());
+}
+
+// SystemC elaborates once per process: the only test here that makes an engine in this one.
 TEST_CASE("a run that cannot go on says who waits for whom, and the bench is good for another run", "[cosim][verify]") {
   const program::CoreParams params;
   cosim::CoreBench bench(cosim::make_cycle_engine(params));
