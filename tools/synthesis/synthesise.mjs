@@ -10,14 +10,26 @@ const kClearedFlop = '$_DFF_PN0_';
 const kClearedFlopTransistors = 20;
 const kFlops = ['$_DFF_P_', kClearedFlop];
 // No macro library: arrays stay arrays, flops become one of two kinds, logic becomes static CMOS gates.
-const kSynthesis = (top) =>
+// `abc` is thorough for the small PEs and -fast for whole blocks, where the thorough one does not end on wide multipliers.
+const kSynthesis = (top, abc) =>
   `synth -top ${top} -run begin:fine; opt -fast -full; opt -undriven -fine; techmap; opt -fast; ` +
-  `dfflegalize -cell $_DFF_P_ x -cell ${kClearedFlop} x; abc -g cmos; opt_clean; check -assert; tee -q -o stat.json stat -tech cmos -json`;
+  `dfflegalize -cell $_DFF_P_ x -cell ${kClearedFlop} x; ${abc} -g cmos; opt_clean; check -assert; memory_unpack; tee -q -o stat.json stat -tech cmos -json`;
 const kFolders = ['pkg', 'common', 'array', 'dequant', 'memory', 'queue', 'core'];
 const kParameters = {  // keys of rtl/builds.yaml
   rows: 'Rows', cols: 'Cols', planes_per_cycle: 'PlanesPerCycle', max_act_bits: 'MaxActBits', axi_data_bits: 'AxiDataWidth',
   max_tokens: 'MaxTokens', act_depth: 'ActDepth', hidden_depth: 'HiddenDepth', fifo_depth: 'FifoDepth', command_depth: 'CommandDepth',
 };
+
+// Yosys 0.55 takes an array of structures for a plain vector, without a word: its storage would be missing from the table.
+function structureArrays(files) {
+  const found = [];
+  for (const [name, file] of Object.entries(files)) {
+    file.text.split('\n').forEach((line, i) => {
+      if (/^\s*(\w+::)?\w+_t\s+\w+\s*\[[A-Za-z]\w*\];/.test(line)) found.push(`${name}:${i + 1}: ${line.trim()}`);
+    });
+  }
+  return found;
+}
 
 class InputError extends Error {}
 
@@ -65,13 +77,16 @@ async function yosys(files, script) {
   }
 }
 
-async function synthesise(files, top, parameters, folders = kFolders) {
+async function synthesise(files, top, parameters, folders = kFolders, abc = 'abc -fast') {
   const sources = Object.keys(files).filter((name) => folders.includes(files[name].folder));
   const set = Object.entries(parameters).map(([key, value]) => `-set ${key} ${value}`).join(' ');
-  const script = `read_verilog -sv -DSYNTHESIS ${sources.join(' ')}; ${set ? `chparam ${set} ${top}; ` : ''}${kSynthesis(top)}`;
+  const script = `read_verilog -sv -DSYNTHESIS ${sources.join(' ')}; ${set ? `chparam ${set} ${top}; ` : ''}${kSynthesis(top, abc)}`;
   const out = await yosys(Object.fromEntries(sources.map((name) => [name, files[name].text])), script);
   return { modules: JSON.parse(out['stat.json']).modules, top };
 }
+
+// Where a cell type is a module of the design: under its own name when it has parameters, with a backslash when it has none.
+const moduleOf = (modules, type) => [type, `\\${type}`].find((name) => name in modules);
 
 // The area of a module with all that it instantiates.
 function area(modules, name) {
@@ -80,8 +95,9 @@ function area(modules, name) {
   const types = module.num_cells_by_type ?? {};
   let own = parseInt(module.estimated_num_transistors ?? '0', 10);
   for (const [type, count] of Object.entries(types)) {
-    if (type in modules) {
-      const child = area(modules, type);
+    const instance = moduleOf(modules, type);
+    if (instance) {
+      const child = area(modules, instance);
       for (const key of Object.keys(sum)) sum[key] += count * child[key];
       continue;
     }
@@ -108,7 +124,7 @@ function print(title, header, rows) {
 async function comparePes(files) {
   const rows = [];
   const kRows = 8;
-  const one = async (top, parameters) => topArea(await synthesise(files, top, parameters, ['pkg', 'common', 'array']));
+  const one = async (top, parameters) => topArea(await synthesise(files, top, parameters, ['pkg', 'common', 'array'], 'abc'));
   for (const actBits of [8, 16]) {
     for (const planes of [1, 2, 4]) {
       const pe = await one('moe_pe', { PlanesPerCycle: planes, MaxActBits: actBits });
@@ -149,15 +165,17 @@ async function main(root, argv) {
     const top = find(core.modules, 'moe_core');
     report.blocks = [];
     for (const [type, count] of Object.entries(core.modules[top].num_cells_by_type)) {
-      if (!(type in core.modules)) continue;
-      report.blocks.push({ block: type.replace(/^.*\\/, ''), count, ...area(core.modules, type) });
+      const name = moduleOf(core.modules, type);
+      if (name) report.blocks.push({ block: type.replace(/^\$paramod[^\\]*\\/, '').replace(/\\.*$/, ''), count, ...area(core.modules, name) });
     }
     report.blocks.sort((a, b) => b.count * b.transistors - a.count * a.transistors || (a.block < b.block ? -1 : 1));
     report.total = area(core.modules, top);
+    report.storage_not_counted = structureArrays(files);
     print(`Blocks of moe_core, build ${options.build} (each instance; storage arrays are counted in bits, not in transistors)`,
           ['block', 'instances', 'cells', 'flops', 'transistors', 'storage bits'],
           [...report.blocks.map((b) => [b.block, b.count, b.cells, b.flops, b.transistors, b.storage_bits]),
            ['moe_core (all)', 1, report.total.cells, report.total.flops, report.total.transistors, report.total.storage_bits]]);
+    for (const line of report.storage_not_counted) console.log(`not in the storage bits (an array of structures, which Yosys misreads): ${line}`);
   }
   if (options.json) fs.writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
 }
