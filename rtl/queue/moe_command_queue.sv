@@ -22,7 +22,8 @@ module moe_command_queue #(
   end
   localparam int unsigned PtrBits = $clog2(CommandDepth);
 
-  moe_commands_pkg::cmd_t entry_q [CommandDepth];
+  // Plain vectors: Yosys 0.55 misreads arrays of structures.
+  logic [$bits(moe_commands_pkg::cmd_t)-1:0] entry_q [CommandDepth];
   moe_commands_pkg::cmd_t fetch_entry;
   // Pointers carry one wrap bit: head <= fetch <= tail.
   logic [PtrBits:0] head_d, head_q, fetch_d, fetch_q, tail_d, tail_q;
