@@ -28,8 +28,8 @@ struct WorkloadFile {
   std::string model;         ///< resolved folder, or a name of the zoo
   bool has_weights = false;  ///< model is a folder
   Network network;
-  std::string trace;                  ///< resolved
-  std::optional<std::string> tokens;  ///< resolved
+  std::string trace;                          ///< resolved
+  std::optional<std::string> tokens;          ///< resolved
   std::vector<std::uint64_t> request_starts;  ///< index in tokens of each request's first token; empty: not stated
   std::optional<Phase> phase;
   std::vector<std::uint64_t> requests;  ///< sorted; empty: all

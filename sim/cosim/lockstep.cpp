@@ -106,8 +106,9 @@ std::string Lockstep::replay() const {
     injection = "LOCKSTEP_INJECT=" + options_.injection.port + ":" + std::to_string(options_.injection.bit) + "@" +
                 std::to_string(options_.injection.cycle) + " ";
   }
-  return "replay with waves: " + injection + "LOCKSTEP_SEED=" + std::to_string(options_.seed) + " LOCKSTEP_CYCLES=" +
-         std::to_string(options_.cycles) + " LOCKSTEP_WAVES=lockstep.fst " + program_path() + " \"" + options_.title + "\"";
+  return "replay with waves: " + injection + "LOCKSTEP_SEED=" + std::to_string(options_.seed) +
+         " LOCKSTEP_CYCLES=" + std::to_string(options_.cycles) + " LOCKSTEP_WAVES=lockstep.fst " + program_path() +
+         " \"" + options_.title + "\"";
 }
 
 void Lockstep::compare() {
@@ -159,8 +160,8 @@ Report Lockstep::run() {
     }
     if (!known) throw std::invalid_argument("injection: no output bit " + options_.injection.port);
   }
-  const std::uint64_t mid = options_.mid_reset ? options_.cycles / 2 + rng("mid_reset").below(options_.cycles / 8 + 1)
-                                               : options_.cycles;
+  const std::uint64_t mid =
+      options_.mid_reset ? options_.cycles / 2 + rng("mid_reset").below(options_.cycles / 8 + 1) : options_.cycles;
   bool reset_now = true;
   std::uint64_t reset_left = 0;
   while (!stop_ && report_.cycles < options_.cycles) {

@@ -1,16 +1,15 @@
 #pragma once
 
 /// \file
-/// Lock step: a SystemC twin and a Verilated module driven with the same stimuli, every output port compared in every cycle.
+/// Lock step: a SystemC twin and a Verilated module driven with the same stimuli, every output port compared in every
+/// cycle.
 ///
-/// Time: a period is 10 ns; rising edges at 10k ns, stimulus changes at falling edges only (10k+5), outputs are compared just
-/// before each rising edge, after all deltas have settled. Reset is released after three cycles, and when Options::mid_reset
-/// is set pulled again once in the middle of the run.
-/// Random stalls: Source drives a valid/ready channel as its producer, Sink as its consumer; both change their pace as they go.
-/// The first difference ends the run and is reported with cycle, port, both values and a command that replays it with waves.
-/// SystemC elaborates once per process: run_forked() gives every case its own.
-
-#include <systemc>
+/// Time: a period is 10 ns; rising edges at 10k ns, stimulus changes at falling edges only (10k+5), outputs are
+/// compared just before each rising edge, after all deltas have settled. Reset is released after three cycles, and when
+/// Options::mid_reset is set pulled again once in the middle of the run. Random stalls: Source drives a valid/ready
+/// channel as its producer, Sink as its consumer; both change their pace as they go. The first difference ends the run
+/// and is reported with cycle, port, both values and a command that replays it with waves. SystemC elaborates once per
+/// process: run_forked() gives every case its own.
 
 #include <array>
 #include <cstdint>
@@ -19,6 +18,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <systemc>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -41,14 +41,14 @@ struct Injection {
 };
 
 struct Options {
-  std::string title;           // of the test case; part of the replay command
+  std::string title;  // of the test case; part of the replay command
   std::uint64_t seed = 1;
   std::uint64_t cycles = 10000;
   bool mid_reset = true;
-  std::string waves;           // FST file to write; empty: none
+  std::string waves;  // FST file to write; empty: none
   Injection injection;
-  /// Seed, cycles, waves and injection from LOCKSTEP_SEED, LOCKSTEP_CYCLES, LOCKSTEP_WAVES, LOCKSTEP_INJECT=port:bit@cycle
-  /// where set, else the defaults given.
+  /// Seed, cycles, waves and injection from LOCKSTEP_SEED, LOCKSTEP_CYCLES, LOCKSTEP_WAVES,
+  /// LOCKSTEP_INJECT=port:bit@cycle where set, else the defaults given.
   static Options from_environment(std::string title, std::uint64_t seed, std::uint64_t cycles);
 };
 
@@ -298,9 +298,11 @@ class Lockstep {
     return *port;
   }
 
-  /// Called at every falling edge out of reset, in the order added: the place to write inputs. Cycle 0 is the first out of reset.
+  /// Called at every falling edge out of reset, in the order added: the place to write inputs. Cycle 0 is the first out
+  /// of reset.
   void on_falling(std::function<void(std::uint64_t cycle)> f) { falling_.push_back(std::move(f)); }
-  /// Called just before every rising edge out of reset, after the comparison: what is seen here is what the edge acts on.
+  /// Called just before every rising edge out of reset, after the comparison: what is seen here is what the edge acts
+  /// on.
   void on_sample(std::function<void(std::uint64_t cycle)> f) { sample_.push_back(std::move(f)); }
   /// Called when reset is asserted: forget what is under way and drive every input idle.
   void on_reset(std::function<void()> f) { reset_.push_back(std::move(f)); }
@@ -348,7 +350,8 @@ class Lockstep {
 /// The producer of a valid/ready channel: valid stays until the transfer, payload stable, 0 while there is none.
 class Source {
  public:
-  /// `next` writes the next payload's ports and returns true, or returns false when there is none now; `clear` writes zeros.
+  /// `next` writes the next payload's ports and returns true, or returns false when there is none now; `clear` writes
+  /// zeros.
   Source(Lockstep& bench, const char* name, In<bool>& valid, Out<bool>& ready, std::function<bool()> next,
          std::function<void()> clear, std::function<void()> on_transfer = {});
 
@@ -367,7 +370,8 @@ class Sink {
   Pace pace_;
 };
 
-/// Runs `body` in a child process and returns its report; an abort, an exception or an assertion of the RTL becomes the message.
+/// Runs `body` in a child process and returns its report; an abort, an exception or an assertion of the RTL becomes the
+/// message.
 Report run_forked(const std::function<Report()>& body);
 
 }  // namespace moesaic::cosim

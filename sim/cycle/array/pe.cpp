@@ -14,7 +14,8 @@ void Pe::drive_term() {
     const std::uint64_t digit = digit_i.read().at_or_zero(j);
     if ((digit & 1) == 0) continue;
     term[j] = x_i.read();
-    if (kind_ == DigitKind::kPerWeight) term[j] = ((digit & 2) != 0 ? -term[j] : term[j]) * (std::int64_t{1} << (digit >> 2));
+    if (kind_ == DigitKind::kPerWeight)
+      term[j] = ((digit & 2) != 0 ? -term[j] : term[j]) * (std::int64_t{1} << (digit >> 2));
   }
   term_o.write(term);
 }

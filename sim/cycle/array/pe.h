@@ -1,9 +1,8 @@
 #pragma once
 /// One processing element: the digits of one weight applied to one activation. Combinational.
 /// RTL twin: rtl/array/moe_pe.sv.
-#include <systemc>
-
 #include <cstdint>
+#include <systemc>
 
 #include "sim/cycle/common/lanes.h"
 

@@ -2,11 +2,11 @@
 /// The PE array: columns of shift-and-add PEs, a row sum for X, two banks of weights (DigitKind::common_shift).
 /// RTL twin: rtl/array/moe_pe_array.sv. Rate 1 beat/cycle, latency log2(rows) + 1 cycles, asynchronous reset; the whole
 /// pipeline stands still while sum_valid_o && !sum_ready_i. Every cycle has one name on activity_o.
-/// A beat's sums are computed as it enters and then carried along: the digits of a bank are decoded once for all tokens.
-#include <systemc>
-
+/// A beat's sums are computed as it enters and then carried along: the digits of a bank are decoded once for all
+/// tokens.
 #include <array>
 #include <cstdint>
+#include <systemc>
 #include <vector>
 
 #include "sim/cycle/common/core_params.h"
@@ -80,8 +80,8 @@ class PeArray : public sc_core::sc_module {
   const unsigned lanes_;
   const unsigned load_cols_;
   std::array<bool, kBanks> full_{};
-  unsigned wr_ = 0;  // bank being loaded
-  unsigned rd_ = 0;  // bank being read
+  unsigned wr_ = 0;                                      // bank being loaded
+  unsigned rd_ = 0;                                      // bank being read
   std::array<std::vector<std::uint64_t>, kBanks> bits_;  // [plane][column]
   std::array<Decoded, kPlanes> decoded_;                 // of bank rd_, by the plane of lane 0
   std::vector<Stage> stages_;                            // a ring: head_ is the youngest

@@ -1,10 +1,10 @@
 #pragma once
 /// One column of PEs: a pipelined sum per lane, then the lanes shifted and added (DigitKind::common_shift).
-/// RTL twin: rtl/array/moe_pe_column.sv. Rate 1 beat/cycle, latency log2(rows) + 1 cycles; only the output register is reset.
-#include <systemc>
-
+/// RTL twin: rtl/array/moe_pe_column.sv. Rate 1 beat/cycle, latency log2(rows) + 1 cycles; only the output register is
+/// reset.
 #include <array>
 #include <cstdint>
+#include <systemc>
 #include <vector>
 
 #include "sim/cycle/common/core_params.h"

@@ -1,9 +1,8 @@
 #pragma once
 /// Sums signed numbers in a binary tree with a register after each level.
 /// RTL twin: rtl/common/moe_adder_tree.sv. Rate 1 sum/cycle, latency log2(inputs) cycles, registers not reset.
-#include <systemc>
-
 #include <cstdint>
+#include <systemc>
 #include <vector>
 
 #include "sim/cycle/common/lanes.h"

@@ -14,8 +14,12 @@ struct BeatTag {
   bool block_done = false;   // group end of the last token of a block whose K is complete
 
   static constexpr BeatTag unpack(std::uint64_t bits) {
-    return {static_cast<unsigned>(bits & 31), (bits >> 5 & 1) != 0, (bits >> 6 & 1) != 0,
-            (bits >> 7 & 1) != 0,             (bits >> 8 & 1) != 0, (bits >> 9 & 1) != 0};
+    return {static_cast<unsigned>(bits & 31),
+            (bits >> 5 & 1) != 0,
+            (bits >> 6 & 1) != 0,
+            (bits >> 7 & 1) != 0,
+            (bits >> 8 & 1) != 0,
+            (bits >> 9 & 1) != 0};
   }
   constexpr std::uint64_t pack() const {
     return static_cast<std::uint64_t>(token) | static_cast<std::uint64_t>(digit_first) << 5 |

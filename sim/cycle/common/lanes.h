@@ -2,11 +2,9 @@
 
 /// \file
 /// Lanes<T>: the value of a wide port, one element a lane, as SystemC signals carry it.
-/// At most kCapacity lanes and no heap; a copy moves only size() elements. A lane that is absent reads as 0, so the empty
-/// value is "all bits 0" whatever the port's width. operator== compares bits in that sense.
-/// The lock-step harness packs lane i to bits [i*width, (i+1)*width) of the SystemVerilog port.
-
-#include <systemc>
+/// At most kCapacity lanes and no heap; a copy moves only size() elements. A lane that is absent reads as 0, so the
+/// empty value is "all bits 0" whatever the port's width. operator== compares bits in that sense. The lock-step harness
+/// packs lane i to bits [i*width, (i+1)*width) of the SystemVerilog port.
 
 #include <algorithm>
 #include <array>
@@ -15,6 +13,7 @@
 #include <initializer_list>
 #include <ostream>
 #include <string>
+#include <systemc>
 
 namespace moesaic::cycle {
 

@@ -1,9 +1,8 @@
 #pragma once
 /// A small memory: one write port, combinational read ports, not reset.
 /// RTL twin: rtl/common/moe_regfile.sv. A word is one lane vector.
-#include <systemc>
-
 #include <cstdint>
+#include <systemc>
 #include <vector>
 
 #include "sim/cycle/common/lanes.h"

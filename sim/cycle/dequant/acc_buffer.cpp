@@ -5,7 +5,8 @@
 
 namespace moesaic::cycle {
 
-AccBuffer::AccBuffer(const sc_core::sc_module_name& name, const CoreParams& params) : sc_module(name), cols_(params.cols) {
+AccBuffer::AccBuffer(const sc_core::sc_module_name& name, const CoreParams& params)
+    : sc_module(name), cols_(params.cols) {
   for (auto& bank : acc_) bank.assign(static_cast<std::size_t>(params.max_tokens) * cols_, 0);
   SC_METHOD(on_clock);
   sensitive << clk_i.pos() << rst_ni.neg();

@@ -1,10 +1,10 @@
 #pragma once
 /// The accumulators of two blocks, 48 bits each: one bank collects while the other is drained.
-/// RTL twin: rtl/dequant/moe_acc_buffer.sv. Rate 1 add/cycle, reads combinational, asynchronous reset (contents are not reset).
-#include <systemc>
-
+/// RTL twin: rtl/dequant/moe_acc_buffer.sv. Rate 1 add/cycle, reads combinational, asynchronous reset (contents are not
+/// reset).
 #include <array>
 #include <cstdint>
+#include <systemc>
 #include <vector>
 
 #include "sim/cycle/common/core_params.h"

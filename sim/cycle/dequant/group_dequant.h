@@ -2,9 +2,8 @@
 /// Group dequantisation: P and X over a group's tiles, D = P * 2^up - z * X once per group, then s * D.
 /// RTL twin: rtl/dequant/moe_group_dequant.sv. Rate 1 beat/cycle, latency 3 cycles from a group's last beat to add_*,
 /// asynchronous reset (P and X are not reset). Every cycle has one name on activity_o.
-#include <systemc>
-
 #include <cstdint>
+#include <systemc>
 #include <vector>
 
 #include "sim/cycle/common/core_params.h"

@@ -52,8 +52,9 @@ void Requant::on_clock() {
       shift_error_o.write(true);
       continue;
     }
-    stage1_.y[i] = numerics::requantise(in_acc_i.read().at_or_zero(i), static_cast<std::uint16_t>(in_mu_i.read().at_or_zero(i)),
-                                        static_cast<int>(shift), static_cast<int>(in_out_bits_i.read()));
+    stage1_.y[i] =
+        numerics::requantise(in_acc_i.read().at_or_zero(i), static_cast<std::uint16_t>(in_mu_i.read().at_or_zero(i)),
+                             static_cast<int>(shift), static_cast<int>(in_out_bits_i.read()));
   }
 }
 

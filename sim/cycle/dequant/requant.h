@@ -1,9 +1,8 @@
 #pragma once
 /// Requantisation of four accumulators: y = saturate(rshift_round(acc * mu, sigma + shift)).
 /// RTL twin: rtl/dequant/moe_requant.sv. Rate 1 chunk/cycle, latency 2 cycles, asynchronous reset.
-#include <systemc>
-
 #include <cstdint>
+#include <systemc>
 
 #include "sim/cycle/common/lanes.h"
 

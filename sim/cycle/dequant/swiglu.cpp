@@ -45,9 +45,9 @@ void Swiglu::on_clock() {
   stage_[0].meta = in_meta_i.read();
   stage_[0].h.resize(kLanes);
   for (unsigned i = 0; i < kLanes; ++i) {
-    stage_[0].h[i] = numerics::swiglu(static_cast<std::int16_t>(in_g_i.read().at_or_zero(i)),
-                                      static_cast<std::int16_t>(in_u_i.read().at_or_zero(i)),
-                                      static_cast<int>(in_sigma_h_i.read()));
+    stage_[0].h[i] =
+        numerics::swiglu(static_cast<std::int16_t>(in_g_i.read().at_or_zero(i)),
+                         static_cast<std::int16_t>(in_u_i.read().at_or_zero(i)), static_cast<int>(in_sigma_h_i.read()));
   }
 }
 

@@ -1,10 +1,9 @@
 #pragma once
 /// SwiGLU of four elements, h = silu(g) * u in integers (numerics::swiglu).
 /// RTL twin: rtl/dequant/moe_swiglu.sv. Rate 1 chunk/cycle, latency 3 cycles, asynchronous reset.
-#include <systemc>
-
 #include <array>
 #include <cstdint>
+#include <systemc>
 
 #include "sim/cycle/common/lanes.h"
 

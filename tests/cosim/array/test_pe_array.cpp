@@ -1,14 +1,12 @@
 #include <catch2/catch.hpp>
-
 #include <deque>
-
-#include "sim/cosim/lockstep.h"
-#include "sim/cycle/array/pe_array.h"
-#include "sim/cycle/common/beat_tag.h"
 
 #include "Vrtl_pe_array_16x8_p4_a4.h"
 #include "Vrtl_pe_array_4x4_p1_a8.h"
 #include "Vrtl_pe_array_8x4_p2_a16.h"
+#include "sim/cosim/lockstep.h"
+#include "sim/cycle/array/pe_array.h"
+#include "sim/cycle/common/beat_tag.h"
 
 namespace moesaic {
 namespace {
@@ -44,8 +42,8 @@ struct Expected {
   std::uint64_t tag = 0;
 };
 
-/// Tiles of random planes, columns, masks and rows, each followed by random beats; random stalls everywhere. What arrives is
-/// also checked against the formula of the arithmetic.
+/// Tiles of random planes, columns, masks and rows, each followed by random beats; random stalls everywhere. What
+/// arrives is also checked against the formula of the arithmetic.
 template <class V>
 Report run_array(const Options& options, const CoreParams& params) {
   cosim::Verilated<V> rtl;
@@ -116,7 +114,8 @@ Report run_array(const Options& options, const CoreParams& params) {
         Lanes<std::uint64_t> bits(load);
         const bool full = rng.chance(1, 6);
         for (unsigned l = 0; l < load; ++l) {
-          const std::uint64_t used = tile.row_count == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << tile.row_count) - 1;
+          const std::uint64_t used =
+              tile.row_count == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << tile.row_count) - 1;
           bits[l] = (full ? ~std::uint64_t{0} : rng.next()) & used;
           if ((mask >> l & 1) != 0) tile.bits[plane * cols + first + l] = bits[l];
         }
@@ -142,7 +141,8 @@ Report run_array(const Options& options, const CoreParams& params) {
   cosim::Source beat_source(
       bench, "beat", beat_valid, beat_ready,
       [&] {
-        // A beat may be offered while the last write of its tile is still refused or stalled: it has to wait for the bank.
+        // A beat may be offered while the last write of its tile is still refused or stalled: it has to wait for the
+        // bank.
         if (tiles.empty() || tiles[0].drawn < tiles[0].writes) return false;
         const Tile& tile = tiles.front();
         const unsigned plane = static_cast<unsigned>(rng.below(tile.planes) / lanes * lanes);
@@ -217,7 +217,8 @@ TEST_CASE("the 4x4 PE array, its twin and the formula agree under random stalls"
   CHECK(report.transfers > 5000);
 }
 
-TEST_CASE("the 8x4 PE array with two planes a cycle, its twin and the formula agree under random stalls", "[cosim][pe_array]") {
+TEST_CASE("the 8x4 PE array with two planes a cycle, its twin and the formula agree under random stalls",
+          "[cosim][pe_array]") {
   const Options options = Options::from_environment(Catch::getResultCapture().getCurrentTestName(), 2, 20000);
   const Report report =
       cosim::run_forked([&] { return run_array<Vrtl_pe_array_8x4_p2_a16>(options, array_params(8, 4, 2, 16)); });
@@ -236,7 +237,8 @@ TEST_CASE("the 16x8 PE array with four planes a cycle, its twin and the formula 
   CHECK(report.transfers > 5000);
 }
 
-TEST_CASE("one flipped output bit of the PE array is reported with its cycle, port and replay command", "[cosim][pe_array]") {
+TEST_CASE("one flipped output bit of the PE array is reported with its cycle, port and replay command",
+          "[cosim][pe_array]") {
   Options options;
   options.title = Catch::getResultCapture().getCurrentTestName();
   options.seed = 4;

@@ -1,16 +1,15 @@
 #include <catch2/catch.hpp>
 
-#include "sim/cosim/lockstep.h"
-#include "sim/cycle/array/pe.h"
-#include "sim/cycle/array/pe_column.h"
-#include "sim/cycle/common/adder_tree.h"
-#include "sim/cycle/common/regfile.h"
-
 #include "Vrtl_adder_tree_16_w9.h"
 #include "Vrtl_pe_column_8_p4_a16.h"
 #include "Vrtl_pe_p4_a16.h"
 #include "Vrtl_pe_per_weight_p2_a8.h"
 #include "Vrtl_regfile_16x40_r2.h"
+#include "sim/cosim/lockstep.h"
+#include "sim/cycle/array/pe.h"
+#include "sim/cycle/array/pe_column.h"
+#include "sim/cycle/common/adder_tree.h"
+#include "sim/cycle/common/regfile.h"
 
 namespace moesaic {
 namespace {

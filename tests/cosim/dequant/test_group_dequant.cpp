@@ -1,14 +1,12 @@
 #include <catch2/catch.hpp>
-
 #include <deque>
 
+#include "Vrtl_group_dequant_16x8_a4_t1.h"
+#include "Vrtl_group_dequant_8x4_a16_t4.h"
 #include "reference/numerics/integer.h"
 #include "sim/cosim/lockstep.h"
 #include "sim/cycle/common/beat_tag.h"
 #include "sim/cycle/dequant/group_dequant.h"
-
-#include "Vrtl_group_dequant_16x8_a4_t1.h"
-#include "Vrtl_group_dequant_8x4_a16_t4.h"
 
 namespace moesaic {
 namespace {
@@ -34,8 +32,8 @@ struct Added {
   bool fits = true;  // 48 bits hold the exact value; otherwise twin and RTL agree on the wrapped one
 };
 
-/// Random commands: groups of several tiles for several tokens, or direct values, with parameters that come early or late.
-/// What is handed to the accumulators is also checked against numerics::dequantise_group.
+/// Random commands: groups of several tiles for several tokens, or direct values, with parameters that come early or
+/// late. What is handed to the accumulators is also checked against numerics::dequantise_group.
 template <class V>
 Report run_group_dequant(const Options& options, const CoreParams& params) {
   cosim::Verilated<V> rtl;
@@ -81,8 +79,8 @@ Report run_group_dequant(const Options& options, const CoreParams& params) {
   unsigned tiles = 0, digits = 0, tile = 0, token = 0, digit = 0;
   unsigned direct_left = 0;
   bool in_group = false;
-  std::deque<Group> offered;          // parameters not yet on the port
-  Group current;                      // of the group whose beats are being made
+  std::deque<Group> offered;  // parameters not yet on the port
+  Group current;              // of the group whose beats are being made
   std::vector<std::vector<std::int64_t>> p(params.max_tokens, std::vector<std::int64_t>(cols));
   std::vector<std::int64_t> x(params.max_tokens);
   std::deque<Added> expected;
@@ -96,7 +94,8 @@ Report run_group_dequant(const Options& options, const CoreParams& params) {
     direct_left = is_direct ? 1 + static_cast<unsigned>(rng.below(20)) : 0;
   };
   bench.on_falling([&](std::uint64_t) {
-    if (groups_left == 0 && direct_left == 0 && !in_group && pending == 0 && offered.empty() && expected.empty() && idle.read()) {
+    if (groups_left == 0 && direct_left == 0 && !in_group && pending == 0 && offered.empty() && expected.empty() &&
+        idle.read()) {
       begin_command();
     }
   });
@@ -143,8 +142,8 @@ Report run_group_dequant(const Options& options, const CoreParams& params) {
         if (tag.group_end) {
           Added added{token, tag.acc_first, tag.block_done, Lanes<std::int64_t>(cols), true};
           for (unsigned c = 0; c < cols; ++c) {
-            added.value[c] = numerics::dequantise_group(p[token][c], x[token], static_cast<int>(up.value()), current.z[c],
-                                                        static_cast<std::uint16_t>(current.s[c]));
+            added.value[c] = numerics::dequantise_group(p[token][c], x[token], static_cast<int>(up.value()),
+                                                        current.z[c], static_cast<std::uint16_t>(current.s[c]));
             added.fits &= numerics::fits(added.value[c], numerics::kAccumulatorBits);
           }
           expected.push_back(added);
@@ -232,7 +231,8 @@ Report run_group_dequant(const Options& options, const CoreParams& params) {
   // 4 tiles * 3 digits * 2^(sum bits - 1) * 2^7 * 2^16: narrow sums cannot leave 48 bits.
   const bool can_wrap = params.sum_bits() > 20;
   if (report.ok() && (exact < 300 || (can_wrap && wrapped < 10))) {
-    report.message = "too little was checked: " + std::to_string(exact) + " exact, " + std::to_string(wrapped) + " wrapped values";
+    report.message =
+        "too little was checked: " + std::to_string(exact) + " exact, " + std::to_string(wrapped) + " wrapped values";
   }
   return report;
 }
@@ -258,8 +258,7 @@ TEST_CASE("group dequantisation, its twin and the formula agree for several toke
   CHECK(report.transfers > 5000);
 }
 
-TEST_CASE("group dequantisation, its twin and the formula agree for one token",
-          "[cosim][group_dequant]") {
+TEST_CASE("group dequantisation, its twin and the formula agree for one token", "[cosim][group_dequant]") {
   const Options options = Options::from_environment(Catch::getResultCapture().getCurrentTestName(), 2, 30000);
   const Report report = cosim::run_forked(
       [&] { return run_group_dequant<Vrtl_group_dequant_16x8_a4_t1>(options, dequant_params(16, 8, 4, 1)); });

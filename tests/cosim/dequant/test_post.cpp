@@ -1,7 +1,10 @@
 #include <catch2/catch.hpp>
-
 #include <deque>
 
+#include "Vrtl_acc_buffer_4_t1.h"
+#include "Vrtl_acc_buffer_8_t4.h"
+#include "Vrtl_requant.h"
+#include "Vrtl_swiglu.h"
 #include "reference/numerics/integer.h"
 #include "reference/numerics/swiglu.h"
 #include "sim/cosim/lockstep.h"
@@ -9,11 +12,6 @@
 #include "sim/cycle/dequant/acc_buffer.h"
 #include "sim/cycle/dequant/requant.h"
 #include "sim/cycle/dequant/swiglu.h"
-
-#include "Vrtl_acc_buffer_4_t1.h"
-#include "Vrtl_acc_buffer_8_t4.h"
-#include "Vrtl_requant.h"
-#include "Vrtl_swiglu.h"
 
 namespace moesaic {
 namespace {
@@ -59,7 +57,8 @@ Report run_acc_buffer(const Options& options, unsigned cols, unsigned max_tokens
   auto& release = bench.in("release_i", twin.release_i, rtl->release_i);
   bench.out("activity_o", twin.activity_o, rtl->activity_o, 2);
 
-  // A block is its tokens in order, group by group; a bank's contents are known once every token has been written first.
+  // A block is its tokens in order, group by group; a bank's contents are known once every token has been written
+  // first.
   using Bank = std::vector<std::int64_t>;
   base::Rng rng = bench.rng("values");
   Bank collecting(cols * max_tokens);
@@ -159,7 +158,7 @@ Report run_requant(const Options& options, bool illegal) {
   base::Rng rng = bench.rng("chunks");
   Result next;
   std::deque<Result> expected;
-  bool error_seen = false;   // a chunk with an illegal shift has been taken
+  bool error_seen = false;  // a chunk with an illegal shift has been taken
   bool error_ever = false;
   cosim::Source source(
       bench, "in", in_valid, in_ready,
@@ -188,7 +187,8 @@ Report run_requant(const Options& options, bool illegal) {
           if (t < 0 || t > 62) {
             next.error = true;
           } else {
-            next.y[l] = numerics::requantise(next.acc[l], static_cast<std::uint16_t>(mu[l]), static_cast<int>(t), out_bits);
+            next.y[l] =
+                numerics::requantise(next.acc[l], static_cast<std::uint16_t>(mu[l]), static_cast<int>(t), out_bits);
           }
         }
         in_acc.write(next.acc);
@@ -274,7 +274,8 @@ Report run_swiglu(const Options& options) {
           g[l] = g_next;
           g_next = g_next == 32767 ? -32768 : g_next + 1;
           u[l] = draw16(rng);
-          next.h[l] = numerics::swiglu(static_cast<std::int16_t>(g[l]), static_cast<std::int16_t>(u[l]), static_cast<int>(sigma_h));
+          next.h[l] = numerics::swiglu(static_cast<std::int16_t>(g[l]), static_cast<std::int16_t>(u[l]),
+                                       static_cast<int>(sigma_h));
         }
         in_g.write(g);
         in_u.write(u);
@@ -378,9 +379,11 @@ TEST_CASE("one flipped bit after the accumulators is reported", "[cosim][dequant
   Options options;
   options.title = Catch::getResultCapture().getCurrentTestName();
   options.injection = {"out_y_o", 63, 300};
-  CHECK_THAT(cosim::run_forked([&] { return run_requant(options, false); }).message, Catch::Contains("cycle 300: port out_y_o"));
+  CHECK_THAT(cosim::run_forked([&] { return run_requant(options, false); }).message,
+             Catch::Contains("cycle 300: port out_y_o"));
   options.injection = {"out_h_o", 0, 300};
-  CHECK_THAT(cosim::run_forked([&] { return run_swiglu(options); }).message, Catch::Contains("cycle 300: port out_h_o"));
+  CHECK_THAT(cosim::run_forked([&] { return run_swiglu(options); }).message,
+             Catch::Contains("cycle 300: port out_h_o"));
   options.injection = {"read_acc_o", 191, 300};
   CHECK_THAT(cosim::run_forked([&] { return run_acc_buffer<Vrtl_acc_buffer_8_t4>(options, 8, 4); }).message,
              Catch::Contains("cycle 300: port read_acc_o"));
