@@ -27,8 +27,6 @@
 namespace moesaic::cli {
 namespace {
 
-// Group size of `--plan int8`, which has no plan file to say one.
-constexpr int kInt8GroupSize = 64;
 constexpr std::int64_t kByteVocabulary = 256;
 
 struct EvaluateOptions {
@@ -93,11 +91,9 @@ void run_evaluate(const EvaluateOptions& options) {
                             "at least one window of " + std::to_string(options.window));
   workloads::Plan plan;
   const bool quantised = options.plan != "none";
-  if (options.plan == "int8") {
-    plan =
-        workloads::uniform_plan(checkpoint.network(), checkpoint.hash(), numerics::Format::integer(8), kInt8GroupSize);
-  } else if (quantised) {
-    plan = workloads::read_plan(options.plan);
+  if (quantised) {
+    auto named = workloads::named_plan(options.plan, checkpoint.network(), checkpoint.hash());
+    plan = named ? *std::move(named) : workloads::read_plan(options.plan);
     workloads::check_plan(plan, options.plan, checkpoint.network(), checkpoint.hash());
   }
   const unsigned threads =
@@ -141,9 +137,9 @@ void add_evaluate(CLI::App& app) {
   command->add_option("--window", options->window, "Bytes in a window; the first of each is not predicted")
       ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24))
       ->capture_default_str();
-  command->add_option("--plan", options->plan, "none (float), int8 (every expert), or a plan file")
+  command->add_option("--plan", options->plan, "none (float), a format for every expert (int8), or a plan file")
       ->required()
-      ->type_name("none|int8|PLAN");
+      ->type_name("none|FORMAT|PLAN");
   command->add_option("--backend", options->backend, "Who computes quantised experts: " + evaluate_backends().choices())
       ->capture_default_str()
       ->type_name("NAME");

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <tuple>
@@ -140,6 +141,15 @@ Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, nu
       plan.experts.push_back({layer, expert, format, 0});
   }
   return plan;
+}
+
+std::optional<Plan> named_plan(const std::string& name, const Network& network, const std::string& checkpoint_hash) {
+  for (const numerics::Format& format : numerics::all_formats())
+    if (format.name() == name) return uniform_plan(network, checkpoint_hash, format, kNamedPlanGroupSize);
+  if (!std::filesystem::exists(name))
+    throw base::InputError("--plan: got '" + name +
+                           "', expected a format (int1..int8, nested1..nested8, binary, ternary) or " + "a plan file");
+  return std::nullopt;
 }
 
 }  // namespace moesaic::workloads

@@ -60,4 +60,11 @@ void write_plan(const Plan& plan, const std::string& path);
 /// One format for every routed expert; `--plan int8` is this with int8. Bound to no sensitivity table.
 Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, numerics::Format format, int group_size);
 
+/// Group size of plans that are a format's name, which have no file to say one.
+inline constexpr int kNamedPlanGroupSize = 64;
+
+/// The uniform plan if `name` is a format's name ("int4"), nothing if it is the path of a plan file; neither is an
+/// error.
+std::optional<Plan> named_plan(const std::string& name, const Network& network, const std::string& checkpoint_hash);
+
 }  // namespace moesaic::workloads

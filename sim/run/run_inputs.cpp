@@ -26,8 +26,6 @@ using workloads::Plan;
 using workloads::WorkloadFile;
 using workloads::WorkloadSlice;
 
-/// Groups of a plan that no file states.
-constexpr int kGroupSize = 64;
 /// Two float passes reproduce each other's router logits to 1e-2: closer choices may differ.
 constexpr float kNearTie = 2e-2F;
 /// 65535.5 / 32768: greater ones would saturate.
@@ -168,13 +166,12 @@ bool differs_on_near_tie(const WorkloadFile& workload, const workloads::SliceTok
 Plan choose_plan(const InputOptions& options, const WorkloadFile& workload, const workloads::Checkpoint* checkpoint,
                  InputFacts& facts) {
   const std::string name = options.plan.empty() ? "int8" : options.plan;
-  for (const numerics::Format& format : numerics::all_formats())
-    if (format.name() == name) {
-      facts.plan = name + " everywhere, groups of " + std::to_string(kGroupSize) +
-                   (options.plan.empty() ? ", no plan given" : "");
-      return workloads::uniform_plan(workload.network, checkpoint != nullptr ? checkpoint->hash() : std::string(),
-                                     format, kGroupSize);
-    }
+  const std::string hash = checkpoint != nullptr ? checkpoint->hash() : std::string();
+  if (auto named = workloads::named_plan(name, workload.network, hash)) {
+    facts.plan = name + " everywhere, groups of " + std::to_string(named->group_size) +
+                 (options.plan.empty() ? ", no plan given" : "");
+    return *std::move(named);
+  }
   Plan plan = workloads::read_plan(name);
   if (checkpoint == nullptr)
     throw base::ConfigError(workload.path, "model", "'" + workload.model + "', a shape without weights",
