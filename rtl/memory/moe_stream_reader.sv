@@ -62,7 +62,7 @@ module moe_stream_reader #(
   logic [CountW-1:0] owed_d, owed_q, used_d, used_q;
   // Beat FIFO and burst FIFO.
   logic [AxiDataWidth:0] beat_mem_q [FifoDepth];    // r_last, data
-  logic [$bits(burst_t)-1:0] burst_mem_q [FifoDepth];  // of burst_t: Yosys 0.55 misreads arrays of structures
+  logic [2*ByteW+3:0]    burst_mem_q [FifoDepth];   // burst_t, as a vector: Yosys 0.55 misreads arrays of structures
   logic [PtrW-1:0] beat_write_d, beat_write_q, beat_read_d, beat_read_q;
   logic [PtrW-1:0] burst_write_d, burst_write_q, burst_read_d, burst_read_q;
   logic [3:0]      beat_in_burst_d, beat_in_burst_q;  // of the oldest stored beat

@@ -23,7 +23,7 @@ module moe_command_queue #(
   localparam int unsigned PtrBits = $clog2(CommandDepth);
 
   // Plain vectors: Yosys 0.55 misreads arrays of structures.
-  logic [$bits(moe_commands_pkg::cmd_t)-1:0] entry_q [CommandDepth];
+  logic [moe_commands_pkg::CommandBits-1:0] entry_q [CommandDepth];
   moe_commands_pkg::cmd_t fetch_entry;
   // Pointers carry one wrap bit: head <= fetch <= tail.
   logic [PtrBits:0] head_d, head_q, fetch_d, fetch_q, tail_d, tail_q;
