@@ -204,6 +204,10 @@ bool listen(Child& child, Totals& totals, std::optional<Failure>& failure) {
     failure =
         Failure{Failure::Kind::kDifference, child.index,
                 fmt::format("the engines' process died by signal {} (an assertion of the RTL?)", WTERMSIG(status))};
+  } else if (!failure && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)) {
+    failure =
+        Failure{Failure::Kind::kInternal, child.index,
+                fmt::format("the engines' process ended with status {} before its cases did", WEXITSTATUS(status))};
   }
   return false;
 }
@@ -238,6 +242,8 @@ std::optional<Failure> run_batches(const std::vector<Batch>& batches, const Veri
       children.clear();
     }
   }
+  if (!failure && totals.cases != options.cases)  // a check that did not happen has not passed
+    throw std::runtime_error(fmt::format("verify: {} of {} cases were compared", totals.cases, options.cases));
   return failure;
 }
 
