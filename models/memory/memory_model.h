@@ -35,6 +35,10 @@ class MemoryModel {
   virtual std::int64_t finished(unsigned port, bool is_write, Cycles now) = 0;
   /// Takes one finished beat, oldest first.
   virtual void take(unsigned port, bool is_write) = 0;
+  /// The earliest cycle after `now` at which, if nothing more is submitted or taken, finished() of some port grows or a
+  /// refused submit() could be taken; nothing when neither can happen. May be early, never late: what is skipped up to
+  /// here is skipped exactly.
+  virtual std::optional<Cycles> next_change(Cycles now) = 0;
   /// Forgets all requests and starts at cycle 0.
   virtual void reset() = 0;
 };

@@ -42,6 +42,15 @@ std::int64_t SimpleMemory::finished(unsigned port, bool is_write, Cycles now) {
 
 void SimpleMemory::take(unsigned port, bool is_write) { queue(port, is_write).pop_front(); }
 
+std::optional<Cycles> SimpleMemory::next_change(Cycles now) {
+  std::optional<Cycles> next;
+  for (const auto& [port, due] : due_) {
+    const auto later = std::upper_bound(due.begin(), due.end(), now.count());
+    if (later != due.end() && (!next || Cycles(*later) < *next)) next = Cycles(*later);
+  }
+  return next;
+}
+
 void SimpleMemory::reset() {
   next_byte_ = 0;
   due_.clear();

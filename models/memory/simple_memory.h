@@ -15,6 +15,7 @@ class SimpleMemory final : public MemoryModel {
   bool submit(const Request& request, Cycles now) override;
   std::int64_t finished(unsigned port, bool is_write, Cycles now) override;
   void take(unsigned port, bool is_write) override;
+  std::optional<Cycles> next_change(Cycles now) override;
   void reset() override;
 
  private:

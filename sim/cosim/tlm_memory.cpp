@@ -39,6 +39,15 @@ std::int64_t TlmMemory::finished(unsigned port, bool is_write, base::Cycles now)
 
 void TlmMemory::take(unsigned port, bool is_write) { due(port, is_write).pop_front(); }
 
+std::optional<base::Cycles> TlmMemory::next_change(base::Cycles now) {
+  std::optional<base::Cycles> next;
+  for (const auto& beats : due_) {
+    const auto later = std::upper_bound(beats.begin(), beats.end(), now.count());
+    if (later != beats.end() && (!next || base::Cycles(*later) < *next)) next = base::Cycles(*later);
+  }
+  return next;
+}
+
 void TlmMemory::reset() {
   for (auto& beats : due_) beats.clear();
 }

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <deque>
+#include <optional>
 #include <string>
 #include <systemc>
 
@@ -27,6 +28,7 @@ class TlmMemory final : public sc_core::sc_module, public memory::MemoryModel {
   bool submit(const memory::Request& request, base::Cycles now) override;
   std::int64_t finished(unsigned port, bool is_write, base::Cycles now) override;
   void take(unsigned port, bool is_write) override;
+  std::optional<base::Cycles> next_change(base::Cycles now) override;
   void reset() override;
 
  private:

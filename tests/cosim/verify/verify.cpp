@@ -23,6 +23,7 @@ class DeadMemory final : public memory::MemoryModel {
   bool submit(const memory::Request&, base::Cycles) override { return true; }
   std::int64_t finished(unsigned, bool, base::Cycles) override { return 0; }
   void take(unsigned, bool) override {}
+  std::optional<base::Cycles> next_change(base::Cycles) override { return std::nullopt; }
   void reset() override {}
 };
 
@@ -59,6 +60,7 @@ class Borrowed final : public memory::MemoryModel {
   bool submit(const memory::Request& r, base::Cycles now) override { return model_.submit(r, now); }
   std::int64_t finished(unsigned p, bool w, base::Cycles now) override { return model_.finished(p, w, now); }
   void take(unsigned p, bool w) override { model_.take(p, w); }
+  std::optional<base::Cycles> next_change(base::Cycles now) override { return model_.next_change(now); }
   void reset() override { model_.reset(); }
 
  private:

@@ -88,6 +88,17 @@ TEST_CASE("a beat wider than the bandwidth takes as many cycles as it needs", "[
   CHECK(finish(*model, 0, 3) == 25);
 }
 
+TEST_CASE("the next change is the next finish of any port, and there is none when nothing is owed", "[unit][memory]") {
+  const auto model = memory::make_memory({"simple", 20, 10, 8});
+  CHECK_FALSE(model->next_change(Cycles(0)).has_value());
+  REQUIRE(model->submit(beat(0, 8), Cycles(100)));
+  REQUIRE(model->submit(beat(2, 8, true), Cycles(100)));
+  CHECK(model->next_change(Cycles(100)) == Cycles(112));
+  CHECK(model->next_change(Cycles(111)) == Cycles(112));
+  CHECK(model->next_change(Cycles(112)) == Cycles(121));
+  CHECK_FALSE(model->next_change(Cycles(121)).has_value());
+}
+
 TEST_CASE("results name the memory model with its numbers", "[unit][memory]") {
   CHECK(memory::make_memory({"simple", 20, 10, 16})->name() ==
         "simple(read latency 20 cycles, write latency 10 cycles, 16 bytes/cycle)");
