@@ -9,6 +9,7 @@
 ///   steps: [0]
 ///   layers: [0, 1]
 ///   max_tokens: 32               # optional: stop after this many (request, position) pairs
+///   routing: {prune_ratio: median, capacity_factor: 1.25, round_to: 8}   # optional: routing_rules.h
 ///
 /// Paths are relative to the file. A model that is no folder there is looked up in the zoo.
 #pragma once
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "workloads/network.h"
+#include "workloads/routing_rules.h"
 #include "workloads/trace.h"
 
 namespace moesaic::workloads {
@@ -36,6 +38,7 @@ struct WorkloadFile {
   std::vector<std::uint64_t> steps;     ///< sorted; empty: all
   std::vector<std::uint32_t> layers;    ///< sorted; empty: all
   std::optional<std::uint64_t> max_tokens;
+  RoutingRules routing;
 };
 
 WorkloadFile read_workload(const std::string& path);

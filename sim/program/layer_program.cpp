@@ -37,7 +37,8 @@ std::vector<std::int16_t> read_rows(const MemoryImage& image, std::uint64_t addr
 /// Which choices of which rows go to each expert, ascending in expert, then row.
 std::map<std::uint32_t, std::vector<std::size_t>> choices_by_expert(const LayerRows& layer) {
   std::map<std::uint32_t, std::vector<std::size_t>> choices;
-  for (std::size_t i = 0; i < layer.chosen.size(); ++i) choices[layer.chosen[i]].push_back(i);
+  for (std::size_t i = 0; i < layer.chosen.size(); ++i)
+    if (layer.chosen[i] != workloads::RoutedRows::kDropped) choices[layer.chosen[i]].push_back(i);
   return choices;
 }
 

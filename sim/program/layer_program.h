@@ -13,6 +13,7 @@
 #include "reference/numerics/stored_layout.h"
 #include "sim/program/kernel_program.h"
 #include "sim/program/program.h"
+#include "workloads/routing_rules.h"
 
 namespace moesaic::program {
 
@@ -22,8 +23,10 @@ struct LayerRows {
   int layer = 0;
   numerics::Activations x;  ///< [rows, H]
   std::int64_t top_k = 0;
-  std::vector<std::uint32_t> chosen;  ///< [rows, top_k], distinct in a row
-  std::vector<std::uint16_t> r;       ///< [rows, top_k], 1.0 = 32768
+  /// [rows, top_k], distinct in a row; a choice that was dropped (workloads::RoutedRows::kDropped) is not computed: its
+  /// row stays 0, and the combination reads it with r = 0.
+  std::vector<std::uint32_t> chosen;
+  std::vector<std::uint16_t> r;  ///< [rows, top_k], 1.0 = 32768
 };
 
 /// The weights of (layer, expert); the reference stays valid.

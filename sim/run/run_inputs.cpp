@@ -230,6 +230,28 @@ std::vector<float> draw_row(const base::Rng& rng, const workloads::SliceToken& t
   return x;
 }
 
+/// The workload's rules on the choices of every batch, [layer][step].
+void apply_rules(const WorkloadFile& workload, std::vector<std::vector<workloads::RoutedRows>>& routed,
+                 InputFacts& facts) {
+  if (!workload.routing.any()) return;
+  for (std::vector<workloads::RoutedRows>& batches : routed) {
+    std::optional<double> median;
+    if (workload.routing.prune_at_median) {
+      median = workloads::median_ratio(batches);
+      if (!median)
+        throw base::ConfigError(workload.path, "routing.prune_ratio", "median",
+                                "rows with two choices, whose weights it is taken from");
+      facts.prune_ratios.push_back(*median);
+    }
+    for (workloads::RoutedRows& rows : batches) {
+      const workloads::Dropped dropped = workloads::apply(workload.routing, workload.network.experts, median, rows);
+      facts.dropped.pruned += dropped.pruned;
+      facts.dropped.over_capacity += dropped.over_capacity;
+      facts.dropped.rounded += dropped.rounded;
+    }
+  }
+}
+
 }  // namespace
 
 RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& options) {
@@ -281,6 +303,7 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
   }
 
   const base::Rng rng(options.seed);
+  std::vector<std::vector<workloads::RoutedRows>> routed(slice.layers.size());  // by layer, then step
   for (std::size_t s = 0; s < inputs.steps.size(); ++s)
     for (std::size_t l = 0; l < slice.layers.size(); ++l) {
       const std::uint32_t layer = slice.layers[l];
@@ -288,6 +311,8 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
       rows.name = fmt::format("request {}, step {}, layer {}", inputs.steps[s].request, inputs.steps[s].step, layer);
       rows.layer = static_cast<int>(layer);
       rows.top_k = network.top_k;
+      workloads::RoutedRows choices;
+      choices.top_k = network.top_k;
       std::vector<float> x;
       for (const std::size_t t : tokens_of[s]) {
         const WorkloadSlice::Row& traced = slice.rows[l][t];
@@ -297,17 +322,12 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
           facts.rows_held_to_trace += 1;
           facts.rows_of_near_ties += differs_on_near_tie(workload, slice.tokens[t], layer, traced.experts, found);
           row = found.x;
-          rows.chosen.insert(rows.chosen.end(), found.chosen.begin(), found.chosen.end());
-          for (const float weight : found.weights) rows.r.push_back(quantise::router_weight(weight));
+          choices.experts.insert(choices.experts.end(), found.chosen.begin(), found.chosen.end());
+          choices.weights.insert(choices.weights.end(), found.weights.begin(), found.weights.end());
         } else {
           row = draw_row(rng, slice.tokens[t], layer, network.hidden);
-          rows.chosen.insert(rows.chosen.end(), traced.experts.begin(), traced.experts.end());
-          for (const double weight : traced.weights) {
-            if (!(weight < kMostRouterWeight))
-              throw base::ConfigError(workload.trace, "weights", fmt::format("{}", weight),
-                                      fmt::format("router weights below {}, what 16 bits hold", kMostRouterWeight));
-            rows.r.push_back(quantise::router_weight(static_cast<float>(weight)));
-          }
+          choices.experts.insert(choices.experts.end(), traced.experts.begin(), traced.experts.end());
+          choices.weights.insert(choices.weights.end(), traced.weights.begin(), traced.weights.end());
         }
         x.insert(x.end(), row.begin(), row.end());
       }
@@ -315,11 +335,25 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
                                        facts.act_bits, source->x_exp(static_cast<int>(layer)));
       inputs.layers.push_back(std::move(rows));
       inputs.step_of.push_back(s);
+      routed[l].push_back(std::move(choices));
     }
+  apply_rules(workload, routed, facts);
+  for (std::size_t i = 0; i < inputs.layers.size(); ++i) {
+    program::LayerRows& rows = inputs.layers[i];
+    const workloads::RoutedRows& choices = routed[i % slice.layers.size()][i / slice.layers.size()];
+    rows.chosen = choices.experts;
+    for (const double weight : choices.weights) {
+      if (!(weight < kMostRouterWeight))
+        throw base::ConfigError(workload.trace, "weights", fmt::format("{}", weight),
+                                fmt::format("router weights below {}, what 16 bits hold", kMostRouterWeight));
+      rows.r.push_back(quantise::router_weight(static_cast<float>(weight)));
+    }
+  }
 
   std::set<std::pair<int, int>> experts;
   for (const program::LayerRows& rows : inputs.layers)
-    for (const std::uint32_t expert : rows.chosen) experts.emplace(rows.layer, static_cast<int>(expert));
+    for (const std::uint32_t expert : rows.chosen)
+      if (expert != workloads::RoutedRows::kDropped) experts.emplace(rows.layer, static_cast<int>(expert));
   source->prepare(experts, options);
   inputs.weights = [source](int layer, int expert) -> const numerics::ExpertWeights& {
     return source->get(layer, expert);

@@ -304,6 +304,15 @@ std::string summary_json(const Run& run) {
   facts["weights"] = run.inputs.facts.weights;
   facts["plan"] = run.inputs.facts.plan;
   facts["seed"] = run.seed;
+  if (run.workload.routing.any()) {
+    const workloads::Dropped& dropped = run.inputs.facts.dropped;
+    facts["routing_rules"]["dropped_by_pruning"] = dropped.pruned;
+    facts["routing_rules"]["dropped_over_capacity"] = dropped.over_capacity;
+    facts["routing_rules"]["dropped_by_rounding"] = dropped.rounded;
+    if (!run.inputs.facts.prune_ratios.empty())
+      facts["routing_rules"]["prune_ratio_by_layer"] = run.inputs.facts.prune_ratios;
+    facts["routing_rules"]["renormalised"] = run.workload.routing.renormalise;
+  }
   if (run.inputs.facts.rows_held_to_trace > 0) {
     facts["rows_held_to_trace"] = run.inputs.facts.rows_held_to_trace;
     facts["rows_of_near_ties"] = run.inputs.facts.rows_of_near_ties;
@@ -409,6 +418,11 @@ std::string page(const Run& run) {
   line("memory", memory::make_memory(run.chip.memory)->name());
   line("activations", run.inputs.facts.activations);
   line("routing", run.inputs.facts.routing);
+  if (run.workload.routing.any())
+    line("left out",
+         fmt::format("{} choices by the workload's routing rules: {} pruned, {} over capacity, {} rounded away",
+                     run.inputs.facts.dropped.total(), run.inputs.facts.dropped.pruned,
+                     run.inputs.facts.dropped.over_capacity, run.inputs.facts.dropped.rounded));
   line("checked", fmt::format("{} results equal to the reference, 0 differences",
                               with_commas(static_cast<std::uint64_t>(run.values_compared))));
 

@@ -97,6 +97,38 @@ TEST_CASE("the demo's layers, executed by the rules of docs/core.md, give the re
   }
 }
 
+TEST_CASE("choices that routing rules leave out are not computed, and the rest equals the reference", "[unit][run]") {
+  const Folder folder;
+  const auto workload =
+      folder.workload("requests: [0]\nsteps: [0]\nlayers: [1, 2]\nrouting: {prune_ratio: median, round_to: 2}\n");
+  const program::Chip chip = program::read_chip("chips/demo.yaml");
+  run::InputOptions options;
+  options.plan = "int2";
+  const run::RunInputs inputs = run::gather_inputs(workload, options);
+  REQUIRE(inputs.layers.size() == 2);
+  CHECK(inputs.facts.prune_ratios.size() == 2);
+  CHECK(inputs.facts.dropped.pruned > 16);  // of 64 second choices about half
+  CHECK(inputs.facts.dropped.pruned <= 32);
+  std::int64_t dropped = 0;
+  for (const program::LayerRows& rows : inputs.layers)
+    for (std::size_t c = 0; c < rows.chosen.size(); ++c)
+      if (rows.chosen[c] == workloads::RoutedRows::kDropped) {
+        ++dropped;
+        CHECK(rows.r[c] == 0);
+      }
+  CHECK(dropped == inputs.facts.dropped.total());
+  program::RunProgram lowered =
+      program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chips/demo.yaml");
+  std::int64_t rows_computed = 0;
+  for (const auto& job : lowered.jobs) rows_computed += job.expert == program::kCombination ? 0 : job.rows;
+  CHECK(rows_computed == 2 * 32 * 2 - dropped);
+  program::Interpreter(chip.core, lowered.loaded.image).run(lowered.loaded.commands);
+  for (std::size_t p = 0; p < inputs.layers.size(); ++p) {
+    const program::LayerResult expected = program::layer_reference(inputs.layers[p], inputs.weights);
+    CHECK(program::first_layer_difference(inputs.layers[p], expected, lowered.phases[p], lowered.loaded.image) == "");
+  }
+}
+
 TEST_CASE("what a summary counts adds up to the run, over layers, steps and experts", "[unit][run]") {
   const Folder folder;
   const auto workload = folder.workload("requests: [0]\nsteps: [0, 1, 2]\nlayers: [1, 3]\n");
