@@ -23,6 +23,7 @@
 #include "sim/cosim/core_bench.h"
 #include "sim/run/run_inputs.h"
 #include "sim/run/summary.h"
+#include "sim/run/timeline.h"
 
 namespace moesaic::cli {
 namespace {
@@ -174,7 +175,8 @@ void run_simulate(const SimulateOptions& options) {
   const SimulateEngine& engine = engines.at(options.engine, "moesaic simulate", "--engine");
   engine.check(chip);
   const workloads::WorkloadFile workload = workloads::read_workload(options.workload);
-  const RunFolder folder(options.out, {"summary.json", "layers.csv", "experts.csv", "steps.csv", "host.json"});
+  const RunFolder folder(options.out,
+                         {"summary.json", "layers.csv", "experts.csv", "steps.csv", "timeline.json", "host.json"});
 
   run::InputOptions input_options;
   input_options.plan = options.plan;
@@ -203,6 +205,7 @@ void run_simulate(const SimulateOptions& options) {
                  {"layers.csv", run::layers_csv(run)},
                  {"experts.csv", run::experts_csv(run)},
                  {"steps.csv", run::steps_csv(run)},
+                 {"timeline.json", run::timeline_json(run)},
                  {"host.json", host_json(options, results)}});
   if (options.json) {
     fmt::print("{}", summary);

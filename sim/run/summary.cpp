@@ -35,6 +35,7 @@ using Bytes = std::array<std::uint64_t, kNumKinds>;
 
 struct LayerTotals {
   std::uint64_t cycles = 0, rows = 0, plane_adds = 0, weight_reads = 0;
+  std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
   Causes causes{};
   Bytes bytes{};
   program::ActivityCounts activity{};
@@ -69,6 +70,7 @@ Totals add_up(const Run& run) {
     layer.cycles += ends[p].cycles - before.cycles;
     layer.rows += static_cast<std::uint64_t>(rows.x.m);
     for (std::size_t c = 0; c < kNumCauses; ++c) layer.causes[c] += ends[p].causes[c] - before.causes[c];
+    for (std::size_t i = 0; i < kNumMemoryPorts; ++i) layer.port_bytes[i] += ends[p].bytes[i] - before.bytes[i];
     for (std::size_t b = 0; b < program::kNumBlocks; ++b)
       for (std::size_t a = 0; a < 4; ++a) layer.activity[b][a] += ends[p].activity[b][a] - before.activity[b][a];
     totals.step_cycles[run.inputs.step_of[p]] += ends[p].cycles - before.cycles;
@@ -157,6 +159,39 @@ std::vector<std::pair<std::string, std::int64_t>> histogram(const Run& run, cons
   for (const numerics::Format& format : numerics::all_formats())
     if (count.count(format.name()) != 0) ordered.emplace_back(format.name(), count[format.name()]);
   return ordered;
+}
+
+/// Cycles that each resource needs at its peak, whatever the others do; the greatest is the bound of the whole.
+struct Roofline {
+  std::vector<std::pair<std::string, std::uint64_t>> cycles;
+  const std::pair<std::string, std::uint64_t>& bound() const {
+    return *std::max_element(cycles.begin(), cycles.end(),
+                             [](const auto& a, const auto& b) { return a.second < b.second; });
+  }
+};
+
+Roofline roofline(const Run& run, std::uint64_t plane_adds,
+                  const std::array<std::uint64_t, kNumMemoryPorts>& port_bytes) {
+  const auto cycles = [](std::uint64_t work, std::uint64_t per_cycle) { return (work + per_cycle - 1) / per_cycle; };
+  std::uint64_t bytes = 0;
+  for (const std::uint64_t of_port : port_bytes) bytes += of_port;
+  Roofline line;
+  line.cycles.emplace_back("array", cycles(plane_adds, array_capacity(run, 1)));
+  line.cycles.emplace_back("memory", cycles(bytes, memory_capacity(run, 1)));
+  for (const MemoryPort port : kPorts) {
+    const auto p = static_cast<std::size_t>(port);
+    line.cycles.emplace_back(std::string(program::kMemoryPortNames[p]) + "_port",
+                             cycles(port_bytes[p], run.chip.core.axi_data_bits / 8));
+  }
+  return line;
+}
+
+ordered_json roofline_json(const Roofline& line, std::uint64_t cycles) {
+  ordered_json j;
+  for (const auto& [resource, least] : line.cycles) j["least_cycles"][resource] = least;
+  j["bound_by"] = line.bound().first;
+  j["share_of_bound"] = share(line.bound().second, cycles);
+  return j;
 }
 
 ordered_json causes_json(const Causes& causes) {
@@ -257,6 +292,9 @@ std::string summary_json(const Run& run) {
   j["utilisation"]["array_computing"] =
       share(run.engine_run.phase_ends.back().causes[static_cast<std::size_t>(program::Cause::kComputing)], cycles);
   j["utilisation"]["memory"] = share(totals.all_bytes, memory_capacity(run, cycles));
+  std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
+  for (const MemoryPort port : kPorts) port_bytes[static_cast<std::size_t>(port)] = run.engine_run.traffic.total(port);
+  j["roofline"] = roofline_json(roofline(run, totals.plane_adds, port_bytes), cycles);
   j["plane_additions"] = totals.plane_adds;
   j["plane_addition_slots"] = array_capacity(run, cycles);
 
@@ -286,6 +324,7 @@ std::string summary_json(const Run& run) {
     one["rows"] = total.rows;
     one["cycles"] = total.cycles;
     one["utilisation_array"] = share(total.plane_adds, array_capacity(run, total.cycles));
+    one["roofline"] = roofline_json(roofline(run, total.plane_adds, total.port_bytes), total.cycles);
     one["cycles_by_cause"] = causes_json(total.causes);
     one["bytes_by_kind"] = bytes_json(total.bytes);
     one["blocks"] = blocks_json(total.activity);
@@ -415,6 +454,11 @@ std::string page(const Run& run) {
                            1e9 / static_cast<double>(run.chip.clock_period().count())));
   line("utilisation", fmt::format("array {}, memory {}", percent(share(totals.plane_adds, array_capacity(run, cycles))),
                                   percent(share(totals.all_bytes, memory_capacity(run, cycles)))));
+  std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
+  for (const MemoryPort port : kPorts) port_bytes[static_cast<std::size_t>(port)] = run.engine_run.traffic.total(port);
+  const auto bound = roofline(run, totals.plane_adds, port_bytes).bound();
+  line("bound", fmt::format("{}: it alone needs {} cycles, {} of the run", bound.first, with_commas(bound.second),
+                            percent(share(bound.second, cycles))));
   line("memory", memory::make_memory(run.chip.memory)->name());
   line("activations", run.inputs.facts.activations);
   line("routing", run.inputs.facts.routing);

@@ -1,8 +1,11 @@
 // sim/run: inputs of a run from a workload, and what its summary says.
 #include <stdlib.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -10,6 +13,7 @@
 #include "base/error.h"
 #include "sim/run/run_inputs.h"
 #include "sim/run/summary.h"
+#include "sim/run/timeline.h"
 #include "tests/unit/program/interpreter.h"
 
 using namespace moesaic;
@@ -97,6 +101,57 @@ TEST_CASE("the demo's layers, executed by the rules of docs/core.md, give the re
   }
 }
 
+TEST_CASE("a timeline parses back into spans that lie within their parents and cover the run exactly", "[unit][run]") {
+  const Folder folder;
+  const auto workload = folder.workload("requests: [0]\nsteps: [0, 1]\nlayers: [1, 3]\n");
+  const program::Chip chip = program::read_chip("chips/demo.yaml");
+  run::InputOptions options;
+  options.plan = "int2";
+  const run::RunInputs inputs = run::gather_inputs(workload, options);
+  const program::RunProgram lowered =
+      program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chip");
+  const program::EngineRun engine_run = made_up_run(lowered);
+  const run::Run run{chip, workload, inputs, lowered, engine_run, "cycle", 1, 1234};
+  const auto trace = nlohmann::json::parse(run::timeline_json(run));
+  CHECK(trace["displayTimeUnit"] == "ns");
+  // Times are whole cycles of the 2 ns clock.
+  const auto cycles_of = [](const nlohmann::json& microseconds) {
+    const long long femtoseconds = std::llround(microseconds.get<double>() * 1e9);
+    CHECK(femtoseconds % 2000000 == 0);
+    return static_cast<std::uint64_t>(femtoseconds / 2000000);
+  };
+  std::map<int, std::vector<std::pair<std::uint64_t, std::uint64_t>>> spans;
+  std::map<int, std::string> names;
+  std::size_t counters = 0;
+  for (const auto& event : trace["traceEvents"]) {
+    const std::string kind = event["ph"];
+    REQUIRE((kind == "M" || kind == "X" || kind == "C"));
+    CHECK(event["pid"] == 1);
+    if (kind == "M" && event["name"] == "thread_name") names[event["tid"]] = event["args"]["name"];
+    counters += kind == "C";
+    if (kind != "X") continue;
+    const std::uint64_t begin = cycles_of(event["ts"]), length = cycles_of(event["dur"]);
+    CHECK(event["args"]["cycles"] == length);
+    spans[event["tid"]].push_back({begin, begin + length});
+  }
+  CHECK(names == std::map<int, std::string>{{1, "layers"}, {2, "experts"}, {3, "commands"}});
+  CHECK(counters == 3 * 4 + 3);
+  // Layers follow each other without a gap from 0 to the end; experts and commands lie within, in order, and touch.
+  REQUIRE(spans[1].size() == 4);
+  CHECK(spans[1].front().first == 0);
+  CHECK(spans[1].back().second == engine_run.cycles);
+  for (std::size_t i = 1; i < spans[1].size(); ++i) CHECK(spans[1][i].first == spans[1][i - 1].second);
+  CHECK(spans[2].size() == lowered.jobs.size());
+  for (const int track : {2, 3})
+    for (std::size_t i = 0; i < spans[track].size(); ++i) {
+      const auto& [begin, end] = spans[track][i];
+      CHECK(begin < end);
+      if (i > 0) CHECK(begin >= spans[track][i - 1].second);
+      CHECK(std::any_of(spans[1].begin(), spans[1].end(),
+                        [&, b = begin, e = end](const auto& layer) { return layer.first <= b && e <= layer.second; }));
+    }
+}
+
 TEST_CASE("choices that routing rules leave out are not computed, and the rest equals the reference", "[unit][run]") {
   const Folder folder;
   const auto workload =
@@ -150,6 +205,14 @@ TEST_CASE("what a summary counts adds up to the run, over layers, steps and expe
   CHECK(j["cycles"] == engine_run.cycles);
   CHECK(j["time_fs"] == static_cast<std::int64_t>(engine_run.cycles) * 2000000);
   CHECK(j["plane_additions"] == 34LL * 2 * 2 * 3 * 128 * 256 * 4);
+  // 512 slots a cycle; the made-up traffic goes over the weight port alone, 16 bytes a beat, 8 bytes a cycle of memory.
+  const auto total_bytes = j["bytes"]["total"].get<std::int64_t>();
+  CHECK(j["roofline"]["least_cycles"]["array"] == 34LL * 2 * 2 * 3 * 128 * 256 * 4 / 512);
+  CHECK(j["roofline"]["least_cycles"]["memory"] == (total_bytes + 7) / 8);
+  CHECK(j["roofline"]["least_cycles"]["weight_read_port"] == (total_bytes + 15) / 16);
+  CHECK(j["roofline"]["least_cycles"]["write_port"] == 0);
+  CHECK(j["roofline"]["bound_by"] ==
+        ((total_bytes + 7) / 8 > 34LL * 2 * 2 * 3 * 128 * 256 * 4 / 512 ? "memory" : "array"));
   CHECK(j["bits"]["average"] == 4.0);
   CHECK(j["bits"]["experts_by_format"]["int4"] == 16);
   CHECK(j["facts"]["memory_model"] == "simple(read latency 20 cycles, write latency 10 cycles, 8 bytes/cycle)");

@@ -1,0 +1,135 @@
+#include "sim/run/timeline.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+
+namespace moesaic::run {
+namespace {
+
+using program::kCombination;
+using program::Opcode;
+
+enum Track { kLayers = 1, kExperts, kCommands };
+
+const char* opcode_name(Opcode opcode) {
+  switch (opcode) {
+    case Opcode::kLoadAct:
+      return "load_act";
+    case Opcode::kMatmul:
+      return "matmul";
+    case Opcode::kCombine:
+      return "combine";
+    default:
+      return nullptr;
+  }
+}
+
+std::string quoted(const std::string& text) { return nlohmann::json(text).dump(); }
+
+class Writer {
+ public:
+  explicit Writer(const Run& run) : run_(run) {}
+
+  void name_track(Track track, const char* name) {
+    event(fmt::format(R"({{"ph":"M","pid":1,"tid":{},"name":"thread_name","args":{{"name":"{}"}}}})",
+                      static_cast<int>(track), name));
+    event(fmt::format(R"({{"ph":"M","pid":1,"tid":{},"name":"thread_sort_index","args":{{"sort_index":{}}}}})",
+                      static_cast<int>(track), static_cast<int>(track)));
+  }
+  void name_process() {
+    event(fmt::format(R"({{"ph":"M","pid":1,"name":"process_name","args":{{"name":{}}}}})",
+                      quoted("chip " + run_.chip.name + ", engine " + run_.engine)));
+  }
+  /// `arguments`: the inside of a JSON object.
+  void span(Track track, const std::string& name, std::uint64_t begin, std::uint64_t end,
+            const std::string& arguments) {
+    event(fmt::format(R"({{"ph":"X","pid":1,"tid":{},"name":{},"ts":{},"dur":{},"args":{{"cycles":{}{}{}}}}})",
+                      static_cast<int>(track), quoted(name), microseconds(begin), microseconds(end - begin),
+                      end - begin, arguments.empty() ? "" : ",", arguments));
+  }
+  void counter(const std::string& name, std::uint64_t at, double value) {
+    event(fmt::format(R"({{"ph":"C","pid":1,"name":{},"ts":{},"args":{{"bytes per cycle":{:.4f}}}}})", quoted(name),
+                      microseconds(at), value));
+  }
+  std::string text() const { return text_ + "\n]}\n"; }
+
+ private:
+  std::string microseconds(std::uint64_t cycles) const {
+    const auto fs = static_cast<std::uint64_t>(run_.chip.time(base::Cycles(static_cast<std::int64_t>(cycles))).count());
+    return fmt::format("{}.{:09}", fs / 1000000000, fs % 1000000000);
+  }
+  void event(const std::string& json) {
+    text_ += first_ ? "\n" : ",\n";
+    text_ += json;
+    first_ = false;
+  }
+
+  const Run& run_;
+  std::string text_ = R"({"displayTimeUnit":"ns","traceEvents":[)";
+  bool first_ = true;
+};
+
+}  // namespace
+
+std::string timeline_json(const Run& run) {
+  const program::EngineRun& engine = run.engine_run;
+  const auto& commands = run.program.loaded.commands;
+  Writer writer(run);
+  writer.name_process();
+  writer.name_track(kLayers, "layers");
+  writer.name_track(kExperts, "experts");
+  writer.name_track(kCommands, "commands");
+
+  const program::EngineRun::PhaseEnd zero;
+  std::vector<std::uint64_t> begin_of(commands.size());  // of each command
+  for (std::size_t p = 0; p < engine.phase_ends.size(); ++p) {
+    const auto& before = p == 0 ? zero : engine.phase_ends[p - 1];
+    const auto& end = engine.phase_ends[p];
+    std::string arguments;
+    for (std::size_t c = 0; c < program::kNumCauses; ++c)
+      arguments +=
+          fmt::format(R"({}"{}":{})", c == 0 ? "" : ",", program::kCauseNames[c], end.causes[c] - before.causes[c]);
+    const double cycles = static_cast<double>(std::max<std::uint64_t>(end.cycles - before.cycles, 1));
+    for (std::size_t port = 0; port < program::kNumMemoryPorts; ++port) {
+      const std::uint64_t bytes = end.bytes[port] - before.bytes[port];
+      arguments += fmt::format(R"(,"bytes_{}":{})", program::kMemoryPortNames[port], bytes);
+      writer.counter(std::string(program::kMemoryPortNames[port]), before.cycles, static_cast<double>(bytes) / cycles);
+    }
+    writer.span(kLayers, run.inputs.layers[p].name, before.cycles, end.cycles, arguments);
+
+    const std::size_t first = run.program.phases[p].first_command;
+    const std::size_t last =
+        p + 1 < run.program.phases.size() ? run.program.phases[p + 1].first_command : commands.size();
+    for (std::size_t i = first; i < last; ++i) begin_of[i] = i == first ? before.cycles : engine.retired[i - 1];
+  }
+  if (!engine.phase_ends.empty())
+    for (const auto name : program::kMemoryPortNames) writer.counter(std::string(name), engine.cycles, 0);
+
+  const auto& jobs = run.program.jobs;
+  for (std::size_t j = 0; j < jobs.size(); ++j) {
+    const std::size_t end = j + 1 < jobs.size() ? jobs[j + 1].first_command : commands.size();
+    if (end == jobs[j].first_command) continue;
+    const int layer = run.inputs.layers[jobs[j].phase].layer;
+    const std::string name =
+        jobs[j].expert == kCombination
+            ? "combination"
+            : fmt::format("expert {}, {}", jobs[j].expert, run.inputs.format(layer, jobs[j].expert).name());
+    writer.span(kExperts, name, begin_of[jobs[j].first_command], engine.retired[end - 1],
+                fmt::format(R"("layer":{},"rows":{})", layer, jobs[j].rows));
+  }
+  for (std::size_t i = 0; i < commands.size(); ++i) {
+    const program::Command& command = commands[i];
+    const char* name = opcode_name(command.opcode);
+    if (name == nullptr) continue;
+    writer.span(kCommands, name, begin_of[i], engine.retired[i],
+                fmt::format(R"("tokens":{},"n":{},"k":{},"planes":{})", command.tokens, command.n, command.k,
+                            command.planes_read));
+  }
+  return writer.text();
+}
+
+}  // namespace moesaic::run

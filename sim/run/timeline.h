@@ -1,0 +1,19 @@
+#pragma once
+/// A run as a timeline that opens in the Perfetto UI (https://ui.perfetto.dev) or chrome://tracing: the JSON form of
+/// the Trace Event Format. One process, named after the chip, with three tracks:
+///
+///   layers     each (step, layer); its arguments give cycles by cause and bytes by port
+///   experts    each expert's commands ("expert 3, int2"), with rows, and the combination
+///   commands   load_act, matmul and combine; set_row entries, a cycle each, are left out
+///
+/// and one counter a memory port, in bytes per cycle, constant over a layer. A command's span begins when the command
+/// before it was executed. Times are exact: whole femtoseconds, written as microseconds with nine decimals.
+#include <string>
+
+#include "sim/run/summary.h"
+
+namespace moesaic::run {
+
+std::string timeline_json(const Run& run);
+
+}  // namespace moesaic::run
