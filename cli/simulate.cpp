@@ -175,8 +175,8 @@ void run_simulate(const SimulateOptions& options) {
   const SimulateEngine& engine = engines.at(options.engine, "moesaic simulate", "--engine");
   engine.check(chip);
   const workloads::WorkloadFile workload = workloads::read_workload(options.workload);
-  const RunFolder folder(options.out,
-                         {"summary.json", "layers.csv", "experts.csv", "steps.csv", "timeline.json", "host.json"});
+  const RunFolder folder(options.out, {"summary.json", "layers.csv", "experts.csv", "steps.csv", "requests.csv",
+                                       "timeline.json", "host.json"});
 
   run::InputOptions input_options;
   input_options.plan = options.plan;
@@ -205,6 +205,7 @@ void run_simulate(const SimulateOptions& options) {
                  {"layers.csv", run::layers_csv(run)},
                  {"experts.csv", run::experts_csv(run)},
                  {"steps.csv", run::steps_csv(run)},
+                 {"requests.csv", run::requests_csv(run)},
                  {"timeline.json", run::timeline_json(run)},
                  {"host.json", host_json(options, results)}});
   if (options.json) {

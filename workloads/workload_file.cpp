@@ -88,6 +88,7 @@ WorkloadFile read_workload(const std::string& path) {
       throw base::ConfigError(root.at("layers").where(), "layers", fmt::format("{}, a layer without experts", layer),
                               "layers with experts of " + w.network.name);
   if (root.has("max_tokens")) w.max_tokens = static_cast<std::uint64_t>(root.integer("max_tokens", 1, kLargest));
+  w.batch_requests = static_cast<std::uint64_t>(root.integer_or("batch_requests", 1, 1, 1 << 20));
   if (const std::optional<base::YamlNode> routing = root.find("routing")) w.routing = read_routing_rules(*routing);
   root.finish();
   return w;

@@ -9,6 +9,7 @@
 ///   steps: [0]
 ///   layers: [0, 1]
 ///   max_tokens: 32               # optional: stop after this many (request, position) pairs
+///   batch_requests: 4            # optional: so many requests go through their steps together; 1 when absent
 ///   routing: {prune_ratio: median, capacity_factor: 1.25, round_to: 8}   # optional: routing_rules.h
 ///
 /// Paths are relative to the file. A model that is no folder there is looked up in the zoo.
@@ -38,6 +39,7 @@ struct WorkloadFile {
   std::vector<std::uint64_t> steps;     ///< sorted; empty: all
   std::vector<std::uint32_t> layers;    ///< sorted; empty: all
   std::optional<std::uint64_t> max_tokens;
+  std::uint64_t batch_requests = 1;
   RoutingRules routing;
 };
 

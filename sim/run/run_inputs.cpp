@@ -252,7 +252,46 @@ void apply_rules(const WorkloadFile& workload, std::vector<std::vector<workloads
   }
 }
 
+/// Groups the slice's tokens into batches; returns the tokens of each.
+std::vector<std::vector<std::size_t>> make_batches(const WorkloadFile& workload, const WorkloadSlice& slice,
+                                                   std::vector<Step>& steps) {
+  std::map<std::uint64_t, std::uint64_t> group_of;                            // by request
+  std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> step_index;  // (group, step)
+  std::vector<std::vector<std::size_t>> tokens_of;
+  for (std::size_t t = 0; t < slice.tokens.size(); ++t) {
+    const workloads::SliceToken& token = slice.tokens[t];
+    const std::uint64_t group =
+        group_of.emplace(token.request, group_of.size() / workload.batch_requests).first->second;
+    const auto [at, is_new] = step_index.emplace(std::make_pair(group, token.step), steps.size());
+    if (is_new) {
+      steps.push_back({{}, token.step, token.phase, 0});
+      tokens_of.emplace_back();
+    }
+    Step& step = steps[at->second];
+    if (step.phase != token.phase)
+      throw base::ConfigError(workload.path, "batch_requests",
+                              fmt::format("{}, but step {} is {} for request {} and {} for request {}",
+                                          workload.batch_requests, token.step, workloads::phase_name(step.phase),
+                                          step.first_request(), workloads::phase_name(token.phase), token.request),
+                              "requests whose steps are of one phase");
+    const auto part = std::find_if(step.parts.begin(), step.parts.end(),
+                                   [&token](const Step::Part& p) { return p.request == token.request; });
+    if (part == step.parts.end())
+      step.parts.push_back({token.request, 1});
+    else
+      ++part->tokens;
+    ++step.tokens;
+    tokens_of[at->second].push_back(t);
+  }
+  return tokens_of;
+}
+
 }  // namespace
+
+std::string Step::name() const {
+  if (parts.size() == 1) return fmt::format("request {}, step {}", first_request(), step);
+  return fmt::format("requests {} and {} more, step {}", first_request(), parts.size() - 1, step);
+}
 
 RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& options) {
   const workloads::Network& network = workload.network;
@@ -288,19 +327,7 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
   facts.group_size = source->plan.group_size;
   facts.act_bits = network::kNetworkActBits;
 
-  // One batch per request and step, in the order of the trace.
-  std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> step_index;
-  std::vector<std::vector<std::size_t>> tokens_of;
-  for (std::size_t t = 0; t < slice.tokens.size(); ++t) {
-    const workloads::SliceToken& token = slice.tokens[t];
-    const auto [at, is_new] = step_index.emplace(std::make_pair(token.request, token.step), inputs.steps.size());
-    if (is_new) {
-      inputs.steps.push_back({token.request, token.step, token.phase, 0});
-      tokens_of.emplace_back();
-    }
-    ++inputs.steps[at->second].tokens;
-    tokens_of[at->second].push_back(t);
-  }
+  const std::vector<std::vector<std::size_t>> tokens_of = make_batches(workload, slice, inputs.steps);
 
   const base::Rng rng(options.seed);
   std::vector<std::vector<workloads::RoutedRows>> routed(slice.layers.size());  // by layer, then step
@@ -308,7 +335,7 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
     for (std::size_t l = 0; l < slice.layers.size(); ++l) {
       const std::uint32_t layer = slice.layers[l];
       program::LayerRows rows;
-      rows.name = fmt::format("request {}, step {}, layer {}", inputs.steps[s].request, inputs.steps[s].step, layer);
+      rows.name = fmt::format("{}, layer {}", inputs.steps[s].name(), layer);
       rows.layer = static_cast<int>(layer);
       rows.top_k = network.top_k;
       workloads::RoutedRows choices;

@@ -6,8 +6,8 @@
 ///   model folder, no tokens   routing and router weights of the trace, activations drawn from the seed
 ///   zoo name                  the same, and weights drawn from the seed
 ///
-/// Weights are really quantised by the plan in every case. One request's step is one batch; batches run one after the
-/// other in the order in which the trace names them.
+/// Weights are really quantised by the plan in every case. A step of one request, or of `batch_requests` requests
+/// together, is one batch; batches run one after the other, in the order in which the trace names their first rows.
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -21,11 +21,20 @@
 
 namespace moesaic::run {
 
+/// One batch: the same step of one or several requests.
 struct Step {
-  std::uint64_t request = 0;
+  struct Part {
+    std::uint64_t request = 0;
+    std::int64_t tokens = 0;
+  };
+  std::vector<Part> parts;  ///< in the order of the trace
   std::uint64_t step = 0;
   workloads::Phase phase = workloads::Phase::kPrefill;
   std::int64_t tokens = 0;
+
+  std::uint64_t first_request() const { return parts.front().request; }
+  /// "request 3, step 0" or "requests 0 and 3 more, step 0".
+  std::string name() const;
 };
 
 /// Facts that decide the numbers, as they are stated on results.

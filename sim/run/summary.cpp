@@ -6,6 +6,7 @@
 #include <array>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -194,6 +195,74 @@ ordered_json roofline_json(const Roofline& line, std::uint64_t cycles) {
   return j;
 }
 
+/// When a request's batches ran, in cycles.
+struct RequestTimes {
+  std::uint64_t begin = 0, first_end = 0, end = 0;
+  std::int64_t prefill_tokens = 0, decode_tokens = 0;
+  bool begins_with_prefill = false;
+
+  std::uint64_t end_to_end() const { return end - begin; }
+  std::optional<std::uint64_t> time_to_first_token() const {
+    return begins_with_prefill ? std::optional<std::uint64_t>(first_end - begin) : std::nullopt;
+  }
+  /// Of the decode steps.
+  std::optional<double> time_per_output_token() const {
+    if (decode_tokens == 0) return std::nullopt;
+    return static_cast<double>(end - (begins_with_prefill ? first_end : begin)) / static_cast<double>(decode_tokens);
+  }
+};
+
+std::map<std::uint64_t, RequestTimes> request_times(const Run& run, const Totals& totals) {
+  std::map<std::uint64_t, RequestTimes> requests;
+  std::uint64_t now = 0;
+  for (std::size_t s = 0; s < run.inputs.steps.size(); ++s) {
+    const Step& step = run.inputs.steps[s];
+    const std::uint64_t end = now + totals.step_cycles[s];
+    for (const Step::Part& part : step.parts) {
+      const auto [at, is_new] = requests.try_emplace(part.request);
+      RequestTimes& times = at->second;
+      if (is_new) {
+        times.begin = now;
+        times.first_end = end;
+        times.begins_with_prefill = step.phase == workloads::Phase::kPrefill;
+      }
+      times.end = end;
+      (step.phase == workloads::Phase::kPrefill ? times.prefill_tokens : times.decode_tokens) += part.tokens;
+    }
+    now = end;
+  }
+  return requests;
+}
+
+double milliseconds(const Run& run, double cycles) {
+  return cycles * static_cast<double>(run.chip.clock_period().count()) * 1e-12;
+}
+
+/// Nearest-rank percentiles of cycles, in milliseconds.
+ordered_json percentiles(const Run& run, std::vector<double> cycles) {
+  std::sort(cycles.begin(), cycles.end());
+  ordered_json j;
+  for (const std::size_t percent : {std::size_t{50}, std::size_t{95}, std::size_t{99}})
+    j[fmt::format("p{}_ms", percent)] = milliseconds(run, cycles[(percent * cycles.size() + 99) / 100 - 1]);
+  return j;
+}
+
+ordered_json latency_json(const Run& run, const Totals& totals) {
+  std::vector<double> first, per_token, whole;
+  for (const auto& [request, times] : request_times(run, totals)) {
+    if (const auto cycles = times.time_to_first_token()) first.push_back(static_cast<double>(*cycles));
+    if (const auto cycles = times.time_per_output_token()) per_token.push_back(*cycles);
+    whole.push_back(static_cast<double>(times.end_to_end()));
+  }
+  ordered_json j;
+  j["requests"] = whole.size();
+  if (!first.empty()) j["time_to_first_token"] = percentiles(run, first);
+  if (!per_token.empty()) j["time_per_output_token"] = percentiles(run, per_token);
+  j["end_to_end"] = percentiles(run, whole);
+  j["tokens_per_second"] = static_cast<double>(tokens(run)) / (static_cast<double>(time_fs(run)) * 1e-15);
+  return j;
+}
+
 ordered_json causes_json(const Causes& causes) {
   ordered_json j;
   for (std::size_t c = 0; c < kNumCauses; ++c) j[std::string(program::kCauseNames[c])] = causes[c];
@@ -247,8 +316,11 @@ constexpr const char* kOverlap =
 constexpr const char* kLeftOut = "attention, router, normalisation, embeddings and shared experts are not simulated";
 
 std::string batching(const Run& run) {
-  return fmt::format("one step of one request at a time ({})",
-                     plural(static_cast<std::int64_t>(run.inputs.steps.size()), "step"));
+  const std::string steps = plural(static_cast<std::int64_t>(run.inputs.steps.size()), "step");
+  if (run.workload.batch_requests == 1) return fmt::format("one step of one request at a time ({})", steps);
+  return fmt::format(
+      "one step of up to {} requests at a time ({}); a group of requests begins when the one before it ends",
+      run.workload.batch_requests, steps);
 }
 
 }  // namespace
@@ -288,6 +360,7 @@ std::string summary_json(const Run& run) {
   j["cycles_per_token"] = static_cast<double>(cycles) / static_cast<double>(tokens(run));
   j["time_fs"] = time_fs(run);
   j["time_ms"] = static_cast<double>(time_fs(run)) * 1e-12;
+  j["latency"] = latency_json(run, totals);
   j["utilisation"]["array"] = share(totals.plane_adds, array_capacity(run, cycles));
   j["utilisation"]["array_computing"] =
       share(run.engine_run.phase_ends.back().causes[static_cast<std::size_t>(program::Cause::kComputing)], cycles);
@@ -420,12 +493,26 @@ std::string experts_csv(const Run& run) {
 
 std::string steps_csv(const Run& run) {
   const Totals totals = add_up(run);
-  std::string text = "request,step,phase,tokens,cycles\n";
+  std::string text = "request,requests,step,phase,tokens,cycles\n";
   for (std::size_t s = 0; s < run.inputs.steps.size(); ++s) {
     const Step& step = run.inputs.steps[s];
-    text += fmt::format("{},{},{},{},{}\n", step.request, step.step, workloads::phase_name(step.phase), step.tokens,
-                        totals.step_cycles[s]);
+    text += fmt::format("{},{},{},{},{},{}\n", step.first_request(), step.parts.size(), step.step,
+                        workloads::phase_name(step.phase), step.tokens, totals.step_cycles[s]);
   }
+  return text;
+}
+
+std::string requests_csv(const Run& run) {
+  std::string text =
+      "request,prefill_tokens,decode_tokens,begin_ms,time_to_first_token_ms,time_per_output_token_ms,end_to_end_ms\n";
+  const auto cell = [&run](const auto& cycles) {
+    return cycles ? fmt::format("{:.9f}", milliseconds(run, static_cast<double>(*cycles))) : std::string();
+  };
+  for (const auto& [request, times] : request_times(run, add_up(run)))
+    text +=
+        fmt::format("{},{},{},{:.9f},{},{},{:.9f}\n", request, times.prefill_tokens, times.decode_tokens,
+                    milliseconds(run, static_cast<double>(times.begin)), cell(times.time_to_first_token()),
+                    cell(times.time_per_output_token()), milliseconds(run, static_cast<double>(times.end_to_end())));
   return text;
 }
 

@@ -30,6 +30,7 @@ std::string summary_json(const Run& run);
 std::string layers_csv(const Run& run);
 std::string experts_csv(const Run& run);
 std::string steps_csv(const Run& run);
+std::string requests_csv(const Run& run);
 /// For people: a few tables with units.
 std::string page(const Run& run);
 

@@ -1,4 +1,5 @@
 // sim/run: inputs of a run from a workload, and what its summary says.
+#include <fmt/format.h>
 #include <stdlib.h>
 
 #include <algorithm>
@@ -150,6 +151,47 @@ TEST_CASE("a timeline parses back into spans that lie within their parents and c
       CHECK(std::any_of(spans[1].begin(), spans[1].end(),
                         [&, b = begin, e = end](const auto& layer) { return layer.first <= b && e <= layer.second; }));
     }
+}
+
+TEST_CASE("requests of one batch share its weights, and their latencies are those of their batches", "[unit][run]") {
+  const Folder folder;
+  const auto workload = folder.workload("requests: [0, 1]\nsteps: [0, 1, 2]\nlayers: [1]\nbatch_requests: 2\n");
+  const program::Chip chip = program::read_chip("chips/demo.yaml");
+  run::InputOptions options;
+  options.plan = "int2";
+  const run::RunInputs inputs = run::gather_inputs(workload, options);
+  REQUIRE(inputs.steps.size() == 3);
+  CHECK(inputs.steps[0].tokens == 64);
+  CHECK(inputs.steps[0].parts.size() == 2);
+  CHECK(inputs.steps[2].tokens == 2);
+  CHECK(inputs.layers[1].name == "requests 0 and 1 more, step 1, layer 1");
+  CHECK(inputs.layers[1].x.m == 2);
+  const program::RunProgram lowered =
+      program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chip");
+  const program::EngineRun engine_run = made_up_run(lowered);
+  const run::Run run{chip, workload, inputs, lowered, engine_run, "cycle", 1, 1234};
+  const auto j = nlohmann::json::parse(run::summary_json(run));
+  const auto& ends = engine_run.phase_ends;
+  const auto ms = [](std::uint64_t cycles) { return static_cast<double>(cycles) * 2e-6; };
+  CHECK(j["latency"]["requests"] == 2);
+  CHECK(j["latency"]["time_to_first_token"]["p50_ms"].get<double>() == Approx(ms(ends[0].cycles)));
+  CHECK(j["latency"]["time_per_output_token"]["p99_ms"].get<double>() ==
+        Approx(ms(ends[2].cycles - ends[0].cycles) / 2));
+  CHECK(j["latency"]["end_to_end"]["p95_ms"].get<double>() == Approx(ms(ends[2].cycles)));
+  const std::string requests = run::requests_csv(run);
+  CHECK(std::count(requests.begin(), requests.end(), '\n') == 3);
+  CHECK(requests.find("\n1,32,2,0.000000000,") != std::string::npos);
+
+  // One at a time the second request begins where the first ends.
+  const auto apart = folder.workload("requests: [0, 1]\nsteps: [0, 1, 2]\nlayers: [1]\n");
+  const run::RunInputs single = run::gather_inputs(apart, options);
+  CHECK(single.steps.size() == 6);
+  const program::RunProgram lowered_apart =
+      program::lower_layers(single.layers, single.weights, chip.core, chip.layout, "chip");
+  const program::EngineRun run_apart = made_up_run(lowered_apart);
+  const run::Run one_by_one{chip, apart, single, lowered_apart, run_apart, "cycle", 1, 1234};
+  CHECK(run::requests_csv(one_by_one).find("\n1,32,2," + fmt::format("{:.9f}", ms(run_apart.phase_ends[2].cycles))) !=
+        std::string::npos);
 }
 
 TEST_CASE("choices that routing rules leave out are not computed, and the rest equals the reference", "[unit][run]") {
