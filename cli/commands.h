@@ -15,5 +15,6 @@ void add_simulate(CLI::App& app);
 void add_benchmark(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_workload(CLI::App& app);
+void add_replay(CLI::App& app);
 
 }  // namespace moesaic::cli

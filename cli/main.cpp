@@ -35,6 +35,7 @@ int run(int argc, char** argv) {
   moesaic::cli::add_benchmark(app);
   moesaic::cli::add_verify(app);
   moesaic::cli::add_workload(app);
+  moesaic::cli::add_replay(app);
 
   try {
     app.parse(argc, argv);

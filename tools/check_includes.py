@@ -16,6 +16,7 @@ ALLOWED = {
     "reference/quantise": ["base", "reference/numerics"],
     "workloads": ["base", "reference/numerics"],
     "models/memory": ["base"],
+    "models/host": ["base", "reference/numerics"],
     "reference/network": ["base", "reference/numerics", "reference/cuda", "reference/quantise", "workloads"],
     "mapping": ["base", "reference/numerics", "workloads"],
     "sim/program": ["base", "reference/numerics", "workloads", "models/memory"],

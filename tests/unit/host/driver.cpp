@@ -1,0 +1,273 @@
+// models/host/host_driver: an engine of random delays drives it and checks every answer.
+#include <catch2/catch.hpp>
+#include <map>
+#include <set>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "models/host/host_driver.h"
+
+using namespace moesaic;
+using base::Bytes;
+using base::Cycles;
+using host::Answer;
+using host::DriverConfig;
+using host::ExpertBytes;
+using host::HostDriver;
+using host::Need;
+
+namespace {
+
+/// Parameters and planes of unequal sizes, another kind for every third expert.
+ExpertBytes two_kinds(std::uint32_t layers, std::uint32_t experts) {
+  std::vector<host::StoredExpert> kinds(2);
+  for (std::size_t k = 0; k < 2; ++k) {
+    kinds[k].by_planes = true;
+    for (const std::int64_t bytes :
+         k == 0 ? std::vector<std::int64_t>{130, 1000, 1000, 1000} : std::vector<std::int64_t>{200, 1500, 1500}) {
+      kinds[k].units.push_back({kinds[k].total, Bytes(bytes)});
+      kinds[k].total += Bytes(bytes);
+    }
+    kinds[k].planes_read = static_cast<int>(kinds[k].units.size()) - 1;
+  }
+  std::vector<std::uint32_t> kind_of;
+  for (std::uint32_t i = 0; i < layers * experts; ++i) kind_of.push_back(i % 3 == 2 ? 1 : 0);
+  return ExpertBytes(layers, experts, kinds, kind_of);
+}
+
+/// Drives random layers through a driver. Everything it is told is checked against its own record of the cache.
+class RandomEngine {
+ public:
+  RandomEngine(const ExpertBytes& bytes, const DriverConfig& config, std::uint64_t seed)
+      : bytes_(bytes), config_(config), driver_(bytes, config, "test"), rng_(seed) {}
+
+  /// What happened, as text: for comparing runs.
+  std::string run(int layers_to_run) {
+    int routed = 0;
+    std::vector<Need> upcoming = random_needs();
+    while (routed < layers_to_run || !driver_.idle() || !open_.empty()) {
+      now_ += Cycles(1);
+      REQUIRE(now_ < Cycles(10000000));  // else it is stuck
+      while (auto answer = driver_.take(now_)) apply(*answer);
+      if (routed < layers_to_run && open_.size() < 6 && rng_.chance(1, 20)) {
+        const auto layer = static_cast<std::uint32_t>(routed) % bytes_.layers();
+        const std::vector<Need> needs = upcoming;
+        upcoming = random_needs();
+        ++routed;
+        const auto next_layer = static_cast<std::uint32_t>(routed) % bytes_.layers();
+        const auto ids = driver_.routed(now_, layer, needs, host::NextStep{next_layer, upcoming, next_layer != 0});
+        events_.insert(now_.count());
+        for (std::size_t i = 0; i < ids.size(); ++i) {
+          open_[ids[i]].layer = layer;
+          open_[ids[i]].need = needs[i];
+        }
+      }
+      complete_something();
+      move_jobs();
+    }
+    CHECK(driver_.resident_bytes() <= driver_.capacity());
+    const host::DriverStats stats = driver_.stats();
+    CHECK(stats.loaded + stats.prefetched == Bytes(loaded_));
+    return log_ + std::to_string(now_.count());
+  }
+  host::DriverStats stats() const { return driver_.stats(); }
+
+ private:
+  struct Open {
+    std::uint32_t layer = 0;
+    Need need;
+    bool planned = false, released = false;
+    std::set<host::DescriptorId> waits_for;
+    std::set<std::uint64_t> addresses;
+  };
+  struct Resident {
+    std::uint64_t end = 0;
+    std::uint32_t layer = 0, expert = 0, plane = 0;
+    bool arrived = false;
+  };
+
+  std::vector<Need> random_needs() {
+    std::vector<Need> needs;
+    std::set<std::uint32_t> chosen;
+    while (chosen.size() < 3) chosen.insert(static_cast<std::uint32_t>(rng_.below(bytes_.experts())));
+    for (const std::uint32_t expert : chosen)
+      needs.push_back(
+          {expert, static_cast<int>(rng_.range(0, 2)), static_cast<std::uint32_t>(rng_.range(1, 5)), rng_.below(100)});
+    return needs;
+  }
+
+  void apply(const Answer& answer) {
+    // Exactly decision_cycles after something happened.
+    CHECK(answer.at <= now_);
+    CHECK(events_.count((answer.at - config_.decision_cycles).count()) == 1);
+    for (const host::Eviction& gone : answer.evictions) {
+      const auto at = cache_.find(gone.address);
+      REQUIRE(at != cache_.end());
+      CHECK(at->second.arrived);
+      CHECK(at->second.layer == gone.layer);
+      CHECK(at->second.expert == gone.expert);
+      CHECK(at->second.plane == gone.plane);
+      for (const auto& [id, job] : open_) CHECK(job.addresses.count(gone.address) == 0);
+      cache_.erase(at);
+      log_ += "e" + std::to_string(gone.address) + " ";
+    }
+    for (const host::Descriptor& load : answer.loads) {
+      const host::UnitSpan& span = bytes_.at(load.layer, load.expert).units[load.plane];
+      CHECK(load.bytes == span.bytes);
+      CHECK(load.source == config_.storage_base + bytes_.source(load.layer, load.expert) +
+                               static_cast<std::uint64_t>(span.offset.count()));
+      const std::uint64_t end = load.destination + static_cast<std::uint64_t>(load.bytes.count());
+      CHECK(load.destination >= config_.cache_base);
+      CHECK(end <= config_.cache_base + static_cast<std::uint64_t>(config_.capacity.count()));
+      const auto after = cache_.lower_bound(load.destination);
+      if (after != cache_.end()) CHECK(end <= after->first);
+      if (after != cache_.begin()) CHECK(std::prev(after)->second.end <= load.destination);
+      cache_[load.destination] = {end, load.layer, load.expert, load.plane, false};
+      on_its_way_[load.id] = load.destination;
+      loaded_ += load.bytes.count();
+      log_ += "l" + std::to_string(load.id) + "@" + std::to_string(load.destination) + " ";
+    }
+    for (const host::JobPlan& plan : answer.jobs) {
+      Open& job = open_.at(plan.id);
+      CHECK(plan.layer == job.layer);
+      CHECK(plan.expert == job.need.expert);
+      job.planned = true;
+      for (const host::DescriptorId id : plan.waits_for)
+        if (on_its_way_.count(id) > 0) job.waits_for.insert(id);
+      CHECK(plan.addresses.size() == bytes_.at(job.layer, job.need.expert).units_read(job.need.planes));
+      for (std::uint32_t u = 0; u < plan.addresses.size(); ++u) {
+        const auto at = cache_.find(plan.addresses[u]);
+        REQUIRE(at != cache_.end());
+        CHECK(at->second.layer == plan.layer);
+        CHECK(at->second.expert == plan.expert);
+        CHECK(at->second.plane == u);
+        job.addresses.insert(plan.addresses[u]);
+      }
+      log_ += "j" + std::to_string(plan.id) + " ";
+    }
+  }
+
+  void complete_something() {
+    if (on_its_way_.empty() || !rng_.chance(1, 8)) return;
+    const auto load = std::next(on_its_way_.begin(), static_cast<std::ptrdiff_t>(rng_.below(on_its_way_.size())));
+    const host::DescriptorId id = load->first;
+    cache_.at(load->second).arrived = true;
+    on_its_way_.erase(load);
+    for (auto& [job_id, job] : open_) job.waits_for.erase(id);
+    events_.insert(now_.count());
+    driver_.completed(now_, id);
+  }
+
+  void move_jobs() {
+    for (auto job = open_.begin(); job != open_.end();) {
+      Open& open = job->second;
+      if (open.planned && !open.released && open.waits_for.empty()) {
+        for (const std::uint64_t address : open.addresses) CHECK(cache_.at(address).arrived);
+        driver_.released(now_, job->first);
+        open.released = true;
+      } else if (open.released && rng_.chance(1, 10)) {
+        events_.insert(now_.count());
+        const host::JobId id = job->first;
+        job = open_.erase(job);
+        driver_.finished(now_, id);
+        continue;
+      }
+      ++job;
+    }
+  }
+
+  const ExpertBytes& bytes_;
+  DriverConfig config_;
+  HostDriver driver_;
+  base::Rng rng_;
+  Cycles now_;
+  std::map<host::JobId, Open> open_;
+  std::map<std::uint64_t, Resident> cache_;
+  std::map<host::DescriptorId, std::uint64_t> on_its_way_;
+  std::set<std::int64_t> events_;
+  std::int64_t loaded_ = 0;
+  std::string log_;
+};
+
+DriverConfig config_of(const std::string& policy, std::int64_t capacity) {
+  DriverConfig config;
+  config.policy = policy;
+  config.capacity = Bytes(capacity);
+  config.cache_base = 1 << 16;
+  config.storage_base = 4096;
+  config.decision_cycles = Cycles(13);
+  return config;
+}
+
+}  // namespace
+
+TEST_CASE("no answer of the driver overlaps, overflows, evicts what a job reads, comes early or never comes",
+          "[unit][host]") {
+  const ExpertBytes bytes = two_kinds(3, 8);
+  host::DriverStats all;
+  for (const std::string& policy : host::eviction_policies().names())
+    for (const char* prefetch : {"none", "next_layer", "perfect"})
+      for (const std::int64_t capacity : {3328, 3800, 7000, 20000}) {
+        CAPTURE(policy, prefetch, capacity);
+        DriverConfig config = config_of(policy, capacity);
+        config.prefetch.kind = prefetch;
+        if (config.prefetch.kind == "next_layer") config.prefetch.recall = config.prefetch.precision = 0.7;
+        if (policy == "pinned") config.popularity.assign(24, 3);
+        RandomEngine engine(bytes, config, 5);
+        const std::string log = engine.run(40);
+        CHECK(engine.stats().jobs == 120);
+        if (config.prefetch.kind == "none") CHECK(engine.stats().prefetched == Bytes(0));
+        if (config.prefetch.kind != "none" && capacity > 4000) CHECK(engine.stats().prefetched > Bytes(0));
+        all.fragmentation_evictions += engine.stats().fragmentation_evictions;
+        all.repacked += engine.stats().repacked;
+        all.waits += engine.stats().waits;
+        all.hits += engine.stats().hits;
+        if (capacity == 7000) CHECK(RandomEngine(bytes, config, 5).run(40) == log);
+      }
+  CHECK(all.fragmentation_evictions > 0);
+  CHECK(all.repacked > 0);
+  CHECK(all.waits > 0);
+  CHECK(all.hits > 0);
+}
+
+TEST_CASE("a request for b planes loads units 0 to b and counts for each of them", "[unit][host]") {
+  const ExpertBytes bytes = two_kinds(1, 3);
+  HostDriver driver(bytes, config_of("lru", 20000), "test");
+  // Expert 0 is read with 1 plane by 4 tokens and with 3 planes by 2.
+  const auto jobs = driver.routed(Cycles(100), 0, {{0, 1, 4, 0}, {0, 3, 2, 0}});
+  CHECK(jobs == std::vector<host::JobId>{1, 2});
+  CHECK(driver.next_answer() == Cycles(113));
+  CHECK_FALSE(driver.take(Cycles(112)).has_value());
+  std::map<std::uint32_t, std::uint32_t> requests;
+  std::vector<host::DescriptorId> loads;
+  std::size_t plans = 0;
+  while (const auto answer = driver.take(Cycles(113))) {
+    for (const host::Descriptor& load : answer->loads) {
+      requests[load.plane] += load.requests;
+      loads.push_back(load.id);
+    }
+    for (const host::JobPlan& plan : answer->jobs) CHECK(plan.waits_for.size() == (plan.id == 1 ? 2u : 4u));
+    plans += answer->jobs.size();
+  }
+  CHECK(plans == 2);
+  CHECK(requests == std::map<std::uint32_t, std::uint32_t>{{0, 6}, {1, 6}, {2, 2}, {3, 2}});
+  CHECK_THROWS_AS(driver.released(Cycles(114), 1), std::logic_error);
+  driver.completed(Cycles(120), loads[0]);
+  driver.completed(Cycles(120), loads[1]);
+  driver.released(Cycles(121), 1);
+  CHECK_THROWS_AS(driver.released(Cycles(121), 2), std::logic_error);
+  CHECK_THROWS_AS(driver.finished(Cycles(121), 2), std::logic_error);
+  CHECK_THROWS_AS(driver.completed(Cycles(121), loads[0]), std::logic_error);
+  CHECK_THROWS_AS(driver.completed(Cycles(119), loads[2]), std::logic_error);
+  driver.finished(Cycles(130), 1);
+  CHECK_FALSE(driver.idle());
+}
+
+TEST_CASE("a driver refuses a cache smaller than one expert and an unknown policy", "[unit][host]") {
+  const ExpertBytes bytes = two_kinds(2, 3);
+  CHECK_THROWS_WITH(HostDriver(bytes, config_of("lru", 3327), "chip.yaml:9"),
+                    "chip.yaml:9: capacity: got 3327 bytes, expected at least 3328 bytes, the largest expert");
+  CHECK_THROWS_WITH(HostDriver(bytes, config_of("fifo", 9000), "chip.yaml:9"),
+                    "chip.yaml:9: policy: got 'fifo', expected one of lru, lfu, belady, pinned, planes");
+  CHECK_NOTHROW(HostDriver(bytes, config_of("lru", 3328), "chip.yaml:9"));
+}
