@@ -209,6 +209,8 @@ void add_workload(CLI::App& app) {
       ->capture_default_str();
   synth->add_option("--weight-spread", p.weight_spread, "Standard deviation of the router's logits, nats")
       ->capture_default_str();
+  synth->add_option("--concurrent", p.concurrent, "Requests that advance together, one token each in turn")
+      ->capture_default_str();
   synth->add_option("--arrival-gap-us", p.arrival_gap_us, "Mean gap between requests, microseconds; 0 writes none")
       ->capture_default_str();
   synth->callback([made] { run_synth(*made); });

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 
 #include "base/error.h"
 
@@ -15,12 +16,13 @@ namespace {
 struct LayerState {
   std::vector<double> share;  // by expert
   base::Rng rng;
-  std::vector<std::uint32_t> previous;
+  std::vector<std::vector<std::uint32_t>> previous;  // of each request that is under way
 };
 
-void choose(LayerState& layer, std::size_t top_k, double reuse, std::vector<std::uint32_t>& chosen) {
+void choose(LayerState& layer, std::vector<std::uint32_t>& previous, std::size_t top_k, double reuse,
+            std::vector<std::uint32_t>& chosen) {
   chosen.clear();
-  for (const std::uint32_t expert : layer.previous)
+  for (const std::uint32_t expert : previous)
     if (layer.rng.uniform() < reuse) chosen.push_back(expert);
   std::vector<double> left = layer.share;
   for (const std::uint32_t expert : chosen) left[expert] = 0;
@@ -29,7 +31,7 @@ void choose(LayerState& layer, std::size_t top_k, double reuse, std::vector<std:
     left[expert] = 0;
     chosen.push_back(static_cast<std::uint32_t>(expert));
   }
-  layer.previous = chosen;
+  previous = chosen;
 }
 
 void weigh(base::Rng& rng, std::size_t top_k, double spread, std::vector<double>& weights) {
@@ -72,6 +74,7 @@ void check_parameters(const SynthParameters& p) {
   in_range("--zipf", p.zipf, 0, 10);
   in_range("--reuse", p.reuse, 0, 1);
   in_range("--weight-spread", p.weight_spread, 0, 20);
+  in_range("--concurrent", static_cast<double>(p.concurrent), 1, 1e6);
   in_range("--arrival-gap-us", p.arrival_gap_us, 0, 1e12);
 }
 
@@ -95,21 +98,27 @@ void synthesise(const Network& network, const SynthParameters& p, const std::fun
   base::Rng arrival_rng = root.stream("arrivals");
   double now_us = 0;
   TraceRow row;
-  for (row.request = 0; row.request < p.requests; ++row.request) {
-    if (p.arrival_gap_us > 0) {
-      if (row.request > 0) now_us += std::round(-std::log(1.0 - arrival_rng.uniform()) * p.arrival_gap_us);
-      row.arrival_us = now_us;
+  std::vector<std::optional<double>> arrival(p.concurrent);
+  for (std::uint64_t first = 0; first < p.requests; first += p.concurrent) {
+    const std::uint64_t together = std::min(p.concurrent, p.requests - first);
+    for (std::uint64_t i = 0; i < together && p.arrival_gap_us > 0; ++i) {
+      if (first + i > 0) now_us += std::round(-std::log(1.0 - arrival_rng.uniform()) * p.arrival_gap_us);
+      arrival[i] = now_us;
     }
-    for (LayerState& layer : layers) layer.previous.clear();
+    for (LayerState& layer : layers) layer.previous.assign(together, {});
     for (row.position = 0; row.position < p.prompt_tokens + p.decode_tokens; ++row.position) {
       const bool prefill = row.position < p.prompt_tokens;
       row.phase = prefill ? Phase::kPrefill : Phase::kDecode;
       row.step = prefill ? 0 : row.position - p.prompt_tokens + 1;
-      for (std::size_t i = 0; i < layers.size(); ++i) {
-        row.layer = layer_index[i];
-        choose(layers[i], top_k, p.reuse, row.experts);
-        weigh(weight_rng, top_k, p.weight_spread, row.weights);
-        sink(row);
+      for (std::uint64_t i = 0; i < together; ++i) {
+        row.request = first + i;
+        row.arrival_us = arrival[i];
+        for (std::size_t l = 0; l < layers.size(); ++l) {
+          row.layer = layer_index[l];
+          choose(layers[l], layers[l].previous[i], top_k, p.reuse, row.experts);
+          weigh(weight_rng, top_k, p.weight_spread, row.weights);
+          sink(row);
+        }
       }
     }
   }
@@ -127,6 +136,7 @@ std::string describe_parameters(const Network& network, const SynthParameters& p
   j["requests"] = p.requests;
   j["prompt_tokens"] = p.prompt_tokens;
   j["decode_tokens"] = p.decode_tokens;
+  j["concurrent"] = p.concurrent;
   j["popularity"] = {{"kind", "zipf, an independent permutation for each layer"}, {"exponent", p.zipf}};
   j["locality"] = {{"kind", "each expert of the previous token is kept with this probability"}, {"reuse", p.reuse}};
   j["weights"] = {{"kind", "softmax of normal logits, largest first"}, {"spread_nats", p.weight_spread}};

@@ -6,6 +6,8 @@
 ///   locality    each of the previous token's experts (same request, same layer) is kept with probability `reuse`;
 ///               the free places are then drawn one after the other by popularity from the experts not yet taken.
 ///               With top_k = 1 this leaves the popularity exactly as it is; with more, only nearly.
+///   concurrent  so many requests advance together, one token each in turn; a token's predecessor is still its own
+///               request's. What changes is the order of the rows: that of a decode batch.
 ///   weights     softmax of top_k normal variates of deviation weight_spread, largest first, rounded to 6 decimals
 ///
 /// Defaults: zipf 0.5 gives a greatest share of 1.9 times the mean among 8 experts and 4.4 among 64; published counts
@@ -31,6 +33,7 @@ struct SynthParameters {
   double zipf = 0.5;                 ///< 0 would be uniform popularity
   double reuse = 0.2;                ///< 0..1
   double weight_spread = 1.0;        ///< standard deviation of the router's logits, in nats
+  std::uint64_t concurrent = 1;      ///< requests that advance together; 1: one request after the other
   double arrival_gap_us = 0;         ///< mean of exponential gaps between requests; 0 leaves arrival_us out
   std::uint64_t seed = 1;
 };
@@ -38,7 +41,8 @@ struct SynthParameters {
 /// Throws base::InputError for a parameter out of its range.
 void check_parameters(const SynthParameters& p);
 
-/// Gives the rows in order of request, step, position, layer. One row is in memory at a time.
+/// Gives the rows in order of request, step, position, layer; with `concurrent` requests together, in order of
+/// position, request, layer within each group of so many. One row is in memory at a time.
 void synthesise(const Network& network, const SynthParameters& p, const std::function<void(const TraceRow&)>& sink);
 
 /// Probability of each rank, most popular first.

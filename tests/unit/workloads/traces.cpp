@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <set>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -268,6 +269,39 @@ TEST_CASE("the default trace is skewed and local, never uniform, and the seed de
   CHECK_THROWS_WITH(workloads::check_parameters(p), "workload synth: --reuse: got 1.5, expected 0 to 1");
   p.reuse = std::nan("");
   CHECK_THROWS_AS(workloads::check_parameters(p), base::InputError);
+}
+
+TEST_CASE("concurrent requests take turns token by token, and each still reuses its own last experts",
+          "[unit][workloads]") {
+  Network network = mixtral_shape();
+  network.layers = 2;
+  network.has_experts.resize(2);
+  workloads::SynthParameters p;
+  p.requests = 5;
+  p.prompt_tokens = 2;
+  p.decode_tokens = 3;
+  p.reuse = 1;  // so that a request keeps its first token's experts
+  p.concurrent = 3;
+  const std::vector<TraceRow> rows = synthetic(network, p);
+  REQUIRE(rows.size() == 5 * 5 * 2);
+  std::size_t at = 0;
+  std::vector<std::vector<std::uint32_t>> first(10);
+  for (const std::uint64_t begin : {0, 3})
+    for (std::uint64_t position = 0; position < 5; ++position)
+      for (std::uint64_t request = begin; request < std::min<std::uint64_t>(begin + 3, 5); ++request)
+        for (std::uint32_t layer = 0; layer < 2; ++layer) {
+          const TraceRow& row = rows[at++];
+          REQUIRE(row.request == request);
+          REQUIRE(row.position == position);
+          REQUIRE(row.layer == layer);
+          REQUIRE(row.step == (position < 2 ? 0 : position - 1));
+          std::vector<std::uint32_t>& of = first[request * 2 + layer];
+          if (position == 0) of = row.experts;
+          REQUIRE(row.experts == of);
+        }
+  CHECK(std::set<std::vector<std::uint32_t>>(first.begin(), first.end()).size() > 4);
+  p.concurrent = 0;
+  CHECK_THROWS_WITH(workloads::check_parameters(p), "workload synth: --concurrent: got 0, expected 1 to 1000000");
 }
 
 TEST_CASE("a workload file selects a slice of the trace", "[unit][workloads]") {
