@@ -370,6 +370,7 @@ nlohmann::ordered_json counts_json(const host::ReplayCounts& c, bool sized) {
   j["first_requests"] = c.first_requests;
   j["hit_rate"] = c.requests == 0 ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(c.hit_rate());
   j["prefetch_hits"] = c.prefetch_hits;
+  j["byte_hit_rate"] = c.requests == 0 ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(c.byte_hit_rate());
   j["bytes_requested"] = bytes(c.requested);
   j["bytes_loaded"] = bytes(c.loaded);
   j["bytes_prefetched"] = bytes(c.prefetched);
@@ -433,16 +434,17 @@ void print_table(const Report& r) {
   if (!r.why_heuristic().empty()) fmt::print("belady is a heuristic here, not a bound: {}\n", r.why_heuristic());
   const bool ahead = o.prefetch.kind != "none";
   const std::string moved = r.sized() ? "loaded" : "misses";
-  fmt::print("{:<14}{:<44}{:>9}{:>9}{:>14}", "capacity", "policy", "hit rate", o.warmup > 0 ? "warm" : "", moved);
+  fmt::print("{:<14}{:<44}{:>9}{:>9}{:>9}{:>14}", "capacity", "policy", "hit rate", o.warmup > 0 ? "warm" : "",
+             r.sized() ? "of bytes" : "", moved);
   if (ahead) fmt::print("{:>14}{:>14}", "prefetched", "of it unused");
   fmt::print("\n");
   for (std::size_t c = 0; c < r.capacities.size(); ++c)
     for (std::size_t p = 0; p < r.policies.size(); ++p) {
       const host::ReplayCounts all = r.at(c, p).total();
       const auto amount = [&](Bytes bytes) { return r.sized() ? in_units(bytes) : std::to_string(bytes.count()); };
-      fmt::print("{:<14}{:<44}{:>7.2f} %{:>9}{:>14}", r.capacities[c].text, r.label(r.policies[p]),
+      fmt::print("{:<14}{:<44}{:>7.2f} %{:>9}{:>9}{:>14}", r.capacities[c].text, r.label(r.policies[p]),
                  100 * all.hit_rate(), o.warmup > 0 ? fmt::format("{:.2f} %", 100 * r.at(c, p).warm().hit_rate()) : "",
-                 amount(all.loaded));
+                 r.sized() ? fmt::format("{:.2f} %", 100 * all.byte_hit_rate()) : "", amount(all.loaded));
       if (ahead) fmt::print("{:>14}{:>14}", amount(all.prefetched), amount(all.wasted));
       fmt::print("\n");
     }
