@@ -247,3 +247,38 @@ TEST_CASE("no policy ever holds more bytes than the capacity or gives up a held 
       if (addresses) CHECK(cache.fragmentation_evictions() > 0);
     }
 }
+
+TEST_CASE("a cache of one request serves every step, plane by plane, and never loads more than was asked for",
+          "[unit][host]") {
+  base::Rng rng(9);
+  const ExpertBytes bytes(2, 6, by_planes({100, 300, 310, 320}));
+  host::ReplayTrace trace(2, 6);
+  for (std::uint64_t t = 0; t < 300; ++t)
+    for (std::uint32_t layer = 0; layer < 2; ++layer) {
+      std::vector<std::uint32_t> experts = {0, 1, 2, 3, 4, 5};
+      rng.shuffle(experts);
+      std::vector<host::Need> needs;
+      for (std::size_t i = 0; i < 4; ++i) needs.push_back({experts[i], static_cast<int>(rng.range(1, 3)), 1, 0});
+      trace.add(layer, needs, layer > 0, t);
+    }
+  REQUIRE(host::largest_request(trace, bytes) == Bytes(1030));
+  for (const host::Access access : {host::Access::kSequence, host::Access::kSet})
+    for (const host::Scope scope : {host::Scope::kLayer, host::Scope::kGlobal})
+      for (const char* prefetch : {"none", "perfect"})
+        for (const std::int64_t capacity : {1030, 1500, 2500}) {
+          host::ReplayConfig config;
+          config.access = access;
+          config.scope = scope;
+          config.prefetch.kind = prefetch;
+          std::vector<host::ReplayCase> cases;
+          for (const std::string& name : host::eviction_policies().names()) cases.push_back({name, Bytes(capacity)});
+          for (const host::ReplayResult& result : host::replay(trace, bytes, config, cases, "test")) {
+            const host::ReplayCounts all = result.total();
+            CHECK(all.requests == 2400);
+            CHECK(all.loaded <= all.requested);
+            CHECK(all.loaded > Bytes(0));
+            CHECK(all.wasted <= all.prefetched);
+            CHECK((all.prefetched > Bytes(0)) == (config.prefetch.kind == "perfect"));
+          }
+        }
+}
