@@ -355,6 +355,9 @@ struct Report {
   std::string why_heuristic() const {
     if (command.prefetch.kind != "none") return "experts are fetched ahead";
     if (!setting.bytes->equal_units()) return "units differ in size";
+    const auto step = static_cast<std::int64_t>(loaded.trace.largest_step());
+    for (const Capacity& capacity : capacities)
+      if (command.access == "set" && capacity.bytes < expert * step) return "a step asks for more than a cache holds";
     return "";
   }
 };

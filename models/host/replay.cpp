@@ -24,6 +24,7 @@ void ReplayTrace::add(std::uint32_t layer, const std::vector<Need>& needs, bool 
   steps_.push_back({static_cast<std::uint32_t>(std::min<std::uint64_t>(tokens_before, UINT32_MAX)),
                     static_cast<std::uint16_t>(layer), static_cast<std::uint16_t>(needs.size() & kMostExperts),
                     static_cast<std::uint16_t>(same_tokens ? 1 : 0)});
+  largest_step_ = std::max(largest_step_, needs.size());
   for (const Need& need : needs) {
     const std::size_t at = static_cast<std::size_t>(layer) * experts_ + need.expert;
     const auto index = static_cast<std::uint32_t>(expert_.size());

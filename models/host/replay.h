@@ -43,6 +43,7 @@ class ReplayTrace {
   /// How many tokens chose each expert, layer by layer.
   const std::vector<std::uint64_t>& popularity() const { return popularity_; }
   std::uint64_t distinct_experts() const;
+  std::size_t largest_step() const { return largest_step_; }  ///< most experts that one step asks for
   std::int64_t memory_bytes() const;
 
  private:
@@ -60,6 +61,7 @@ class ReplayTrace {
   std::vector<std::uint32_t> next_;  // index of the next request for the same expert; UINT32_MAX: none
   std::vector<std::uint32_t> last_;  // of each expert, while adding
   std::vector<std::uint64_t> popularity_;
+  std::size_t largest_step_ = 0;
 };
 
 struct ReplayCounts {

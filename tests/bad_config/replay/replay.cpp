@@ -128,6 +128,9 @@ TEST_CASE("replay says which policies know the future, and the sum of its layers
   CHECK(given["results"][0]["needs_future"] == false);
   CHECK(given["results"][0]["bytes_loaded"].is_null());
   CHECK(given["belady_is_optimal"] == true);
+  CHECK(json_of("--capacity 2experts --access set --policies belady")["belady_is_optimal"] == true);
+  CHECK(json_of("--capacity 1experts,4experts --access set --policies belady")["belady_is_optimal"] == false);
+  CHECK(json_of("--capacity 4experts --prefetch perfect --policies belady")["belady_is_optimal"] == false);
   const Outcome table = replay("--capacity 2experts");
   CHECK_THAT(table.out, Catch::Contains("belady (needs the future)"));
   CHECK_THAT(table.out, Catch::Contains("pinned (counted on this trace: the future)"));
