@@ -56,6 +56,7 @@ numerics::KernelResult run_on_core(const numerics::KernelCase& kernel_case, cons
   placement.layout = chip.layout;
   cosim::BenchOptions options;
   options.memory = chip.memory;
+  options.period = chip.clock_period();
   return cosim::run_kernel(bench, chip.core, kernel_case, placement, options, where);
 }
 

@@ -65,6 +65,15 @@ class Bytes {
   explicit Bytes(std::string bytes) : bytes_(std::move(bytes)) {}
   void put(std::uint64_t value) { bytes_.append(reinterpret_cast<const char*>(&value), sizeof value); }
   void put(const std::vector<std::uint8_t>& block) { bytes_.append(block.begin(), block.end()); }
+  void put(const std::string& text) {
+    put(text.size());
+    bytes_ += text;
+  }
+  std::string take_text() {
+    std::string text(take(), '\0');
+    take(reinterpret_cast<std::uint8_t*>(text.data()), text.size());
+    return text;
+  }
   std::uint64_t take() {
     std::uint64_t value = 0;
     take(reinterpret_cast<std::uint8_t*>(&value), sizeof value);
@@ -113,6 +122,7 @@ Results run_engine(const SimulateEngine& engine, const program::Chip& chip, prog
     std::size_t executed = 0;
     cosim::BenchOptions options;
     options.memory = chip.memory;
+    options.period = chip.clock_period();
     options.progress = [&](std::size_t commands) {
       progress.step(static_cast<std::int64_t>(commands - executed));
       executed = commands;
@@ -125,6 +135,11 @@ Results run_engine(const SimulateEngine& engine, const program::Chip& chip, prog
       if (failed) throw base::CheckError(std::string("the core reports ") + what);
     Bytes bytes;
     for_each_count(run.engine, [&bytes](std::uint64_t& value) { bytes.put(value); });
+    bytes.put(run.engine.memory_counters.size());
+    for (const memory::Counter& counter : run.engine.memory_counters) {
+      bytes.put(counter.name);
+      bytes.put(counter.value);
+    }
     for (const auto& region : image.regions()) {
       if (!is_result(region)) continue;
       std::vector<std::uint8_t> block(region.bytes);
@@ -139,6 +154,11 @@ Results run_engine(const SimulateEngine& engine, const program::Chip& chip, prog
   results.run.phase_ends.resize(lowered.phases.size());
   results.run.traffic = program::Traffic(image);
   for_each_count(results.run, [&answer](std::uint64_t& value) { value = answer.take(); });
+  results.run.memory_counters.resize(answer.take());
+  for (memory::Counter& counter : results.run.memory_counters) {
+    counter.name = answer.take_text();
+    counter.value = answer.take();
+  }
   for (const auto& region : std::vector<program::MemoryImage::Region>(image.regions())) {
     if (!is_result(region)) continue;
     std::vector<std::uint8_t> block(region.bytes);
@@ -159,6 +179,17 @@ std::int64_t check_results(const run::RunInputs& inputs, const program::RunProgr
     compared += static_cast<std::int64_t>(expected[p].expert_rows.size() + expected[p].y.size());
   }
   return compared;
+}
+
+/// The chip's memory holds the image.
+void check_capacity(const program::Chip& chip, const program::MemoryImage& image) {
+  const auto holds = memory::capacity(chip.memory);
+  if (!holds) return;
+  std::uint64_t end = 0;
+  for (const auto& region : image.regions()) end = std::max<std::uint64_t>(end, region.address + region.bytes);
+  if (end <= static_cast<std::uint64_t>(holds->count())) return;
+  throw base::ConfigError(chip.path, "memory", fmt::format("a capacity of {} bytes", holds->count()),
+                          fmt::format("at least the workload's {}", end));
 }
 
 std::string host_json(const SimulateOptions& options, const Results& results) {
@@ -191,6 +222,7 @@ void run_simulate(const SimulateOptions& options) {
   };
   const run::RunInputs inputs = run::gather_inputs(workload, input_options);
   program::RunProgram lowered = program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, chip.path);
+  check_capacity(chip, lowered.loaded.image);
   std::vector<program::LayerResult> expected(inputs.layers.size());
   network::for_each_window(expected.size(), input_options.threads, [&](std::size_t p) {
     expected[p] = program::layer_reference(inputs.layers[p], inputs.weights);

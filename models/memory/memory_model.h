@@ -1,14 +1,16 @@
 #pragma once
 /// Timing of the memory behind a chip's ports. Data does not pass through here: a model says when a beat may move, the
 /// caller moves it. Time is the chip's clock; requests of one cycle are served in the order submitted.
-/// One role, several implementations: SimpleMemory now, DRAM later.
+/// One role, several implementations: SimpleMemory and DramMemory here, any TLM-2.0 target in sim/cosim.
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/units.h"
 #include "base/yaml.h"
+#include "models/memory/dram_config.h"
 
 namespace moesaic::memory {
 
@@ -22,6 +24,13 @@ struct Request {
   std::uint64_t address = 0;  ///< first byte
   Bytes bytes;                ///< of the beat, >= 1
 };
+
+/// A number that a model reports on itself: "reads", in what its name says.
+struct Counter {
+  std::string name;
+  std::uint64_t value = 0;
+};
+inline bool operator==(const Counter& a, const Counter& b) { return a.name == b.name && a.value == b.value; }
 
 class MemoryModel {
  public:
@@ -41,19 +50,36 @@ class MemoryModel {
   virtual std::optional<Cycles> next_change(Cycles now) = 0;
   /// Forgets all requests and starts at cycle 0.
   virtual void reset() = 0;
+  /// What the model counted in cycles before `now`, for results: the same names in the same order on every call. None
+  /// when it counts nothing.
+  virtual std::vector<Counter> counters(Cycles now) {
+    static_cast<void>(now);
+    return {};
+  }
+  /// A generous bound on how long a beat of a busy memory can take, so that a bench knows a slow memory from a dead
+  /// one; 0 when the model cannot say.
+  virtual Cycles longest_wait() const { return Cycles(0); }
 };
 
-/// The `memory:` part of a chip file.
+/// The `memory:` part of a chip file. `kind` says which of the others count.
 struct MemoryConfig {
   std::string kind = "simple";
   std::int64_t read_latency_cycles = 20;
   std::int64_t write_latency_cycles = 10;
   std::int64_t bytes_per_cycle = 16;  ///< shared by all ports
+  DramConfig dram{};                  ///< of kind dram
 };
 bool operator==(const MemoryConfig& a, const MemoryConfig& b);
 
-/// Reads {kind: simple, read_latency_cycles, write_latency_cycles, bytes_per_cycle}.
+/// Reads {kind: simple, read_latency_cycles, write_latency_cycles, bytes_per_cycle} or {kind: dram, ...}.
 MemoryConfig read_memory_config(const base::YamlNode& node);
-std::unique_ptr<MemoryModel> make_memory(const MemoryConfig& config);
+/// `period` of the core's clock, whose cycles the model is asked in.
+std::unique_ptr<MemoryModel> make_memory(const MemoryConfig& config, base::Femtoseconds period);
+/// Most bytes that the memory could move in `cycles` of a core clock of `period`, refresh and latencies apart.
+double peak_bytes(const MemoryConfig& config, base::Femtoseconds period, Cycles cycles);
+/// Fewest such cycles in which it could move `bytes`.
+std::uint64_t least_cycles(const MemoryConfig& config, base::Femtoseconds period, Bytes bytes);
+/// Bytes that the memory holds; nothing when it has no end.
+std::optional<Bytes> capacity(const MemoryConfig& config);
 
 }  // namespace moesaic::memory

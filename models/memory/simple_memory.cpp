@@ -2,25 +2,7 @@
 
 #include <algorithm>
 
-#include "base/error.h"
-
 namespace moesaic::memory {
-
-bool operator==(const MemoryConfig& a, const MemoryConfig& b) {
-  return a.kind == b.kind && a.read_latency_cycles == b.read_latency_cycles &&
-         a.write_latency_cycles == b.write_latency_cycles && a.bytes_per_cycle == b.bytes_per_cycle;
-}
-
-MemoryConfig read_memory_config(const base::YamlNode& node) {
-  MemoryConfig config;
-  config.kind = node.choice("kind", {"simple"});
-  config.read_latency_cycles = node.integer("read_latency_cycles", 1, 100000);
-  config.write_latency_cycles = node.integer("write_latency_cycles", 1, 100000);
-  config.bytes_per_cycle = node.integer("bytes_per_cycle", 1, 4096);
-  return config;
-}
-
-std::unique_ptr<MemoryModel> make_memory(const MemoryConfig& config) { return std::make_unique<SimpleMemory>(config); }
 
 std::string SimpleMemory::name() const {
   return "simple(read latency " + std::to_string(config_.read_latency_cycles) + " cycles, write latency " +
@@ -49,6 +31,10 @@ std::optional<Cycles> SimpleMemory::next_change(Cycles now) {
     if (later != due.end() && (!next || Cycles(*later) < *next)) next = Cycles(*later);
   }
   return next;
+}
+
+Cycles SimpleMemory::longest_wait() const {
+  return Cycles(4 * (config_.read_latency_cycles + config_.write_latency_cycles));
 }
 
 void SimpleMemory::reset() {

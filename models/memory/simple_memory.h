@@ -17,6 +17,7 @@ class SimpleMemory final : public MemoryModel {
   void take(unsigned port, bool is_write) override;
   std::optional<Cycles> next_change(Cycles now) override;
   void reset() override;
+  Cycles longest_wait() const override;
 
  private:
   std::deque<std::int64_t>& queue(unsigned port, bool is_write) { return due_[2 * port + (is_write ? 1 : 0)]; }

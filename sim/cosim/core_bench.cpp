@@ -76,7 +76,7 @@ class CoreBench::Run {
         commands_(commands),
         phases_(phases),
         options_(options),
-        memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory)),
+        memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
         rng_(options.stall_seed.value_or(0)),
         host_(commands, phases, Stalls::channel(options.stall_seed, rng_)),
         weights_(program::MemoryPort::kWeightRead, image, *memory_, result_.engine.traffic, engine.params(),
@@ -86,8 +86,7 @@ class CoreBench::Run {
         results_(image, *memory_, result_.engine.traffic, engine.params(), options.stall_seed, rng_) {
     result_.engine.traffic = program::Traffic(image);
     result_.memory_name = memory_->name();
-    limit_ = options.watchdog_cycles +
-             4 * static_cast<std::uint64_t>(options.memory.read_latency_cycles + options.memory.write_latency_cycles);
+    limit_ = options.watchdog_cycles + static_cast<std::uint64_t>(memory_->longest_wait().count());
   }
 
   BenchRun run() {
@@ -164,6 +163,7 @@ class CoreBench::Run {
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
       phase_end.bytes[p] = result_.engine.traffic.total(static_cast<program::MemoryPort>(p));
     ends.push_back(phase_end);
+    result_.engine.memory_counters = memory_->counters(base::Cycles(static_cast<std::int64_t>(now_)));
     host_.begin_phase();
   }
 

@@ -16,6 +16,7 @@ namespace moesaic::cosim {
 
 struct BenchOptions {
   memory::MemoryConfig memory;
+  base::Femtoseconds period{2000000};  ///< of the core's clock, for memories with a clock of their own
   /// Another model in the place of the one that `memory` describes.
   std::function<std::unique_ptr<memory::MemoryModel>()> make_memory;
   /// Random stalls on every channel of every port, each with its own rate.
@@ -27,7 +28,7 @@ struct BenchOptions {
     std::uint64_t cycle = 0;
   };
   std::optional<Injection> injection;
-  /// Cycles in which no block does anything before the run counts as stuck, on top of the memory's latencies.
+  /// Cycles in which no block does anything before the run counts as stuck, on top of the memory's longest wait.
   std::uint64_t watchdog_cycles = 20000;
   /// Called with the number of commands executed so far.
   std::function<void(std::size_t)> progress;

@@ -76,6 +76,7 @@ VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build
   if (chip != nullptr) {
     c.placement.layout = chip->layout;
     c.bench.memory = chip->memory;
+    c.bench.period = chip->clock_period();
   }
 
   const std::string layout = numerics::layout_kind_name(c.placement.layout);

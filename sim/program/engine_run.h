@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "models/memory/memory_model.h"
 #include "sim/program/commands.h"
 #include "sim/program/memory_image.h"
 
@@ -80,6 +81,7 @@ struct EngineRun {
   std::vector<std::uint64_t> retired;  ///< cycle in which each command was executed, ascending
   std::vector<PhaseEnd> phase_ends;
   Traffic traffic;
+  std::vector<memory::Counter> memory_counters;  ///< of the memory's model, at the last phase's end
 };
 
 }  // namespace moesaic::program

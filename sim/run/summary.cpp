@@ -126,8 +126,14 @@ std::uint64_t array_capacity(const Run& run, std::uint64_t cycles) {
   return cycles * core.rows * core.cols * core.planes_per_cycle;
 }
 
-std::uint64_t memory_capacity(const Run& run, std::uint64_t cycles) {
-  return cycles * static_cast<std::uint64_t>(run.chip.memory.bytes_per_cycle);
+double memory_share(const Run& run, std::uint64_t bytes, std::uint64_t cycles) {
+  const double peak =
+      memory::peak_bytes(run.chip.memory, run.chip.clock_period(), base::Cycles(static_cast<std::int64_t>(cycles)));
+  return cycles == 0 ? 0.0 : static_cast<double>(bytes) / peak;
+}
+
+std::string memory_name(const Run& run) {
+  return memory::make_memory(run.chip.memory, run.chip.clock_period())->name();
 }
 
 std::int64_t time_fs(const Run& run) {
@@ -178,7 +184,8 @@ Roofline roofline(const Run& run, std::uint64_t plane_adds,
   for (const std::uint64_t of_port : port_bytes) bytes += of_port;
   Roofline line;
   line.cycles.emplace_back("array", cycles(plane_adds, array_capacity(run, 1)));
-  line.cycles.emplace_back("memory", cycles(bytes, memory_capacity(run, 1)));
+  line.cycles.emplace_back("memory", memory::least_cycles(run.chip.memory, run.chip.clock_period(),
+                                                          base::Bytes(static_cast<std::int64_t>(bytes))));
   for (const MemoryPort port : kPorts) {
     const auto p = static_cast<std::size_t>(port);
     line.cycles.emplace_back(std::string(program::kMemoryPortNames[p]) + "_port",
@@ -364,7 +371,7 @@ std::string summary_json(const Run& run) {
   j["utilisation"]["array"] = share(totals.plane_adds, array_capacity(run, cycles));
   j["utilisation"]["array_computing"] =
       share(run.engine_run.phase_ends.back().causes[static_cast<std::size_t>(program::Cause::kComputing)], cycles);
-  j["utilisation"]["memory"] = share(totals.all_bytes, memory_capacity(run, cycles));
+  j["utilisation"]["memory"] = memory_share(run, totals.all_bytes, cycles);
   std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
   for (const MemoryPort port : kPorts) port_bytes[static_cast<std::size_t>(port)] = run.engine_run.traffic.total(port);
   j["roofline"] = roofline_json(roofline(run, totals.plane_adds, port_bytes), cycles);
@@ -388,6 +395,8 @@ std::string summary_json(const Run& run) {
     bytes["by_port"][std::string(program::kMemoryPortNames[static_cast<std::size_t>(port)])] =
         run.engine_run.traffic.total(port);
 
+  for (const memory::Counter& counter : run.engine_run.memory_counters) j["memory"][counter.name] = counter.value;
+
   j["cycles_by_cause"] = causes_json(run.engine_run.phase_ends.back().causes);
   j["blocks"] = blocks_json(run.engine_run.phase_ends.back().activity);
 
@@ -407,7 +416,7 @@ std::string summary_json(const Run& run) {
   ordered_json& facts = j["facts"];
   facts["dataflow"] = dataflow(run);
   facts["preload_overlap"] = kOverlap;
-  facts["memory_model"] = memory::make_memory(run.chip.memory)->name();
+  facts["memory_model"] = memory_name(run);
   facts["layout"] = numerics::layout_kind_name(run.chip.layout);
   facts["batching"] = batching(run);
   facts["left_out"] = kLeftOut;
@@ -540,13 +549,13 @@ std::string page(const Run& run) {
   line("time", fmt::format("{:.3f} ms at {:g} MHz", static_cast<double>(time_fs(run)) * 1e-12,
                            1e9 / static_cast<double>(run.chip.clock_period().count())));
   line("utilisation", fmt::format("array {}, memory {}", percent(share(totals.plane_adds, array_capacity(run, cycles))),
-                                  percent(share(totals.all_bytes, memory_capacity(run, cycles)))));
+                                  percent(memory_share(run, totals.all_bytes, cycles))));
   std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
   for (const MemoryPort port : kPorts) port_bytes[static_cast<std::size_t>(port)] = run.engine_run.traffic.total(port);
   const auto bound = roofline(run, totals.plane_adds, port_bytes).bound();
   line("bound", fmt::format("{}: it alone needs {} cycles, {} of the run", bound.first, with_commas(bound.second),
                             percent(share(bound.second, cycles))));
-  line("memory", memory::make_memory(run.chip.memory)->name());
+  line("memory", memory_name(run));
   line("activations", run.inputs.facts.activations);
   line("routing", run.inputs.facts.routing);
   if (run.workload.routing.any())

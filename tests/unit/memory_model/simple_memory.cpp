@@ -14,6 +14,8 @@ using memory::Request;
 
 namespace {
 
+const base::Femtoseconds kPeriod(2000000);
+
 Request beat(unsigned port, std::int64_t bytes, bool is_write = false) { return {port, is_write, 4096, Bytes(bytes)}; }
 
 /// The first cycle at which `count` beats of a port have finished.
@@ -27,7 +29,7 @@ std::int64_t finish(memory::MemoryModel& model, unsigned port, std::int64_t coun
 
 TEST_CASE("a lone beat finishes one transfer and one latency after it was asked for, and not a cycle earlier",
           "[unit][memory]") {
-  const auto model = memory::make_memory({"simple", 20, 10, 8});
+  const auto model = memory::make_memory({"simple", 20, 10, 8}, kPeriod);
   REQUIRE(model->submit(beat(0, 8), Cycles(100)));
   CHECK(model->finished(0, false, Cycles(120)) == 0);
   CHECK(model->finished(0, false, Cycles(121)) == 1);
@@ -38,7 +40,7 @@ TEST_CASE("a lone beat finishes one transfer and one latency after it was asked 
 
 TEST_CASE("no window of cycles moves more bytes than the bandwidth allows", "[unit][memory]") {
   const MemoryConfig config{"simple", 5, 7, 12};
-  const auto model = memory::make_memory(config);
+  const auto model = memory::make_memory(config, kPeriod);
   base::Rng rng(7);
   std::vector<std::int64_t> moved(4000, 0);
   std::int64_t taken = 0, submitted = 0;
@@ -69,7 +71,7 @@ TEST_CASE("no window of cycles moves more bytes than the bandwidth allows", "[un
 
 TEST_CASE("ports share the bandwidth first come, first served, and each port's answers keep their order",
           "[unit][memory]") {
-  const auto model = memory::make_memory({"simple", 3, 3, 8});
+  const auto model = memory::make_memory({"simple", 3, 3, 8}, kPeriod);
   for (int i = 0; i < 4; ++i) REQUIRE(model->submit(beat(0, 8), Cycles(0)));
   REQUIRE(model->submit(beat(1, 8), Cycles(0)));
   CHECK(finish(*model, 0, 1) == 4);
@@ -82,14 +84,14 @@ TEST_CASE("ports share the bandwidth first come, first served, and each port's a
 }
 
 TEST_CASE("a beat wider than the bandwidth takes as many cycles as it needs", "[unit][memory]") {
-  const auto model = memory::make_memory({"simple", 1, 1, 4});
+  const auto model = memory::make_memory({"simple", 1, 1, 4}, kPeriod);
   for (int i = 0; i < 3; ++i) REQUIRE(model->submit(beat(0, 32), Cycles(0)));
   CHECK(finish(*model, 0, 1) == 9);
   CHECK(finish(*model, 0, 3) == 25);
 }
 
 TEST_CASE("the next change is the next finish of any port, and there is none when nothing is owed", "[unit][memory]") {
-  const auto model = memory::make_memory({"simple", 20, 10, 8});
+  const auto model = memory::make_memory({"simple", 20, 10, 8}, kPeriod);
   CHECK_FALSE(model->next_change(Cycles(0)).has_value());
   REQUIRE(model->submit(beat(0, 8), Cycles(100)));
   REQUIRE(model->submit(beat(2, 8, true), Cycles(100)));
@@ -100,6 +102,6 @@ TEST_CASE("the next change is the next finish of any port, and there is none whe
 }
 
 TEST_CASE("results name the memory model with its numbers", "[unit][memory]") {
-  CHECK(memory::make_memory({"simple", 20, 10, 16})->name() ==
+  CHECK(memory::make_memory({"simple", 20, 10, 16}, kPeriod)->name() ==
         "simple(read latency 20 cycles, write latency 10 cycles, 16 bytes/cycle)");
 }

@@ -1,0 +1,160 @@
+#pragma once
+/// One DRAM channel and its controller: open-page FR-FCFS with bounded overtaking, write drain by watermarks, all-bank
+/// refresh that is never postponed. Time is the DRAM clock; the policy is written down in docs/memory.md.
+/// Event-driven: run() jumps from command to command. What is issued before clock t depends on nothing but the accesses
+/// that arrive up to t: run() may be called as seldom or as often as one likes.
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "models/memory/dram_command.h"
+#include "models/memory/dram_config.h"
+#include "models/memory/ring.h"
+
+namespace moesaic::memory {
+
+/// A burst that the controller is asked for.
+struct DramAccess {
+  std::int64_t arrival = 0;  ///< clock; accesses are given in this order
+  std::int64_t row = 0;
+  std::uint64_t bytes = 0;  ///< writes: bit i is byte i of the burst
+  std::int64_t number = 0;  ///< the port's own, for DramOutcome
+  std::int32_t column = 0;
+  std::uint8_t flat_bank = 0;  ///< group * banks + bank
+  std::uint8_t port = 0;
+  bool is_write = false;
+  bool may_join = false;  ///< writes: the port's last write beat was in the same burst
+};
+
+/// An access left its queue.
+struct DramOutcome {
+  unsigned port = 0;
+  bool is_write = false;
+  std::int64_t number = 0;
+  std::int64_t released = 0;  ///< clock at which its place in the queue became free
+  std::int64_t done = 0;      ///< reads: clock after the burst's last data
+};
+
+/// Counts of one channel; clocks are DRAM clocks.
+struct DramCounts {
+  std::uint64_t activates = 0, precharges = 0, precharge_alls = 0, reads = 0, writes = 0, masked_writes = 0,
+                refreshes = 0;
+  std::uint64_t row_hits = 0;        ///< the row was open when its turn came
+  std::uint64_t row_misses = 0;      ///< the bank was closed
+  std::uint64_t row_conflicts = 0;   ///< another row had to be closed first
+  std::uint64_t joined_writes = 0;   ///< write beats that went into a queued access
+  std::uint64_t refresh_clocks = 0;  ///< from a refresh's due clock until banks may be opened again
+};
+
+class DramChannel {
+ public:
+  DramChannel(const DramConfig& config, unsigned index);
+
+  void arrive(const DramAccess& access) { pending_.push_back(access); }
+  /// Everything that happens at clocks < `until`; outcomes are appended in order of `released`.
+  void run(std::int64_t until, std::vector<DramOutcome>& outcomes);
+  /// No outcome that is not known yet is released before this clock; kNever without work. May be early.
+  std::int64_t next_event();
+  static constexpr std::int64_t kNever = INT64_MAX;
+
+  const DramCounts& counts() const { return counts_; }
+  std::uint64_t queued_writes() const { return queued_[1]; }
+  /// Called with every command, in order.
+  void trace(std::function<void(const DramCommand&)> sink) { sink_ = std::move(sink); }
+
+ private:
+  static constexpr std::int32_t kNone = -1;
+  enum Direction : unsigned { kReads = 0, kWrites = 1 };
+  struct Entry {
+    std::int32_t before = kNone, after = kNone;  // in its bank's list, oldest first
+    std::uint64_t age = 0;
+    DramAccess access;
+    int blockers = 0;                     // older accesses to the same burst that must go first
+    bool has_waiting = false;             // somebody is blocked by this one
+    bool urgent = false;                  // a write that a read is blocked by
+    bool opened = false, closed = false;  // a row was opened, closed for it
+  };
+  struct List {
+    std::int32_t first = kNone, last = kNone;
+    int ready = 0;      // entries without blockers
+    int hits = 0;       // of these, to the open row
+    int overtaken = 0;  // row hits since the oldest ready entry is waiting for another row
+  };
+  /// What a bank would do next in the current direction, but for the clock.
+  struct Choice {
+    bool known = false;
+    bool masked = false;
+    DramCommandKind kind = DramCommandKind::kRefresh;
+    std::int32_t entry = kNone;
+    std::uint64_t age = 0;
+  };
+  struct Bank {
+    std::int64_t next_act = 0, next_pre = 0, next_rd = 0, next_wr = 0;
+    std::int64_t row = -1;  // open row
+    Choice choice;
+    List lists[2];
+  };
+  struct Group {
+    std::int64_t next_act = 0, next_rd = 0, next_wr = 0, next_masked = 0;
+  };
+  /// The next command, if nothing arrives before.
+  struct Pick {
+    std::int64_t clock = kNever;
+    std::uint64_t age = 0;
+    DramCommandKind kind = DramCommandKind::kRefresh;
+    std::int32_t entry = kNone;
+    unsigned bank = 0;
+    bool better_than(const Pick& other) const;
+  };
+
+  Direction mode() const { return writing_ ? kWrites : kReads; }
+  std::int32_t first_ready(const List& list) const;
+  std::int32_t first_hit(const Bank& bank, const List& list) const;
+  void choose(Bank& bank) const;
+  Pick pick_of(unsigned bank);
+  Pick pick_refresh() const;
+  const Pick& pick();
+  void take_arrival(std::vector<DramOutcome>& outcomes);
+  bool join(const DramAccess& access, std::vector<DramOutcome>& outcomes);
+  void block(Entry& entry);
+  void unblock_waiting(const Entry& issued);
+  void make_ready(Entry& entry);
+  void issue(const Pick& pick, std::vector<DramOutcome>& outcomes);
+  void issue_column(const Pick& pick, std::vector<DramOutcome>& outcomes);
+  void activate(const Pick& pick);
+  void refresh(std::int64_t clock);
+  void update_mode();
+  void report(const Pick& pick) const;
+  bool same_burst(const Entry& a, const Entry& b) const {
+    return a.access.row == b.access.row && a.access.column == b.access.column;
+  }
+
+  DramConfig config_;
+  unsigned index_;
+  std::int64_t burst_;
+  std::uint64_t full_mask_;
+  std::vector<Bank> banks_;
+  std::vector<Group> groups_;
+  std::vector<std::uint8_t> group_of_;
+  std::int64_t next_act_ = 0, next_rd_ = 0, next_wr_ = 0, next_cmd_ = 0;  // of the channel
+  std::int64_t last_acts_[4];                                             // a ring: the fourth last is the next to go
+  unsigned oldest_act_ = 0;
+  std::int64_t due_;  // of the next refresh
+  Ring<DramAccess> pending_;
+  std::vector<Entry> entries_;
+  std::vector<std::int32_t> free_;
+  std::uint64_t active_[2] = {0, 0};  // banks with ready entries
+  std::uint64_t queued_[2] = {0, 0};
+  int ready_[2] = {0, 0};
+  int urgent_ = 0;  // ready writes that a read is blocked by
+  int phase_ = 0;   // column commands since the direction changed
+  bool writing_ = false;
+  std::int64_t now_ = 0;
+  std::uint64_t age_ = 0;
+  Pick pick_;
+  bool pick_known_ = false;
+  DramCounts counts_;
+  std::function<void(const DramCommand&)> sink_;
+};
+
+}  // namespace moesaic::memory

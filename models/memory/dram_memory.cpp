@@ -1,0 +1,298 @@
+#include "models/memory/dram_memory.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "base/error.h"
+
+namespace moesaic::memory {
+
+namespace {
+
+unsigned log2_of(std::int64_t power) {
+  return static_cast<unsigned>(__builtin_ctzll(static_cast<std::uint64_t>(power)));
+}
+
+std::string hex(std::uint64_t value) {
+  std::string digits;
+  for (; value != 0 || digits.empty(); value >>= 4) digits.insert(digits.begin(), "0123456789abcdef"[value & 15]);
+  return "0x" + digits;
+}
+
+}  // namespace
+
+DramMemory::DramMemory(const DramConfig& config, base::Femtoseconds period) : config_(config), period_(period.count()) {
+  if (const auto fault = first_fault(config_)) {
+    const DramFault::Key& key = fault->keys.front();
+    throw std::logic_error("DRAM: " + key.key + ": got " + key.got + ", expected " + key.expected);
+  }
+  if (period_ < 1) throw std::logic_error("DRAM: the core's clock period must be at least 1 fs");
+  burst_shift_ = log2_of(config_.burst_bytes());
+  unsigned shift = 0;
+  for (std::size_t i = kNumAddressFields; i-- > 0;) {
+    const auto field = static_cast<std::size_t>(config_.mapping[i]);
+    const std::array<std::int64_t, kNumAddressFields> sizes{config_.rows, config_.banks, config_.bank_groups,
+                                                            config_.columns(), config_.channels};
+    shift_[field] = shift;
+    mask_[field] = static_cast<std::uint64_t>(sizes[field] - 1);
+    shift += log2_of(sizes[field]);
+  }
+  reset();
+}
+
+void DramMemory::reset() {
+  channels_.clear();
+  for (unsigned i = 0; i < config_.channels; ++i) channels_.emplace_back(config_, i);
+  for (auto& both : ports_)
+    for (Port& port : both) {
+      port = Port{};
+      port.credits.resize(channels_.size());
+    }
+  outcomes_.clear();
+  now_ = 0;
+  horizon_ = to_dram(0);
+  wake_ = DramChannel::kNever;
+  ports_used_ = 0;
+  read_bytes_ = written_bytes_ = read_beats_ = written_beats_ = 0;
+  if (sink_) trace(sink_);
+}
+
+void DramMemory::trace(std::function<void(const DramCommand&)> sink) {
+  sink_ = std::move(sink);
+  for (DramChannel& channel : channels_) channel.trace(sink_);
+}
+
+DramMemory::Port& DramMemory::port_of(unsigned port, bool is_write) {
+  if (port >= kMaxPorts) {
+    throw std::logic_error("DRAM: got port " + std::to_string(port) + ", expected one of 0.." +
+                           std::to_string(kMaxPorts - 1));
+  }
+  return ports_[port][is_write ? 1 : 0];
+}
+
+DramMemory::Place DramMemory::place_of(std::uint64_t burst) const {
+  const auto field = [&](AddressField which) {
+    const auto i = static_cast<std::size_t>(which);
+    return burst >> shift_[i] & mask_[i];
+  };
+  Place place;
+  place.channel = static_cast<unsigned>(field(AddressField::kChannel));
+  place.flat_bank = static_cast<std::uint8_t>(
+      field(AddressField::kBankGroup) * static_cast<std::uint64_t>(config_.banks) + field(AddressField::kBank));
+  place.row = static_cast<std::int64_t>(field(AddressField::kRow));
+  place.column = static_cast<std::int32_t>(field(AddressField::kColumn));
+  return place;
+}
+
+/// Settles everything that no beat submitted at `now` or later can change.
+void DramMemory::advance(std::int64_t now) {
+  if (now != now_) {
+    if (now < now_) throw std::logic_error("DRAM: asked about a cycle before the last one");
+    now_ = now;
+    horizon_ = to_dram(now);
+  }
+  if (wake_ >= horizon_) return;
+  wake_ = DramChannel::kNever;
+  for (DramChannel& channel : channels_) {
+    const std::int64_t next = channel.next_event();
+    if (next < horizon_) channel.run(horizon_, outcomes_);
+    const unsigned index = static_cast<unsigned>(&channel - channels_.data());
+    for (const DramOutcome& outcome : outcomes_) {
+      Port& port = ports_[outcome.port][outcome.is_write ? 1 : 0];
+      port.credits[index].returns.push_back(to_core(outcome.released));
+      if (!outcome.is_write) port.done[static_cast<std::size_t>(outcome.number - port.next_done)] = outcome.done;
+    }
+    outcomes_.clear();
+    wake_ = std::min(wake_, next < horizon_ ? channel.next_event() : next);
+  }
+  for (unsigned port = 0; port < ports_used_; ++port) resolve(ports_[port][0]);
+}
+
+/// Beats are there in the port's order: one is when it has arrived and all accesses up to its last are done.
+void DramMemory::resolve(Port& port) {
+  while (!port.waiting.empty()) {
+    const Beat& beat = port.waiting.front();
+    while (port.next_done <= beat.last_access && port.done.front() >= 0) {
+      port.latest = std::max(port.latest, port.done.front());
+      port.done.pop_front();
+      ++port.next_done;
+    }
+    if (port.next_done <= beat.last_access) return;
+    port.latest = std::max(port.latest, beat.arrival);
+    port.finish.push_back(to_core(port.latest));
+    port.waiting.pop_front();
+  }
+}
+
+std::int64_t DramMemory::free_places(Port& port, bool is_write, unsigned channel, std::int64_t now) {
+  Credits& credits = port.credits[channel];
+  while (!credits.returns.empty() && credits.returns.front() <= now) {
+    credits.returns.pop_front();
+    --credits.used;
+  }
+  return (is_write ? config_.write_queue : config_.read_queue) - credits.used;
+}
+
+bool DramMemory::submit(const Request& request, Cycles now) {
+  Port& port = port_of(request.port, request.is_write);
+  const auto bytes = static_cast<std::uint64_t>(request.bytes.count());
+  const auto end = static_cast<std::uint64_t>(config_.capacity().count());
+  if (request.bytes.count() < 1) throw std::logic_error("DRAM: a beat of no bytes");
+  if (request.address >= end || bytes > end - request.address) {
+    throw base::CheckError("memory: got an access at " + hex(request.address) +
+                           ", expected one below the capacity of " + std::to_string(end) + " bytes");
+  }
+  advance(now.count());
+
+  const std::uint64_t first = request.address >> burst_shift_, last = (request.address + bytes - 1) >> burst_shift_;
+  const bool joins = port.has_last && port.last_burst == first;
+  // A read that joins needs no place; a write that joins gives it back on arrival.
+  const std::uint64_t first_new = joins && !request.is_write ? first + 1 : first;
+  for (std::uint64_t burst = first_new; burst <= last; ++burst) {
+    const unsigned channel = place_of(burst).channel;
+    std::int64_t needed = 1;
+    for (std::uint64_t before = first_new; before < burst; ++before) needed += place_of(before).channel == channel;
+    if (needed > std::min(config_.read_queue, config_.write_queue))
+      throw std::logic_error("DRAM: a beat of more bursts than a queue holds");
+    if (free_places(port, request.is_write, channel, now_) >= needed) continue;
+    port.refused |= std::uint64_t{1} << channel;
+    return false;
+  }
+  for (std::uint64_t burst = first_new; burst <= last; ++burst)
+    add_access(port, request, burst, joins && burst == first, horizon_);
+  wake_ = std::min(wake_, first_new <= last ? horizon_ : wake_);
+  port.has_last = true;
+  ports_used_ = std::max(ports_used_, request.port + 1);
+  port.last_burst = last;
+  if (request.is_write) {
+    for (unsigned number = 0; number < ports_used_; ++number) {
+      Port& reader = ports_[number][0];
+      if (reader.last_burst >= first && reader.last_burst <= last) reader.has_last = false;
+    }
+    port.finish.push_back(to_core(horizon_));
+    ++written_beats_;
+    written_bytes_ += bytes;
+  } else {
+    port.waiting.push_back({port.next_number - 1, horizon_});
+    resolve(port);
+    ++read_beats_;
+    read_bytes_ += bytes;
+  }
+  return true;
+}
+
+void DramMemory::add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join,
+                            std::int64_t arrival) {
+  const Place place = place_of(burst);
+  DramAccess access;
+  access.arrival = arrival;
+  access.port = static_cast<std::uint8_t>(request.port);
+  access.is_write = request.is_write;
+  access.may_join = may_join;
+  access.flat_bank = place.flat_bank;
+  access.row = place.row;
+  access.column = place.column;
+  access.number = port.next_number++;
+  if (request.is_write) {
+    const std::uint64_t begin = burst << burst_shift_, size = std::uint64_t{1} << burst_shift_;
+    const std::uint64_t from = std::max(request.address, begin) - begin;
+    const std::uint64_t to =
+        std::min(request.address + static_cast<std::uint64_t>(request.bytes.count()), begin + size) - begin;
+    access.bytes = (~std::uint64_t{0} >> (64 - (to - from))) << from;
+  } else {
+    port.done.push_back(-1);
+  }
+  port.refused &= ~(std::uint64_t{1} << place.channel);
+  ++port.credits[place.channel].used;
+  channels_[place.channel].arrive(access);
+}
+
+std::int64_t DramMemory::finished(unsigned number, bool is_write, Cycles now) {
+  advance(now.count());
+  const auto& finish = port_of(number, is_write).finish;
+  if (finish.empty() || finish.front() > now.count()) return 0;
+  return static_cast<std::int64_t>(finish.count_until(now.count()));
+}
+
+void DramMemory::take(unsigned number, bool is_write) {
+  auto& finish = port_of(number, is_write).finish;
+  if (finish.empty() || finish.front() > now_) throw std::logic_error("DRAM: took a beat that is not finished");
+  finish.pop_front();
+}
+
+std::optional<Cycles> DramMemory::next_change(Cycles now) {
+  advance(now.count());
+  std::int64_t next = DramChannel::kNever;
+  for (unsigned number = 0; number < ports_used_; ++number) {
+    for (const Port& port : ports_[number]) {
+      const std::size_t finished =
+          port.finish.empty() || port.finish.front() > now_ ? 0 : port.finish.count_until(now_);
+      if (finished < port.finish.size()) {
+        next = std::min(next, port.finish[finished]);
+      } else if (!port.waiting.empty()) {
+        // An RD that is still to come, at the next event of any channel at the earliest.
+        next = std::min(next, to_core(wake_ + config_.timing.cl + config_.burst_clocks()));
+      }
+      for (std::uint64_t left = port.refused; left != 0; left &= left - 1) {
+        const Credits& credits = port.credits[static_cast<std::size_t>(__builtin_ctzll(left))];
+        next = std::min(next, credits.returns.empty() ? to_core(wake_) : credits.returns.front());
+      }
+    }
+  }
+  if (next == DramChannel::kNever) return std::nullopt;
+  return Cycles(std::max(next, now_ + 1));
+}
+
+std::vector<Counter> DramMemory::counters(Cycles now) {
+  advance(now.count());
+  DramCounts sum;
+  std::uint64_t queued = 0;
+  for (DramChannel& channel : channels_) {
+    channel.run(horizon_, outcomes_);  // refreshes of an idle channel: no outcomes
+    const DramCounts& c = channel.counts();
+    sum.activates += c.activates;
+    sum.precharges += c.precharges;
+    sum.precharge_alls += c.precharge_alls;
+    sum.reads += c.reads;
+    sum.writes += c.writes;
+    sum.masked_writes += c.masked_writes;
+    sum.refreshes += c.refreshes;
+    sum.row_hits += c.row_hits;
+    sum.row_misses += c.row_misses;
+    sum.row_conflicts += c.row_conflicts;
+    sum.joined_writes += c.joined_writes;
+    sum.refresh_clocks += c.refresh_clocks;
+    queued += channel.queued_writes();
+  }
+  const auto burst = static_cast<std::uint64_t>(config_.burst_bytes());
+  return {{"activates", sum.activates},
+          {"precharges", sum.precharges},
+          {"precharge_alls", sum.precharge_alls},
+          {"reads", sum.reads},
+          {"writes", sum.writes},
+          {"masked_writes", sum.masked_writes},
+          {"refreshes", sum.refreshes},
+          {"row_hits", sum.row_hits},
+          {"row_misses", sum.row_misses},
+          {"row_conflicts", sum.row_conflicts},
+          {"refresh_clocks", sum.refresh_clocks},
+          {"read_beats", read_beats_},
+          {"written_beats", written_beats_},
+          {"joined_write_beats", sum.joined_writes},
+          {"queued_writes", queued},
+          {"port_bytes_read", read_bytes_},
+          {"port_bytes_written", written_bytes_},
+          {"bus_bytes_read", sum.reads * burst},
+          {"bus_bytes_written", sum.writes * burst}};
+}
+
+Cycles DramMemory::longest_wait() const {
+  const DramTiming& t = config_.timing;
+  const std::int64_t access =
+      t.rc + t.rp + t.rtw + t.cl + t.cwl + config_.burst_clocks() + t.wr + t.wtr_l + t.ccd_l_mwr;
+  const std::int64_t clocks =
+      2 * (4 * (config_.read_queue + config_.write_queue) * access + t.rfc + config_.longest_close());
+  return Cycles(to_core(clocks) + kSynchroniserCycles);
+}
+
+}  // namespace moesaic::memory

@@ -1,0 +1,99 @@
+#pragma once
+/// DRAM behind the chip's ports: channels in their own clock domain, the ports in the core's. Beats are combined into
+/// bursts; the crossing costs two cycles of the clock that is entered. docs/memory.md says when exactly.
+/// Lazy: what is known at a cycle depends on the beats submitted before it alone, never on how often the model was
+/// asked. submit(), finished(), next_change() and counters() never go back in time.
+/// Errors: base::CheckError for an address beyond the capacity, std::logic_error for a misuse of the interface.
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/memory/dram_channel.h"
+#include "models/memory/memory_model.h"
+#include "models/memory/ring.h"
+
+namespace moesaic::memory {
+
+/// Cycles that a synchroniser costs, of the clock that is entered.
+inline constexpr std::int64_t kSynchroniserCycles = 2;
+
+class DramMemory final : public MemoryModel {
+ public:
+  /// std::logic_error for numbers that first_fault() refuses: those of files are refused when they are read.
+  DramMemory(const DramConfig& config, base::Femtoseconds period);
+
+  std::string name() const override { return dram_name(config_); }
+  bool submit(const Request& request, Cycles now) override;
+  std::int64_t finished(unsigned port, bool is_write, Cycles now) override;
+  void take(unsigned port, bool is_write) override;
+  std::optional<Cycles> next_change(Cycles now) override;
+  void reset() override;
+  std::vector<Counter> counters(Cycles now) override;
+  Cycles longest_wait() const override;
+
+  /// Called with every command of every channel from now on; commands of one channel are in order.
+  void trace(std::function<void(const DramCommand&)> sink);
+
+  /// The clock domains: first DRAM edge at or after core edge `now`, plus the synchroniser; and the other way.
+  std::int64_t to_dram(std::int64_t now) const {
+    return base::ceil_div(now * period_, config_.clock_period_fs) + kSynchroniserCycles;
+  }
+  std::int64_t to_core(std::int64_t clock) const {
+    return base::ceil_div(clock * config_.clock_period_fs, period_) + kSynchroniserCycles;
+  }
+
+ private:
+  struct Place {
+    unsigned channel = 0;
+    std::uint8_t flat_bank = 0;
+    std::int64_t row = 0;
+    std::int32_t column = 0;
+  };
+  struct Beat {
+    std::int64_t last_access;  // the beat is there when the port's accesses up to this one are
+    std::int64_t arrival;      // DRAM clock
+  };
+  /// Places of a port in one channel's queue, as the core sees them.
+  struct Credits {
+    std::int64_t used = 0;
+    Ring<std::int64_t> returns;  // core cycles at which places become free
+  };
+  struct Port {
+    std::vector<Credits> credits;  // by channel
+    bool has_last = false;         // a beat may join the burst of the one before
+    std::uint64_t last_burst = 0;
+    std::int64_t next_number = 0;  // of accesses
+    Ring<std::int64_t> done;       // reads: DRAM clock of accesses next_done.., or -1
+    std::int64_t next_done = 0;    // the first access that `finish` does not account for
+    std::int64_t latest = 0;       // DRAM clock until which all accesses before next_done are there
+    Ring<Beat> waiting;            // reads: beats whose finish is not known
+    Ring<std::int64_t> finish;     // core cycle of beats, ascending
+    std::uint64_t refused = 0;     // channels that had no place for a beat and have taken none since
+  };
+
+  Port& port_of(unsigned port, bool is_write);
+  Place place_of(std::uint64_t burst) const;
+  void advance(std::int64_t now);
+  void resolve(Port& port);
+  std::int64_t free_places(Port& port, bool is_write, unsigned channel, std::int64_t now);
+  void add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join, std::int64_t arrival);
+
+  DramConfig config_;
+  std::int64_t period_;
+  std::array<unsigned, kNumAddressFields> shift_{};  // of each field, from the burst's number
+  std::array<std::uint64_t, kNumAddressFields> mask_{};
+  unsigned burst_shift_ = 0;
+  std::vector<DramChannel> channels_;
+  std::array<std::array<Port, 2>, kMaxPorts> ports_;  // [port][is_write]
+  unsigned ports_used_ = 0;                           // ports below it have submitted
+  std::vector<DramOutcome> outcomes_;
+  std::int64_t now_ = 0, horizon_ = 0;  // core cycle asked last; DRAM clock before which all is settled
+  std::int64_t wake_ = DramChannel::kNever;
+  std::uint64_t read_bytes_ = 0, written_bytes_ = 0, read_beats_ = 0, written_beats_ = 0;
+  std::function<void(const DramCommand&)> sink_;
+};
+
+}  // namespace moesaic::memory

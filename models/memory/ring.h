@@ -1,0 +1,50 @@
+#pragma once
+/// A queue in one block of memory that doubles when it is full: what the models pass from stage to stage.
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace moesaic::memory {
+
+template <class T>
+class Ring {
+ public:
+  bool empty() const { return count_ == 0; }
+  std::size_t size() const { return count_; }
+  T& operator[](std::size_t i) { return slots_[(first_ + i) & (slots_.size() - 1)]; }
+  const T& operator[](std::size_t i) const { return slots_[(first_ + i) & (slots_.size() - 1)]; }
+  T& front() { return slots_[first_]; }
+  const T& front() const { return slots_[first_]; }
+  void push_back(const T& value) {
+    if (count_ == slots_.size()) grow();
+    slots_[(first_ + count_++) & (slots_.size() - 1)] = value;
+  }
+  void pop_front() {
+    first_ = (first_ + 1) & (slots_.size() - 1);
+    --count_;
+  }
+  /// How many of the elements, which ascend, are <= `limit`.
+  std::size_t count_until(const T& limit) const {
+    std::size_t low = 0, high = count_;
+    while (low < high) {
+      const std::size_t middle = (low + high) / 2;
+      if ((*this)[middle] <= limit)
+        low = middle + 1;
+      else
+        high = middle;
+    }
+    return low;
+  }
+
+ private:
+  void grow() {
+    std::vector<T> larger(slots_.empty() ? 16 : 2 * slots_.size());
+    for (std::size_t i = 0; i < count_; ++i) larger[i] = (*this)[i];
+    slots_.swap(larger);
+    first_ = 0;
+  }
+  std::vector<T> slots_;  // a power of two
+  std::size_t first_ = 0, count_ = 0;
+};
+
+}  // namespace moesaic::memory

@@ -1,0 +1,74 @@
+#include "tests/unit/memory_model/dram_traffic.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace moesaic::testing {
+
+using base::Bytes;
+using base::Cycles;
+
+Traffic random_traffic(base::Rng& rng, const TrafficShape& shape) {
+  Traffic traffic(4);
+  for (unsigned port = 0; port < 4; ++port) {
+    const std::int64_t beat = std::int64_t{8} << rng.below(3);
+    std::uint64_t address = shape.base;
+    std::int64_t now = rng.range(0, 50);
+    for (std::int64_t left = 0; static_cast<std::int64_t>(traffic[port].size()) < shape.beats; --left) {
+      if (left <= 0) {
+        left = rng.chance(1, 2) ? rng.range(1, 64) : rng.range(1, 3);
+        address =
+            shape.base + rng.below(shape.span) / static_cast<std::uint64_t>(beat) * static_cast<std::uint64_t>(beat);
+        if (rng.chance(1, 8)) now += rng.range(0, 2000);
+      } else if (rng.chance(9, 10)) {
+        address += static_cast<std::uint64_t>(beat);  // else the same beat once more
+      }
+      if (rng.chance(1, 4)) now += rng.range(0, 4);
+      traffic[port].push_back({now, {port, port >= 2, address, Bytes(beat)}});
+    }
+  }
+  return traffic;
+}
+
+TrafficRun drive(memory::MemoryModel& model, const Traffic& traffic, bool every_cycle) {
+  TrafficRun run;
+  run.ports.resize(traffic.size());
+  std::vector<std::size_t> next(traffic.size(), 0), taken(traffic.size(), 0);
+  for (std::int64_t now = 0;;) {
+    ++run.visits;
+    bool left = false;
+    std::int64_t due = INT64_MAX;  // the next planned beat
+    for (std::size_t port = 0; port < traffic.size(); ++port) {
+      const auto& beats = traffic[port];
+      auto& done = run.ports[port];
+      if (beats.empty()) continue;
+      const bool is_write = beats.front().request.is_write;
+      for (std::int64_t ready = model.finished(static_cast<unsigned>(port), is_write, Cycles(now)); ready > 0;
+           --ready) {
+        model.take(static_cast<unsigned>(port), is_write);
+        done[taken[port]++].finished = now;
+        run.end = now;
+      }
+      while (next[port] < beats.size() && beats[next[port]].not_before <= now) {
+        if (!model.submit(beats[next[port]].request, Cycles(now))) break;
+        done.push_back({now, -1});
+        ++next[port];
+      }
+      if (next[port] < beats.size() && beats[next[port]].not_before > now)
+        due = std::min(due, beats[next[port]].not_before);
+      left = left || next[port] < beats.size() || taken[port] < beats.size();
+    }
+    if (!left) return run;
+    if (every_cycle) {
+      ++now;
+      continue;
+    }
+    const auto change = model.next_change(Cycles(now));
+    if (change && *change <= Cycles(now)) throw std::logic_error("a next change that is not after now");
+    const std::int64_t to = std::min(due, change ? change->count() : INT64_MAX);
+    if (to == INT64_MAX) throw std::logic_error("beats are owed and nothing ever changes");
+    now = to;
+  }
+}
+
+}  // namespace moesaic::testing
