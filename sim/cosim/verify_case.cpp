@@ -4,10 +4,13 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "models/memory/dram_random.h"
 
 namespace moesaic::cosim {
 
 namespace {
+
+constexpr std::uint64_t kLargestCase = std::uint64_t{1} << 24;  // bytes that a case's image stays below
 
 /// Smaller buffers than the build has are legal for its commands.
 program::CoreParams draw_lowering(base::Rng& rng, const program::CoreParams& build) {
@@ -18,12 +21,18 @@ program::CoreParams draw_lowering(base::Rng& rng, const program::CoreParams& bui
   return params;
 }
 
-memory::MemoryConfig draw_memory(base::Rng& rng) {
-  memory::MemoryConfig config;
+/// One in three has a DRAM, in a clock domain of its own.
+void draw_memory(base::Rng& rng, BenchOptions& bench) {
+  memory::MemoryConfig& config = bench.memory;
+  if (rng.chance(1, 3)) {
+    config.kind = "dram";
+    config.dram = memory::random_dram(rng);
+    bench.period = base::Femtoseconds(rng.range(800000, 4000000));
+    return;
+  }
   config.read_latency_cycles = rng.chance(1, 4) ? rng.range(30, 120) : rng.range(1, 24);
   config.write_latency_cycles = rng.range(1, 30);
   config.bytes_per_cycle = rng.pick(std::vector<std::int64_t>{4, 8, 13, 16, 32, 64});
-  return config;
 }
 
 /// Operation, format and activation width: a description without the sizes.
@@ -68,23 +77,27 @@ VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build
 
   c.placement.layout = rng.chance(1, 2) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor;
   c.placement.base = rng.pick(std::vector<std::uint64_t>{0, 4096 - 64, (std::uint64_t{1} << 32) - 512,
-                                                         (std::uint64_t{1} << 40) - (std::uint64_t{1} << 24)});
+                                                         (std::uint64_t{1} << 40) - kLargestCase});
   c.placement.scatter = rng.chance(2, 3);
   c.placement.seed = rng.next();
-  c.bench.memory = draw_memory(rng);
+  draw_memory(rng, c.bench);
   if (rng.chance(3, 4)) c.bench.stall_seed = rng.next();
   if (chip != nullptr) {
     c.placement.layout = chip->layout;
     c.bench.memory = chip->memory;
     c.bench.period = chip->clock_period();
+    const auto holds = memory::capacity(chip->memory);
+    if (holds && c.placement.base + kLargestCase > static_cast<std::uint64_t>(holds->count())) c.placement.base = 0;
   }
 
   const std::string layout = numerics::layout_kind_name(c.placement.layout);
-  c.text = build.name + " " + layout + (c.bench.stall_seed ? " stalls" : "");
+  const std::string& memory = c.bench.memory.kind;
+  const std::string part = memory == "dram" ? " " + c.bench.memory.dram.preset : "";
+  c.text = build.name + " " + layout + " " + memory + part + (c.bench.stall_seed ? " stalls" : "");
   for (const numerics::KernelCase& kernel : c.kernels) {
     const std::string what = numerics::describe(kernel);
     c.text += (&kernel == &c.kernels.front() ? " " : ", then ") + what;
-    c.configurations.push_back(build.name + " " + layout + kind_of(what));
+    c.configurations.push_back(build.name + " " + layout + " " + memory + kind_of(what));
   }
   return c;
 }

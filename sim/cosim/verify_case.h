@@ -23,8 +23,9 @@ struct VerifyCase {
   program::CoreParams lowering;  ///< the build's, now and then with smaller buffers, so that chunks and spills happen
   program::KernelPlacement placement;
   BenchOptions bench;
-  std::string text;                         ///< "r8c8p2a16 tile_major stalls mpgemm int3 m3 n17 k70 ..."
-  std::vector<std::string> configurations;  ///< build, layout, operation, format and activation width of each kernel
+  std::string text;  ///< "r8c8p2a16 tile_major simple stalls mpgemm int3 m3 n17 k70 ..."
+  std::vector<std::string>
+      configurations;  ///< build, layout, memory, operation, format and activation width of each kernel
 };
 
 /// `chip`, when given, fixes memory and layout.
