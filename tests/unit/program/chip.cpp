@@ -85,7 +85,8 @@ TEST_CASE("a chip that cannot be built is refused with file, line and key", "[un
   CHECK(refusal("clock_mhz: 500", "clock_mhz: 500\nclock_period_fs: 2000000") ==
         "chip.yaml:3: clock_period_fs: got 2000000, expected either clock_period_fs or clock_mhz");
   CHECK(refusal("layout: plane_major", "layout: row_major").find("chip.yaml:6: layout: got row_major, expected") == 0);
-  CHECK(refusal("kind: simple", "kind: dram").find("chip.yaml:7: memory.kind: got dram, expected") == 0);
+  CHECK(refusal("kind: simple", "kind: sram").find("chip.yaml:7: memory.kind: got sram, expected") == 0);
+  CHECK(refusal("kind: simple", "kind: dram, preset: ddr5-6400, channels: 1").find("chip.yaml:7: memory.") == 0);
   CHECK(refusal("bytes_per_cycle: 16", "bytes_per_cycle: 0").find("chip.yaml:7: memory.bytes_per_cycle: got 0") == 0);
   CHECK(refusal("name: small", "name: small\nrow: 3").find("chip.yaml:2: row: ") == 0);
   CHECK(refusal("layout: plane_major\n", "").find("layout") != std::string::npos);
