@@ -43,6 +43,25 @@ TEST_CASE("simulate refuses a chip that is none", "[bad_config][simulate]") {
   CHECK(refusal(folder, arguments).find(arguments.chip + ":10: dram: ") == 0);
 }
 
+TEST_CASE("simulate refuses a DRAM that cannot be, and one that does not hold the workload", "[bad_config][simulate]") {
+  const Folder folder;
+  Arguments arguments;
+  arguments.chip = folder.file("chip.yaml");
+  const std::string text = base::read_file("chips/r16c16p2a8-ddr5.yaml");
+  const auto with = [&](const std::string& more) {
+    std::string chip = text;
+    chip.insert(chip.rfind('}'), more);
+    base::write_file(arguments.chip, chip);
+    return refusal(folder, arguments);
+  };
+  CHECK(with(", timing: {tREFI: 900}") ==
+        arguments.chip + ":8: memory.timing.tREFI: got 900, expected at least tRFC + 1 = 945\n");
+  CHECK(with(", banks: 0") == arguments.chip + ":8: memory.banks: got 0, expected a power of two in [1, 8]\n");
+  CHECK(with(", rows: 1")
+            .find(arguments.chip + ": memory: got a capacity of 262144 bytes, expected at least the " +
+                  "workload's ") == 0);
+}
+
 TEST_CASE("simulate refuses an array that has no RTL and lists the builds", "[bad_config][simulate]") {
   const Folder folder;
   Arguments arguments;

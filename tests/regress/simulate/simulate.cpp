@@ -56,6 +56,28 @@ TEST_CASE("cycle and rtl write the same files, but for the engine's name", "[reg
   }
 }
 
+TEST_CASE("cycle and rtl agree with a DRAM behind the ports, and count its commands alike", "[regress][simulate]") {
+  const Folder folder;
+  for (const std::string engine : {"cycle", "rtl"}) {
+    const Outcome outcome =
+        simulate(folder, kSmall, "r16c16p2a8-ddr5", "--plan int2 --engine " + engine + " --out " + folder.file(engine));
+    INFO(engine << ": " << outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+  }
+  json cycle = summary(folder, "cycle"), rtl = summary(folder, "rtl");
+  CHECK(rtl["engine"] == "rtl");
+  rtl["engine"] = "cycle";
+  CHECK(cycle == rtl);
+  const json& dram = cycle["memory"];
+  CHECK(dram["refreshes"] > 0);
+  CHECK(dram["port_bytes_read"].get<std::uint64_t>() + dram["port_bytes_written"].get<std::uint64_t>() ==
+        cycle["bytes"]["total"]);
+  CHECK(dram["row_hits"].get<std::uint64_t>() + dram["row_misses"].get<std::uint64_t>() +
+            dram["row_conflicts"].get<std::uint64_t>() ==
+        dram["reads"].get<std::uint64_t>() + dram["writes"].get<std::uint64_t>());
+  CHECK(cycle["facts"]["memory_model"].get<std::string>().find("dram(ddr5-6400, 2 x 32 bits") == 0);
+}
+
 TEST_CASE("a 3-bit and a 4-bit plan differ in bytes and in cycles", "[regress][simulate]") {
   const Folder folder;
   for (const std::string plan : {"int3", "int4"})
