@@ -1,0 +1,142 @@
+#include "mapping/cbc.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <sstream>
+#include <stdexcept>
+#include <vector>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+
+extern char** environ;
+
+namespace moesaic::mapping {
+
+namespace {
+
+/// Runs a program with no input and no output; its exit status, or nothing when it cannot be started.
+std::optional<int> run(const std::vector<std::string>& words) {
+  std::vector<std::string> copies = words;
+  std::vector<char*> arguments;
+  for (std::string& w : copies) arguments.push_back(w.data());
+  arguments.push_back(nullptr);
+  posix_spawn_file_actions_t files;
+  posix_spawn_file_actions_init(&files);
+  posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0);
+  pid_t child = 0;
+  const int error = posix_spawnp(&child, arguments[0], &files, nullptr, arguments.data(), environ);
+  posix_spawn_file_actions_destroy(&files);
+  if (error != 0) return std::nullopt;
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0)
+    if (errno != EINTR) throw std::logic_error("waitpid failed");
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+class ScratchFolder {
+ public:
+  ScratchFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "moesaic-cbc-XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) throw base::InputError(name + ": cannot be created");
+    path_ = name;
+  }
+  ~ScratchFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+void append_term(std::string& text, std::int64_t factor, const std::string& name) {
+  text += fmt::format("\n {} {} {}", factor < 0 ? '-' : '+', factor < 0 ? -factor : factor, name);
+}
+
+}  // namespace
+
+std::string lp_text(const ChoiceProgram& program) {
+  const auto name = [](std::size_t i, std::size_t o) { return fmt::format("x_{}_{}", i, o); };
+  std::string text = "Minimize\n cost:";
+  std::vector<std::string> rows(program.capacity.size());
+  std::string ones, names;
+  for (std::size_t i = 0; i < program.items.size(); ++i) {
+    const ProgramItem& item = program.items[i];
+    ones += fmt::format(" one_{}:", i);
+    for (std::size_t o = 0; o < item.options.size(); ++o) {
+      append_term(text, item.options[o].cost, name(i, o));
+      for (std::size_t k = 0; k < item.limits.size(); ++k)
+        append_term(rows[static_cast<std::size_t>(item.limits[k])], item.options[o].use[k], name(i, o));
+      append_term(ones, 1, name(i, o));
+      names += " " + name(i, o) + "\n";
+    }
+    ones += "\n = 1\n";
+  }
+  text += "\nSubject To\n";
+  for (std::size_t c = 0; c < rows.size(); ++c)
+    if (!rows[c].empty()) text += fmt::format(" limit_{}:{}\n <= {}\n", c, rows[c], program.capacity[c]);
+  return text + ones + "Binary\n" + names + "End\n";
+}
+
+bool has_cbc() { return run({"cbc", "-quit"}).has_value() && run({"cbc", "-quit"}) != 127; }
+
+CbcAnswer solve_with_cbc(const ChoiceProgram& program, std::optional<double> time_limit_s) {
+  check_program(program);
+  const ScratchFolder folder;
+  const std::string problem = folder.file("problem.lp"), answer_file = folder.file("answer.txt");
+  base::write_file(problem, lp_text(program));
+  std::vector<std::string> words = {"cbc", problem, "ratioGap", "0", "allowableGap", "0"};
+  if (time_limit_s) {
+    words.emplace_back("sec");
+    words.push_back(fmt::format("{}", *time_limit_s));
+  }
+  for (const char* word : {"solve", "solution"}) words.emplace_back(word);
+  words.push_back(answer_file);
+  const std::optional<int> status = run(words);
+  if (!status || *status == 127)
+    throw base::InputError("cbc: got no such program, expected COIN-OR CBC (Debian package coinor-cbc)");
+  CbcAnswer answer;
+  if (!std::filesystem::exists(answer_file)) {
+    answer.status = "no answer";
+    return answer;
+  }
+  std::istringstream lines(base::read_file(answer_file));
+  std::getline(lines, answer.status);
+  answer.infeasible = answer.status.find("nfeasible") != std::string::npos;
+  answer.proved = answer.infeasible || answer.status.rfind("Optimal", 0) == 0;
+  if (answer.infeasible) return answer;
+  Choices choices(program.items.size(), -1);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream fields(line);
+    std::string mark, variable;
+    double value = 0;
+    fields >> mark;
+    if (mark == "**") fields >> mark;  // CBC marks what it thinks is out of bounds
+    fields >> variable >> value;
+    unsigned item = 0, option = 0;
+    if (!fields || std::sscanf(variable.c_str(), "x_%u_%u", &item, &option) != 2 || std::lround(value) != 1) continue;
+    if (item >= choices.size() || option >= program.items[item].options.size() || choices[item] >= 0) return answer;
+    choices[item] = static_cast<int>(option);
+  }
+  for (const int c : choices)
+    if (c < 0) return answer;
+  if (!within_limits(program, choices)) return answer;
+  answer.choices = choices;
+  answer.cost = program_cost(program, choices);
+  return answer;
+}
+
+}  // namespace moesaic::mapping
