@@ -4,37 +4,129 @@
 
 #include <cmath>
 #include <map>
-#include <utility>
+#include <set>
 
 #include "base/error.h"
 
 namespace moesaic::mapping {
 
+using numerics::Format;
+
 namespace {
 
-void expect(bool holds, const char* what, std::int64_t claimed, std::int64_t found) {
+using Expert = std::pair<int, int>;
+
+void expect(bool holds, const std::string& what, std::int64_t claimed, std::int64_t found) {
   if (!holds) throw base::CheckError(fmt::format("plan check: {}: claimed {}, found {}", what, claimed, found));
 }
 
 std::int64_t scaled(double loss, int exponent) { return std::llround(std::ldexp(loss, exponent)); }
 
+/// min over the formats that all members share of their priced losses.
+class Bound {
+ public:
+  Bound(const Claim& claim, const std::vector<workloads::SensitivityRow>& rows, const std::set<int>& layers)
+      : claim_(claim) {
+    for (const workloads::SensitivityRow& row : rows) rows_of_[{row.layer, row.expert}].push_back(&row);
+    // Where each constraint's multipliers begin, and the constant part.
+    for (const ClaimedBudget& budget : claim.budgets) {
+      begin_.push_back(count_);
+      for (std::size_t l = 0; l < (budget.per_layer ? layers.size() : 1); ++l)
+        constant_ -= num(count_++) * static_cast<__int128>(budget.capacity);
+    }
+    for (const Claim::AtLeast& rule : claim.at_least) {
+      begin_.push_back(count_);
+      for (std::size_t l = 0; l < (rule.layer < 0 ? layers.size() : 1); ++l)
+        constant_ += num(count_++) * static_cast<__int128>(rule.count);
+    }
+    int rank = 0;
+    for (const int layer : layers) rank_of_[layer] = rank++;
+  }
+
+  bool complete() const { return count_ == claim_.certificate->num.size(); }
+
+  __int128 value() const {
+    __int128 sum = constant_;
+    std::set<Expert> done;
+    for (const auto& group : claim_.tied) {
+      sum += least(group);
+      done.insert(group.begin(), group.end());
+    }
+    for (const auto& [expert, own] : rows_of_)
+      if (done.count(expert) == 0) sum += least({expert});
+    return sum;
+  }
+
+ private:
+  __int128 num(std::size_t c) const { return claim_.certificate->num.at(c); }
+
+  __int128 priced(const workloads::SensitivityRow& row) const {
+    __int128 value = static_cast<__int128>(scaled(row.loss, claim_.loss_exponent)) * claim_.certificate->den;
+    const auto rank = static_cast<std::size_t>(rank_of_.at(row.layer));
+    for (std::size_t b = 0; b < claim_.budgets.size(); ++b)
+      value += num(begin_[b] + (claim_.budgets[b].per_layer ? rank : 0)) *
+               claim_.budgets[b].use(row.layer, row.expert, row.format);
+    for (std::size_t r = 0; r < claim_.at_least.size(); ++r) {
+      const Claim::AtLeast& rule = claim_.at_least[r];
+      if (rule.format == row.format && (rule.layer < 0 || rule.layer == row.layer))
+        value -= num(begin_[claim_.budgets.size() + r] + (rule.layer < 0 ? rank : 0));
+    }
+    return value;
+  }
+
+  __int128 least(const std::vector<Expert>& group) const {
+    bool any = false;
+    __int128 best = 0;
+    for (const workloads::SensitivityRow* first : rows_of_.at(group[0])) {
+      __int128 sum = 0;
+      std::size_t found = 0;
+      for (const Expert& member : group)
+        for (const workloads::SensitivityRow* row : rows_of_.at(member))
+          if (row->format == first->format) {
+            sum += priced(*row);
+            ++found;
+          }
+      if (found != group.size()) continue;
+      if (!any || sum < best) best = sum;
+      any = true;
+    }
+    return best;
+  }
+
+  const Claim& claim_;
+  std::map<Expert, std::vector<const workloads::SensitivityRow*>> rows_of_;
+  std::map<int, int> rank_of_;
+  std::vector<std::size_t> begin_;
+  std::size_t count_ = 0;
+  __int128 constant_ = 0;
+};
+
 }  // namespace
 
-void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vector<workloads::SensitivityRow>& rows,
-                 const std::function<std::int64_t(numerics::Format)>& bytes_of) {
-  std::map<std::pair<int, int>, int> chosen;  // how often an expert's entry found its row
-  for (const workloads::SensitivityRow& row : rows) chosen[{row.layer, row.expert}] = 0;
+void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vector<workloads::SensitivityRow>& rows) {
+  std::map<Expert, int> chosen;  // how often an expert's entry found its row
+  std::map<std::tuple<int, int, int, int>, double> loss_of;
+  std::set<int> layers;
+  const auto key = [](int layer, int expert, Format f) {
+    return std::make_tuple(layer, expert, static_cast<int>(f.kind()), f.bits());
+  };
+  for (const workloads::SensitivityRow& row : rows) {
+    chosen[{row.layer, row.expert}] = 0;
+    loss_of[key(row.layer, row.expert, row.format)] = row.loss;
+    layers.insert(row.layer);
+  }
 
   std::int64_t bytes = 0, loss = 0;
   double real_loss = 0;
+  std::map<Expert, Format> format_of;
   for (const workloads::PlanEntry& entry : plan.experts) {
-    for (const workloads::SensitivityRow& row : rows) {
-      if (row.layer != entry.layer || row.expert != entry.expert || row.format != entry.format) continue;
-      ++chosen[{row.layer, row.expert}];
-      bytes += bytes_of(row.format);
-      loss += scaled(row.loss, claim.loss_exponent);
-      real_loss += row.loss;
-    }
+    const auto found = loss_of.find(key(entry.layer, entry.expert, entry.format));
+    if (found == loss_of.end()) continue;
+    ++chosen[{entry.layer, entry.expert}];
+    format_of[{entry.layer, entry.expert}] = entry.format;
+    if (claim.bytes) bytes += claim.bytes_of(entry.format);
+    loss += scaled(found->second, claim.loss_exponent);
+    real_loss += found->second;
   }
   expect(plan.experts.size() == chosen.size(), "experts", static_cast<std::int64_t>(plan.experts.size()),
          static_cast<std::int64_t>(chosen.size()));
@@ -42,30 +134,50 @@ void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vec
     if (times != 1)
       throw base::CheckError(fmt::format("plan check: layer {}, expert {}: {} formats of the table chosen, expected 1",
                                          expert.first, expert.second, times));
-  expect(bytes == claim.bytes, "bytes", claim.bytes, bytes);
-  expect(bytes == plan.memory_bytes, "memory_bytes", plan.memory_bytes, bytes);
+  if (claim.bytes) {
+    expect(bytes == *claim.bytes, "bytes", *claim.bytes, bytes);
+    expect(bytes == plan.memory_bytes, "memory_bytes", plan.memory_bytes, bytes);
+  }
   expect(loss == claim.loss, "scaled loss", claim.loss, loss);
   // Both are sums of the same doubles in the same order.
   if (real_loss != plan.loss)
     throw base::CheckError(fmt::format("plan check: loss: claimed {}, found {}", plan.loss, real_loss));
-  if (claim.budget) expect(bytes <= *claim.budget, "bytes within the budget", *claim.budget, bytes);
+
+  for (const ClaimedBudget& budget : claim.budgets) {
+    std::map<int, std::int64_t> sums;  // by layer, or all in one
+    for (const auto& [expert, format] : format_of)
+      sums[budget.per_layer ? expert.first : 0] += budget.use(expert.first, expert.second, format);
+    std::int64_t greatest = 0;
+    for (const auto& [layer, sum] : sums) greatest = std::max(greatest, sum);
+    expect(greatest == budget.used, budget.name, budget.used, greatest);
+    expect(greatest <= budget.capacity, budget.name + " within the budget", budget.capacity, greatest);
+  }
+  for (const Claim::AtLeast& rule : claim.at_least)
+    for (const int layer : layers) {
+      if (rule.layer >= 0 && rule.layer != layer) continue;
+      int count = 0;
+      for (const auto& [expert, format] : format_of) count += expert.first == layer && format == rule.format;
+      expect(count >= rule.count, fmt::format("experts of {} in layer {}", rule.format.name(), layer), rule.count,
+             count);
+    }
+  for (const auto& group : claim.tied)
+    for (const Expert& expert : group)
+      if (format_of.at(expert) != format_of.at(group[0]))
+        throw base::CheckError(fmt::format("plan check: layer {}, expert {}: {} though tied to an expert of {}",
+                                           expert.first, expert.second, format_of.at(expert).name(),
+                                           format_of.at(group[0]).name()));
 
   if (claim.certificate) {
-    const Claim::Certificate& c = *claim.certificate;
-    std::map<std::pair<int, int>, __int128> least;
-    for (const workloads::SensitivityRow& row : rows) {
-      const __int128 value = static_cast<__int128>(scaled(row.loss, claim.loss_exponent)) * c.den +
-                             static_cast<__int128>(bytes_of(row.format)) * c.num;
-      const auto [at, first] = least.emplace(std::make_pair(row.layer, row.expert), value);
-      if (!first && value < at->second) at->second = value;
-    }
-    __int128 bound = -static_cast<__int128>(claim.budget.value_or(0)) * c.num;
-    for (const auto& [expert, value] : least) bound += value;
-    // bound is the least, rounded up to whole losses: bound * den >= sum > (bound - 1) * den.
-    const __int128 stated = static_cast<__int128>(c.bound) * c.den;
-    if (stated < bound || stated - c.den >= bound || c.bound > claim.loss)
+    const Bound bound(claim, rows, layers);
+    if (!bound.complete()) throw base::CheckError("plan check: multipliers: another number than limits");
+    const __int128 sum = bound.value();
+    // The bound is the least, rounded up to whole losses: bound * den >= sum > (bound - 1) * den.
+    const __int128 stated = static_cast<__int128>(claim.certificate->bound) * claim.certificate->den;
+    bool holds = stated >= sum && stated - claim.certificate->den < sum && claim.certificate->bound <= claim.loss;
+    for (const __int128 num : claim.certificate->num) holds = holds && num >= 0;
+    if (!holds)
       throw base::CheckError(
-          fmt::format("plan check: relaxed bound {} is not what multiplier {}/{} proves", c.bound, c.num, c.den));
+          fmt::format("plan check: relaxed bound {} is not what its multipliers prove", claim.certificate->bound));
   }
 }
 

@@ -1,9 +1,11 @@
 #pragma once
-/// Re-computes from the tables what a plan claims. Written against the rows and the plan file's own entries; shares no
-/// code with the allocators, the solver or the problem they solve.
+/// Re-computes from the tables what a plan claims. Written against the rows, the cost functions and the plan file's own
+/// entries; shares no code with the allocators, the solvers or the problem they solve.
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "workloads/plan.h"
@@ -11,23 +13,41 @@
 
 namespace moesaic::mapping {
 
+struct ClaimedBudget {
+  std::string name;        ///< of the resource
+  bool per_layer = false;  ///< every layer's sum is bounded
+  std::int64_t capacity = 0;
+  std::function<std::int64_t(int layer, int expert, numerics::Format format)> use;
+  std::int64_t used = 0;  ///< claimed: the sum, or the greatest layer's
+};
+
 struct Claim {
-  std::int64_t bytes = 0;
   std::int64_t loss = 0;  ///< sum of round(loss * 2^loss_exponent)
   int loss_exponent = 0;
-  std::optional<std::int64_t> budget;
-  /// The relaxation's certificate, where an allocator gives one: for no choice within the budget is the loss below
-  /// `bound`, because cost + num/den * (bytes - budget) is nowhere less.
+  std::optional<std::int64_t> bytes;  ///< stored, where they are known
+  std::function<std::int64_t(numerics::Format)> bytes_of;
+  std::vector<ClaimedBudget> budgets;
+  /// At least `count` experts of a format in a layer, or (-1) in every layer.
+  struct AtLeast {
+    int count = 0;
+    numerics::Format format;
+    int layer = -1;
+  };
+  std::vector<AtLeast> at_least;
+  std::vector<std::vector<std::pair<int, int>>> tied;  ///< groups of (layer, expert)
+  /// A lower bound by multipliers num / den of the limits: for every budget one, or one a layer (ascending), then for
+  /// every at_least one, or one a layer.
   struct Certificate {
-    std::int64_t bound = 0, num = 0, den = 1;
+    std::vector<__int128> num;
+    std::int64_t den = 1;
+    std::int64_t bound = 0;
   };
   std::optional<Certificate> certificate;
 };
 
 /// Throws base::CheckError, saying which number differs, unless every expert of the rows has exactly one entry whose
-/// format has a row, bytes and loss add up to the claim, the bytes are within the budget, the plan file's own figures
-/// agree, and the certificate holds.
-void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vector<workloads::SensitivityRow>& rows,
-                 const std::function<std::int64_t(numerics::Format)>& bytes_of);
+/// format has a row, loss, bytes and uses add up to the claim, every budget and side constraint holds, the plan file's
+/// own figures agree, and the certificate holds.
+void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vector<workloads::SensitivityRow>& rows);
 
 }  // namespace moesaic::mapping

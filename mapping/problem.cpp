@@ -24,42 +24,74 @@ std::size_t rank(Format format) {
   return static_cast<std::size_t>(std::find(all.begin(), all.end(), format) - all.begin());
 }
 
+std::size_t index(int i) { return static_cast<std::size_t>(i); }
+
 }  // namespace
 
 MemoryTable::MemoryTable(const workloads::Network& network, std::int64_t group_size,
                          const numerics::LayoutSpec& layout) {
   const auto shapes = numerics::expert_shapes(network.hidden, network.expert_intermediate, group_size);
-  for (const Format format : numerics::all_formats())
-    bytes_.push_back(numerics::stored_layout(format, shapes, layout).total_bytes());
+  for (const Format format : numerics::all_formats()) {
+    const numerics::StoredLayout stored = numerics::stored_layout(format, shapes, layout);
+    bytes_.push_back(stored.total_bytes());
+    read_bytes_.push_back(stored.read_bytes());
+  }
 }
 
 std::int64_t MemoryTable::bytes(Format format) const { return bytes_.at(rank(format)); }
+std::int64_t MemoryTable::read_bytes(Format format) const { return read_bytes_.at(rank(format)); }
 
-std::int64_t Problem::least_bytes() const {
-  std::int64_t sum = 0;
+std::vector<int> Problem::layers() const {
+  std::vector<int> all;
   for (const Item& item : items)
-    sum += std::min_element(item.choices.begin(), item.choices.end(), [](const Choice& a, const Choice& b) {
-             return a.bytes < b.bytes;
-           })->bytes;
-  return sum;
+    if (all.empty() || all.back() != item.layer) all.push_back(item.layer);
+  return all;
+}
+
+std::optional<int> Problem::resource(const std::string& name) const {
+  for (std::size_t r = 0; r < resources.size(); ++r)
+    if (resources[r].name == name) return static_cast<int>(r);
+  return std::nullopt;
 }
 
 Totals totals(const Problem& problem, const Assignment& assignment) {
   if (assignment.size() != problem.items.size()) throw std::logic_error("assignment of another problem");
   Totals sum;
+  sum.use.assign(problem.resources.size(), 0);
   for (std::size_t i = 0; i < assignment.size(); ++i) {
-    const Choice& c = problem.items[i].choices.at(static_cast<std::size_t>(assignment[i]));
-    sum.bytes += c.bytes;
+    const Choice& c = problem.items[i].choices.at(index(assignment[i]));
     sum.loss += c.loss;
+    sum.real_loss += c.real_loss;
+    for (std::size_t r = 0; r < c.use.size(); ++r) sum.use[r] += c.use[r];
   }
   return sum;
 }
 
+std::vector<std::int64_t> layer_use(const Problem& problem, const Assignment& assignment, int resource) {
+  std::vector<std::int64_t> sums;
+  int layer = -1;
+  for (std::size_t i = 0; i < assignment.size(); ++i) {
+    if (sums.empty() || problem.items[i].layer != layer) sums.push_back(0);
+    layer = problem.items[i].layer;
+    sums.back() += problem.items[i].choices.at(index(assignment[i])).use.at(index(resource));
+  }
+  return sums;
+}
+
+int loss_exponent_for(double greatest_sum) {
+  // frexp: greatest_sum < 2^exponent, so that the scaled sum is below 2^50.
+  int exponent = 0;
+  std::frexp(greatest_sum, &exponent);
+  return greatest_sum > 0 ? 50 - exponent : 0;
+}
+
+std::int64_t scaled_loss(double loss, int exponent) { return std::llround(std::ldexp(loss, exponent)); }
+
 Problem make_problem(const std::vector<workloads::SensitivityRow>& rows, const std::string& path,
-                     const workloads::Network& network, const MemoryTable& memory) {
+                     const workloads::Network& network, std::vector<Resource> resources) {
   std::map<std::pair<int, int>, std::vector<const workloads::SensitivityRow*>> by_expert;
   for (const workloads::SensitivityRow& r : rows) {
-    if (r.layer >= network.layers || !network.has_experts[static_cast<std::size_t>(r.layer)])
+    if (r.layer >= network.layers || !network.has_experts[index(r.layer)])
       throw ConfigError(path, "layer", std::to_string(r.layer),
                         fmt::format("a layer of {} that has experts ({} layers)", network.name, network.layers));
     if (r.expert >= network.experts)
@@ -69,9 +101,10 @@ Problem make_problem(const std::vector<workloads::SensitivityRow>& rows, const s
   }
 
   Problem problem;
+  problem.resources = std::move(resources);
   double greatest_sum = 0;
   for (int layer = 0; layer < network.layers; ++layer) {
-    if (!network.has_experts[static_cast<std::size_t>(layer)]) continue;
+    if (!network.has_experts[index(layer)]) continue;
     for (int expert = 0; expert < network.experts; ++expert) {
       const auto found = by_expert.find({layer, expert});
       if (found == by_expert.end())
@@ -79,53 +112,257 @@ Problem make_problem(const std::vector<workloads::SensitivityRow>& rows, const s
       std::vector<const workloads::SensitivityRow*>& own = found->second;
       std::sort(own.begin(), own.end(), [](const auto* a, const auto* b) { return rank(a->format) < rank(b->format); });
       double greatest = 0;
-      for (const auto* r : own) greatest = std::max(greatest, r->loss);
+      for (const auto* r : own) {
+        greatest = std::max(greatest, r->loss);
+        if (r->frequency != own[0]->frequency || r->weight != own[0]->weight)
+          throw ConfigError(path, fmt::format("layer {}, expert {}", layer, expert),
+                            "rows that differ in frequency or weight", "the same in every row of an expert");
+      }
       greatest_sum += greatest;
     }
   }
   if (!std::isfinite(greatest_sum)) throw ConfigError(path, "loss", "a sum beyond a double", "a finite sum");
-  // frexp: greatest_sum < 2^exponent, so that the scaled sum is below 2^50.
-  int exponent = 0;
-  std::frexp(greatest_sum, &exponent);
-  problem.loss_exponent = greatest_sum > 0 ? 50 - exponent : 0;
+  problem.loss_exponent = loss_exponent_for(greatest_sum);
 
   for (const auto& [where, own] : by_expert) {
     Item item;
     item.layer = where.first;
     item.expert = where.second;
-    for (const auto* r : own)
-      item.choices.push_back(
-          {r->format, memory.bytes(r->format), std::llround(std::ldexp(r->loss, problem.loss_exponent))});
+    item.frequency = own[0]->frequency;
+    item.weight = own[0]->weight;
+    for (const auto* r : own) {
+      Choice choice;
+      choice.format = r->format;
+      choice.loss = scaled_loss(r->loss, problem.loss_exponent);
+      choice.real_loss = r->loss;
+      for (const Resource& resource : problem.resources)
+        choice.use.push_back(resource.use(item.layer, item.expert, r->format));
+      item.choices.push_back(std::move(choice));
+    }
     problem.items.push_back(std::move(item));
   }
   return problem;
 }
 
-std::int64_t parse_budget(const std::string& text, const MemoryTable& memory, std::int64_t items,
+workloads::Network network_of(const std::vector<workloads::SensitivityRow>& rows, const std::string& path) {
+  workloads::Network network;
+  network.name = "the table " + path;
+  for (const workloads::SensitivityRow& r : rows) {
+    network.layers = std::max<std::int64_t>(network.layers, r.layer + 1);
+    network.experts = std::max<std::int64_t>(network.experts, r.expert + 1);
+  }
+  network.has_experts.assign(static_cast<std::size_t>(network.layers), false);
+  for (const workloads::SensitivityRow& r : rows) network.has_experts[index(r.layer)] = true;
+  return network;
+}
+
+std::vector<workloads::SensitivityRow> with_significance(std::vector<workloads::SensitivityRow> rows,
+                                                         const std::string& path) {
+  std::map<std::pair<int, int>, std::pair<double, double>> of_expert;
+  for (const auto& r : rows) of_expert[{r.layer, r.expert}] = {r.frequency, r.weight};
+  std::map<int, std::pair<double, double>> of_layer;
+  for (const auto& [where, values] : of_expert) {
+    of_layer[where.first].first += values.first;
+    of_layer[where.first].second += values.second;
+  }
+  for (auto& r : rows) {
+    const auto [frequencies, weights] = of_layer[r.layer];
+    if (!(frequencies > 0) || !(weights > 0))
+      throw ConfigError(path, fmt::format("layer {}", r.layer), "frequencies or weights that sum to 0",
+                        "a positive sum: significance divides by it");
+    r.loss *= r.frequency / frequencies * std::pow(r.weight / weights, 1.5);
+  }
+  return rows;
+}
+
+Assignment Lowered::assignment(const Problem& problem, const Choices& choices) const {
+  Assignment a(problem.items.size(), -1);
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    const Format format = formats[u].at(index(choices.at(u)));
+    for (const int i : units[u]) {
+      const auto& all = problem.items[index(i)].choices;
+      a[index(i)] = static_cast<int>(
+          std::find_if(all.begin(), all.end(), [&](const Choice& c) { return c.format == format; }) - all.begin());
+    }
+  }
+  return a;
+}
+
+Lowered lower(const Problem& problem) {
+  Lowered lowered;
+  std::vector<int> group(problem.items.size(), -1);
+  for (std::size_t g = 0; g < problem.tied.size(); ++g)
+    for (const int i : problem.tied[g]) {
+      if (group.at(index(i)) >= 0) throw std::logic_error("an item tied twice");
+      group[index(i)] = static_cast<int>(g);
+    }
+  for (int i = 0; i < static_cast<int>(problem.items.size()); ++i) {
+    if (group[index(i)] < 0) {
+      lowered.units.push_back({i});
+    } else {
+      std::vector<int> own = problem.tied[index(group[index(i)])];
+      std::sort(own.begin(), own.end());
+      if (own.front() == i) lowered.units.push_back(own);
+    }
+  }
+
+  const std::vector<int> layers = problem.layers();
+  const auto layer_rank = [&](int layer) {
+    return std::lower_bound(layers.begin(), layers.end(), layer) - layers.begin();
+  };
+  std::vector<int> first_limit;  // of every budget, then of every rule
+  for (std::size_t b = 0; b < problem.budgets.size(); ++b) {
+    const Budget& budget = problem.budgets[b];
+    const std::int64_t scale = problem.resources.at(index(budget.resource)).scale;
+    if (budget.value > (std::int64_t{1} << 62) / scale)
+      throw ConfigError("moesaic map", budget.key, std::to_string(budget.value),
+                        fmt::format("at most {}", (std::int64_t{1} << 62) / scale));
+    first_limit.push_back(static_cast<int>(lowered.limits.size()));
+    for (std::size_t l = 0; l < (budget.per_layer ? layers.size() : 1); ++l) {
+      lowered.limits.push_back({static_cast<int>(b), -1, budget.per_layer ? layers[l] : -1});
+      lowered.program.capacity.push_back(budget.value * scale);
+    }
+  }
+  for (std::size_t r = 0; r < problem.at_least.size(); ++r) {
+    const AtLeast& rule = problem.at_least[r];
+    first_limit.push_back(static_cast<int>(lowered.limits.size()));
+    for (const int layer : layers) {
+      if (rule.layer >= 0 && rule.layer != layer) continue;
+      lowered.limits.push_back({-1, static_cast<int>(r), layer});
+      lowered.program.capacity.push_back(-rule.count);
+    }
+  }
+
+  for (const std::vector<int>& unit : lowered.units) {
+    ProgramItem item;
+    std::vector<Format> formats;
+    const Item& first = problem.items[index(unit[0])];
+    std::map<int, std::size_t> place;  // of a limit in item.limits
+    const auto place_of = [&](int limit) {
+      const auto [at, fresh] = place.emplace(limit, item.limits.size());
+      if (fresh) item.limits.push_back(limit);
+      return at->second;
+    };
+    // The limits come first, so that every option's uses have one length.
+    const auto limit_of = [&](std::size_t constraint, bool per_layer, int layer) {
+      return first_limit[constraint] + (per_layer ? static_cast<int>(layer_rank(layer)) : 0);
+    };
+    for (const int i : unit) {
+      for (std::size_t b = 0; b < problem.budgets.size(); ++b)
+        place_of(limit_of(b, problem.budgets[b].per_layer, problem.items[index(i)].layer));
+      for (std::size_t r = 0; r < problem.at_least.size(); ++r) {
+        const AtLeast& rule = problem.at_least[r];
+        if (rule.layer >= 0 && rule.layer != problem.items[index(i)].layer) continue;
+        place_of(limit_of(problem.budgets.size() + r, rule.layer < 0, problem.items[index(i)].layer));
+      }
+    }
+    for (const Choice& c : first.choices) {
+      ProgramOption option;
+      option.use.assign(item.limits.size(), 0);
+      bool everywhere = true;
+      for (const int i : unit) {
+        const Item& member = problem.items[index(i)];
+        const auto own = std::find_if(member.choices.begin(), member.choices.end(),
+                                      [&](const Choice& o) { return o.format == c.format; });
+        if (own == member.choices.end()) {
+          everywhere = false;
+          break;
+        }
+        option.cost += own->loss;
+        for (std::size_t b = 0; b < problem.budgets.size(); ++b)
+          option.use[place_of(limit_of(b, problem.budgets[b].per_layer, member.layer))] +=
+              own->use.at(index(problem.budgets[b].resource));
+        for (std::size_t r = 0; r < problem.at_least.size(); ++r) {
+          const AtLeast& rule = problem.at_least[r];
+          if ((rule.layer >= 0 && rule.layer != member.layer) || rule.format != c.format) continue;
+          option.use[place_of(limit_of(problem.budgets.size() + r, rule.layer < 0, member.layer))] -= 1;
+        }
+      }
+      if (!everywhere) continue;
+      item.options.push_back(std::move(option));
+      formats.push_back(c.format);
+    }
+    if (item.options.empty())
+      throw ConfigError("moesaic map", "--tie",
+                        fmt::format("layer {}, expert {} and others that share no format", first.layer, first.expert),
+                        "experts with a format in common");
+    lowered.program.items.push_back(std::move(item));
+    lowered.formats.push_back(std::move(formats));
+  }
+  try {
+    check_program(lowered.program);
+  } catch (const std::logic_error& error) {
+    throw base::InputError(std::string("moesaic map: ") + error.what() + ": the model or its costs are too great");
+  }
+  return lowered;
+}
+
+ParsedBudget parse_budget(const std::string& text, BudgetUnit unit, const AverageBits& average,
                           const std::string& where, const std::string& key) {
-  const ConfigError refused(where, key, "'" + text + "'",
-                            "bytes (123456, 96KiB, 1.5MiB, 2GiB) or average bits of a weight from 1 to 8 (2.5bits)");
+  std::string expected;
+  switch (unit) {
+    case BudgetUnit::kBytes:
+      expected = "bytes (123456, 96KiB, 1.5MiB, 2GiB)";
+      break;
+    case BudgetUnit::kBytesOrAverageBits:
+      expected = "bytes (123456, 96KiB, 1.5MiB, 2GiB) or average bits of a weight from 1 to 8 (2.5bits)";
+      break;
+    case BudgetUnit::kCycles:
+      expected = "cycles (1200cycles)";
+      break;
+    case BudgetUnit::kBits:
+      expected = "bits (16bits)";
+      break;
+    case BudgetUnit::kPlain:
+      expected = "a whole number";
+      break;
+  }
+  const ConfigError refused(where, key, "'" + text + "'", expected + ", or that for each layer with /layer after it");
+  ParsedBudget parsed;
+  std::string_view body = text;
+  constexpr std::string_view kPerLayer = "/layer";
+  if (body.size() > kPerLayer.size() && body.substr(body.size() - kPerLayer.size()) == kPerLayer) {
+    parsed.per_layer = true;
+    body.remove_suffix(kPerLayer.size());
+  }
   double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
-  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  const auto [end, error] = std::from_chars(body.data(), body.data() + body.size(), value, std::chars_format::fixed);
+  const std::string_view suffix(end, static_cast<std::size_t>(body.data() + body.size() - end));
   if (error != std::errc() || !std::isfinite(value) || value < 0) throw refused;
-  if (unit == "bits") {
-    if (value < 1 || value > 8) throw refused;
-    const int below = std::min(static_cast<int>(value), 7);
-    const auto low = static_cast<double>(memory.bytes(Format::integer(below)));
-    const auto high = static_cast<double>(memory.bytes(Format::integer(below + 1)));
-    return static_cast<std::int64_t>(std::floor((low + (high - low) * (value - below)) * static_cast<double>(items)));
-  }
+  const bool whole = value == std::floor(value);
   double scale = 0;
-  if (unit.empty()) {
-    scale = 1;
-    if (value != std::floor(value)) throw refused;
+  switch (unit) {
+    case BudgetUnit::kBytesOrAverageBits:
+      if (suffix == "bits") {
+        if (value < 1 || value > 8) throw refused;
+        const std::int64_t items = parsed.per_layer ? average.items_per_layer : average.items;
+        const int below = std::min(static_cast<int>(value), 7);
+        const auto low = static_cast<double>(average.memory->bytes(Format::integer(below)));
+        const auto high = static_cast<double>(average.memory->bytes(Format::integer(below + 1)));
+        parsed.value =
+            static_cast<std::int64_t>(std::floor((low + (high - low) * (value - below)) * static_cast<double>(items)));
+        return parsed;
+      }
+      [[fallthrough]];
+    case BudgetUnit::kBytes:
+      if (suffix.empty() && whole) scale = 1;
+      if (suffix == "KiB") scale = 1024;
+      if (suffix == "MiB") scale = 1024.0 * 1024;
+      if (suffix == "GiB") scale = 1024.0 * 1024 * 1024;
+      break;
+    case BudgetUnit::kCycles:
+      if (suffix == "cycles" && whole) scale = 1;
+      break;
+    case BudgetUnit::kBits:
+      if (suffix == "bits" && whole) scale = 1;
+      break;
+    case BudgetUnit::kPlain:
+      if (suffix.empty() && whole) scale = 1;
+      break;
   }
-  if (unit == "KiB") scale = 1024;
-  if (unit == "MiB") scale = 1024.0 * 1024;
-  if (unit == "GiB") scale = 1024.0 * 1024 * 1024;
   if (scale == 0 || value * scale > 0x1p53) throw refused;
-  return static_cast<std::int64_t>(std::floor(value * scale));
+  parsed.value = static_cast<std::int64_t>(std::floor(value * scale));
+  return parsed;
 }
 
 }  // namespace moesaic::mapping

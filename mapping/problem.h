@@ -1,11 +1,14 @@
 #pragma once
-/// The mapper's problem: one format for every (layer, expert), least additive loss, stored bytes within a budget.
-/// Losses and bytes come as tables; losses are scaled once to integers, so that solver, checker and bounds compare with
-/// ==.
+/// The mapper's problem: one format for every (layer, expert), least additive loss, within any number of budgets and
+/// side constraints. Losses and uses come as tables; losses are scaled once to integers and budgets are integers, so
+/// that solvers, checker and bounds compare with ==.
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "mapping/choice_program.h"
 #include "reference/numerics/format.h"
 #include "reference/numerics/stored_layout.h"
 #include "workloads/network.h"
@@ -13,53 +16,133 @@
 
 namespace moesaic::mapping {
 
-/// Stored bytes of one expert in every format, in the order of numerics::all_formats().
+/// Bytes of one expert in every format.
 class MemoryTable {
  public:
   MemoryTable(const workloads::Network& network, std::int64_t group_size, const numerics::LayoutSpec& layout);
-  std::int64_t bytes(numerics::Format format) const;
+  std::int64_t bytes(numerics::Format format) const;       ///< stored: a nested expert stores all eight planes
+  std::int64_t read_bytes(numerics::Format format) const;  ///< what products read: a nested expert's top planes only
 
  private:
-  std::vector<std::int64_t> bytes_;
+  std::vector<std::int64_t> bytes_, read_bytes_;
+};
+
+/// Something that a choice uses and a budget may bound. A budget of v units is v * scale uses; what is an average over
+/// the tokens of a trace has their number as scale, so that the uses stay whole.
+struct Resource {
+  std::string name;  ///< "memory"
+  std::string unit;  ///< "bytes"
+  std::int64_t scale = 1;
+  std::function<std::int64_t(int layer, int expert, numerics::Format format)> use;  ///< at least 0
 };
 
 struct Choice {
   numerics::Format format;
-  std::int64_t bytes = 0;
-  std::int64_t loss = 0;  ///< round(table's loss * 2^loss_exponent)
+  std::int64_t loss = 0;          ///< round(real_loss * 2^loss_exponent)
+  double real_loss = 0;           ///< of the table
+  std::vector<std::int64_t> use;  ///< of every resource
 };
 
 struct Item {
   int layer = 0;
   int expert = 0;
+  double frequency = 0;  ///< of the table
+  double weight = 0;
   std::vector<Choice> choices;  ///< in the order of numerics::all_formats(): the order that ties are broken in
+};
+
+struct Budget {
+  int resource = 0;        ///< index into Problem::resources
+  bool per_layer = false;  ///< every layer's sum, instead of the model's
+  std::int64_t value = 0;  ///< in the resource's unit
+  std::string key;         ///< "--memory-budget", for messages
+};
+
+/// At least `count` experts of a format in a layer; layer -1: in every layer.
+struct AtLeast {
+  int count = 0;
+  numerics::Format format;
+  int layer = -1;
 };
 
 struct Problem {
   std::vector<Item> items;  ///< sorted by layer, then expert
   int loss_exponent = 0;
-  std::int64_t least_bytes() const;  ///< every item at its fewest bytes
+  bool significance = false;  ///< losses were multiplied by with_significance()
+  std::vector<Resource> resources;
+  std::vector<Budget> budgets;
+  std::vector<AtLeast> at_least;
+  std::vector<std::vector<int>> tied;  ///< groups of items that take one format; disjoint
+
+  std::vector<int> layers() const;  ///< ascending, each once
+  std::optional<int> resource(const std::string& name) const;
 };
 
 /// One index into Item::choices for every item.
 using Assignment = std::vector<int>;
 
 struct Totals {
-  std::int64_t bytes = 0;
   std::int64_t loss = 0;
+  double real_loss = 0;           ///< summed in the order of items
+  std::vector<std::int64_t> use;  ///< of every resource
 };
 Totals totals(const Problem& problem, const Assignment& assignment);
+/// Every layer's use of one resource, in the order of Problem::layers().
+std::vector<std::int64_t> layer_use(const Problem& problem, const Assignment& assignment, int resource);
 
-/// The problem that a sensitivity table poses on this network. Refuses (InputError, `path: key: got, expected`) a row
-/// for an expert that the network lacks, and an expert without rows. The exponent is the greatest for which the sum of
-/// every item's greatest loss stays within 2^50 (0 when all losses are 0).
+/// The problem that a sensitivity table poses on this network, without budgets or constraints. Refuses (InputError,
+/// `path: key: got, expected`) a row for an expert that the network lacks, an expert without rows, rows of one expert
+/// that differ in frequency or weight. The exponent is the greatest for which the sum of every item's greatest loss
+/// stays within 2^50 (0 when all losses are 0).
 Problem make_problem(const std::vector<workloads::SensitivityRow>& rows, const std::string& path,
-                     const workloads::Network& network, const MemoryTable& memory);
+                     const workloads::Network& network, std::vector<Resource> resources);
 
-/// Bytes: "123456", "96KiB", "1.5MiB", "2GiB"; or "2.5bits": as many bytes as `items` experts take when half of them
-/// are int2 and half int3 (any width from 1 to 8 in between in proportion). Fractions of a byte are cut off. Refuses
-/// anything else at `where`, `key`.
-std::int64_t parse_budget(const std::string& text, const MemoryTable& memory, std::int64_t items,
+/// The network that a table speaks of when nothing else says: all layers it names, all experts up to the greatest.
+workloads::Network network_of(const std::vector<workloads::SensitivityRow>& rows, const std::string& path);
+
+/// MC-MoE's significance (Huang et al., MC-MoE: Mixture Compressor for Mixture-of-Experts LLMs Gains More, 2024): every
+/// loss times frequency * weight^1.5, both as shares of their layer's sum. Refuses a layer whose frequencies or weights
+/// sum to 0.
+std::vector<workloads::SensitivityRow> with_significance(std::vector<workloads::SensitivityRow> rows,
+                                                         const std::string& path);
+
+/// The exponent for losses whose sum is at most `greatest_sum`, and a loss under it.
+int loss_exponent_for(double greatest_sum);
+std::int64_t scaled_loss(double loss, int exponent);
+
+/// The problem as a choice program: tied items become one item.
+struct Lowered {
+  struct Limit {
+    int budget = -1;    ///< index into Problem::budgets, or
+    int at_least = -1;  ///< into Problem::at_least
+    int layer = -1;     ///< -1: all
+  };
+  ChoiceProgram program;
+  std::vector<Limit> limits;                           ///< of program.capacity
+  std::vector<std::vector<int>> units;                 ///< the items of every program item
+  std::vector<std::vector<numerics::Format>> formats;  ///< of every option
+  Assignment assignment(const Problem& problem, const Choices& choices) const;
+};
+
+/// Refuses (InputError) tied items that share no format, and totals too great to be exact.
+Lowered lower(const Problem& problem);
+
+/// What a user may write for a budget.
+enum class BudgetUnit : std::uint8_t { kBytes, kBytesOrAverageBits, kCycles, kBits, kPlain };
+struct ParsedBudget {
+  std::int64_t value = 0;
+  bool per_layer = false;
+};
+/// Bytes: "123456", "96KiB", "1.5MiB", "2GiB"; with an average-bits table also "2.5bits": as many bytes as `items`
+/// experts take when half of them are int2 and half int3 (any width from 1 to 8 in between in proportion). Cycles:
+/// "1200cycles". Bits: "16bits". Each may end in "/layer". Fractions are cut off. Refuses anything else at `where`,
+/// `key`.
+struct AverageBits {
+  const MemoryTable* memory = nullptr;
+  std::int64_t items = 0;            ///< experts of the model
+  std::int64_t items_per_layer = 0;  ///< for "/layer"
+};
+ParsedBudget parse_budget(const std::string& text, BudgetUnit unit, const AverageBits& average,
                           const std::string& where, const std::string& key);
 
 }  // namespace moesaic::mapping

@@ -60,6 +60,7 @@ Plan read_plan(const std::string& path) {
   plan.made_from.sensitivity = find_hash(sources, "sensitivity");
   plan.made_from.trace = find_hash(sources, "trace");
   plan.made_from.chip = find_hash(sources, "chip");
+  plan.made_from.costs = find_hash(sources, "costs");
   const base::YamlNode group = root.at("group_size");
   plan.group_size = static_cast<int>(group.as_integer(8, 1 << 24));
   if (plan.group_size % 8 != 0) throw group.refused("a multiple of 8");
@@ -67,6 +68,19 @@ Plan read_plan(const std::string& path) {
   if (root.has("memory_budget_bytes"))
     plan.memory_budget_bytes = root.integer("memory_budget_bytes", 0, std::int64_t{1} << 62);
   plan.loss = root.number("loss", -1e300, 1e300);
+  if (const std::optional<base::YamlNode> budgets = root.find("budgets"))
+    for (const base::YamlNode& item : budgets->items()) {
+      constexpr std::int64_t kMost = std::int64_t{1} << 62;
+      PlanBudget b;
+      b.name = item.text("name");
+      b.unit = item.text("unit");
+      b.per_layer = item.choice("scope", {"model", "layer"}) == "layer";
+      b.budget = item.integer("budget", 0, kMost);
+      b.used = item.integer("used", 0, kMost);
+      b.scale = item.integer("scale", 1, kMost);
+      if (b.used > b.budget) throw item.at("used").refused(fmt::format("at most the budget, {}", b.budget));
+      plan.budgets.push_back(b);
+    }
   if (const std::optional<base::YamlNode> solver = root.find("solver"))
     for (const std::string& key : solver->keys()) plan.solver.emplace_back(key, solver->text(key));
   for (const base::YamlNode& item : root.at("experts").items()) {
@@ -118,8 +132,13 @@ void write_plan(const Plan& plan, const std::string& path) {
   if (plan.made_from.sensitivity) text += "  sensitivity: " + quoted(*plan.made_from.sensitivity) + "\n";
   if (plan.made_from.trace) text += "  trace: " + quoted(*plan.made_from.trace) + "\n";
   if (plan.made_from.chip) text += "  chip: " + quoted(*plan.made_from.chip) + "\n";
+  if (plan.made_from.costs) text += "  costs: " + quoted(*plan.made_from.costs) + "\n";
   text += fmt::format("group_size: {}\nmemory_bytes: {}\n", plan.group_size, plan.memory_bytes);
   if (plan.memory_budget_bytes) text += fmt::format("memory_budget_bytes: {}\n", *plan.memory_budget_bytes);
+  if (!plan.budgets.empty()) text += "budgets:\n";
+  for (const PlanBudget& b : plan.budgets)
+    text += fmt::format("  - {{name: {}, unit: {}, scope: {}, budget: {}, used: {}, scale: {}}}\n", quoted(b.name),
+                        quoted(b.unit), b.per_layer ? "layer" : "model", b.budget, b.used, b.scale);
   text += fmt::format("loss: {}\n", plan.loss);
   if (!plan.solver.empty()) text += "solver:\n";
   for (const auto& fact : plan.solver) text += fmt::format("  {}: {}\n", quoted(fact.first), quoted(fact.second));

@@ -19,9 +19,11 @@ struct PlanSources {
   std::optional<std::string> sensitivity;
   std::optional<std::string> trace;
   std::optional<std::string> chip;
-  int checkpoint_line = 0;  ///< of the file it was read from, for messages; 0 when not read
+  std::optional<std::string> costs;  ///< of the cost table
+  int checkpoint_line = 0;           ///< of the file it was read from, for messages; 0 when not read
   bool operator==(const PlanSources& o) const {
-    return checkpoint == o.checkpoint && sensitivity == o.sensitivity && trace == o.trace && chip == o.chip;
+    return checkpoint == o.checkpoint && sensitivity == o.sensitivity && trace == o.trace && chip == o.chip &&
+           costs == o.costs;
   }
 };
 
@@ -33,11 +35,27 @@ struct PlanEntry {
   bool operator==(const PlanEntry& o) const { return layer == o.layer && expert == o.expert && format == o.format; }
 };
 
+/// One budget that the plan keeps. `used` and `budget` count uses, `scale` of them a unit: an average over the tokens
+/// of a trace has the number of tokens as scale.
+struct PlanBudget {
+  std::string name;  ///< memory, resident, latency, io, bits, or a column of the cost table
+  std::string unit;
+  bool per_layer = false;  ///< the greatest layer's use, within a budget for each layer
+  std::int64_t budget = 0;
+  std::int64_t used = 0;
+  std::int64_t scale = 1;
+  bool operator==(const PlanBudget& o) const {
+    return name == o.name && unit == o.unit && per_layer == o.per_layer && budget == o.budget && used == o.used &&
+           scale == o.scale;
+  }
+};
+
 struct Plan {
   PlanSources made_from;
   int group_size = 0;
   std::int64_t memory_bytes = 0;                    ///< stored bytes of all experts under this plan
   std::optional<std::int64_t> memory_budget_bytes;  ///< what the allocator was given
+  std::vector<PlanBudget> budgets;                  ///< all of them, memory too
   double loss = 0;                                  ///< sum of the sensitivity table's losses under this plan
   /// Facts the allocator states about its answer, in the order they are written (allocator, status, bound ...).
   std::vector<std::pair<std::string, std::string>> solver;

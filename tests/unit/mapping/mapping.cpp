@@ -1,15 +1,19 @@
 // The mapper: exact minimum against brute force and against plain dynamic programming, allocators, checker, tables.
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <numeric>
 
 #include "base/error.h"
 #include "base/rng.h"
 #include "mapping/allocators.h"
+#include "mapping/cbc.h"
 #include "mapping/checker.h"
 #include "mapping/multiple_choice.h"
 #include "mapping/problem.h"
+#include "mapping/published.h"
+#include "workloads/cost_table.h"
 
 using namespace moesaic;
 using mapping::MultipleChoice;
@@ -97,6 +101,26 @@ std::vector<workloads::SensitivityRow> small_table() {
 
 const numerics::LayoutSpec kLayout{numerics::LayoutKind::kTileMajor, 8, 8};
 
+mapping::MemoryTable small_memory() { return mapping::MemoryTable(small_network(), 16, kLayout); }
+
+/// Stored bytes, and cycles that a table might hold.
+mapping::Problem small_problem(const std::vector<workloads::SensitivityRow>& rows) {
+  const mapping::MemoryTable memory = small_memory();
+  return mapping::make_problem(rows, "t.csv", small_network(),
+                               {{"memory", "bytes", 1, [memory](int, int, Format f) { return memory.bytes(f); }},
+                                {"latency", "cycles", 1, [](int l, int e, Format f) {
+                                   return std::int64_t{(3 + l + 2 * e) * (10 + 7 * f.bits())};
+                                 }}});
+}
+
+mapping::Problem with_memory_budget(mapping::Problem problem, const std::string& text) {
+  const mapping::MemoryTable memory = small_memory();
+  const auto parsed =
+      mapping::parse_budget(text, mapping::BudgetUnit::kBytesOrAverageBits, {&memory, 4, 2}, "map", "--memory-budget");
+  problem.budgets.push_back({0, parsed.per_layer, parsed.value, "--memory-budget"});
+  return problem;
+}
+
 }  // namespace
 
 TEST_CASE("no combination of options is better than the solver's, or comes before it", "[unit][mapping]") {
@@ -164,11 +188,14 @@ TEST_CASE("fourteen thousand experts at eight widths are solved to a gap of 0", 
 }
 
 TEST_CASE("stored bytes come from the layout, losses are scaled once", "[unit][mapping]") {
-  const mapping::MemoryTable memory(small_network(), 16, kLayout);
-  CHECK(memory.bytes(Format::integer(3)) ==
-        numerics::stored_layout(Format::integer(3), numerics::expert_shapes(32, 48, 16), kLayout).total_bytes());
+  const mapping::MemoryTable memory = small_memory();
+  const auto layout = [](Format f) { return numerics::stored_layout(f, numerics::expert_shapes(32, 48, 16), kLayout); };
+  CHECK(memory.bytes(Format::integer(3)) == layout(Format::integer(3)).total_bytes());
+  CHECK(memory.bytes(Format::nested(3)) == memory.bytes(Format::nested(8)));
+  CHECK(memory.read_bytes(Format::nested(3)) == layout(Format::nested(3)).read_bytes());
+  CHECK(memory.read_bytes(Format::nested(3)) < memory.read_bytes(Format::nested(4)));
   const auto rows = small_table();
-  const mapping::Problem problem = mapping::make_problem(rows, "t.csv", small_network(), memory);
+  const mapping::Problem problem = small_problem(rows);
   REQUIRE(problem.items.size() == 4);
   std::int64_t greatest = 0;
   for (std::size_t i = 0; i < 4; ++i) {
@@ -179,6 +206,7 @@ TEST_CASE("stored bytes come from the layout, losses are scaled once", "[unit][m
     std::int64_t most = 0;
     for (std::size_t c = 0; c < 4; ++c) {
       CHECK(item.choices[c].format == rows[4 * i + c].format);
+      CHECK(item.choices[c].use[0] == memory.bytes(rows[4 * i + c].format));
       CHECK(item.choices[c].loss == std::llround(std::ldexp(rows[4 * i + c].loss, problem.loss_exponent)));
       most = std::max(most, item.choices[c].loss);
     }
@@ -186,110 +214,147 @@ TEST_CASE("stored bytes come from the layout, losses are scaled once", "[unit][m
   }
   CHECK(greatest <= std::int64_t{1} << 50);
   CHECK(greatest >= std::int64_t{1} << 48);
-  CHECK(problem.least_bytes() == 4 * memory.bytes(Format::binary()));
 }
 
 TEST_CASE("a table that does not fit the network is refused", "[unit][mapping]") {
-  const mapping::MemoryTable memory(small_network(), 16, kLayout);
-  const auto make = [&](const std::vector<workloads::SensitivityRow>& rows) {
-    return mapping::make_problem(rows, "t.csv", small_network(), memory);
-  };
   auto rows = small_table();
   rows.resize(12);
-  CHECK_THROWS_WITH(make(rows), "t.csv: layer 2, expert 1: got no row, expected at least one");
+  CHECK_THROWS_WITH(small_problem(rows), "t.csv: layer 2, expert 1: got no row, expected at least one");
   rows = small_table();
   rows[0].layer = 0;
-  CHECK_THROWS_WITH(make(rows), Catch::Contains("t.csv: layer: got 0, expected a layer of small that has experts"));
+  CHECK_THROWS_WITH(small_problem(rows),
+                    Catch::Contains("t.csv: layer: got 0, expected a layer of small that has experts"));
   rows[0].layer = 3;
-  CHECK_THROWS_WITH(make(rows), Catch::Contains("t.csv: layer: got 3"));
+  CHECK_THROWS_WITH(small_problem(rows), Catch::Contains("t.csv: layer: got 3"));
   rows[0].layer = 1;
   rows[0].expert = 2;
-  CHECK_THROWS_WITH(make(rows), Catch::Contains("t.csv: expert: got 2 in layer 1, expected 0 to 1"));
+  CHECK_THROWS_WITH(small_problem(rows), Catch::Contains("t.csv: expert: got 2 in layer 1, expected 0 to 1"));
+  rows = small_table();
+  rows[1].frequency = 0.25;
+  CHECK_THROWS_WITH(small_problem(rows), Catch::Contains("layer 1, expert 0: got rows that differ in frequency"));
 }
 
-TEST_CASE("budgets are bytes, binary multiples of them, or average bits", "[unit][mapping]") {
-  const mapping::MemoryTable memory(small_network(), 16, kLayout);
-  const auto parse = [&](const std::string& text) {
-    return mapping::parse_budget(text, memory, 4, "map", "--memory-budget");
+TEST_CASE("budgets are numbers in their own unit, of the model or of each layer", "[unit][mapping]") {
+  using mapping::BudgetUnit;
+  const mapping::MemoryTable memory = small_memory();
+  const auto parse = [&](const std::string& text, BudgetUnit unit = BudgetUnit::kBytesOrAverageBits) {
+    return mapping::parse_budget(text, unit, {&memory, 4, 2}, "map", "--memory-budget");
   };
-  CHECK(parse("123456") == 123456);
-  CHECK(parse("0") == 0);
-  CHECK(parse("96KiB") == 96 * 1024);
-  CHECK(parse("1.5MiB") == 3 * 512 * 1024);
-  CHECK(parse("2GiB") == std::int64_t{1} << 31);
-  CHECK(parse("2.5bits") == 2 * memory.bytes(Format::integer(2)) + 2 * memory.bytes(Format::integer(3)));
-  CHECK(parse("8bits") == 4 * memory.bytes(Format::integer(8)));
+  CHECK(parse("123456").value == 123456);
+  CHECK_FALSE(parse("123456").per_layer);
+  CHECK(parse("0").value == 0);
+  CHECK(parse("96KiB").value == 96 * 1024);
+  CHECK(parse("1.5MiB").value == 3 * 512 * 1024);
+  CHECK(parse("2GiB/layer").value == std::int64_t{1} << 31);
+  CHECK(parse("2GiB/layer").per_layer);
+  CHECK(parse("2.5bits").value == 2 * memory.bytes(Format::integer(2)) + 2 * memory.bytes(Format::integer(3)));
+  CHECK(parse("2.5bits/layer").value == memory.bytes(Format::integer(2)) + memory.bytes(Format::integer(3)));
+  CHECK(parse("8bits").value == 4 * memory.bytes(Format::integer(8)));
+  CHECK(parse("1200cycles", BudgetUnit::kCycles).value == 1200);
+  CHECK(parse("16bits/layer", BudgetUnit::kBits).value == 16);
+  CHECK(parse("7", BudgetUnit::kPlain).value == 7);
   for (const char* bad : {"", "12.5", "-1", "1e6", "5kB", "5MB", "5 KiB", "0.5bits", "9bits", "nan", "inf", "bits",
-                          "99999999999GiB", "2.5bit"})
+                          "99999999999GiB", "2.5bit", "1200cycles", "5/layer/layer", "/layer", "5/layers"})
     CHECK_THROWS_WITH(parse(bad),
                       Catch::Contains(std::string("map: --memory-budget: got '") + bad + "', expected bytes"));
+  for (const char* bad : {"40MiB", "1200", "1.5cycles", "cycles", "1200Cycles", "2bits"})
+    CHECK_THROWS_WITH(parse(bad, BudgetUnit::kCycles), Catch::Contains("expected cycles (1200cycles)"));
+  CHECK_THROWS_WITH(parse("2.5bits", BudgetUnit::kBytes), Catch::Contains("got '2.5bits', expected bytes"));
+  CHECK_THROWS_WITH(parse("1.5bits", BudgetUnit::kBits), Catch::Contains("expected bits"));
+  CHECK_THROWS_WITH(parse("1KiB", BudgetUnit::kPlain), Catch::Contains("expected a whole number"));
 }
 
 TEST_CASE("allocators keep the budget; random ones fill it and repeat with their seed", "[unit][mapping]") {
-  const mapping::MemoryTable memory(small_network(), 16, kLayout);
-  const mapping::Problem problem = mapping::make_problem(small_table(), "t.csv", small_network(), memory);
-  const std::int64_t budget = mapping::parse_budget("2.5bits", memory, 4, "", "");
-  const auto optimal = mapping::allocate_optimal(problem, budget);
-  const mapping::Totals best = mapping::totals(problem, optimal.assignment);
-  CHECK(best.bytes <= budget);
+  const mapping::Problem problem = with_memory_budget(small_problem(small_table()), "2.5bits");
+  const std::int64_t budget = problem.budgets[0].value;
+  const mapping::Totals best = mapping::totals(problem, mapping::allocate_optimal(problem, {}).assignment);
+  CHECK(best.use[0] <= budget);
   bool differ = false;
   for (std::uint64_t seed = 1; seed <= 50; ++seed) {
-    const auto random = mapping::allocate_random(problem, budget, seed);
-    CHECK(random.assignment == mapping::allocate_random(problem, budget, seed).assignment);
-    differ = differ || random.assignment != mapping::allocate_random(problem, budget, seed + 1).assignment;
+    const auto random = mapping::allocate_random(problem, {seed, {}});
+    CHECK(random.assignment == mapping::allocate_random(problem, {seed, {}}).assignment);
+    differ = differ || random.assignment != mapping::allocate_random(problem, {seed + 1, {}}).assignment;
     const mapping::Totals sum = mapping::totals(problem, random.assignment);
-    CHECK(sum.bytes <= budget);
+    CHECK(sum.use[0] <= budget);
     CHECK(sum.loss >= best.loss);
     for (std::size_t i = 0; i < problem.items.size(); ++i) {
       const auto& choices = problem.items[i].choices;
-      const std::int64_t own = choices[static_cast<std::size_t>(random.assignment[i])].bytes;
+      const std::int64_t own = choices[static_cast<std::size_t>(random.assignment[i])].use[0];
       std::int64_t next = std::numeric_limits<std::int64_t>::max() / 2;
       for (const auto& c : choices)
-        if (c.bytes > own) next = std::min(next, c.bytes);
-      CHECK(sum.bytes - own + next > budget);
+        if (c.use[0] > own) next = std::min(next, c.use[0]);
+      CHECK(sum.use[0] - own + next > budget);
     }
   }
   CHECK(differ);
-  for (const int choice : mapping::allocate_uniform(problem, budget).assignment)
+  for (const int choice : mapping::allocate_uniform(problem, {}).assignment)
     CHECK(problem.items[0].choices[static_cast<std::size_t>(choice)].format == Format::integer(2));
-  CHECK_THROWS_WITH(mapping::allocate_optimal(problem, problem.least_bytes() - 1),
-                    Catch::Contains("--memory-budget: got") && Catch::Contains(std::to_string(problem.least_bytes())));
-  CHECK_NOTHROW(mapping::allocate_optimal(problem, problem.least_bytes()));
+  mapping::Problem tight = problem;
+  const std::int64_t least = 4 * small_memory().bytes(Format::binary());
+  tight.budgets[0].value = least - 1;
+  for (const auto& allocate : {mapping::allocate_optimal, mapping::allocate_uniform, mapping::allocate_random,
+                               mapping::allocate_greedy, mapping::allocate_hawq, mapping::allocate_baq})
+    CHECK_THROWS_WITH(allocate(tight, {}), Catch::Contains("--memory-budget: got") &&
+                                               Catch::Contains("at least " + std::to_string(least) + " bytes"));
+  tight.budgets[0].value = least;
+  CHECK_NOTHROW(mapping::allocate_optimal(tight, {}));
 }
 
 TEST_CASE("the checker accepts the solver's plan and refuses every altered claim", "[unit][mapping]") {
-  const mapping::MemoryTable memory(small_network(), 16, kLayout);
   const auto rows = small_table();
-  const mapping::Problem problem = mapping::make_problem(rows, "t.csv", small_network(), memory);
-  const std::int64_t budget = mapping::parse_budget("2.5bits", memory, 4, "", "");
-  const auto allocation = mapping::allocate_optimal(problem, budget);
+  mapping::Problem problem = small_problem(rows);
+  problem.budgets = {{0, false, 9000, "--memory-budget"}, {1, true, 900, "--latency-budget"}};
+  problem.at_least = {{1, Format::integer(2), -1}};
+  problem.tied = {{0, 3}};
+  const mapping::Allocation allocation = mapping::allocate_optimal(problem, {});
   const mapping::Totals sum = mapping::totals(problem, allocation.assignment);
   workloads::Plan plan;
-  plan.memory_bytes = sum.bytes;
+  plan.memory_bytes = sum.use[0];
+  plan.loss = sum.real_loss;
   for (std::size_t i = 0; i < 4; ++i) {
     const auto c = static_cast<std::size_t>(allocation.assignment[i]);
     plan.experts.push_back({problem.items[i].layer, problem.items[i].expert, problem.items[i].choices[c].format, 0});
-    plan.loss += rows[4 * i + c].loss;
   }
-  const mapping::Claim claim{sum.bytes, sum.loss, problem.loss_exponent, budget, allocation.certificate};
-  const auto check = [&](const workloads::Plan& p, const mapping::Claim& c) {
-    mapping::check_claim(p, c, rows, [&](Format f) { return memory.bytes(f); });
-  };
+  const mapping::MemoryTable memory = small_memory();
+  mapping::Claim claim;
+  claim.loss = sum.loss;
+  claim.loss_exponent = problem.loss_exponent;
+  claim.bytes = sum.use[0];
+  claim.bytes_of = [&](Format f) { return memory.bytes(f); };
+  const auto layers = mapping::layer_use(problem, allocation.assignment, 1);
+  claim.budgets = {{"memory", false, 9000, problem.resources[0].use, sum.use[0]},
+                   {"latency", true, 900, problem.resources[1].use, *std::max_element(layers.begin(), layers.end())}};
+  claim.at_least = {{1, Format::integer(2), -1}};
+  claim.tied = {{{1, 0}, {2, 1}}};
+  REQUIRE(allocation.certificate);
+  claim.certificate = mapping::Claim::Certificate{allocation.certificate->num, allocation.certificate->den,
+                                                  allocation.certificate->bound};
+  const auto check = [&](const workloads::Plan& p, const mapping::Claim& c) { mapping::check_claim(p, c, rows); };
   CHECK_NOTHROW(check(plan, claim));
   auto wrong = claim;
-  wrong.bytes += 1;
+  *wrong.bytes += 1;
   CHECK_THROWS_WITH(check(plan, wrong), Catch::Contains("plan check: bytes"));
   wrong = claim;
   wrong.loss -= 1;
   CHECK_THROWS_WITH(check(plan, wrong), Catch::Contains("plan check: scaled loss"));
   wrong = claim;
-  wrong.budget = sum.bytes - 1;
-  CHECK_THROWS_WITH(check(plan, wrong), Catch::Contains("plan check: bytes within the budget"));
+  wrong.budgets[1].used += 1;
+  CHECK_THROWS_WITH(check(plan, wrong), Catch::Contains("plan check: latency: claimed"));
+  wrong = claim;
+  wrong.budgets[0].capacity = sum.use[0] - 1;
+  wrong.certificate.reset();
+  CHECK_THROWS_WITH(check(plan, wrong), Catch::Contains("plan check: memory within the budget"));
+  wrong = claim;
+  wrong.at_least[0].count = 3;
+  CHECK_THROWS_WITH(check(plan, wrong), Catch::Contains("plan check: experts of int2 in layer"));
   wrong = claim;
   wrong.certificate->bound += 1;
   CHECK_THROWS_WITH(check(plan, wrong), Catch::Contains("plan check: relaxed bound"));
   wrong.certificate->bound -= 2;
   CHECK_THROWS_WITH(check(plan, wrong), Catch::Contains("plan check: relaxed bound"));
+  wrong = claim;
+  wrong.certificate->num.pop_back();
+  CHECK_THROWS(check(plan, wrong));
   auto other = plan;
   other.loss += 1e-9;
   CHECK_THROWS_WITH(check(other, claim), Catch::Contains("plan check: loss"));
@@ -304,6 +369,211 @@ TEST_CASE("the checker accepts the solver's plan and refuses every altered claim
   CHECK_THROWS_WITH(check(other, claim), Catch::Contains("plan check: experts"));
   other.experts.push_back(other.experts[0]);
   CHECK_THROWS_WITH(check(other, claim), Catch::Contains("formats of the table chosen, expected 1"));
+}
+
+TEST_CASE("ties, fixed experts and counts bind every allocator", "[unit][mapping]") {
+  base::Rng rng(4);
+  std::vector<workloads::SensitivityRow> rows;
+  for (int layer = 0; layer < 3; ++layer)
+    for (int expert = 0; expert < 6; ++expert) {
+      const double scale = std::exp(2 * rng.normal()), frequency = rng.uniform(), weight = rng.uniform();
+      rows.push_back({layer, expert, Format::binary(), 0.6 * scale, frequency, weight});
+      for (const int bits : {2, 3, 4, 8})
+        rows.push_back({layer, expert, Format::integer(bits), scale * std::pow(4, -bits), frequency, weight});
+    }
+  mapping::Resource bits{"bits", "bits", 1, [](int, int, Format f) { return std::int64_t{f.bits()}; }};
+  mapping::Resource cycles{"latency", "cycles", 1,
+                           [](int l, int e, Format f) { return std::int64_t{(1 + l + e) * (3 + f.bits())}; }};
+  mapping::Problem problem = mapping::make_problem(rows, "t.csv", mapping::network_of(rows, "t.csv"), {bits, cycles});
+  problem.budgets = {{0, false, 52, "--bits-budget"}, {1, true, 190, "--latency-budget"}};
+  problem.at_least = {{1, Format::integer(3), -1}, {1, Format::integer(2), -1}};
+  const std::int64_t best = mapping::totals(problem, mapping::allocate_optimal(problem, {}).assignment).loss;
+  base::Registry<mapping::Allocator> all;
+  mapping::add_builtin_allocators(all);
+  int plans = 0;
+  for (const std::string& name : all.names()) {
+    CAPTURE(name);
+    if (name == "cbc" && !mapping::has_cbc()) continue;
+    mapping::Allocation a;
+    try {
+      a = all.at(name, "", "").allocate(problem, {});
+    } catch (const base::InputError& error) {
+      CHECK_THAT(error.what(), Catch::Contains("--allocator: got " + name));
+      continue;
+    }
+    ++plans;
+    const mapping::Totals sum = mapping::totals(problem, a.assignment);
+    CHECK(sum.loss >= best);
+    if (name == "cbc") CHECK(sum.loss == best);
+    CHECK(sum.use[0] <= 52);
+    for (const std::int64_t use : mapping::layer_use(problem, a.assignment, 1)) CHECK(use <= 190);
+    for (int layer = 0; layer < 3; ++layer)
+      for (const int width : {2, 3}) {
+        int count = 0;
+        for (std::size_t i = 0; i < problem.items.size(); ++i)
+          count += problem.items[i].layer == layer &&
+                   problem.items[i].choices[static_cast<std::size_t>(a.assignment[i])].format == Format::integer(width);
+        CHECK(count >= 1);
+      }
+  }
+  CHECK(plans >= 5);
+  problem.tied = {{0, 7, 13}};
+  const mapping::Allocation tied = mapping::allocate_optimal(problem, {});
+  CHECK(tied.assignment[0] == tied.assignment[7]);
+  CHECK(tied.assignment[0] == tied.assignment[13]);
+  CHECK(mapping::totals(problem, tied.assignment).loss >= best);
+  if (mapping::has_cbc())
+    CHECK(mapping::totals(problem, mapping::allocate_cbc(problem, {}).assignment).loss ==
+          mapping::totals(problem, tied.assignment).loss);
+}
+
+TEST_CASE("an infeasible problem names the budget, the least value that would do, and what it would lose",
+          "[unit][mapping]") {
+  const auto rows = small_table();
+  mapping::Problem problem = small_problem(rows);
+  problem.budgets = {{0, false, 1 << 20, "--memory-budget"}, {1, false, 100, "--latency-budget"}};
+  std::string text;
+  try {
+    mapping::allocate_optimal(problem, {});
+  } catch (const base::InputError& error) {
+    text = error.what();
+  }
+  CHECK_THAT(text, Catch::Contains("moesaic map: --latency-budget: got 100 cycles, expected at least ") &&
+                       Catch::Contains("the least that the other budgets allow, where the loss is "));
+  // The least that it names is enough, and one less is not.
+  std::int64_t least = 0;
+  REQUIRE(std::sscanf(text.c_str() + text.find("at least "), "at least %ld", &least) == 1);
+  problem.budgets[1].value = least;
+  CHECK_NOTHROW(mapping::allocate_optimal(problem, {}));
+  problem.budgets[1].value = least - 1;
+  CHECK_THROWS(mapping::allocate_optimal(problem, {}));
+  problem.budgets[1] = {1, true, 100, "--latency-budget"};
+  try {
+    mapping::allocate_optimal(problem, {});
+  } catch (const base::InputError& error) {
+    text = error.what();
+  }
+  REQUIRE(std::sscanf(text.c_str() + text.find("at least "), "at least %ld", &least) == 1);
+  problem.budgets[1].value = least;
+  CHECK_NOTHROW(mapping::allocate_optimal(problem, {}));
+  problem.budgets[1].value = least - 1;
+  CHECK_THROWS(mapping::allocate_optimal(problem, {}));
+  problem.budgets = {{0, false, 10, "--memory-budget"}, {1, false, 10, "--latency-budget"}};
+  CHECK_THROWS_WITH(mapping::allocate_optimal(problem, {}), Catch::Contains("--memory-budget: got 10 bytes") &&
+                                                                Catch::Contains("even without the other budgets"));
+  problem.budgets = {{0, false, 1 << 20, "--memory-budget"}};
+  problem.at_least = {{3, Format::integer(2), -1}};
+  CHECK_THROWS_WITH(mapping::allocate_optimal(problem, {}), Catch::Contains("constraints that no plan meets"));
+}
+
+TEST_CASE("one budget over the model is never worse than the same bits in every layer", "[unit][mapping]") {
+  base::Rng rng(6);
+  std::vector<workloads::SensitivityRow> rows;
+  for (int layer = 0; layer < 6; ++layer)
+    for (int expert = 0; expert < 8; ++expert) {
+      const double scale = std::exp(layer + 2 * rng.normal()), frequency = rng.uniform(), weight = rng.uniform();
+      rows.push_back({layer, expert, Format::binary(), scale, frequency, weight});
+      rows.push_back({layer, expert, Format::integer(2), scale * (0.3 + 0.2 * rng.uniform()), frequency, weight});
+      rows.push_back({layer, expert, Format::integer(3), scale * 0.1, frequency, weight});
+    }
+  rows = mapping::with_significance(rows, "t.csv");
+  mapping::Problem problem =
+      mapping::make_problem(rows, "t.csv", mapping::network_of(rows, "t.csv"),
+                            {{"bits", "bits", 1, [](int, int, Format f) { return std::int64_t{f.bits()}; }}});
+  problem.significance = true;
+  bool better = false;
+  for (std::int64_t bits = 12; bits <= 20; ++bits) {
+    problem.budgets = {{0, true, bits, "--bits-budget"}};
+    const mapping::Allocation pmq = mapping::allocate_pmq(problem, {});
+    const mapping::Totals layered = mapping::totals(problem, pmq.assignment);
+    for (const std::int64_t use : mapping::layer_use(problem, pmq.assignment, 0)) CHECK(use <= bits);
+    // The same program by our own search.
+    mapping::Problem stated = problem;
+    stated.at_least = {{1, Format::integer(3), -1}, {1, Format::integer(2), -1}};
+    CHECK(mapping::totals(stated, mapping::allocate_optimal(stated, {}).assignment).loss == layered.loss);
+    problem.budgets = {{0, false, 6 * bits, "--bits-budget"}};
+    const mapping::Totals global = mapping::totals(problem, mapping::allocate_optimal(problem, {}).assignment);
+    CHECK(global.use[0] <= 6 * bits);
+    CHECK(global.loss <= layered.loss);
+    better = better || global.loss < layered.loss;
+  }
+  CHECK(better);
+}
+
+TEST_CASE("baq follows its closed form where the table does", "[unit][mapping]") {
+  // Losses c * 4^-b with c = 4^k: the real widths are mean + k - mean of k, whole numbers.
+  std::vector<workloads::SensitivityRow> rows;
+  for (int expert = 0; expert < 4; ++expert)
+    for (int bits = 1; bits <= 8; ++bits)
+      rows.push_back({0, expert, Format::integer(bits), std::pow(4.0, expert - bits), 0.25, 0.25});
+  mapping::Problem problem =
+      mapping::make_problem(rows, "t.csv", mapping::network_of(rows, "t.csv"),
+                            {{"bits", "bits", 1, [](int, int, Format f) { return std::int64_t{f.bits()}; }}});
+  problem.budgets = {{0, false, 14, "--bits-budget"}};
+  const mapping::Allocation a = mapping::allocate_baq(problem, {});
+  for (std::size_t e = 0; e < 4; ++e)
+    CHECK(problem.items[e].choices[static_cast<std::size_t>(a.assignment[e])].format.bits() == static_cast<int>(2 + e));
+  CHECK(a.assignment == mapping::allocate_optimal(problem, {}).assignment);
+}
+
+TEST_CASE("frequency gives a layer's most chosen experts the wider width", "[unit][mapping]") {
+  std::vector<workloads::SensitivityRow> rows;
+  for (int expert = 0; expert < 4; ++expert)
+    for (const int bits : {2, 4}) rows.push_back({0, expert, Format::integer(bits), 1.0 / bits, 0.1 * (expert % 3), 1});
+  mapping::Problem problem =
+      mapping::make_problem(rows, "t.csv", mapping::network_of(rows, "t.csv"),
+                            {{"bits", "bits", 1, [](int, int, Format f) { return std::int64_t{f.bits()}; }}});
+  problem.budgets = {{0, false, 12, "--bits-budget"}};
+  const mapping::Allocation a = mapping::allocate_frequency(problem, {});
+  CHECK(a.assignment == std::vector<int>{0, 1, 1, 0});  // frequencies 0, 0.1, 0.2, 0
+}
+
+TEST_CASE("hawq keeps to 2, 4 and 8 bits, and is exact among them", "[unit][mapping]") {
+  base::Rng rng(8);
+  std::vector<workloads::SensitivityRow> rows, few;
+  for (int expert = 0; expert < 12; ++expert)
+    for (int bits = 2; bits <= 8; ++bits) {
+      rows.push_back({0, expert, Format::integer(bits), rng.uniform() * std::pow(4.0, -bits), 1, 1});
+      if (bits == 2 || bits == 4 || bits == 8) few.push_back(rows.back());
+    }
+  const mapping::Resource bits{"bits", "bits", 1, [](int, int, Format f) { return std::int64_t{f.bits()}; }};
+  mapping::Problem problem = mapping::make_problem(rows, "t.csv", mapping::network_of(rows, "t.csv"), {bits});
+  mapping::Problem restricted = mapping::make_problem(few, "t.csv", mapping::network_of(few, "t.csv"), {bits});
+  problem.budgets = restricted.budgets = {{0, false, 50, "--bits-budget"}};
+  const mapping::Allocation hawq = mapping::allocate_hawq(problem, {});
+  const mapping::Allocation exact = mapping::allocate_optimal(restricted, {});
+  CHECK(mapping::totals(problem, hawq.assignment).real_loss ==
+        Approx(mapping::totals(restricted, exact.assignment).real_loss));
+  for (std::size_t e = 0; e < 12; ++e)
+    CHECK(problem.items[e].choices[static_cast<std::size_t>(hawq.assignment[e])].format ==
+          restricted.items[e].choices[static_cast<std::size_t>(exact.assignment[e])].format);
+}
+
+TEST_CASE("a cost table reads what it holds and says where it is wrong", "[unit][mapping]") {
+  const std::string head = "layer,expert,format,cycles,size\n";
+  const auto table = workloads::CostTable::parse(head + "0,1,int4,100,7\n0,1,binary,30,2\n", "c.csv");
+  CHECK(table.columns() == std::vector<std::string>{"cycles", "size"});
+  CHECK(table.at("cycles", 0, 1, Format::integer(4)) == 100);
+  CHECK(table.at("size", 0, 1, Format::binary()) == 2);
+  CHECK_THROWS_WITH(
+      table.at("cycles", 0, 0, Format::integer(4)),
+      "c.csv: layer 0, expert 0: got no row for int4, expected one for every row of the sensitivity table");
+  CHECK_THROWS_WITH(table.at("bops", 0, 1, Format::integer(4)), Catch::Contains("c.csv: header: got no column bops"));
+  const auto refused = [&](const std::string& text, const std::string& what) {
+    CHECK_THROWS_WITH(workloads::CostTable::parse(text, "c.csv"), Catch::Contains(what));
+  };
+  refused("", "c.csv: rows: got none");
+  refused(head, "c.csv: rows: got none");
+  refused("layer,expert,format\n", "c.csv:1: header: got 'layer,expert,format'");
+  refused("layer,expert,format,cyclesize\n", "c.csv:1: header");
+  refused("layer,expert,format,cycles,Size\n", "c.csv:1: header: got column 'Size'");
+  refused("layer,expert,format,cycles,cycles\n", "c.csv:1: header: got column 'cycles'");
+  refused(head + "0,0,int4,1\n", "c.csv:2: row: got 4 fields, expected 5");
+  refused(head + "0,0,int9,1,1\n", "c.csv:2: format: got");
+  refused(head + "0,0,int4,-1,1\n", "c.csv:2: cycles: got '-1'");
+  refused(head + "0,0,int4,1.5,1\n", "c.csv:2: cycles: got '1.5'");
+  refused(head + "0,0,int4,nan,1\n", "c.csv:2: cycles: got 'nan'");
+  refused(head + "0,0,int4,1,1\n0,0,int4,1,1\n", "c.csv:3: row: got layer 0, expert 0, int4 a second time");
 }
 
 TEST_CASE("a sensitivity table reads back as it was written and says where it is wrong", "[unit][mapping]") {
