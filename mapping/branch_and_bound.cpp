@@ -91,6 +91,7 @@ class PartSolver {
     }
     cutoff_ = dearest_sum + 1;
     cost_scale_ = static_cast<double>(cutoff_);
+    tighten_capacities();
     gradient_.resize(limits_);
     // 2^120 for a numerator times all that may be used: a bound of a few hundred limits cannot overflow.
     for (const double scale : magnitude) greatest_.push_back(std::ldexp(1.0, 120 - kShift) / scale);
@@ -151,9 +152,25 @@ class PartSolver {
     return !keep_ties || cost_b < cost_a || b < a;
   }
 
+  /// Uses come in steps of a common divisor above the least, so that a capacity between two steps is the lower one.
+  void tighten_capacities() {
+    std::vector<std::int64_t> divisor(limits_, 0), least(limits_, 0);
+    for (const ProgramItem& item : program_.items)
+      for (std::size_t k = 0; k < item.limits.size(); ++k) {
+        std::int64_t own = item.options[0].use[k];
+        for (const ProgramOption& o : item.options) own = std::min(own, o.use[k]);
+        least[index(item.limits[k])] += own;
+        for (const ProgramOption& o : item.options)
+          divisor[index(item.limits[k])] = std::gcd(divisor[index(item.limits[k])], o.use[k] - own);
+      }
+    capacity_ = program_.capacity;
+    for (std::size_t c = 0; c < limits_; ++c)
+      if (divisor[c] > 1 && capacity_[c] >= least[c]) capacity_[c] -= (capacity_[c] - least[c]) % divisor[c];
+  }
+
   Node whole_program(bool keep_ties) const {
     Node n;
-    n.slack = program_.capacity;
+    n.slack = capacity_;
     n.multiplier.assign(limits_, 0.0);
     for (int i = 0; i < static_cast<int>(program_.items.size()); ++i) {
       const int count = static_cast<int>(item(i).options.size());
@@ -320,7 +337,8 @@ class PartSolver {
   }
 
   /// Subgradient steps from n.multiplier, which becomes the best met.
-  void subgradient_ascent(Node& n, int steps, double theta) {
+  void subgradient_ascent(Node& n, int steps, int patience) {
+    double theta = 1;
     std::vector<double> multiplier = n.multiplier;
     double best = kNone;
     int stalled = 0;
@@ -333,7 +351,7 @@ class PartSolver {
         best = value;
         n.multiplier = multiplier;
         stalled = 0;
-      } else if (++stalled >= 3) {
+      } else if (++stalled >= patience) {
         theta /= 2;
         stalled = 0;
         multiplier = n.multiplier;
@@ -594,21 +612,30 @@ class PartSolver {
     return true;
   }
 
+  /// More steps where one is cheap.
+  int root_steps(const Node& root) const {
+    std::size_t options = 0;
+    for (const std::uint64_t live : root.live) options += static_cast<std::size_t>(__builtin_popcountll(live));
+    return static_cast<int>(std::clamp<std::size_t>(20000000 / (options + 1), 60, 2000));
+  }
+
   /// The root's multipliers, bound and first choices.
   void root_certificate(Node& root, Certificate& certificate) {
     coordinate_ascent(root, 12);
     repair(root);
     if (!budget_.out_of_time()) {
-      subgradient_ascent(root, 60, 1.0);
+      subgradient_ascent(root, root_steps(root), limits_ > 8 ? 12 : 3);
       coordinate_ascent(root, 3);
       repair(root);
     }
     certificate.num = numerators(root.multiplier);
     certificate.den = static_cast<std::int64_t>(kDen);
-    root_bound_ = exact_bound(root, certificate.num);
+    root.bound = exact_bound(root, certificate.num);
+    lower_bound_ = std::min(ceil_div(root.bound, kDen), cutoff_);
+    // The certificate is about the capacities as given.
+    root_bound_ = root.bound;
+    for (std::size_t c = 0; c < limits_; ++c) root_bound_ -= certificate.num[c] * (program_.capacity[c] - capacity_[c]);
     certificate.bound = ceil_div(root_bound_, kDen);
-    lower_bound_ = std::min(certificate.bound, cutoff_);
-    root.bound = root_bound_;
     root_multiplier_ = root.multiplier;
     report(root.bound);
   }
@@ -621,7 +648,7 @@ class PartSolver {
         if (n.cost < cutoff_) take(n, n.cost, pick_);
         return false;
       }
-      if (!is_root) subgradient_ascent(n, round == 0 ? 14 : 6, 1.0);
+      if (!is_root) subgradient_ascent(n, round == 0 ? 14 : 6, 3);
       const Wide bound = exact_bound(n, numerators(n.multiplier));
       n.bound = std::max(n.bound, bound);
       if (hopeless(n.bound)) return false;
@@ -793,6 +820,7 @@ class PartSolver {
   Budget& budget_;
   std::function<void(const SearchState&)> progress_;
   std::size_t limits_;
+  std::vector<std::int64_t> capacity_;  ///< of every limit, as tight as choices can use it
   std::vector<std::size_t> first_option_, first_use_;
   std::vector<std::int64_t> cost_, use_;
   std::vector<double> cost_real_, use_real_;

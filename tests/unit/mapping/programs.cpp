@@ -200,6 +200,41 @@ TEST_CASE("the search's optimum equals CBC's proved optimum on 200 random progra
   CHECK(proved > 150);
 }
 
+TEST_CASE("under a model's and every layer's budget at once the search still equals CBC", "[unit][mapping]") {
+  if (!mapping::has_cbc()) {
+    std::cout << "skipped: no cbc (Debian package coinor-cbc)\n";
+    return;
+  }
+  base::Rng rng(12);
+  for (int i = 0; i < 6; ++i) {
+    ChoiceProgram p;  // 5 layers of 8 experts: bits of the model, bits and cycles of every layer
+    p.capacity.push_back(40 * 2 + 3);
+    for (int layer = 0; layer < 5; ++layer) {
+      p.capacity.push_back(18);
+      p.capacity.push_back(330 + 10 * i);
+      for (int expert = 0; expert < 8; ++expert) {
+        mapping::ProgramItem item{{0, 1 + 2 * layer, 2 + 2 * layer}, {}};
+        const double scale = std::exp(2 * rng.normal());
+        for (int bits = 1; bits <= 4; ++bits)
+          item.options.push_back(
+              {std::llround(1e6 * scale * std::pow(3.0, -bits)), {bits, bits, bits * rng.range(10, 25)}});
+        p.items.push_back(item);
+      }
+    }
+    const mapping::CbcAnswer cbc = mapping::solve_with_cbc(p, std::nullopt);
+    const mapping::ProgramSolution s = mapping::solve_program(p, {});
+    CAPTURE(i);
+    REQUIRE(cbc.proved);
+    if (cbc.infeasible) {
+      CHECK(s.status == SearchStatus::kInfeasible);
+      continue;
+    }
+    CHECK(s.status == SearchStatus::kOptimal);
+    CHECK(s.cost == cbc.cost);
+    CHECK(s.certificate.bound == certified(p, s.certificate));
+  }
+}
+
 TEST_CASE("items that share no limit are solved apart and add up", "[unit][mapping]") {
   base::Rng rng(2);
   ChoiceProgram whole;
