@@ -94,9 +94,11 @@ TEST_CASE("map refuses tables, budgets and options that do not fit", "[bad_confi
                 out);
   check_refused(map(good, "--memory-budget 2.5MB"), "--memory-budget: got '2.5MB'", out);
   check_refused(map(good, "--memory-budget=-5"), "--memory-budget: got '-5'", out);
-  check_refused(map(good, "--memory-budget 4bits --latency-budget 100"), "--latency-budget", out);
   check_refused(map(good, "--memory-budget 4bits --allocator best"),
-                "--allocator: got 'best', expected one of optimal, uniform, random", out);
+                "--allocator: got 'best', expected one of optimal, cbc, greedy, hawq, baq, pmq, frequency, uniform, "
+                "random, all",
+                out);
+  check_refused(map(good, "--memory-budget 4bits --allocator all"), "--out: got it with --allocator all", out);
   check_refused(map(good, "--memory-budget 4bits --seed 3"), "--seed: got 3, expected none", out);
   check_refused(map(good, "--memory-budget 4bits --group 60"), "--group: got 60", out);
   check_refused(map(good, ""), "--memory-budget", out);
@@ -105,6 +107,109 @@ TEST_CASE("map refuses tables, budgets and options that do not fit", "[bad_confi
   check_refused("map --workload configs/demo_workload.yaml --chip " + good + " --sensitivity " + good +
                     " --memory-budget 4bits --out " + out,
                 "good.csv", out);
+}
+
+TEST_CASE("map refuses budgets in the wrong unit, cost tables and constraints that do not fit", "[bad_config][cli]") {
+  const TemporaryFolder folder;
+  const std::string good = folder.write("good.csv", table());
+  const std::string out = folder.file("plan.yaml");
+  std::string costs = "layer,expert,format,cycles,size\n", lacking;
+  for (int layer = 0; layer < 4; ++layer)
+    for (int expert = 0; expert < 8; ++expert)
+      for (int bits = 2; bits <= 4; ++bits) {
+        lacking = costs;
+        costs += std::to_string(layer) + "," + std::to_string(expert) + ",int" + std::to_string(bits) + "," +
+                 std::to_string(100 * bits) + "," + std::to_string(bits) + "\n";
+      }
+  const std::string cost_file = folder.write("costs.csv", costs);
+  const auto refused = [&](const std::string& rest, const std::string& what) {
+    check_refused(std::string("map ") + kFiles + "--sensitivity " + good + " --out " + out + " " + rest, what, out);
+  };
+  refused("--latency-budget 40MiB --costs " + cost_file, "--latency-budget: got '40MiB', expected cycles (1200cycles)");
+  refused("--latency-budget 1200 --costs " + cost_file, "--latency-budget: got '1200', expected cycles");
+  refused("--memory-budget 1200cycles", "--memory-budget: got '1200cycles', expected bytes");
+  refused("--resident-budget 2.5bits", "--resident-budget: got '2.5bits', expected bytes");
+  refused("--io-budget 12cycles", "--io-budget: got '12cycles', expected bytes");
+  refused("--bits-budget 16", "--bits-budget: got '16', expected bits");
+  refused("--bits-budget 16bits/expert", "--bits-budget: got '16bits/expert'");
+  refused("--memory-budget 3bits --memory-budget 4bits", "--memory-budget: got '4bits' after another");
+  refused("--latency-budget 1200cycles", "--latency-budget: got it without --costs");
+  refused("--limit size=20", "--limit: got it without --costs");
+  refused("--limit sice=20 --costs " + cost_file, "--limit: got 'sice=20', expected NAME=VALUE");
+  refused("--limit size=20KiB --costs " + cost_file, "--limit: got '20KiB', expected a whole number");
+  refused("--latency-budget 9999cycles --costs " + folder.write("l.csv", lacking),
+          "l.csv: layer 3, expert 7: got no row for int4");
+  refused("--latency-budget 9999cycles --costs " + folder.write("d.csv", costs + "0,0,int2,1,1\n"),
+          "d.csv:98: row: got layer 0, expert 0, int2 a second time");
+  refused("--latency-budget 9999cycles --costs " + folder.write("n.csv", costs + "0,0,int5,nan,1\n"),
+          "n.csv:98: cycles: got 'nan'");
+  refused("--latency-budget 1cycles --costs " + cost_file, "--latency-budget: got 1 cycles, expected at least ");
+  refused("--memory-budget 4bits --formats int5..int8",
+          "good.csv: layer 0, expert 0: got no row in the formats int5..int8");
+  refused("--memory-budget 4bits --formats int9", "--formats: got 'int9'");
+  refused("--memory-budget 4bits --at-least int3", "--at-least: got 'int3'");
+  refused("--memory-budget 4bits --at-least 1:int3:9", "--at-least: got '1:int3:9'");
+  refused("--memory-budget 4bits --at-least 9:int3", "--at-least, --tie, --fix: got constraints that no plan meets");
+  refused("--memory-budget 4bits --tie 0.0", "--tie: got '0.0'");
+  refused("--memory-budget 4bits --tie 0.0,0.8", "layer 0 has no expert 8");
+  refused("--memory-budget 4bits --fix 0.0=int8", "--fix: got '0.0=int8'");
+  refused("--memory-budget 4bits --gap 2", "--gap");
+  refused("--memory-budget 4bits --node-limit 0", "--node-limit");
+  refused("", "got no budget");
+  check_refused("map --sensitivity " + good + " --memory-budget 4bits", "--memory-budget: got it without --workload");
+  check_refused("map --sensitivity " + good + " --bits-budget 80bits --out " + out, "--out: got it without --workload",
+                out);
+}
+
+TEST_CASE("imports and storage refuse what they do not know", "[bad_config][cli]") {
+  const TemporaryFolder folder;
+  const std::string head = "layer,expert,act_tokens,routing_weight_sum,qloss_1bit,qloss_2bit,qloss_3bit\n";
+  const std::string out = folder.file("s.csv");
+  const auto refused = [&](const std::string& text, const std::string& what) {
+    check_refused("sensitivity import --from mc-moe --in " + folder.write("in.csv", text) + " --out " + out, what, out);
+  };
+  refused("layer,expert\n", "in.csv:1: header");
+  refused(head, "in.csv: rows: got none");
+  refused(head + "0,0,1,1,1,1\n", "in.csv:2: row: got 6 fields");
+  refused(head + "0,0,1,1,-1,1,1\n", "in.csv:2: qloss_1bit: got '-1'");
+  refused(head + "0,0,1,1,1,nan,1\n", "in.csv:2: qloss_2bit: got 'nan'");
+  refused(head + "0,0,1,1,1,1,1\n0,0,1,1,1,1,1\n", "in.csv:3: row: got layer 0, expert 0 a second time");
+  check_refused("sensitivity import --from hawq-v3 --network A --in " + folder.write("x", "{}") + " --out " + out +
+                    " --costs-out " + folder.file("c.csv"),
+                "--network: got 'A'", out);
+  check_refused("sensitivity import --from hawq-v3 --network A --in " + folder.write("x", "[1") + " --out " + out +
+                    " --costs-out " + folder.file("c.csv"),
+                "got text that is no JSON", out);
+  check_refused("sensitivity import --from other --in x --out " + out, "--from", out);
+  check_refused("storage --from 4 --to 2", "--to: got 2, expected at least --from, 4");
+  check_refused("storage --model nothing", "--model: got 'nothing'");
+  check_refused("map-benchmark --problem nothing", "--problem: got 'nothing', expected one of demo");
+}
+
+TEST_CASE("a plan that was made from other files, or that a file contradicts, is refused by --check",
+          "[bad_config][cli]") {
+  const TemporaryFolder folder;
+  const std::string good = folder.write("good.csv", table());
+  const std::string plan = folder.file("plan.yaml");
+  const std::string base = std::string("map ") + kFiles + "--memory-budget 2.5bits --at-least 1:int3 ";
+  REQUIRE(run_program(base + "--sensitivity " + good + " --out " + plan).exit_code == 0);
+  const workloads::Plan read = workloads::read_plan(plan);
+  REQUIRE(read.budgets.size() == 1);
+  CHECK(read.budgets[0].used == read.memory_bytes);
+  CHECK(run_program(base + "--sensitivity " + good + " --check " + plan).exit_code == 0);
+  const std::string other = folder.write("other.csv", table() + "0,0,int,8,0.001,0.25,0.125\n");
+  check_refused(base + "--sensitivity " + other + " --check " + plan, "made_from.sensitivity: got ");
+  const std::string chip = folder.write("chip.yaml", base::read_file("chips/demo.yaml") + "# another\n");
+  check_refused("map --workload configs/demo_workload.yaml --chip " + chip + " --memory-budget 2.5bits --sensitivity " +
+                    good + " --check " + plan,
+                "made_from.chip: got ");
+  std::string text = base::read_file(plan);
+  const std::size_t at = text.find("\nloss: ");
+  text.replace(at, text.find('\n', at + 1) - at, "\nloss: 0.5");
+  const Outcome outcome =
+      run_program(base + "--sensitivity " + good + " --check " + folder.write("changed.yaml", text));
+  CHECK(outcome.exit_code == 1);
+  CHECK_THAT(outcome.err, Catch::Contains("plan check: the plan states loss 0.5"));
 }
 
 TEST_CASE("the same map writes the same plan, which evaluate takes for this model alone", "[bad_config][cli]") {
