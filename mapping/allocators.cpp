@@ -335,9 +335,9 @@ Allocation allocate_optimal(const Problem& problem, const AllocatorOptions& opti
 Allocation allocate_cbc(const Problem& problem, const AllocatorOptions& options) {
   const Lowered lowered = lower(problem);
   const CbcAnswer answer = solve_with_cbc(lowered.program, options.search.time_limit_s);
-  if (answer.infeasible) explain_infeasible(problem, options.search);
   if (answer.choices.empty())
-    refuse("cbc", fmt::format("a plan within the budgets in integers, and cbc gave none (it said: {})", answer.status));
+    give_up(problem, options.search, "cbc",
+            fmt::format("a plan within the budgets in integers, and cbc gave none (it said: {})", answer.status));
   Allocation a = heuristic(problem, lowered, answer.choices);
   a.facts[0].second = answer.proved ? "optimal in cbc's floating point" : "feasible";
   a.facts.emplace_back("cbc", answer.status);

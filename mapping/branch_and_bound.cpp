@@ -93,8 +93,10 @@ class PartSolver {
     cost_scale_ = static_cast<double>(cutoff_);
     tighten_capacities();
     gradient_.resize(limits_);
-    // 2^120 for a numerator times all that may be used: a bound of a few hundred limits cannot overflow.
-    for (const double scale : magnitude) greatest_.push_back(std::ldexp(1.0, 120 - kShift) / scale);
+    // 2^120 for a numerator times all that may be used: a bound of a few hundred limits cannot overflow. A limit that
+    // nothing can break has no price.
+    for (std::size_t c = 0; c < limits_; ++c)
+      greatest_.push_back(most_[c] <= program.capacity[c] ? 0.0 : std::ldexp(1.0, 120 - kShift) / magnitude[c]);
   }
 
   ProgramSolution run() {
@@ -155,11 +157,16 @@ class PartSolver {
   /// Uses come in steps of a common divisor above the least, so that a capacity between two steps is the lower one.
   void tighten_capacities() {
     std::vector<std::int64_t> divisor(limits_, 0), least(limits_, 0);
+    most_.assign(limits_, 0);
     for (const ProgramItem& item : program_.items)
       for (std::size_t k = 0; k < item.limits.size(); ++k) {
-        std::int64_t own = item.options[0].use[k];
-        for (const ProgramOption& o : item.options) own = std::min(own, o.use[k]);
+        std::int64_t own = item.options[0].use[k], most = own;
+        for (const ProgramOption& o : item.options) {
+          own = std::min(own, o.use[k]);
+          most = std::max(most, o.use[k]);
+        }
         least[index(item.limits[k])] += own;
+        most_[index(item.limits[k])] += most;
         for (const ProgramOption& o : item.options)
           divisor[index(item.limits[k])] = std::gcd(divisor[index(item.limits[k])], o.use[k] - own);
       }
@@ -820,6 +827,7 @@ class PartSolver {
   Budget& budget_;
   std::function<void(const SearchState&)> progress_;
   std::size_t limits_;
+  std::vector<std::int64_t> most_;      ///< that can be used of every limit
   std::vector<std::int64_t> capacity_;  ///< of every limit, as tight as choices can use it
   std::vector<std::size_t> first_option_, first_use_;
   std::vector<std::int64_t> cost_, use_;

@@ -100,7 +100,7 @@ CbcAnswer solve_with_cbc(const ChoiceProgram& program, std::optional<double> tim
   base::write_file(problem, lp_text(program));
   std::vector<std::string> words = {"cbc", problem, "ratioGap", "0", "allowableGap", "0"};
   if (time_limit_s) {
-    words.emplace_back("sec");
+    for (const char* word : {"timeMode", "elapsed", "sec"}) words.emplace_back(word);
     words.push_back(fmt::format("{}", *time_limit_s));
   }
   for (const char* word : {"solve", "solution"}) words.emplace_back(word);
@@ -115,9 +115,10 @@ CbcAnswer solve_with_cbc(const ChoiceProgram& program, std::optional<double> tim
   }
   std::istringstream lines(base::read_file(answer_file));
   std::getline(lines, answer.status);
-  answer.infeasible = answer.status.find("nfeasible") != std::string::npos;
+  // Stopped by its time limit before it found a choice, CBC says "Integer infeasible" too: that proves nothing.
+  answer.infeasible = !time_limit_s && answer.status.find("nfeasible") != std::string::npos;
   answer.proved = answer.infeasible || answer.status.rfind("Optimal", 0) == 0;
-  if (answer.infeasible) return answer;
+  if (answer.status.find("nfeasible") != std::string::npos) return answer;
   Choices choices(program.items.size(), -1);
   for (std::string line; std::getline(lines, line);) {
     std::istringstream fields(line);

@@ -13,7 +13,7 @@ std::string lp_text(const ChoiceProgram& program);
 
 struct CbcAnswer {
   bool proved = false;      ///< CBC says that its answer is optimal, or that there is none
-  bool infeasible = false;  ///< CBC says so
+  bool infeasible = false;  ///< CBC says so, and no time limit made it
   Choices choices;          ///< empty when it gave none, or none that is one option of every item within the limits
   std::int64_t cost = 0;    ///< of choices, in integers
   std::string status;       ///< the first line of CBC's solution
@@ -22,7 +22,8 @@ struct CbcAnswer {
 /// Whether a program named cbc can be run.
 bool has_cbc();
 
-/// Runs cbc (one thread) for at most `time_limit_s`. Throws base::InputError when there is no cbc to run.
+/// Runs cbc (one thread) for at most about `time_limit_s` of wall-clock time. Throws base::InputError when there is no
+/// cbc to run.
 CbcAnswer solve_with_cbc(const ChoiceProgram& program, std::optional<double> time_limit_s);
 
 }  // namespace moesaic::mapping

@@ -265,6 +265,12 @@ TEST_CASE("a limit that no item has is still a limit", "[unit][mapping]") {
   CHECK(mapping::solve_program(p, {}).cost == 1);
   p.capacity = {-1};
   CHECK(mapping::solve_program(p, {}).status == SearchStatus::kInfeasible);
+  // One that nothing can break, however wide, changes nothing and has no price.
+  p.items[0] = {{0, 1}, {{3, {1, 1}}, {1, {5, 1}}}};
+  p.capacity = {4, std::int64_t{1} << 62};
+  const mapping::ProgramSolution s = mapping::solve_program(p, {});
+  CHECK(s.cost == 3);
+  CHECK(s.certificate.num[1] == 0);
 }
 
 TEST_CASE("programs out of range are refused", "[unit][mapping]") {
