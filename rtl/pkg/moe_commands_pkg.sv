@@ -10,6 +10,7 @@ package moe_commands_pkg;
   parameter logic [3:0] OpLoadAct = 4'd2;  // fill the activation buffer with k elements of each token
   parameter logic [3:0] OpMatmul = 4'd3;  // n columns against the activation buffer
   parameter logic [3:0] OpCombine = 4'd4;  // router-weighted sum of the experts' rows
+  parameter logic [3:0] OpWait = 4'd5;  // holds until every plane of a job is resident, then frees the job
 
   typedef struct packed {
     logic [31:0] aux_offset;  // bytes added to aux_addr; combine: bytes added to out_addr
@@ -18,7 +19,8 @@ package moe_commands_pkg;
     logic [39:0] requant_addr;  // matmul: mu and sigma of the first block; combine: r; set_row: aux_addr
     logic [39:0] params_addr;  // matmul: parameters of the first group; set_row: out_addr
     logic [39:0] weight_addr;  // matmul: planes of the first tile; set_row: in_addr
-    logic [15:0] reserved_3;  // zero
+    logic [7:0] reserved_3;  // zero
+    logic [7:0] job;  // wait: which job
     logic [15:0] hidden_base;  // first hidden buffer word of token 0
     logic [15:0] hidden_stride;  // hidden buffer words per token
     logic [15:0] act_stride;  // activation buffer words per token
@@ -57,6 +59,29 @@ package moe_commands_pkg;
     logic [3:0] opcode;  // one of the opcodes
   } cmd_t;
 
+  parameter int unsigned DescriptorWords = 8;
+  parameter int unsigned DescriptorBits = 256;
+
+  parameter logic [1:0] OrderFifo = 2'd0;  // as pushed
+  parameter logic [1:0] OrderExpertIndex = 2'd1;  // lowest layer, expert, plane; then as pushed
+  parameter logic [1:0] OrderHebf = 2'd2;  // hottest expert bit first: of every expert's most significant waiting plane the one with the most requests; then lowest layer, expert
+
+  typedef struct packed {
+    logic [23:0] reserved_4;  // zero
+    logic [39:0] destination;  // byte address in the memory
+    logic [15:0] reserved_3;  // zero
+    logic [47:0] source;  // byte address in the storage
+    logic [31:0] bytes;  // of the plane, at least 1
+    logic [31:0] requests;  // rows that use this plane: a request for b bits counts for ranks 1..b
+    logic [15:0] reserved_2;  // zero
+    logic [15:0] expert;  // within the layer
+    logic [15:0] layer;  // of the expert
+    logic [2:0] reserved_1;  // zero
+    logic last;  // the job's last descriptor: it closes the job
+    logic [3:0] plane;  // rank, 1 (most significant) to 8
+    logic [7:0] job;  // the compute job that waits for it
+  } desc_t;
+
   parameter int unsigned RegAddrBits = 12;
   parameter logic [11:0] RegIdentity = 12'h000;  // 0x4d6f4531, 'MoE1'
   parameter logic [11:0] RegRows = 12'h004;  // PEs along k
@@ -70,11 +95,21 @@ package moe_commands_pkg;
   parameter logic [11:0] RegFifoDepth = 12'h024;  // beats a stream reader may have outstanding or stored
   parameter logic [11:0] RegCommandDepth = 12'h028;  // commands the queue holds
   parameter logic [11:0] RegBlocks = 12'h02c;  // blocks with counters
-  parameter logic [11:0] RegStatus = 12'h030;  // bit 0 busy, bit 1 shift error, bit 2 memory error, bit 3 command error, bits 15:8 free queue entries
+  parameter logic [11:0] RegStatus = 12'h030;  // bit 0 busy, bit 1 shift error, bit 2 memory error, bit 3 command error, bit 4 storage error, bits 15:8 free queue entries
   parameter logic [11:0] RegPush = 12'h034;  // any write pushes the staging words as a command; SLVERR when the queue is full
   parameter logic [11:0] RegSnapshot = 12'h038;  // any write copies all counters to their windows
+  parameter logic [11:0] RegIoPush = 12'h03c;  // any write pushes the I/O staging words as a descriptor; SLVERR when the I/O queue is full or refuses it
+  parameter logic [11:0] RegIoOrder = 12'h040;  // load order, 0 after reset; SLVERR for an unknown one
+  parameter logic [11:0] RegIoCredits = 12'h044;  // requests that may be outstanding, io_max_credits after reset; SLVERR for more
+  parameter logic [11:0] RegIoStatus = 12'h048;  // bits 7:0 free descriptor entries, bits 15:8 requests outstanding
+  parameter logic [11:0] RegIoJobs = 12'h04c;  // bit j: job j has descriptors and its wait has not been executed; bit 16 + j: released, all its planes are resident
+  parameter logic [11:0] RegIoDepth = 12'h050;  // descriptors that may wait to be issued
+  parameter logic [11:0] RegIoMaxCredits = 12'h054;  // requests that may ever be outstanding
+  parameter logic [11:0] RegIoMaxJobs = 12'h058;  // jobs
   parameter logic [11:0] RegStaging = 12'h080;  // words of the next command; they keep their values
   parameter int unsigned RegStagingCount = 16;
+  parameter logic [11:0] RegIoStaging = 12'h0c0;  // words of the next descriptor; they keep their values
+  parameter int unsigned RegIoStagingCount = 8;
   parameter logic [11:0] RegCycles = 12'h100;  // snapshot: cycles since reset, low word first
   parameter int unsigned RegCyclesCount = 2;
   parameter logic [11:0] RegCounters = 12'h200;  // snapshot: block b, kind c (activity code) at 8 * (4 * b + c), low word first

@@ -9,6 +9,8 @@ namespace moesaic::program {
 
 inline constexpr unsigned kCommandWords = 16;
 using CommandWords = std::array<std::uint32_t, kCommandWords>;
+inline constexpr unsigned kDescriptorWords = 8;
+using DescriptorWords = std::array<std::uint32_t, kDescriptorWords>;
 
 enum class Opcode : std::uint8_t {
   kNone = 0,  ///< no command; the queue never offers it
@@ -16,6 +18,7 @@ enum class Opcode : std::uint8_t {
   kLoadAct = 2,  ///< fill the activation buffer with k elements of each token
   kMatmul = 3,  ///< n columns against the activation buffer
   kCombine = 4,  ///< router-weighted sum of the experts' rows
+  kWait = 5,  ///< holds until every plane of a job is resident, then frees the job
 };
 
 /// One command of the core, unpacked. pack() gives the words of the staging registers.
@@ -54,6 +57,7 @@ struct Command {
   std::uint16_t act_stride = 0;  ///< 16 bits: activation buffer words per token
   std::uint16_t hidden_stride = 0;  ///< 16 bits: hidden buffer words per token
   std::uint16_t hidden_base = 0;  ///< 16 bits: first hidden buffer word of token 0
+  std::uint8_t job = 0;  ///< 8 bits: wait: which job
   std::uint64_t weight_addr = 0;  ///< 40 bits: matmul: planes of the first tile; set_row: in_addr
   std::uint64_t params_addr = 0;  ///< 40 bits: matmul: parameters of the first group; set_row: out_addr
   std::uint64_t requant_addr = 0;  ///< 40 bits: matmul: mu and sigma of the first block; combine: r; set_row: aux_addr
@@ -65,8 +69,33 @@ struct Command {
   static Command unpack(const CommandWords& words);
 };
 
+/// One plane of an expert to be loaded. pack() gives the words of the I/O staging registers.
+struct Descriptor {
+  std::uint8_t job = 0;  ///< 8 bits: the compute job that waits for it
+  std::uint8_t plane = 0;  ///< 4 bits: rank, 1 (most significant) to 8
+  bool last = false;  ///< 1 bits: the job's last descriptor: it closes the job
+  std::uint16_t layer = 0;  ///< 16 bits: of the expert
+  std::uint16_t expert = 0;  ///< 16 bits: within the layer
+  std::uint32_t requests = 0;  ///< 32 bits: rows that use this plane: a request for b bits counts for ranks 1..b
+  std::uint32_t bytes = 0;  ///< 32 bits: of the plane, at least 1
+  std::uint64_t source = 0;  ///< 48 bits: byte address in the storage
+  std::uint64_t destination = 0;  ///< 40 bits: byte address in the memory
+
+  DescriptorWords pack() const;
+  static Descriptor unpack(const DescriptorWords& words);
+};
+
+/// Which of the waiting descriptors the I/O queue issues next.
+enum class LoadOrder : std::uint8_t {
+  kFifo = 0,  ///< as pushed
+  kExpertIndex = 1,  ///< lowest layer, expert, plane; then as pushed
+  kHebf = 2,  ///< hottest expert bit first: of every expert's most significant waiting plane the one with the most requests; then lowest layer, expert
+};
+inline constexpr std::array<std::string_view, 3> kLoadOrderNames{"fifo", "expert_index", "hebf"};
+
 namespace detail {
-constexpr void put_bits(CommandWords& words, unsigned lsb, unsigned bits, std::uint64_t value) {
+template <class Words>
+constexpr void put_bits(Words& words, unsigned lsb, unsigned bits, std::uint64_t value) {
   for (unsigned done = 0; done < bits;) {
     const unsigned at = lsb + done, in_word = at % 32, take = bits - done < 32 - in_word ? bits - done : 32 - in_word;
     const std::uint64_t mask = (std::uint64_t{1} << take) - 1;
@@ -74,7 +103,8 @@ constexpr void put_bits(CommandWords& words, unsigned lsb, unsigned bits, std::u
     done += take;
   }
 }
-constexpr std::uint64_t take_bits(const CommandWords& words, unsigned lsb, unsigned bits) {
+template <class Words>
+constexpr std::uint64_t take_bits(const Words& words, unsigned lsb, unsigned bits) {
   std::uint64_t value = 0;
   for (unsigned done = 0; done < bits;) {
     const unsigned at = lsb + done, in_word = at % 32, take = bits - done < 32 - in_word ? bits - done : 32 - in_word;
@@ -122,6 +152,7 @@ inline CommandWords Command::pack() const {
   detail::put_bits(words, 224, 16, static_cast<std::uint64_t>(act_stride));
   detail::put_bits(words, 240, 16, static_cast<std::uint64_t>(hidden_stride));
   detail::put_bits(words, 256, 16, static_cast<std::uint64_t>(hidden_base));
+  detail::put_bits(words, 272, 8, static_cast<std::uint64_t>(job));
   detail::put_bits(words, 288, 40, static_cast<std::uint64_t>(weight_addr));
   detail::put_bits(words, 328, 40, static_cast<std::uint64_t>(params_addr));
   detail::put_bits(words, 368, 40, static_cast<std::uint64_t>(requant_addr));
@@ -167,6 +198,7 @@ inline Command Command::unpack(const CommandWords& words) {
   c.act_stride = static_cast<std::uint16_t>(detail::take_bits(words, 224, 16));
   c.hidden_stride = static_cast<std::uint16_t>(detail::take_bits(words, 240, 16));
   c.hidden_base = static_cast<std::uint16_t>(detail::take_bits(words, 256, 16));
+  c.job = static_cast<std::uint8_t>(detail::take_bits(words, 272, 8));
   c.weight_addr = static_cast<std::uint64_t>(detail::take_bits(words, 288, 40));
   c.params_addr = static_cast<std::uint64_t>(detail::take_bits(words, 328, 40));
   c.requant_addr = static_cast<std::uint64_t>(detail::take_bits(words, 368, 40));
@@ -211,6 +243,7 @@ inline bool operator==(const Command& a, const Command& b) {
          a.act_stride == b.act_stride &&
          a.hidden_stride == b.hidden_stride &&
          a.hidden_base == b.hidden_base &&
+         a.job == b.job &&
          a.weight_addr == b.weight_addr &&
          a.params_addr == b.params_addr &&
          a.requant_addr == b.requant_addr &&
@@ -220,13 +253,54 @@ inline bool operator==(const Command& a, const Command& b) {
 }
 inline bool operator!=(const Command& a, const Command& b) { return !(a == b); }
 
+inline DescriptorWords Descriptor::pack() const {
+  DescriptorWords words{};
+  detail::put_bits(words, 0, 8, static_cast<std::uint64_t>(job));
+  detail::put_bits(words, 8, 4, static_cast<std::uint64_t>(plane));
+  detail::put_bits(words, 12, 1, static_cast<std::uint64_t>(last));
+  detail::put_bits(words, 16, 16, static_cast<std::uint64_t>(layer));
+  detail::put_bits(words, 32, 16, static_cast<std::uint64_t>(expert));
+  detail::put_bits(words, 64, 32, static_cast<std::uint64_t>(requests));
+  detail::put_bits(words, 96, 32, static_cast<std::uint64_t>(bytes));
+  detail::put_bits(words, 128, 48, static_cast<std::uint64_t>(source));
+  detail::put_bits(words, 192, 40, static_cast<std::uint64_t>(destination));
+  return words;
+}
+
+inline Descriptor Descriptor::unpack(const DescriptorWords& words) {
+  Descriptor d;
+  d.job = static_cast<std::uint8_t>(detail::take_bits(words, 0, 8));
+  d.plane = static_cast<std::uint8_t>(detail::take_bits(words, 8, 4));
+  d.last = detail::take_bits(words, 12, 1) != 0;
+  d.layer = static_cast<std::uint16_t>(detail::take_bits(words, 16, 16));
+  d.expert = static_cast<std::uint16_t>(detail::take_bits(words, 32, 16));
+  d.requests = static_cast<std::uint32_t>(detail::take_bits(words, 64, 32));
+  d.bytes = static_cast<std::uint32_t>(detail::take_bits(words, 96, 32));
+  d.source = static_cast<std::uint64_t>(detail::take_bits(words, 128, 48));
+  d.destination = static_cast<std::uint64_t>(detail::take_bits(words, 192, 40));
+  return d;
+}
+
+inline bool operator==(const Descriptor& a, const Descriptor& b) {
+  return a.job == b.job &&
+         a.plane == b.plane &&
+         a.last == b.last &&
+         a.layer == b.layer &&
+         a.expert == b.expert &&
+         a.requests == b.requests &&
+         a.bytes == b.bytes &&
+         a.source == b.source &&
+         a.destination == b.destination;
+}
+inline bool operator!=(const Descriptor& a, const Descriptor& b) { return !(a == b); }
+
 /// Bit position and width of each field in the packed command, in order.
 struct FieldInfo {
   std::string_view name;
   unsigned lsb;
   unsigned bits;
 };
-inline constexpr std::array<FieldInfo, 40> kFields{{
+inline constexpr std::array<FieldInfo, 41> kFields{{
     {"opcode", 0, 4},
     {"tokens", 4, 8},
     {"token", 12, 8},
@@ -261,6 +335,7 @@ inline constexpr std::array<FieldInfo, 40> kFields{{
     {"act_stride", 224, 16},
     {"hidden_stride", 240, 16},
     {"hidden_base", 256, 16},
+    {"job", 272, 8},
     {"weight_addr", 288, 40},
     {"params_addr", 328, 40},
     {"requant_addr", 368, 40},
@@ -282,10 +357,19 @@ inline constexpr std::uint32_t kRegHiddenDepth = 0x020;  ///< hidden buffer word
 inline constexpr std::uint32_t kRegFifoDepth = 0x024;  ///< beats a stream reader may have outstanding or stored
 inline constexpr std::uint32_t kRegCommandDepth = 0x028;  ///< commands the queue holds
 inline constexpr std::uint32_t kRegBlocks = 0x02c;  ///< blocks with counters
-inline constexpr std::uint32_t kRegStatus = 0x030;  ///< bit 0 busy, bit 1 shift error, bit 2 memory error, bit 3 command error, bits 15:8 free queue entries
+inline constexpr std::uint32_t kRegStatus = 0x030;  ///< bit 0 busy, bit 1 shift error, bit 2 memory error, bit 3 command error, bit 4 storage error, bits 15:8 free queue entries
 inline constexpr std::uint32_t kRegPush = 0x034;  ///< any write pushes the staging words as a command; SLVERR when the queue is full
 inline constexpr std::uint32_t kRegSnapshot = 0x038;  ///< any write copies all counters to their windows
+inline constexpr std::uint32_t kRegIoPush = 0x03c;  ///< any write pushes the I/O staging words as a descriptor; SLVERR when the I/O queue is full or refuses it
+inline constexpr std::uint32_t kRegIoOrder = 0x040;  ///< load order, 0 after reset; SLVERR for an unknown one
+inline constexpr std::uint32_t kRegIoCredits = 0x044;  ///< requests that may be outstanding, io_max_credits after reset; SLVERR for more
+inline constexpr std::uint32_t kRegIoStatus = 0x048;  ///< bits 7:0 free descriptor entries, bits 15:8 requests outstanding
+inline constexpr std::uint32_t kRegIoJobs = 0x04c;  ///< bit j: job j has descriptors and its wait has not been executed; bit 16 + j: released, all its planes are resident
+inline constexpr std::uint32_t kRegIoDepth = 0x050;  ///< descriptors that may wait to be issued
+inline constexpr std::uint32_t kRegIoMaxCredits = 0x054;  ///< requests that may ever be outstanding
+inline constexpr std::uint32_t kRegIoMaxJobs = 0x058;  ///< jobs
 inline constexpr std::uint32_t kRegStaging = 0x080;  ///< words of the next command; they keep their values
+inline constexpr std::uint32_t kRegIoStaging = 0x0c0;  ///< words of the next descriptor; they keep their values
 inline constexpr std::uint32_t kRegCycles = 0x100;  ///< snapshot: cycles since reset, low word first
 inline constexpr std::uint32_t kRegCounters = 0x200;  ///< snapshot: block b, kind c (activity code) at 8 * (4 * b + c), low word first
 inline constexpr std::uint32_t kIdentityValue = 0x4d6f4531;

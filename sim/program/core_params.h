@@ -22,6 +22,9 @@ struct CoreParams {
   unsigned hidden_depth = 512;    ///< words of the hidden buffer (4 int16 each)
   unsigned fifo_depth = 32;       ///< beats a stream reader may have outstanding or stored
   unsigned command_depth = 8;     ///< commands the queue holds
+  unsigned io_depth = 8;          ///< descriptors that may wait to be issued
+  unsigned io_credits = 4;        ///< storage requests that may ever be outstanding
+  unsigned io_jobs = 4;           ///< compute jobs that may wait for planes
 
   static constexpr unsigned kPostLanes = 4;  ///< elements per cycle after the accumulators
   static constexpr unsigned kTagBits = 10;   ///< bits that travel with a beat through the array
@@ -41,7 +44,8 @@ inline bool operator==(const CoreParams& a, const CoreParams& b) {
   return a.rows == b.rows && a.cols == b.cols && a.planes_per_cycle == b.planes_per_cycle &&
          a.max_act_bits == b.max_act_bits && a.axi_data_bits == b.axi_data_bits && a.max_tokens == b.max_tokens &&
          a.act_depth == b.act_depth && a.hidden_depth == b.hidden_depth && a.fifo_depth == b.fifo_depth &&
-         a.command_depth == b.command_depth;
+         a.command_depth == b.command_depth && a.io_depth == b.io_depth && a.io_credits == b.io_credits &&
+         a.io_jobs == b.io_jobs;
 }
 
 }  // namespace moesaic::program

@@ -74,6 +74,8 @@ void Interpreter::run(const std::vector<Command>& commands) {
       case Opcode::kCombine:
         combine(c);
         break;
+      case Opcode::kWait:  // here everything is resident
+        break;
       case Opcode::kNone:
         fail("no opcode");
     }
