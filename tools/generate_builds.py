@@ -17,6 +17,7 @@ PARAMETERS = {
     "rows": "Rows", "cols": "Cols", "planes_per_cycle": "PlanesPerCycle", "max_act_bits": "MaxActBits",
     "axi_data_bits": "AxiDataWidth", "max_tokens": "MaxTokens", "act_depth": "ActDepth",
     "hidden_depth": "HiddenDepth", "fifo_depth": "FifoDepth", "command_depth": "CommandDepth",
+    "io_depth": "IoDepth", "io_credits": "IoCredits", "io_jobs": "IoJobs",
 }
 
 

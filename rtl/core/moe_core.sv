@@ -11,7 +11,10 @@ module moe_core #(
   parameter int unsigned ActDepth       = 256,  // activation buffer, words, a power of two
   parameter int unsigned HiddenDepth    = 512,  // hidden buffer, words of four, a power of two
   parameter int unsigned FifoDepth      = 32,   // beats a stream reader may hold, a power of two >= 16
-  parameter int unsigned CommandDepth   = 8     // commands the queue holds, a power of two >= 4
+  parameter int unsigned CommandDepth   = 8,    // commands the queue holds, a power of two >= 4
+  parameter int unsigned IoDepth        = 8,    // descriptors that may wait to be issued, a power of two in 4..32
+  parameter int unsigned IoCredits      = 4,    // storage requests that may ever be outstanding, a power of two in 1..64
+  parameter int unsigned IoJobs         = 4     // jobs that may wait for planes, a power of two in 2..16
 ) (
   input  logic        clk_i,
   input  logic        rst_ni,
@@ -73,6 +76,16 @@ module moe_core #(
   output logic                      out_b_ready_o,
   input  logic [1:0]                out_b_resp_i,
 
+  output logic                      io_req_valid_o,  // to the storage: copy bytes from source (its) to destination (memory's)
+  input  logic                      io_req_ready_i,
+  output logic [7:0]                io_req_id_o,
+  output logic [47:0]               io_req_source_o,
+  output logic [39:0]               io_req_destination_o,
+  output logic [31:0]               io_req_bytes_o,
+  input  logic                      io_done_valid_i,  // all bytes of a request are in the memory; any order
+  output logic                      io_done_ready_o,
+  input  logic [7:0]                io_done_id_i,
+
   output logic                                     retired_o,  // a command has been executed: one cycle each
   output logic                                     idle_o,     // no command is queued or executing
   output logic [2*moe_commands_pkg::NumBlocks-1:0] activity_o  // of block b at bits 2b+1:2b, order of moe_commands_pkg
@@ -105,11 +118,17 @@ module moe_core #(
   logic                   snapshot;
   logic [moe_commands_pkg::RegAddrBits-1:2] window_addr;
   logic [31:0]            window_data;
+  logic                   io_push_valid, io_push_accept, io_error, pass, retire;
+  moe_commands_pkg::desc_t io_push_desc;
+  logic [1:0]             io_order;
+  logic [7:0]             io_credits, io_free, io_outstanding, pass_job, retire_job;
+  logic [IoJobs-1:0]      jobs_used, jobs_released, jobs_fetchable;
   logic                   shift_error, command_error, weight_resp_error, act_resp_error, out_resp_error;
 
   moe_axil_regs #(
     .Rows(Rows), .Cols(Cols), .PlanesPerCycle(PlanesPerCycle), .MaxActBits(MaxActBits), .AxiDataWidth(AxiDataWidth),
-    .MaxTokens(MaxTokens), .ActDepth(ActDepth), .HiddenDepth(HiddenDepth), .FifoDepth(FifoDepth), .CommandDepth(CommandDepth)
+    .MaxTokens(MaxTokens), .ActDepth(ActDepth), .HiddenDepth(HiddenDepth), .FifoDepth(FifoDepth), .CommandDepth(CommandDepth),
+    .IoDepth(IoDepth), .IoCredits(IoCredits), .IoJobs(IoJobs)
   ) u_regs (
     .clk_i, .rst_ni,
     .axil_aw_valid_i, .axil_aw_ready_o, .axil_aw_addr_i, .axil_w_valid_i, .axil_w_ready_o, .axil_w_data_i, .axil_w_strb_i,
@@ -117,7 +136,10 @@ module moe_core #(
     .axil_r_valid_o, .axil_r_ready_i, .axil_r_data_o, .axil_r_resp_o,
     .push_valid_o(push_valid), .push_cmd_o(push_cmd), .push_free_i(queue_free),
     .busy_i(exec_valid), .shift_error_i(shift_error),
-    .resp_error_i(weight_resp_error || act_resp_error || out_resp_error), .command_error_i(command_error),
+    .resp_error_i(weight_resp_error || act_resp_error || out_resp_error), .command_error_i(command_error), .io_error_i(io_error),
+    .io_push_valid_o(io_push_valid), .io_push_accept_i(io_push_accept), .io_push_desc_o(io_push_desc),
+    .io_order_o(io_order), .io_credits_o(io_credits), .io_free_i(io_free), .io_outstanding_i(io_outstanding),
+    .io_jobs_used_i(16'(jobs_used)), .io_jobs_released_i(16'(jobs_released)),
     .snapshot_o(snapshot), .window_addr_o(window_addr), .window_data_i(window_data)
   );
 
@@ -126,13 +148,27 @@ module moe_core #(
     .window_addr_i(window_addr), .window_data_o(window_data)
   );
 
-  moe_command_queue #(.CommandDepth(CommandDepth)) u_queue (
+  moe_command_queue #(.CommandDepth(CommandDepth), .IoJobs(IoJobs)) u_queue (
     .clk_i, .rst_ni,
     .push_valid_i(push_valid), .push_ready_o(push_ready), .push_cmd_i(push_cmd),
     .fetch_valid_o(fetch_valid), .fetch_ready_i(fetch_ready), .fetch_cmd_o(fetch_cmd),
     .exec_valid_o(exec_valid), .exec_ready_i(exec_ready), .exec_cmd_o(exec_cmd),
+    .fetchable_i(jobs_fetchable), .pass_o(pass), .pass_job_o(pass_job),
     .free_o(queue_free),
     .activity_o(activity_o[2*moe_commands_pkg::BlockCommandQueue +: 2])
+  );
+
+  moe_io_queue #(.IoDepth(IoDepth), .IoCredits(IoCredits), .IoJobs(IoJobs)) u_io_queue (
+    .clk_i, .rst_ni,
+    .order_i(io_order), .credits_i(io_credits),
+    .push_valid_i(io_push_valid), .push_accept_o(io_push_accept), .push_desc_i(io_push_desc),
+    .free_o(io_free), .outstanding_o(io_outstanding),
+    .jobs_used_o(jobs_used), .jobs_released_o(jobs_released), .jobs_fetchable_o(jobs_fetchable),
+    .pass_i(pass), .pass_job_i(pass_job), .retire_i(retire), .retire_job_i(retire_job),
+    .io_req_valid_o, .io_req_ready_i, .io_req_id_o, .io_req_source_o, .io_req_destination_o, .io_req_bytes_o,
+    .io_done_valid_i, .io_done_ready_o, .io_done_id_i,
+    .error_o(io_error),
+    .activity_o(activity_o[2*moe_commands_pkg::BlockIoQueue +: 2])
   );
 
   moe_fetch_dispatch u_dispatch (
@@ -147,12 +183,13 @@ module moe_core #(
   logic [39:0] load_in_addr, row_out_addr, row_aux_addr;
   logic [7:0]  row_shift;
 
-  moe_scheduler #(.MaxTokens(MaxTokens)) u_scheduler (
+  moe_scheduler #(.MaxTokens(MaxTokens), .IoJobs(IoJobs)) u_scheduler (
     .clk_i, .rst_ni,
     .exec_valid_i(exec_valid), .exec_ready_o(exec_ready), .exec_cmd_i(exec_cmd),
     .load_start_o(load_start), .load_done_i(load_done),
     .sequence_start_o(sequence_start), .sequence_done_i(sequence_done),
     .drain_start_o(drain_start), .drain_done_i(drain_done), .dequant_idle_i(dequant_idle),
+    .released_i(jobs_released), .retire_o(retire), .retire_job_o(retire_job),
     .load_token_i(load_token), .load_in_addr_o(load_in_addr),
     .shift_token_i(shift_token), .shift_o(row_shift),
     .out_token_i(out_token), .out_addr_o(row_out_addr), .aux_addr_o(row_aux_addr),

@@ -78,7 +78,7 @@ package moe_commands_pkg;
     logic [15:0] layer;  // of the expert
     logic [2:0] reserved_1;  // zero
     logic last;  // the job's last descriptor: it closes the job
-    logic [3:0] plane;  // rank, 1 (most significant) to 8
+    logic [3:0] plane;  // rank, 1 (most significant) to 8; 0: the parameters, or all planes together
     logic [7:0] job;  // the compute job that waits for it
   } desc_t;
 
@@ -121,7 +121,7 @@ package moe_commands_pkg;
   parameter logic [1:0] ActivityStarved = 2'd2;
   parameter logic [1:0] ActivityBlocked = 2'd3;
 
-  parameter int unsigned NumBlocks = 15;
+  parameter int unsigned NumBlocks = 16;
   parameter int unsigned BlockCommandQueue = 0;
   parameter int unsigned BlockScheduler = 1;
   parameter int unsigned BlockWeightFetch = 2;
@@ -137,4 +137,5 @@ package moe_commands_pkg;
   parameter int unsigned BlockRequant = 12;
   parameter int unsigned BlockSwiglu = 13;
   parameter int unsigned BlockOutputDma = 14;
+  parameter int unsigned BlockIoQueue = 15;
 endpackage

@@ -1,6 +1,7 @@
-/// Registers of the core behind AXI4-Lite: identity, parameters, status, the staging words of the next command, and the
-/// windows on the counters. Rate: one write and one read per two cycles; latency 2 cycles each.
-/// A refused access (unknown or wrong-way address, partial write, push into a full queue) answers SLVERR and does nothing.
+/// Registers of the core behind AXI4-Lite: identity, parameters, status, the staging words of the next command and of the
+/// next descriptor, the settings of the I/O queue, and the windows on the counters. Rate: one write and one read per two
+/// cycles; latency 2 cycles each. A refused access (unknown or wrong-way address, partial write, push into a full queue, a
+/// descriptor that the I/O queue does not accept, a setting out of range) answers SLVERR and does nothing.
 module moe_axil_regs #(
   parameter int unsigned Rows           = 8,    // PEs along k
   parameter int unsigned Cols           = 8,    // columns along n
@@ -11,7 +12,10 @@ module moe_axil_regs #(
   parameter int unsigned ActDepth       = 256,  // activation buffer, words
   parameter int unsigned HiddenDepth    = 512,  // hidden buffer, words
   parameter int unsigned FifoDepth      = 32,   // beats a stream reader may hold
-  parameter int unsigned CommandDepth   = 8     // commands the queue holds
+  parameter int unsigned CommandDepth   = 8,    // commands the queue holds
+  parameter int unsigned IoDepth        = 8,    // descriptors that may wait to be issued
+  parameter int unsigned IoCredits      = 4,    // storage requests that may ever be outstanding
+  parameter int unsigned IoJobs         = 4     // jobs that may wait for planes, at most 16
 ) (
   input  logic        clk_i,
   input  logic        rst_ni,
@@ -41,6 +45,17 @@ module moe_axil_regs #(
   input  logic                     shift_error_i,
   input  logic                     resp_error_i,
   input  logic                     command_error_i,
+  input  logic                     io_error_i,
+
+  output logic                     io_push_valid_o,
+  input  logic                     io_push_accept_i,  // of io_push_desc_o
+  output moe_commands_pkg::desc_t  io_push_desc_o,
+  output logic [1:0]               io_order_o,        // moe_commands_pkg::Order*
+  output logic [7:0]               io_credits_o,      // requests that may be outstanding
+  input  logic [7:0]               io_free_i,         // descriptors that a push may still take
+  input  logic [7:0]               io_outstanding_i,
+  input  logic [15:0]              io_jobs_used_i,
+  input  logic [15:0]              io_jobs_released_i,
 
   output logic                                     snapshot_o,     // copy all counters at this edge
   output logic [moe_commands_pkg::RegAddrBits-1:2] window_addr_o,  // word address being read, 0 when none
@@ -60,8 +75,12 @@ module moe_axil_regs #(
   logic [31:0]         r_data_d, r_data_q;
   logic [1:0]          r_resp_d, r_resp_q;
   logic [moe_commands_pkg::CommandBits-1:0] staging_d, staging_q;
+  logic [moe_commands_pkg::DescriptorBits-1:0] io_staging_d, io_staging_q;
+  logic [1:0]          io_order_d, io_order_q;
+  logic [7:0]          io_credits_d, io_credits_q;
 
-  logic write, write_staging, write_push, write_snapshot, write_good;
+  logic write, write_staging, write_push, write_snapshot, write_io_staging, write_io_push, write_io_order, write_io_credits;
+  logic write_good;
   logic read, read_good;
   logic [31:0] read_data;
 
@@ -76,12 +95,31 @@ module moe_axil_regs #(
                           aw_addr_q[AddrBits-1:6] == moe_commands_pkg::RegStaging[AddrBits-1:6];
   assign write_push     = w_whole_q && aw_addr_q == moe_commands_pkg::RegPush && push_free_i != '0;
   assign write_snapshot = w_whole_q && aw_addr_q == moe_commands_pkg::RegSnapshot;
-  assign write_good     = write_staging || write_push || write_snapshot;
+  assign write_io_staging = w_whole_q && aw_addr_q[1:0] == 2'b00 &&
+                            aw_addr_q[AddrBits-1:5] == moe_commands_pkg::RegIoStaging[AddrBits-1:5];
+  assign write_io_push    = w_whole_q && aw_addr_q == moe_commands_pkg::RegIoPush;
+  assign write_io_order   = w_whole_q && aw_addr_q == moe_commands_pkg::RegIoOrder &&
+                            w_data_q <= 32'(moe_commands_pkg::OrderHebf);
+  assign write_io_credits = w_whole_q && aw_addr_q == moe_commands_pkg::RegIoCredits && w_data_q <= 32'(IoCredits);
+  assign write_good       = write_staging || write_push || write_snapshot || write_io_staging ||
+                            (write_io_push && io_push_accept_i) || write_io_order || write_io_credits;
 
   assign push_valid_o = write && write_push;
   assign snapshot_o   = write && write_snapshot;
 
+  assign io_push_valid_o = write && write_io_push;
+  assign io_order_o      = io_order_q;
+  assign io_credits_o    = io_credits_q;
+
   // Reserved bits go no further than the staging words.
+  always_comb begin
+    io_push_desc_o            = io_push_valid_o ? moe_commands_pkg::desc_t'(io_staging_q) : '0;
+    io_push_desc_o.reserved_1 = '0;
+    io_push_desc_o.reserved_2 = '0;
+    io_push_desc_o.reserved_3 = '0;
+    io_push_desc_o.reserved_4 = '0;
+  end
+
   always_comb begin
     push_cmd_o            = push_valid_o ? moe_commands_pkg::cmd_t'(staging_q) : '0;
     push_cmd_o.reserved_1 = '0;
@@ -98,6 +136,9 @@ module moe_axil_regs #(
     b_valid_d  = b_valid_q && !axil_b_ready_i;
     b_resp_d   = b_valid_d ? b_resp_q : RespOkay;
     staging_d  = staging_q;
+    io_staging_d = io_staging_q;
+    io_order_d   = io_order_q;
+    io_credits_d = io_credits_q;
     if (axil_aw_valid_i && axil_aw_ready_o) begin
       aw_valid_d = 1'b1;
       aw_addr_d  = axil_aw_addr_i;
@@ -113,6 +154,9 @@ module moe_axil_regs #(
       b_valid_d  = 1'b1;
       b_resp_d   = write_good ? RespOkay : RespSlverr;
       if (write_staging) staging_d[{aw_addr_q[5:2], 5'd0} +: 32] = w_data_q;
+      if (write_io_staging) io_staging_d[{aw_addr_q[4:2], 5'd0} +: 32] = w_data_q;
+      if (write_io_order) io_order_d = w_data_q[1:0];
+      if (write_io_credits) io_credits_d = w_data_q[7:0];
     end
   end
 
@@ -141,12 +185,21 @@ module moe_axil_regs #(
       moe_commands_pkg::RegCommandDepth:   read_data = 32'(CommandDepth);
       moe_commands_pkg::RegBlocks:         read_data = 32'(moe_commands_pkg::NumBlocks);
       moe_commands_pkg::RegStatus:
-        read_data = {16'd0, push_free_i, 4'd0, command_error_i, resp_error_i, shift_error_i, busy_i};
+        read_data = {16'd0, push_free_i, 3'd0, io_error_i, command_error_i, resp_error_i, shift_error_i, busy_i};
+      moe_commands_pkg::RegIoOrder:        read_data = 32'(io_order_q);
+      moe_commands_pkg::RegIoCredits:      read_data = 32'(io_credits_q);
+      moe_commands_pkg::RegIoStatus:       read_data = {16'd0, io_outstanding_i, io_free_i};
+      moe_commands_pkg::RegIoJobs:         read_data = {io_jobs_released_i, io_jobs_used_i};
+      moe_commands_pkg::RegIoDepth:        read_data = 32'(IoDepth);
+      moe_commands_pkg::RegIoMaxCredits:   read_data = 32'(IoCredits);
+      moe_commands_pkg::RegIoMaxJobs:      read_data = 32'(IoJobs);
       default: begin
         if (ar_addr_q[1:0] != 2'b00) begin
           read_good = 1'b0;
         end else if (ar_addr_q[AddrBits-1:6] == moe_commands_pkg::RegStaging[AddrBits-1:6]) begin
           read_data = staging_q[{ar_addr_q[5:2], 5'd0} +: 32];
+        end else if (ar_addr_q[AddrBits-1:5] == moe_commands_pkg::RegIoStaging[AddrBits-1:5]) begin
+          read_data = io_staging_q[{ar_addr_q[4:2], 5'd0} +: 32];
         end else if (ar_addr_q[AddrBits-1:3] == moe_commands_pkg::RegCycles[AddrBits-1:3] ||
                      ar_addr_q[AddrBits-1:9] == moe_commands_pkg::RegCounters[AddrBits-1:9]) begin
           read_data = window_data_i;
@@ -190,6 +243,9 @@ module moe_axil_regs #(
       r_data_q   <= '0;
       r_resp_q   <= RespOkay;
       staging_q  <= '0;
+      io_staging_q <= '0;
+      io_order_q   <= moe_commands_pkg::OrderFifo;
+      io_credits_q <= 8'(IoCredits);
     end else begin
       aw_valid_q <= aw_valid_d;
       aw_addr_q  <= aw_addr_d;
@@ -204,6 +260,9 @@ module moe_axil_regs #(
       r_data_q   <= r_data_d;
       r_resp_q   <= r_resp_d;
       staging_q  <= staging_d;
+      io_staging_q <= io_staging_d;
+      io_order_q   <= io_order_d;
+      io_credits_q <= io_credits_d;
     end
   end
 

@@ -90,7 +90,7 @@ module moe_io_queue #(
   assign push_job      = push_desc_i.job[JobBits-1:0];
   assign free_o        = 8'(IoDepth) - 8'(used_q);
   assign push_accept_o = free_o != '0 && push_desc_i.job < 8'(IoJobs) && !closed_jobs[push_job] &&
-                         push_desc_i.bytes != '0 && push_desc_i.plane >= 4'd1 && push_desc_i.plane <= 4'd8;
+                         push_desc_i.bytes != '0 && push_desc_i.plane <= 4'd8;
   assign push          = push_valid_i && push_accept_o;
 
   // --- selection: candidates, then a tree that keeps the lower key and, of equal keys, the older entry
@@ -154,11 +154,11 @@ module moe_io_queue #(
     slot_d     = slot_q;
     for (int unsigned i = 0; i < IoDepth; i++) begin
       if (select && IndexBits'(i) >= best) begin
-        if (i + 1 < IoDepth && UsedBits'(i) < last) begin
-          requests_d[i] = requests_q[i + 1];
-          expert_d[i]   = expert_q[i + 1];
-          plane_d[i]    = plane_q[i + 1];
-          slot_d[i]     = slot_q[i + 1];
+        if (UsedBits'(i) < last) begin  // so i + 1 < IoDepth
+          requests_d[i] = requests_q[(i + 1) % IoDepth];
+          expert_d[i]   = expert_q[(i + 1) % IoDepth];
+          plane_d[i]    = plane_q[(i + 1) % IoDepth];
+          slot_d[i]     = slot_q[(i + 1) % IoDepth];
         end else if (UsedBits'(i) == last) begin
           slot_d[i] = slot_q[best];
         end

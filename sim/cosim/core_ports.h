@@ -20,7 +20,8 @@ using DataWords = std::array<std::uint64_t, 4>;
   X(axil_b_ready_i, 1) X(axil_ar_valid_i, 1) X(axil_ar_addr_i, 12) X(axil_r_ready_i, 1) \
   X(wgt_ar_ready_i, 1) X(wgt_r_valid_i, 1) X(wgt_r_resp_i, 2) X(wgt_r_last_i, 1) \
   X(act_ar_ready_i, 1) X(act_r_valid_i, 1) X(act_r_resp_i, 2) X(act_r_last_i, 1) \
-  X(out_aw_ready_i, 1) X(out_w_ready_i, 1) X(out_b_valid_i, 1) X(out_b_resp_i, 2)
+  X(out_aw_ready_i, 1) X(out_w_ready_i, 1) X(out_b_valid_i, 1) X(out_b_resp_i, 2) \
+  X(io_req_ready_i, 1) X(io_done_valid_i, 1) X(io_done_id_i, 8)
 #define MOESAIC_CORE_DATA_INPUTS(X) X(wgt_r_data_i) X(act_r_data_i)
 #define MOESAIC_CORE_SCALAR_OUTPUTS(X) \
   X(axil_aw_ready_o, 1) X(axil_w_ready_o, 1) X(axil_b_valid_o, 1) X(axil_b_resp_o, 2) \
@@ -29,7 +30,8 @@ using DataWords = std::array<std::uint64_t, 4>;
   X(act_ar_valid_o, 1) X(act_ar_addr_o, 40) X(act_ar_len_o, 8) X(act_ar_size_o, 3) X(act_ar_burst_o, 2) X(act_r_ready_o, 1) \
   X(out_aw_valid_o, 1) X(out_aw_addr_o, 40) X(out_aw_len_o, 8) X(out_aw_size_o, 3) X(out_aw_burst_o, 2) \
   X(out_w_valid_o, 1) X(out_w_strb_o, 32) X(out_w_last_o, 1) X(out_b_ready_o, 1) \
-  X(retired_o, 1) X(idle_o, 1) X(activity_o, 30)
+  X(io_req_valid_o, 1) X(io_req_id_o, 8) X(io_req_source_o, 48) X(io_req_destination_o, 40) X(io_req_bytes_o, 32) \
+  X(io_done_ready_o, 1) X(retired_o, 1) X(idle_o, 1) X(activity_o, 32)
 #define MOESAIC_CORE_DATA_OUTPUTS(X) X(out_w_data_o)
 // clang-format on
 
@@ -45,7 +47,7 @@ struct CoreOutputs {
 };
 #undef MOESAIC_MEMBER
 #undef MOESAIC_DATA_MEMBER
-static_assert(2 * program::kNumBlocks == 30, "activity_o has two bits a block");
+static_assert(2 * program::kNumBlocks == 32, "activity_o has two bits a block");
 
 /// One output port: where its words lie in CoreOutputs.
 struct OutputPort {

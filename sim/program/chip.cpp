@@ -65,6 +65,10 @@ Chip read(const base::YamlNode& root) {
   p.hidden_depth = power_of_two(buffers, "hidden_words", 32, 65536);
   p.fifo_depth = power_of_two(buffers, "reader_beats", 16, 1024);
   p.command_depth = power_of_two(buffers, "commands", 4, 128);
+  const base::YamlNode io_queue = root.at("io_queue");
+  p.io_depth = power_of_two(io_queue, "descriptors", 4, 32);
+  p.io_credits = power_of_two(io_queue, "requests", 1, 64);
+  p.io_jobs = power_of_two(io_queue, "jobs", 2, 16);
   chip.period = read_period(root);
   const base::YamlNode layout = root.at("layout");
   chip.layout = layout.as_choice({"tile_major", "plane_major"}) == "tile_major" ? numerics::LayoutKind::kTileMajor
@@ -95,7 +99,8 @@ void check(const CoreParams& p) {
   const bool good = in(p.rows, 4, 64) && in(p.cols, 4, 64) && in(p.planes_per_cycle, 1, 4) &&
                     in(p.max_act_bits, 4, 16) && in(p.axi_data_bits, 64, 256) && in(p.max_tokens, 1, 32) &&
                     in(p.act_depth, 32, 65536) && in(p.hidden_depth, 32, 65536) && in(p.fifo_depth, 16, 1024) &&
-                    in(p.command_depth, 4, 128);
+                    in(p.command_depth, 4, 128) && in(p.io_depth, 4, 32) && in(p.io_credits, 1, 64) &&
+                    in(p.io_jobs, 2, 16);
   if (!good) throw std::logic_error("core parameters outside docs/core.md's table");
 }
 

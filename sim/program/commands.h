@@ -72,7 +72,7 @@ struct Command {
 /// One plane of an expert to be loaded. pack() gives the words of the I/O staging registers.
 struct Descriptor {
   std::uint8_t job = 0;  ///< 8 bits: the compute job that waits for it
-  std::uint8_t plane = 0;  ///< 4 bits: rank, 1 (most significant) to 8
+  std::uint8_t plane = 0;  ///< 4 bits: rank, 1 (most significant) to 8; 0: the parameters, or all planes together
   bool last = false;  ///< 1 bits: the job's last descriptor: it closes the job
   std::uint16_t layer = 0;  ///< 16 bits: of the expert
   std::uint16_t expert = 0;  ///< 16 bits: within the layer
@@ -382,7 +382,7 @@ enum class Activity : std::uint8_t {
   kBlocked = 3,
 };
 
-inline constexpr unsigned kNumBlocks = 15;
+inline constexpr unsigned kNumBlocks = 16;
 enum class Block : std::uint8_t {
   kCommandQueue = 0,
   kScheduler = 1,
@@ -399,6 +399,7 @@ enum class Block : std::uint8_t {
   kRequant = 12,
   kSwiglu = 13,
   kOutputDma = 14,
+  kIoQueue = 15,
 };
 struct BlockInfo {
   std::string_view name;
@@ -420,6 +421,7 @@ inline constexpr std::array<BlockInfo, kNumBlocks> kBlocks{{
     {"requant", "requant_chunk"},
     {"swiglu", "swiglu_chunk"},
     {"output_dma", "memory_beat_write"},
+    {"io_queue", "descriptor_step"},
 }};
 
 }  // namespace moesaic::program

@@ -13,6 +13,7 @@ Cause cause_of(std::uint64_t activity) {
   if (!is(Block::kTileSequencer, Activity::kIdle)) return Cause::kWeights;
   if (!is(Block::kActLoader, Activity::kIdle)) return Cause::kActivations;
   if (!is(Block::kDrain, Activity::kIdle)) return Cause::kDrain;
+  if (is(Block::kScheduler, Activity::kBlocked)) return Cause::kIo;
   if (!is(Block::kScheduler, Activity::kIdle) || !is(Block::kCommandQueue, Activity::kIdle)) return Cause::kCommands;
   return Cause::kHost;
 }

@@ -57,12 +57,13 @@ enum class Cause : std::uint8_t {
   kWeights,      ///< a product is being sequenced and the array waits: for a full bank of weights, mostly
   kActivations,  ///< activations are loaded, or expert rows for a combination
   kDrain,        ///< the last results of a command are on their way out
+  kIo,           ///< a wait holds the core: planes of its job are not resident
   kCommands,     ///< a command starts, ends, or waits in the queue
   kHost,         ///< nothing to do: the host pushes the next command
 };
-inline constexpr std::size_t kNumCauses = 7;
-inline constexpr std::array<std::string_view, kNumCauses> kCauseNames{"computing", "results",  "weights", "activations",
-                                                                      "drain",     "commands", "host"};
+inline constexpr std::size_t kNumCauses = 8;
+inline constexpr std::array<std::string_view, kNumCauses> kCauseNames{"computing", "results", "weights",  "activations",
+                                                                      "drain",     "io",      "commands", "host"};
 /// `activity`: the core's activity_o, block b at bits 2b+1:2b.
 Cause cause_of(std::uint64_t activity);
 
@@ -77,9 +78,15 @@ struct EngineRun {
     std::array<std::uint64_t, kNumCauses> causes{};      ///< of all cycles until then, adding up to `cycles`
     std::array<std::uint64_t, kNumMemoryPorts> bytes{};  ///< Traffic::total() then
   };
+  /// Of one load of the program (LoadProgram::loads).
+  struct LoadTimes {
+    std::uint64_t issued = 0;     ///< cycle in which the storage accepted the request
+    std::uint64_t completed = 0;  ///< cycle in which the core took its completion
+  };
   std::uint64_t cycles = 0;            ///< of the whole run: those of the last phase's end
   std::vector<std::uint64_t> retired;  ///< cycle in which each command was executed, ascending
   std::vector<PhaseEnd> phase_ends;
+  std::vector<LoadTimes> loads;  ///< in the program's order
   Traffic traffic;
   std::vector<memory::Counter> memory_counters;  ///< of the memory's model, at the last phase's end
 };

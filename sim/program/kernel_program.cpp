@@ -112,6 +112,7 @@ void lower(const MpgemmCase& c, const CoreParams& params, const KernelPlacement&
   options.write_acc = true;
   builder.product(object, token_rows(c.x.m, x, y, acc, &c.x), options);
   append(builder.take(), loaded.commands);
+  to.weights = object;
   to.first = acc.address;
   to.first_stride = acc.stride;
   to.second = y.address;
@@ -136,6 +137,7 @@ void lower(const ExpertCase& c, const CoreParams& params, const KernelPlacement&
   options.write_h = true;
   builder.expert(object, token_rows(c.x.m, x, y, h, &c.x), options);
   append(builder.take(), loaded.commands);
+  to.weights = object;
   to.first = h.address;
   to.first_stride = h.stride;
   to.second = y.address;

@@ -16,11 +16,12 @@ struct Loaded {
   MemoryImage image;
 };
 
-/// Where a case's results lie.
+/// Where a case's results lie, and its weights.
 struct KernelPlaces {
   std::uint64_t first = 0;                            ///< acc (product), h (expert)
   std::uint64_t second = 0;                           ///< y
   std::uint64_t first_stride = 0, second_stride = 0;  ///< bytes from token to token
+  WeightObject weights;                               ///< without a layout in a combination
 };
 
 struct KernelProgram : KernelPlaces {

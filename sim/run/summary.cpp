@@ -453,6 +453,9 @@ std::string summary_json(const Run& run) {
   chip["hidden_words"] = core.hidden_depth;
   chip["reader_beats"] = core.fifo_depth;
   chip["commands"] = core.command_depth;
+  chip["io_descriptors"] = core.io_depth;
+  chip["io_requests"] = core.io_credits;
+  chip["io_jobs"] = core.io_jobs;
 
   ordered_json& workload = j["workload"];
   workload["file"] = run.workload.path;

@@ -18,6 +18,7 @@ const kFolders = ['pkg', 'common', 'array', 'dequant', 'memory', 'queue', 'core'
 const kParameters = {  // keys of rtl/builds.yaml
   rows: 'Rows', cols: 'Cols', planes_per_cycle: 'PlanesPerCycle', max_act_bits: 'MaxActBits', axi_data_bits: 'AxiDataWidth',
   max_tokens: 'MaxTokens', act_depth: 'ActDepth', hidden_depth: 'HiddenDepth', fifo_depth: 'FifoDepth', command_depth: 'CommandDepth',
+  io_depth: 'IoDepth', io_credits: 'IoCredits', io_jobs: 'IoJobs',
 };
 
 // Yosys 0.55 takes an array of structures for a plain vector, without a word: its storage would be missing from the table.

@@ -9,6 +9,7 @@ Core::Core(sc_core::sc_module_name name, const CoreParams& params)
       regs_("regs", params),
       counters_("counters"),
       queue_("queue", params),
+      io_queue_("io_queue", params),
       dispatch_("dispatch"),
       scheduler_("scheduler", params),
       weight_fetch_("weight_fetch", params),
@@ -28,8 +29,9 @@ Core::Core(sc_core::sc_module_name name, const CoreParams& params)
       output_dma_("output_dma", params),
       activity_(program::kNumBlocks) {
   const auto clock = [this](auto&... blocks) { ((blocks.clk_i.bind(clk_i), blocks.rst_ni.bind(rst_ni)), ...); };
-  clock(regs_, counters_, queue_, dispatch_, scheduler_, weight_fetch_, weight_reader_, weight_loader_, act_loader_,
-        act_reader_, hidden_buffer_, sequencer_, array_, dequant_, acc_buffer_, drain_, requant_, swiglu_, output_dma_);
+  clock(regs_, counters_, queue_, io_queue_, dispatch_, scheduler_, weight_fetch_, weight_reader_, weight_loader_,
+        act_loader_, act_reader_, hidden_buffer_, sequencer_, array_, dequant_, acc_buffer_, drain_, requant_, swiglu_,
+        output_dma_);
   act_buffer_.clk_i.bind(clk_i);
   const auto watch = [this](Block block, sc_core::sc_out<std::uint64_t>& port) {
     const auto index = static_cast<unsigned>(block);
@@ -50,6 +52,7 @@ Core::Core(sc_core::sc_module_name name, const CoreParams& params)
   watch(Block::kRequant, requant_.activity_o);
   watch(Block::kSwiglu, swiglu_.activity_o);
   watch(Block::kOutputDma, output_dma_.activity_o);
+  watch(Block::kIoQueue, io_queue_.activity_o);
 
   // Commands.
   regs_.axil_aw_valid_i.bind(axil_aw_valid_i);
@@ -80,6 +83,30 @@ Core::Core(sc_core::sc_module_name name, const CoreParams& params)
   wire(scheduler_.command_error_o, regs_.command_error_i);
   resp_errors_ = {&wire(weight_reader_.resp_error_o), &wire(act_reader_.resp_error_o), &wire(output_dma_.resp_error_o)};
   regs_.resp_error_i.bind(resp_error_);
+  wire(io_queue_.error_o, regs_.io_error_i);
+  wire(regs_.io_push_valid_o, io_queue_.push_valid_i);
+  wire(io_queue_.push_accept_o, regs_.io_push_accept_i);
+  wire(regs_.io_push_desc_o, io_queue_.push_desc_i);
+  wire(regs_.io_order_o, io_queue_.order_i);
+  wire(regs_.io_credits_o, io_queue_.credits_i);
+  wire(io_queue_.free_o, regs_.io_free_i);
+  wire(io_queue_.outstanding_o, regs_.io_outstanding_i);
+  wire(io_queue_.jobs_used_o, regs_.io_jobs_used_i);
+  wire(io_queue_.jobs_released_o, regs_.io_jobs_released_i, scheduler_.released_i);
+  wire(io_queue_.jobs_fetchable_o, queue_.fetchable_i);
+  wire(queue_.pass_o, io_queue_.pass_i);
+  wire(queue_.pass_job_o, io_queue_.pass_job_i);
+  wire(scheduler_.retire_o, io_queue_.retire_i);
+  wire(scheduler_.retire_job_o, io_queue_.retire_job_i);
+  io_queue_.io_req_valid_o.bind(io_req_valid_o);
+  io_queue_.io_req_ready_i.bind(io_req_ready_i);
+  io_queue_.io_req_id_o.bind(io_req_id_o);
+  io_queue_.io_req_source_o.bind(io_req_source_o);
+  io_queue_.io_req_destination_o.bind(io_req_destination_o);
+  io_queue_.io_req_bytes_o.bind(io_req_bytes_o);
+  io_queue_.io_done_valid_i.bind(io_done_valid_i);
+  io_queue_.io_done_ready_o.bind(io_done_ready_o);
+  io_queue_.io_done_id_i.bind(io_done_id_i);
   wire(queue_.fetch_valid_o, dispatch_.in_valid_i);
   wire(dispatch_.in_ready_o, queue_.fetch_ready_i);
   wire(queue_.fetch_cmd_o, dispatch_.in_cmd_i);

@@ -26,6 +26,7 @@
 #include "sim/cycle/queue/command_queue.h"
 #include "sim/cycle/queue/counters.h"
 #include "sim/cycle/queue/fetch_dispatch.h"
+#include "sim/cycle/queue/io_queue.h"
 
 namespace moesaic::cycle {
 
@@ -93,6 +94,16 @@ class Core : public sc_core::sc_module {
   sc_core::sc_out<bool> out_b_ready_o{"out_b_ready_o"};
   sc_core::sc_in<std::uint64_t> out_b_resp_i{"out_b_resp_i"};
 
+  sc_core::sc_out<bool> io_req_valid_o{"io_req_valid_o"};
+  sc_core::sc_in<bool> io_req_ready_i{"io_req_ready_i"};
+  sc_core::sc_out<std::uint64_t> io_req_id_o{"io_req_id_o"};
+  sc_core::sc_out<std::uint64_t> io_req_source_o{"io_req_source_o"};
+  sc_core::sc_out<std::uint64_t> io_req_destination_o{"io_req_destination_o"};
+  sc_core::sc_out<std::uint64_t> io_req_bytes_o{"io_req_bytes_o"};
+  sc_core::sc_in<bool> io_done_valid_i{"io_done_valid_i"};
+  sc_core::sc_out<bool> io_done_ready_o{"io_done_ready_o"};
+  sc_core::sc_in<std::uint64_t> io_done_id_i{"io_done_id_i"};
+
   sc_core::sc_out<bool> retired_o{"retired_o"};
   sc_core::sc_out<bool> idle_o{"idle_o"};
   sc_core::sc_out<std::uint64_t> activity_o{"activity_o"};
@@ -118,6 +129,7 @@ class Core : public sc_core::sc_module {
   AxilRegs regs_;
   Counters counters_;
   CommandQueue queue_;
+  IoQueue io_queue_;
   FetchDispatch dispatch_;
   Scheduler scheduler_;
   WeightFetch weight_fetch_;

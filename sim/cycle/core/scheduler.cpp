@@ -22,12 +22,12 @@ Starts starts_of(const Command& command) {
 }  // namespace
 
 Scheduler::Scheduler(sc_core::sc_module_name name, const CoreParams& params)
-    : sc_module(name), rows_(params.max_tokens) {
+    : sc_module(name), io_jobs_(params.io_jobs), rows_(params.max_tokens) {
   SC_METHOD(on_clock);
   sensitive << clk_i.pos() << rst_ni.neg();
   dont_initialize();
   SC_METHOD(drive_control);
-  sensitive << changed_ << exec_valid_i << exec_cmd_i << dequant_idle_i;
+  sensitive << changed_ << exec_valid_i << exec_cmd_i << dequant_idle_i << released_i;
   SC_METHOD(drive_rows);
   sensitive << rows_changed_ << load_token_i << shift_token_i << out_token_i;
 }
@@ -40,7 +40,7 @@ void Scheduler::on_clock() {
     rows_changed_.notify(sc_core::SC_ZERO_TIME);
     return;
   }
-  if (!exec_valid_i.read()) return;
+  if (!exec_valid_i.read() || held()) return;
   if (running_) {
     const bool finish = finishes();
     if (!finish && !load_done_i.read() && !sequence_done_i.read() && !drain_done_i.read()) return;
@@ -60,7 +60,7 @@ void Scheduler::on_clock() {
         rows_[command.token] = {command.weight_addr, command.params_addr, command.requant_addr, command.token_shift};
         rows_changed_.notify(sc_core::SC_ZERO_TIME);
       }
-    } else if (!starts.any()) {
+    } else if (!starts.any() && !is_wait()) {
       command_error_ = true;
     }
   }
@@ -74,8 +74,12 @@ void Scheduler::drive_control() {
   sequence_start_o.write(which.sequence);
   drain_start_o.write(which.drain);
   exec_ready_o.write(finish || (start && !which.any()));
+  const bool retire = start && is_wait();
+  retire_o.write(retire);
+  retire_job_o.write(retire ? exec_cmd_i.read().job : 0);
   command_error_o.write(command_error_);
   const Activity activity = start || finish       ? Activity::kBusy
+                            : held()              ? Activity::kBlocked
                             : exec_valid_i.read() ? Activity::kStarved
                                                   : Activity::kIdle;
   activity_o.write(static_cast<std::uint64_t>(activity));

@@ -8,7 +8,8 @@
 
 namespace moesaic::cycle {
 
-/// Executes one command at a time and holds the row table. RTL twin: rtl/core/moe_scheduler.sv. Asynchronous reset.
+/// Executes one command at a time and holds the row table; a wait is held until its job is released. RTL twin:
+/// rtl/core/moe_scheduler.sv. Asynchronous reset.
 class Scheduler : public sc_core::sc_module {
  public:
   sc_core::sc_in<bool> clk_i{"clk_i"};
@@ -23,6 +24,9 @@ class Scheduler : public sc_core::sc_module {
   sc_core::sc_out<bool> drain_start_o{"drain_start_o"};
   sc_core::sc_in<bool> drain_done_i{"drain_done_i"};
   sc_core::sc_in<bool> dequant_idle_i{"dequant_idle_i"};
+  sc_core::sc_in<std::uint64_t> released_i{"released_i"};  ///< job j at bit j
+  sc_core::sc_out<bool> retire_o{"retire_o"};
+  sc_core::sc_out<std::uint64_t> retire_job_o{"retire_job_o"};
   sc_core::sc_in<std::uint64_t> load_token_i{"load_token_i"};
   sc_core::sc_out<std::uint64_t> load_in_addr_o{"load_in_addr_o"};
   sc_core::sc_in<std::uint64_t> shift_token_i{"shift_token_i"};
@@ -42,11 +46,18 @@ class Scheduler : public sc_core::sc_module {
   };
   const Row& row(std::uint64_t token) const { return rows_[token % rows_.size()]; }
   bool finishes() const { return running_ && !load_wait_ && !sequence_wait_ && !drain_wait_ && dequant_idle_i.read(); }
-  bool starts() const { return exec_valid_i.read() && !running_; }
+  bool is_wait() const {
+    return exec_cmd_i.read().opcode == program::Opcode::kWait && exec_cmd_i.read().job < io_jobs_;
+  }
+  bool held() const {
+    return exec_valid_i.read() && is_wait() && (released_i.read() >> exec_cmd_i.read().job & 1) == 0;
+  }
+  bool starts() const { return exec_valid_i.read() && !running_ && !held(); }
   void on_clock();
   void drive_control();
   void drive_rows();
 
+  unsigned io_jobs_;
   std::vector<Row> rows_;
   bool running_ = false, load_wait_ = false, sequence_wait_ = false, drain_wait_ = false, command_error_ = false;
   sc_core::sc_event changed_, rows_changed_;

@@ -24,6 +24,10 @@ AxilRegs::Write AxilRegs::pending_write() const {
   if (aw_addr_ % 4 == 0 && aw_addr_ / 64 == kRegStaging / 64) return Write::kStaging;
   if (aw_addr_ == kRegPush && push_free_i.read() != 0) return Write::kPush;
   if (aw_addr_ == kRegSnapshot) return Write::kSnapshot;
+  if (aw_addr_ % 4 == 0 && aw_addr_ / 32 == kRegIoStaging / 32) return Write::kIoStaging;
+  if (aw_addr_ == kRegIoPush) return Write::kIoPush;
+  if (aw_addr_ == kRegIoOrder && w_data_ < kLoadOrderNames.size()) return Write::kIoOrder;
+  if (aw_addr_ == kRegIoCredits && w_data_ <= params_.io_credits) return Write::kIoCredits;
   return Write::kRefused;
 }
 
@@ -46,8 +50,12 @@ void AxilRegs::step_write() {
   if (write == Write::kNone) return;
   aw_valid_ = w_valid_ = false;
   b_valid_ = true;
-  b_resp_ = write == Write::kRefused ? kSlverr : 0;
+  const bool refused = write == Write::kRefused || (write == Write::kIoPush && !io_push_accept_i.read());
+  b_resp_ = refused ? kSlverr : 0;
   if (write == Write::kStaging) staging_[aw_addr_ / 4 % kCommandWords] = static_cast<std::uint32_t>(w_data_);
+  if (write == Write::kIoStaging) io_staging_[aw_addr_ / 4 % kDescriptorWords] = static_cast<std::uint32_t>(w_data_);
+  if (write == Write::kIoOrder) io_order_ = w_data_;
+  if (write == Write::kIoCredits) io_credits_ = w_data_;
 }
 
 std::uint64_t AxilRegs::read_register(std::uint64_t address, bool& good) const {
@@ -78,14 +86,29 @@ std::uint64_t AxilRegs::read_register(std::uint64_t address, bool& good) const {
     case kRegBlocks:
       return kNumBlocks;
     case kRegStatus:
-      return push_free_i.read() << 8 | std::uint64_t{command_error_i.read()} << 3 |
-             std::uint64_t{resp_error_i.read()} << 2 | std::uint64_t{shift_error_i.read()} << 1 |
-             std::uint64_t{busy_i.read()};
+      return push_free_i.read() << 8 | std::uint64_t{io_error_i.read()} << 4 |
+             std::uint64_t{command_error_i.read()} << 3 | std::uint64_t{resp_error_i.read()} << 2 |
+             std::uint64_t{shift_error_i.read()} << 1 | std::uint64_t{busy_i.read()};
+    case kRegIoOrder:
+      return io_order_;
+    case kRegIoCredits:
+      return io_credits_;
+    case kRegIoStatus:
+      return io_outstanding_i.read() << 8 | io_free_i.read();
+    case kRegIoJobs:
+      return io_jobs_released_i.read() << 16 | io_jobs_used_i.read();
+    case kRegIoDepth:
+      return params_.io_depth;
+    case kRegIoMaxCredits:
+      return params_.io_credits;
+    case kRegIoMaxJobs:
+      return params_.io_jobs;
     default:
       break;
   }
   if (address % 4 == 0) {
     if (address / 64 == kRegStaging / 64) return staging_[address / 4 % kCommandWords];
+    if (address / 32 == kRegIoStaging / 32) return io_staging_[address / 4 % kDescriptorWords];
     if (address / 8 == kRegCycles / 8 || address / 512 == kRegCounters / 512) return window_data_i.read();
   }
   good = false;
@@ -116,6 +139,9 @@ void AxilRegs::on_clock() {
     aw_valid_ = w_valid_ = w_whole_ = b_valid_ = ar_valid_ = r_valid_ = false;
     aw_addr_ = w_data_ = b_resp_ = ar_addr_ = r_data_ = r_resp_ = 0;
     staging_ = {};
+    io_staging_ = {};
+    io_order_ = 0;
+    io_credits_ = params_.io_credits;
     changed_.notify(sc_core::SC_ZERO_TIME);
     return;
   }
@@ -138,6 +164,8 @@ void AxilRegs::drive_state() {
   axil_r_data_o.write(r_data_);
   axil_r_resp_o.write(r_resp_);
   window_addr_o.write(ar_valid_ ? ar_addr_ / 4 : 0);
+  io_order_o.write(io_order_);
+  io_credits_o.write(io_credits_);
 }
 
 void AxilRegs::drive_write() {
@@ -145,6 +173,8 @@ void AxilRegs::drive_write() {
   push_valid_o.write(write == Write::kPush);
   push_cmd_o.write(write == Write::kPush ? Command::unpack(staging_) : Command{});
   snapshot_o.write(write == Write::kSnapshot);
+  io_push_valid_o.write(write == Write::kIoPush);
+  io_push_desc_o.write(write == Write::kIoPush ? Descriptor::unpack(io_staging_) : Descriptor{});
 }
 
 }  // namespace moesaic::cycle

@@ -39,6 +39,17 @@ class AxilRegs : public sc_core::sc_module {
   sc_core::sc_in<bool> shift_error_i{"shift_error_i"};
   sc_core::sc_in<bool> resp_error_i{"resp_error_i"};
   sc_core::sc_in<bool> command_error_i{"command_error_i"};
+  sc_core::sc_in<bool> io_error_i{"io_error_i"};
+
+  sc_core::sc_out<bool> io_push_valid_o{"io_push_valid_o"};
+  sc_core::sc_in<bool> io_push_accept_i{"io_push_accept_i"};
+  sc_core::sc_out<program::Descriptor> io_push_desc_o{"io_push_desc_o"};
+  sc_core::sc_out<std::uint64_t> io_order_o{"io_order_o"};
+  sc_core::sc_out<std::uint64_t> io_credits_o{"io_credits_o"};
+  sc_core::sc_in<std::uint64_t> io_free_i{"io_free_i"};
+  sc_core::sc_in<std::uint64_t> io_outstanding_i{"io_outstanding_i"};
+  sc_core::sc_in<std::uint64_t> io_jobs_used_i{"io_jobs_used_i"};
+  sc_core::sc_in<std::uint64_t> io_jobs_released_i{"io_jobs_released_i"};
 
   sc_core::sc_out<bool> snapshot_o{"snapshot_o"};
   sc_core::sc_out<std::uint64_t> window_addr_o{"window_addr_o"};
@@ -48,7 +59,7 @@ class AxilRegs : public sc_core::sc_module {
   AxilRegs(sc_core::sc_module_name name, const CoreParams& params);
 
  private:
-  enum class Write { kNone, kRefused, kStaging, kPush, kSnapshot };
+  enum class Write { kNone, kRefused, kStaging, kPush, kSnapshot, kIoStaging, kIoPush, kIoOrder, kIoCredits };
   Write pending_write() const;
   void step_write();
   void step_read();
@@ -61,6 +72,8 @@ class AxilRegs : public sc_core::sc_module {
   bool aw_valid_ = false, w_valid_ = false, w_whole_ = false, b_valid_ = false, ar_valid_ = false, r_valid_ = false;
   std::uint64_t aw_addr_ = 0, w_data_ = 0, b_resp_ = 0, ar_addr_ = 0, r_data_ = 0, r_resp_ = 0;
   program::CommandWords staging_{};
+  program::DescriptorWords io_staging_{};
+  std::uint64_t io_order_ = 0, io_credits_ = 0;
   sc_core::sc_event changed_;
 };
 

@@ -6,14 +6,16 @@ using program::Activity;
 using program::Command;
 
 CommandQueue::CommandQueue(sc_core::sc_module_name name, const CoreParams& params)
-    : sc_module(name), entries_(params.command_depth) {
+    : sc_module(name), io_jobs_(params.io_jobs), entries_(params.command_depth) {
   SC_METHOD(on_clock);
   sensitive << clk_i.pos() << rst_ni.neg();
   dont_initialize();
   SC_METHOD(drive_state);
   sensitive << changed_;
+  SC_METHOD(drive_pass);
+  sensitive << changed_ << fetchable_i;
   SC_METHOD(drive_activity);
-  sensitive << changed_ << push_valid_i << fetch_ready_i << exec_ready_i;
+  sensitive << changed_ << push_valid_i << fetch_ready_i << exec_ready_i << fetchable_i;
 }
 
 void CommandQueue::on_clock() {
@@ -42,6 +44,12 @@ void CommandQueue::drive_state() {
   const bool fetchable = fetch_ != tail_ && fetch_is_matmul();
   fetch_valid_o.write(fetchable);
   fetch_cmd_o.write(fetchable ? entry(fetch_) : Command{});
+}
+
+void CommandQueue::drive_pass() {
+  const bool pass = fetch_ != tail_ && fetch_is_wait() && !fetch_held();
+  pass_o.write(pass);
+  pass_job_o.write(pass ? entry(fetch_).job : 0);
 }
 
 void CommandQueue::drive_activity() {

@@ -28,8 +28,7 @@ IoQueue::IoQueue(sc_core::sc_module_name name, const CoreParams& params)
 }
 
 bool IoQueue::accepts(const Descriptor& d) const {
-  return waiting_.size() < depth_ && d.job < jobs_.size() && !jobs_[d.job].closed && d.bytes != 0 && d.plane >= 1 &&
-         d.plane <= 8;
+  return waiting_.size() < depth_ && d.job < jobs_.size() && !jobs_[d.job].closed && d.bytes != 0 && d.plane <= 8;
 }
 
 bool IoQueue::selects() const {

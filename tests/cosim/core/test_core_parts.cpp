@@ -36,6 +36,9 @@ Report run_scheduler(const Options& options) {
   auto& sequence_done = bench.in("sequence_done_i", twin.sequence_done_i, rtl->sequence_done_i);
   auto& drain_done = bench.in("drain_done_i", twin.drain_done_i, rtl->drain_done_i);
   auto& dequant_idle = bench.in("dequant_idle_i", twin.dequant_idle_i, rtl->dequant_idle_i);
+  auto& released = bench.in("released_i", twin.released_i, rtl->released_i, params.io_jobs);
+  auto& retire = bench.out("retire_o", twin.retire_o, rtl->retire_o);
+  auto& retire_job = bench.out("retire_job_o", twin.retire_job_o, rtl->retire_job_o, 8);
   auto& load_token = bench.in("load_token_i", twin.load_token_i, rtl->load_token_i, 5);
   auto& shift_token = bench.in("shift_token_i", twin.shift_token_i, rtl->shift_token_i, 5);
   auto& out_token = bench.in("out_token_i", twin.out_token_i, rtl->out_token_i, 5);
@@ -47,15 +50,17 @@ Report run_scheduler(const Options& options) {
   auto& shift = bench.out("shift_o", twin.shift_o, rtl->shift_o, 8);
   auto& out_addr = bench.out("out_addr_o", twin.out_addr_o, rtl->out_addr_o, 40);
   auto& aux_addr = bench.out("aux_addr_o", twin.aux_addr_o, rtl->aux_addr_o, 40);
-  bench.out("command_error_o", twin.command_error_o, rtl->command_error_o);
-  bench.out("activity_o", twin.activity_o, rtl->activity_o, 2);
+  auto& command_error = bench.out("command_error_o", twin.command_error_o, rtl->command_error_o);
+  auto& activity = bench.out("activity_o", twin.activity_o, rtl->activity_o, 2);
 
   base::Rng rng = bench.rng("stimuli");
+  bool error = false;
   bool load = false, sequence = false, drain = false, offered = false;
   std::array<Command, 4> rows{};
   bench.on_reset([&] {
-    load = sequence = drain = offered = false;
+    load = sequence = drain = offered = error = false;
     rows = {};
+    released.write(0);
     valid.write(false);
     cmd.write({});
     for (auto* done : {&load_done, &sequence_done, &drain_done}) done->write(false);
@@ -63,7 +68,8 @@ Report run_scheduler(const Options& options) {
   bench.on_falling([&](std::uint64_t) {
     if (!offered && rng.chance(3, 4)) {
       Command c;
-      c.opcode = static_cast<Opcode>(rng.chance(1, 50) ? rng.range(5, 15) : rng.range(1, 4));
+      c.opcode = static_cast<Opcode>(rng.chance(1, 50) ? rng.range(6, 15) : rng.range(1, 5));
+      c.job = static_cast<std::uint8_t>(rng.chance(1, 50) ? rng.below(256) : rng.below(params.io_jobs));
       c.token = static_cast<std::uint8_t>(rng.below(4));
       c.k_last = rng.chance(1, 2);
       c.weight_addr = rng.below(std::uint64_t{1} << 40);
@@ -83,6 +89,7 @@ Report run_scheduler(const Options& options) {
     answer(load, load_done);
     answer(sequence, sequence_done);
     answer(drain, drain_done);
+    released.write(rng.chance(1, 2) ? 0 : rng.below(std::uint64_t{1} << params.io_jobs));
     dequant_idle.write(rng.chance(1, 2));
     load_token.write(rng.below(4));
     shift_token.write(rng.below(4));
@@ -95,6 +102,15 @@ Report run_scheduler(const Options& options) {
         aux_addr.read() != rows[out_token.value()].requant_addr) {
       bench.fail("the row table returns another row than was set");
     }
+    const bool waits = offered && cmd.value().opcode == Opcode::kWait && cmd.value().job < params.io_jobs;
+    const bool free = waits && (released.value() >> cmd.value().job & 1) != 0;
+    if (retire.read() != free || (free && retire_job.read() != cmd.value().job))
+      bench.fail("a wait retires exactly when its job is released");
+    if (waits && ready.read() != free) bench.fail("a wait ended before its job was released, or later");
+    const bool blocked = activity.read() == static_cast<std::uint64_t>(program::Activity::kBlocked);
+    if (blocked != (waits && !free)) bench.fail("blocked must mean: held by a wait");
+    if (command_error.read() != error) bench.fail("the command error is wrong");
+    if (offered && ready.read() && !waits && cmd.value().opcode >= Opcode::kWait) error = true;
     load = load || load_start.read();
     sequence = sequence || sequence_start.read();
     drain = drain || drain_start.read();

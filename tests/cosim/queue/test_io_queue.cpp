@@ -90,7 +90,7 @@ cycle::CoreParams sizes(unsigned depth, unsigned credits, unsigned jobs) {
 Descriptor random_descriptor(base::Rng& rng, unsigned jobs) {
   Descriptor d;
   d.job = static_cast<std::uint8_t>(rng.below(jobs));
-  d.plane = static_cast<std::uint8_t>(rng.range(1, 8));
+  d.plane = static_cast<std::uint8_t>(rng.range(0, 8));
   d.last = rng.chance(1, 4);
   d.layer = static_cast<std::uint16_t>(rng.chance(1, 8) ? rng.below(65536) : rng.below(2));
   d.expert = static_cast<std::uint16_t>(rng.chance(1, 8) ? rng.below(65536) : rng.below(4));
@@ -143,7 +143,7 @@ Report run_random(const Options& options, const cycle::CoreParams& params) {
     if (push_pace.go()) {
       pushed = random_descriptor(rng, params.io_jobs);
       if (rng.chance(1, 16)) pushed->bytes = 0;
-      if (rng.chance(1, 16)) pushed->plane = static_cast<std::uint8_t>(rng.chance(1, 2) ? 0 : rng.range(9, 15));
+      if (rng.chance(1, 16)) pushed->plane = static_cast<std::uint8_t>(rng.range(9, 15));
       if (rng.chance(1, 16)) pushed->job = static_cast<std::uint8_t>(rng.range(params.io_jobs, 255));
     }
     port.push(pushed);
@@ -214,8 +214,8 @@ Report run_random(const Options& options, const cycle::CoreParams& params) {
       done.reset();
     }
     const Descriptor& d = port.push_desc.value();
-    const bool legal = e.waiting.size() < params.io_depth && d.job < params.io_jobs && d.bytes > 0 && d.plane >= 1 &&
-                       d.plane <= 8 && !e.jobs[d.job].closed;
+    const bool legal = e.waiting.size() < params.io_depth && d.job < params.io_jobs && d.bytes > 0 && d.plane <= 8 &&
+                       !e.jobs[d.job].closed;
     if (port.push_accept.read() != legal) bench.fail("a descriptor was taken or refused against the rules");
     if (port.push_valid.value() && legal) {
       e.waiting.push_back(d);

@@ -24,12 +24,16 @@ Command random_command(base::Rng& rng) {
   program::CommandWords words;
   for (auto& word : words) word = static_cast<std::uint32_t>(rng.next());
   Command command = Command::unpack(words);
-  command.opcode = static_cast<Opcode>(rng.range(1, 4));
+  command.opcode = static_cast<Opcode>(rng.range(1, 5));
+  command.job = static_cast<std::uint8_t>(rng.chance(1, 8) ? rng.below(256) : rng.below(4));
   return command;
 }
 
-/// Commands go in at random; both sides must see them in order, the fetch side the matmuls only, and none may leave
-/// before its fetch was taken.
+bool is_wait(const Command& command, unsigned jobs) { return command.opcode == Opcode::kWait && command.job < jobs; }
+
+/// Commands go in at random; both sides must see them in order, the fetch side the matmuls only, none behind a wait
+/// whose job is not released; no matmul may leave before its fetch was taken. A wait for a job that does not exist
+/// holds nothing up.
 template <class Rtl>
 Report run_queue(const Options& options, unsigned depth) {
   cycle::CoreParams params;
@@ -42,6 +46,9 @@ Report run_queue(const Options& options, unsigned depth) {
   auto& push_cmd = bench.in("push_cmd_i", twin.push_cmd_i, rtl->push_cmd_i, 512);
   auto& fetch_ready = bench.in("fetch_ready_i", twin.fetch_ready_i, rtl->fetch_ready_i);
   auto& exec_ready = bench.in("exec_ready_i", twin.exec_ready_i, rtl->exec_ready_i);
+  auto& fetchable = bench.in("fetchable_i", twin.fetchable_i, rtl->fetchable_i, params.io_jobs);
+  auto& pass = bench.out("pass_o", twin.pass_o, rtl->pass_o);
+  auto& pass_job = bench.out("pass_job_o", twin.pass_job_o, rtl->pass_job_o, 8);
   bench.out("push_ready_o", twin.push_ready_o, rtl->push_ready_o);
   auto& fetch_valid = bench.out("fetch_valid_o", twin.fetch_valid_o, rtl->fetch_valid_o);
   auto& fetch_cmd = bench.out("fetch_cmd_o", twin.fetch_cmd_o, rtl->fetch_cmd_o, 512);
@@ -52,22 +59,29 @@ Report run_queue(const Options& options, unsigned depth) {
 
   base::Rng rng = bench.rng("stimuli");
   Pace push_pace(bench.rng("push")), exec_pace(bench.rng("exec"));
-  std::deque<Command> to_fetch, to_execute;
-  std::size_t fetched = 0, matmuls_done = 0;
+  std::deque<Command> to_fetch, to_execute;  // to_fetch: matmuls and waits
+  std::size_t fetched = 0, matmuls_done = 0, passed = 0, waits_done = 0;
+  std::uint64_t released = 0;
   bench.on_reset([&] {
     push_valid.write(false);
     push_cmd.write({});
     exec_ready.write(false);
+    fetchable.write(0);
     to_fetch.clear();
     to_execute.clear();
-    fetched = matmuls_done = 0;
+    fetched = matmuls_done = passed = waits_done = 0;
+    released = 0;
   });
   bench.on_falling([&](std::uint64_t) {
     const bool push = room.read() != 0 && push_pace.go();
     push_valid.write(push);
     push_cmd.write(push ? random_command(rng) : Command{});
-    // The core executes a matmul only once its fetch has been taken.
-    const bool legal = exec_valid.read() && (exec_cmd.read().opcode != Opcode::kMatmul || fetched > matmuls_done);
+    if (rng.chance(1, 8)) released |= std::uint64_t{1} << rng.below(params.io_jobs);
+    fetchable.write(released);
+    // The core executes a matmul only once its fetch has been taken, a wait only once its job is released.
+    const Command& next = exec_cmd.read();
+    const bool free = !is_wait(next, params.io_jobs) || passed > waits_done || (released >> next.job & 1) != 0;
+    const bool legal = exec_valid.read() && free && (next.opcode != Opcode::kMatmul || fetched > matmuls_done);
     exec_ready.write(legal && exec_pace.go());
   });
   Sink fetch(bench, "fetch", fetch_ready, fetch_valid, [&] {
@@ -77,16 +91,27 @@ Report run_queue(const Options& options, unsigned depth) {
     ++fetched;
   });
   bench.on_sample([&](std::uint64_t) {
+    if (pass.read()) {
+      if (to_fetch.empty() || !is_wait(to_fetch.front(), params.io_jobs) || to_fetch.front().job != pass_job.read())
+        bench.fail("the fetch side passed something else than the next wait");
+      if ((released >> pass_job.read() & 1) == 0) bench.fail("the fetch side passed a wait for a job not released");
+      if (!to_fetch.empty()) to_fetch.pop_front();
+      released &= ~(std::uint64_t{1} << pass_job.read());
+      ++passed;
+    }
     if (exec_valid.read() && exec_ready.value()) {
       if (to_execute.empty() || exec_cmd.read() != to_execute.front()) bench.fail("commands left out of order");
       if (exec_cmd.read().opcode == Opcode::kMatmul) ++matmuls_done;
+      if (is_wait(exec_cmd.read(), params.io_jobs)) ++waits_done;
       if (!to_execute.empty()) to_execute.pop_front();
       bench.count_transfer();
     }
     if (push_valid.value()) {
       to_execute.push_back(push_cmd.value());
-      if (push_cmd.value().opcode == Opcode::kMatmul) to_fetch.push_back(push_cmd.value());
+      const Command& pushed = push_cmd.value();
+      if (pushed.opcode == Opcode::kMatmul || is_wait(pushed, params.io_jobs)) to_fetch.push_back(pushed);
     }
+    if (waits_done > passed) bench.fail("a wait left before the fetch side had passed it");
     if (room.read() > depth || to_execute.size() > depth) bench.fail("the queue holds more than its depth");
   });
   return bench.run();
@@ -155,6 +180,12 @@ Report run_regs(const Options& options) {
   auto& shift_error = bench.in("shift_error_i", twin.shift_error_i, rtl->shift_error_i);
   auto& resp_error = bench.in("resp_error_i", twin.resp_error_i, rtl->resp_error_i);
   auto& command_error = bench.in("command_error_i", twin.command_error_i, rtl->command_error_i);
+  auto& io_error = bench.in("io_error_i", twin.io_error_i, rtl->io_error_i);
+  auto& io_accept = bench.in("io_push_accept_i", twin.io_push_accept_i, rtl->io_push_accept_i);
+  auto& io_free = bench.in("io_free_i", twin.io_free_i, rtl->io_free_i, 8);
+  auto& io_outstanding = bench.in("io_outstanding_i", twin.io_outstanding_i, rtl->io_outstanding_i, 8);
+  auto& io_used = bench.in("io_jobs_used_i", twin.io_jobs_used_i, rtl->io_jobs_used_i, 16);
+  auto& io_released = bench.in("io_jobs_released_i", twin.io_jobs_released_i, rtl->io_jobs_released_i, 16);
   auto& window_data = bench.in("window_data_i", twin.window_data_i, rtl->window_data_i, 32);
   auto& aw_ready = bench.out("axil_aw_ready_o", twin.axil_aw_ready_o, rtl->axil_aw_ready_o);
   auto& w_ready = bench.out("axil_w_ready_o", twin.axil_w_ready_o, rtl->axil_w_ready_o);
@@ -166,14 +197,24 @@ Report run_regs(const Options& options) {
   auto& r_resp = bench.out("axil_r_resp_o", twin.axil_r_resp_o, rtl->axil_r_resp_o, 2);
   auto& push_valid = bench.out("push_valid_o", twin.push_valid_o, rtl->push_valid_o);
   bench.out("push_cmd_o", twin.push_cmd_o, rtl->push_cmd_o, 512);
+  auto& io_push_valid = bench.out("io_push_valid_o", twin.io_push_valid_o, rtl->io_push_valid_o);
+  bench.out("io_push_desc_o", twin.io_push_desc_o, rtl->io_push_desc_o, 256);
+  auto& io_order = bench.out("io_order_o", twin.io_order_o, rtl->io_order_o, 2);
+  auto& io_credits = bench.out("io_credits_o", twin.io_credits_o, rtl->io_credits_o, 8);
   bench.out("snapshot_o", twin.snapshot_o, rtl->snapshot_o);
   bench.out("window_addr_o", twin.window_addr_o, rtl->window_addr_o, 10);
 
   base::Rng rng = bench.rng("stimuli");
   std::deque<std::uint64_t> writes, reads;  // addresses not yet answered
-  std::uint64_t pushes = 0, accepted = 0;
+  std::uint64_t pushes = 0, accepted = 0, io_pushes = 0, io_accepted = 0;
   const auto address = [&rng]() -> std::uint64_t {
-    switch (rng.below(6)) {
+    switch (rng.below(9)) {
+      case 6:
+        return program::kRegIoPush;
+      case 7:
+        return program::kRegIoStaging + 4 * rng.below(8);
+      case 8:
+        return rng.chance(1, 2) ? program::kRegIoOrder : program::kRegIoCredits;
       case 0:
         return program::kRegPush;
       case 1:
@@ -181,7 +222,7 @@ Report run_regs(const Options& options) {
       case 2:
         return program::kRegCounters + 4 * rng.below(128);
       case 3:
-        return 4 * rng.below(16);
+        return 4 * rng.below(24);
       case 4:
         return program::kRegSnapshot;
       default:
@@ -191,7 +232,7 @@ Report run_regs(const Options& options) {
   bench.on_reset([&] {
     writes.clear();
     reads.clear();
-    pushes = accepted = 0;
+    pushes = accepted = io_pushes = io_accepted = 0;
   });
   bench.on_falling([&](std::uint64_t) {
     room.write(rng.below(5));
@@ -199,6 +240,12 @@ Report run_regs(const Options& options) {
     shift_error.write(rng.chance(1, 2));
     resp_error.write(rng.chance(1, 2));
     command_error.write(rng.chance(1, 2));
+    io_error.write(rng.chance(1, 2));
+    io_accept.write(rng.chance(1, 2));
+    io_free.write(rng.below(256));
+    io_outstanding.write(rng.below(256));
+    io_used.write(rng.below(65536));
+    io_released.write(rng.below(65536));
     window_data.write(rng.below(std::uint64_t{1} << 32));
   });
   Source aw(
@@ -219,9 +266,13 @@ Report run_regs(const Options& options) {
       bench, "ar", ar_valid, ar_ready, [&] { return ar_addr.write(address()), true; }, [&] { ar_addr.write(0); },
       [&] { reads.push_back(ar_addr.value()); });
   Sink b(bench, "b", b_ready, b_valid, [&] {
-    if (writes.front() == program::kRegPush && b_resp.read() == 0) ++accepted;
-    const bool writable = writes.front() == program::kRegPush || writes.front() == program::kRegSnapshot ||
-                          (writes.front() % 4 == 0 && writes.front() / 64 == program::kRegStaging / 64);
+    const std::uint64_t to = writes.front();
+    if (to == program::kRegPush && b_resp.read() == 0) ++accepted;
+    if (to == program::kRegIoPush && b_resp.read() == 0) ++io_accepted;
+    const bool writable = to == program::kRegPush || to == program::kRegSnapshot || to == program::kRegIoPush ||
+                          to == program::kRegIoOrder || to == program::kRegIoCredits ||
+                          (to % 4 == 0 && to / 64 == program::kRegStaging / 64) ||
+                          (to % 4 == 0 && to / 32 == program::kRegIoStaging / 32);
     if (!writable && b_resp.read() != 2) bench.fail("a write to an address that takes none was not refused");
     writes.pop_front();
   });
@@ -235,6 +286,9 @@ Report run_regs(const Options& options) {
   });
   bench.on_sample([&](std::uint64_t) {
     if (push_valid.read()) ++pushes;
+    if (io_push_valid.read() && io_accept.value()) ++io_pushes;
+    if (io_accepted > io_pushes) bench.fail("a descriptor was acknowledged that was not accepted");
+    if (io_order.read() > 2 || io_credits.read() > params.io_credits) bench.fail("a setting is out of its range");
     if (accepted > pushes) bench.fail("a push was acknowledged that did not happen");
   });
   return bench.run();

@@ -17,6 +17,7 @@ const std::string kGood =
     "array: {rows: 8, cols: 16, planes_per_cycle: 2, max_act_bits: 8}\n"
     "axi_data_bits: 128\n"
     "buffers: {max_tokens: 4, activation_words: 64, hidden_words: 256, reader_beats: 32, commands: 8}\n"
+    "io_queue: {descriptors: 16, requests: 8, jobs: 4}\n"
     "layout: plane_major\n"
     "memory: {kind: simple, read_latency_cycles: 20, write_latency_cycles: 10, bytes_per_cycle: 16}\n";
 
@@ -42,6 +43,9 @@ TEST_CASE("a chip file says everything a core is built from", "[unit][program]")
   core.hidden_depth = 256;
   core.fifo_depth = 32;
   core.command_depth = 8;
+  core.io_depth = 16;
+  core.io_credits = 8;
+  core.io_jobs = 4;
   CHECK(chip.core == core);
   CHECK(chip.name == "small");
   CHECK(chip.clock_period() == base::Femtoseconds(2000000));
@@ -84,10 +88,15 @@ TEST_CASE("a chip that cannot be built is refused with file, line and key", "[un
       "femtoseconds");
   CHECK(refusal("clock_mhz: 500", "clock_mhz: 500\nclock_period_fs: 2000000") ==
         "chip.yaml:3: clock_period_fs: got 2000000, expected either clock_period_fs or clock_mhz");
-  CHECK(refusal("layout: plane_major", "layout: row_major").find("chip.yaml:6: layout: got row_major, expected") == 0);
-  CHECK(refusal("kind: simple", "kind: sram").find("chip.yaml:7: memory.kind: got sram, expected") == 0);
-  CHECK(refusal("kind: simple", "kind: dram, preset: ddr5-6400, channels: 1").find("chip.yaml:7: memory.") == 0);
-  CHECK(refusal("bytes_per_cycle: 16", "bytes_per_cycle: 0").find("chip.yaml:7: memory.bytes_per_cycle: got 0") == 0);
+  CHECK(refusal("layout: plane_major", "layout: row_major").find("chip.yaml:7: layout: got row_major, expected") == 0);
+  CHECK(refusal("kind: simple", "kind: sram").find("chip.yaml:8: memory.kind: got sram, expected") == 0);
+  CHECK(refusal("kind: simple", "kind: dram, preset: ddr5-6400, channels: 1").find("chip.yaml:8: memory.") == 0);
+  CHECK(refusal("bytes_per_cycle: 16", "bytes_per_cycle: 0").find("chip.yaml:8: memory.bytes_per_cycle: got 0") == 0);
+  CHECK(refusal("descriptors: 16", "descriptors: 64") ==
+        "chip.yaml:6: io_queue.descriptors: got 64, expected a power of two in [4, 32]");
+  CHECK(refusal("requests: 8", "requests: 0") ==
+        "chip.yaml:6: io_queue.requests: got 0, expected a power of two in [1, 64]");
+  CHECK(refusal("jobs: 4", "jobs: 1") == "chip.yaml:6: io_queue.jobs: got 1, expected a power of two in [2, 16]");
   CHECK(refusal("name: small", "name: small\nrow: 3").find("chip.yaml:2: row: ") == 0);
   CHECK(refusal("layout: plane_major\n", "").find("layout") != std::string::npos);
 }
