@@ -131,6 +131,7 @@ Results run_engine(const SimulateEngine& engine, const program::Chip& chip, prog
     cosim::BenchRun run = bench.run(lowered.loaded.commands, lowered.phase_begin(), image, options);
     for (const auto& [failed, what] :
          {std::pair(run.shift_error, "a requantisation shift out of range"), std::pair(run.memory_error, "a bus error"),
+          std::pair(run.storage_error, "a completion of no request"),
           std::pair(run.command_error, "an unknown command")})
       if (failed) throw base::CheckError(std::string("the core reports ") + what);
     Bytes bytes;

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -52,7 +53,7 @@ struct Batch {
 };
 
 struct Totals {
-  std::uint64_t cases = 0, cycles = 0, port_values = 0;
+  std::uint64_t cases = 0, cycles = 0, port_values = 0, loads = 0;
   std::set<std::string> configurations;
 };
 
@@ -63,7 +64,7 @@ struct Failure {
   std::string text;
 };
 
-/// A child at work. Its lines: "begin INDEX", "configuration TEXT", "case INDEX CYCLES PORT_VALUES",
+/// A child at work. Its lines: "begin INDEX", "configuration TEXT", "case INDEX CYCLES PORT_VALUES LOADS",
 /// "difference|input|internal INDEX TEXT", "waves FILE".
 struct Child {
   pid_t pid = -1;
@@ -121,7 +122,7 @@ void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
         throw base::CheckError(c.text + ": " + error.what());
       }
       for (const std::string& configuration : c.configurations) send(pipe, "configuration " + configuration);
-      send(pipe, fmt::format("case {} {} {}", index, outcome.cycles, outcome.port_values));
+      send(pipe, fmt::format("case {} {} {} {}", index, outcome.cycles, outcome.port_values, outcome.loads));
     }
   } catch (const base::CheckError& error) {
     report("difference", error);
@@ -162,10 +163,12 @@ void take_line(const std::string& line, Child& child, Totals& totals, std::optio
   } else if (word == "waves") {
     std::fprintf(stderr, "waves: %s\n", rest.c_str());
   } else if (word == "case") {
-    std::size_t end = 0;
-    const std::string numbers = rest.substr(rest.find(' ') + 1);
-    totals.cycles += std::stoull(numbers, &end);
-    totals.port_values += std::stoull(numbers.substr(end));
+    std::istringstream numbers(rest.substr(rest.find(' ') + 1));
+    std::uint64_t cycles = 0, port_values = 0, loads = 0;
+    numbers >> cycles >> port_values >> loads;
+    totals.cycles += cycles;
+    totals.port_values += port_values;
+    totals.loads += loads;
     ++totals.cases;
   } else if (word == "configuration") {
     totals.configurations.insert(rest);
@@ -319,6 +322,7 @@ void run_verify(VerifyOptions options) {
                                 {"configurations", totals.configurations.size()},
                                 {"cycles_compared", totals.cycles},
                                 {"port_values_compared", totals.port_values},
+                                {"planes_loaded", totals.loads},
                                 {"differences", failure ? 1 : 0}};
     if (failure) {
       json["first_difference"] = difference;

@@ -6,9 +6,17 @@ namespace moesaic::cosim {
 
 using namespace program;
 
-AxilHost::AxilHost(const std::vector<Command>& commands, const std::vector<std::size_t>& phases, Stalls stalls)
-    : commands_(commands), phases_(phases), stalls_(stalls) {
+AxilHost::AxilHost(const std::vector<Command>& commands, const std::vector<std::size_t>& phases,
+                   const LoadProgram* loads, const CoreParams& params, Stalls stalls)
+    : commands_(commands),
+      phases_(phases),
+      loads_(loads == nullptr ? std::vector<PlaneLoad>{} : loads->loads),
+      stalls_(stalls) {
   if (!commands_.empty()) wanted_ = commands_.front().pack();
+  if (loads_.empty()) return;
+  if (loads->credits.value_or(params.io_credits) != params.io_credits)
+    settings_.emplace_back(kRegIoCredits, *loads->credits);
+  if (loads->order != LoadOrder::kFifo) settings_.emplace_back(kRegIoOrder, static_cast<std::uint32_t>(loads->order));
 }
 
 void AxilHost::start(const Access& access) {
@@ -17,13 +25,47 @@ void AxilHost::start(const Access& access) {
   address_valid_ = data_valid_ = address_done_ = data_done_ = answer_ready_ = false;
 }
 
+bool AxilHost::next_setting() {
+  if (settings_.empty()) return false;
+  start_write(settings_.back().first, settings_.back().second);
+  settings_.pop_back();
+  return true;
+}
+
+bool AxilHost::is_due(const PlaneLoad& load) const {
+  return pushed_ >= load.command && (phase_ + 1 >= phases_.size() || load.command < phases_[phase_ + 1]);
+}
+
+bool AxilHost::next_load_access() {
+  if (next_load_ == loads_.size() || !is_due(loads_[next_load_])) return false;
+  const Descriptor& descriptor = loads_[next_load_].descriptor;
+  const bool job_is_closed = (closed_jobs_ >> descriptor.job & 1) != 0;
+  if (job_is_closed || io_room_ == 0) {
+    if (asked_) return false;
+    asked_ = true;
+    start_read(job_is_closed ? kRegIoJobs : kRegIoStatus);
+    return true;
+  }
+  const DescriptorWords wanted = descriptor.pack();
+  for (unsigned w = 0; w < kDescriptorWords; ++w) {
+    if (io_staged_[w] != wanted[w]) {
+      start_write(kRegIoStaging + 4 * w, wanted[w]);
+      return true;
+    }
+  }
+  start_write(kRegIoPush, 0);
+  return true;
+}
+
 /// Picks what to do next; false: nothing in this cycle.
 bool AxilHost::next_access(bool idle) {
   switch (stage_) {
     case Stage::kCommands: {
+      if (next_setting() || next_load_access()) return true;
+      asked_ = false;
       if (pushed_ == commands_.size()) {
         // The bench ends the last phase before the counters are read.
-        if (!idle || phase_ < phases_.size()) return false;
+        if (!idle || phase_ < phases_.size() || next_load_ < loads_.size()) return false;
         stage_ = Stage::kSnapshot;
         start_write(kRegSnapshot, 0);
         return true;
@@ -114,6 +156,13 @@ void AxilHost::finish_write(std::uint64_t response) {
     ++pushed_;
     --room_;
     if (pushed_ < commands_.size()) wanted_ = commands_[pushed_].pack();
+  } else if (access_.address == kRegIoPush) {
+    const Descriptor& pushed = loads_[next_load_].descriptor;
+    if (pushed.last) closed_jobs_ |= std::uint64_t{1} << pushed.job;
+    ++next_load_;
+    --io_room_;
+  } else if (access_.address >= kRegIoStaging && access_.address < kRegIoStaging + 4 * kDescriptorWords) {
+    io_staged_[(access_.address - kRegIoStaging) / 4] = access_.data;
   } else if (access_.address >= kRegStaging && access_.address < kRegStaging + 4 * kCommandWords) {
     staged_[(access_.address - kRegStaging) / 4] = access_.data;
   }
@@ -125,6 +174,10 @@ void AxilHost::finish_read(std::uint64_t data, std::uint64_t response) {
   if (access_.address == kRegStatus) {
     status_ = data;
     room_ = data >> 8 & 0xff;
+  } else if (access_.address == kRegIoStatus) {
+    io_room_ = data & 0xff;
+  } else if (access_.address == kRegIoJobs) {
+    closed_jobs_ &= data & 0xffff;
   } else if (access_.address >= kRegCounters) {
     counters_[word_ / 8][word_ / 2 % 4] |= data << (32 * (word_ % 2));
   } else {
@@ -134,7 +187,10 @@ void AxilHost::finish_read(std::uint64_t data, std::uint64_t response) {
 
 std::string AxilHost::waits() const {
   if (working_) return "host waits for an answer at address " + std::to_string(access_.address);
-  return "host has pushed " + std::to_string(pushed_) + " of " + std::to_string(commands_.size()) + " commands";
+  return "host has pushed " + std::to_string(pushed_) + " of " + std::to_string(commands_.size()) + " commands" +
+         (loads_.empty()
+              ? ""
+              : " and " + std::to_string(next_load_) + " of " + std::to_string(loads_.size()) + " descriptors");
 }
 
 }  // namespace moesaic::cosim

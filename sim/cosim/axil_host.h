@@ -1,20 +1,25 @@
 #pragma once
 /// The host: writes staging words that changed, pushes commands while the queue has room, waits, reads status and
-/// counters.
+/// counters. With loads, descriptors go first whenever the next one is due, the I/O queue has room and its job's entry
+/// is free; while it is not, the host asks for room once between any two accesses for commands.
 #include <cstdint>
 #include <deque>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sim/cosim/core_ports.h"
 #include "sim/cosim/stalls.h"
+#include "sim/program/core_params.h"
 #include "sim/program/engine_run.h"
+#include "sim/program/load_program.h"
 
 namespace moesaic::cosim {
 
 class AxilHost {
  public:
-  AxilHost(const std::vector<program::Command>& commands, const std::vector<std::size_t>& phases, Stalls stalls);
+  AxilHost(const std::vector<program::Command>& commands, const std::vector<std::size_t>& phases,
+           const program::LoadProgram* loads, const program::CoreParams& params, Stalls stalls);
 
   /// Falling edge. `idle`: the core has executed everything that was pushed.
   void drive(CoreInputs& in, bool idle);
@@ -41,6 +46,9 @@ class AxilHost {
     std::uint32_t address = 0, data = 0;
   };
   bool next_access(bool idle);
+  bool next_setting();
+  bool next_load_access();
+  bool is_due(const program::PlaneLoad& load) const;
   void start_write(std::uint32_t address, std::uint32_t data) { start({true, address, data}); }
   void start_read(std::uint32_t address) { start({false, address, 0}); }
   void start(const Access& access);
@@ -49,12 +57,19 @@ class AxilHost {
 
   const std::vector<program::Command>& commands_;
   const std::vector<std::size_t>& phases_;
+  const std::vector<program::PlaneLoad> loads_;
   Stalls stalls_;
   Stage stage_ = Stage::kCommands;
   std::size_t pushed_ = 0, phase_ = 0;
   program::CommandWords staged_{}, wanted_{};
-  std::uint64_t room_ = 0;  // free queue entries, at least
-  bool working_ = false;    // an access is under way
+  std::uint64_t room_ = 0;                                         // free queue entries, at least
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> settings_;  // address and value, still to be written
+  program::DescriptorWords io_staged_{};
+  std::size_t next_load_ = 0;
+  std::uint64_t io_room_ = 0;      // free descriptor entries, at least
+  std::uint64_t closed_jobs_ = 0;  // job j at bit j: closed, and its wait not known to be executed
+  bool asked_ = false;             // for room in the I/O queue, since the last access for commands
+  bool working_ = false;           // an access is under way
   Access access_;
   bool address_valid_ = false, data_valid_ = false;  // offered now
   bool address_done_ = false, data_done_ = false, answer_ready_ = false;

@@ -70,22 +70,28 @@ unsigned output_bits(const program::CoreParams& params) {
 class CoreBench::Run {
  public:
   Run(CoreEngine& engine, CoreEngine* second, const std::vector<Command>& commands,
-      const std::vector<std::size_t>& phases, MemoryImage& image, const BenchOptions& options)
+      const std::vector<std::size_t>& phases, MemoryImage& image, const BenchOptions& options,
+      const program::LoadProgram* loads)
       : engine_(engine),
         second_(second),
         commands_(commands),
         phases_(phases),
         options_(options),
         memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
+        storage_(options.make_storage ? options.make_storage() : std::make_unique<SimpleStorage>(options.storage)),
         rng_(options.stall_seed.value_or(0)),
-        host_(commands, phases, Stalls::channel(options.stall_seed, rng_)),
+        host_(commands, phases, loads, engine.params(), Stalls::channel(options.stall_seed, rng_)),
         weights_(program::MemoryPort::kWeightRead, image, *memory_, result_.engine.traffic, engine.params(),
                  options.stall_seed, rng_),
         activations_(program::MemoryPort::kActivationRead, image, *memory_, result_.engine.traffic, engine.params(),
                      options.stall_seed, rng_),
-        results_(image, *memory_, result_.engine.traffic, engine.params(), options.stall_seed, rng_) {
+        results_(image, *memory_, result_.engine.traffic, engine.params(), options.stall_seed, rng_),
+        loads_(loads, image, *storage_, result_.engine.loads, options.stall_seed, rng_) {
+    weights_.refuse(loads_.awaited());
+    activations_.refuse(loads_.awaited());
     result_.engine.traffic = program::Traffic(image);
     result_.memory_name = memory_->name();
+    result_.storage_name = storage_->name();
     limit_ = options.watchdog_cycles + static_cast<std::uint64_t>(memory_->longest_wait().count());
   }
 
@@ -131,12 +137,14 @@ class CoreBench::Run {
     weights_.drive(in_, now_);
     activations_.drive(in_, now_);
     results_.drive(in_, now_);
+    loads_.drive(in_, now_);
     settle();
     count_activity();
     host_.sample(in_, out_);
     weights_.sample(in_, out_, now_);
     activations_.sample(in_, out_, now_);
     results_.sample(in_, out_, now_);
+    loads_.sample(in_, out_, now_);
     if (host_.snapshot_in_flight()) recent_.push_back(counts_);
     if (out_.retired_o != 0) {
       result_.engine.retired.push_back(now_);
@@ -175,7 +183,7 @@ class CoreBench::Run {
       moves = moves || activity == static_cast<std::size_t>(program::Activity::kBusy);
     }
     ++causes_[static_cast<std::size_t>(program::cause_of(out_.activity_o))];
-    if (moves || host_.finishing()) last_move_ = now_;
+    if (moves || host_.finishing() || loads_.is_working(now_)) last_move_ = now_;
     if (now_ - last_move_ > limit_) throw CheckError(stuck());
   }
 
@@ -190,7 +198,7 @@ class CoreBench::Run {
       if (activity != 0) text += " " + std::string(program::kBlocks[b].name) + " " + names[activity] + ";";
     }
     return text + " " + weights_.waits(out_) + "; " + activations_.waits(out_) + "; " + results_.waits(out_) + "; " +
-           host_.waits();
+           loads_.waits(out_) + "; " + host_.waits();
   }
 
   /// What the core counted is what was seen on its ports, and adds up.
@@ -200,6 +208,11 @@ class CoreBench::Run {
     result_.shift_error = (status >> 1 & 1) != 0;
     result_.memory_error = (status >> 2 & 1) != 0;
     result_.command_error = (status >> 3 & 1) != 0;
+    result_.storage_error = (status >> 4 & 1) != 0;
+    if (loads_.completed() != result_.engine.loads.size()) {
+      throw CheckError("storage port: got " + std::to_string(loads_.completed()) + " completed loads, expected " +
+                       std::to_string(result_.engine.loads.size()));
+    }
     const ActivityCounts& read = host_.counters();
     for (std::size_t b = 0; b < read.size(); ++b) {
       std::uint64_t sum = 0;
@@ -221,10 +234,12 @@ class CoreBench::Run {
   const BenchOptions& options_;
   BenchRun result_;
   std::unique_ptr<memory::MemoryModel> memory_;
+  std::unique_ptr<StorageModel> storage_;
   base::Rng rng_;
   AxilHost host_;
   ReadPort weights_, activations_;
   WritePort results_;
+  StoragePort loads_;
   CoreInputs in_;
   CoreOutputs out_;
   ActivityCounts counts_{};
@@ -244,8 +259,8 @@ std::vector<std::string> CoreBench::open_waves(const std::string& path) {
 }
 
 BenchRun CoreBench::run(const std::vector<Command>& commands, const std::vector<std::size_t>& phases,
-                        MemoryImage& image, const BenchOptions& options) {
-  return Run(*engine_, second_.get(), commands, phases, image, options).run();
+                        MemoryImage& image, const BenchOptions& options, const program::LoadProgram* loads) {
+  return Run(*engine_, second_.get(), commands, phases, image, options, loads).run();
 }
 
 }  // namespace moesaic::cosim

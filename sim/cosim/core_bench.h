@@ -1,6 +1,7 @@
 #pragma once
-/// The bench around one core: a host on AXI4-Lite and a memory on the AXI4 ports, for the twin, a Verilated build, or
-/// both in lock step: every output port is compared in every cycle, just before the rising edge. Same seed, same run.
+/// The bench around one core: a host on AXI4-Lite, a memory on the AXI4 ports and a storage on the storage port, for
+/// the twin, a Verilated build, or both in lock step: every output port is compared in every cycle, just before the
+/// rising edge. Same seed, same run.
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -10,7 +11,9 @@
 
 #include "models/memory/memory_model.h"
 #include "sim/cosim/core_engine.h"
+#include "sim/cosim/storage_model.h"
 #include "sim/program/engine_run.h"
+#include "sim/program/load_program.h"
 
 namespace moesaic::cosim {
 
@@ -19,6 +22,9 @@ struct BenchOptions {
   base::Femtoseconds period{2000000};  ///< of the core's clock, for memories with a clock of their own
   /// Another model in the place of the one that `memory` describes.
   std::function<std::unique_ptr<memory::MemoryModel>()> make_memory;
+  SimpleStorageConfig storage;
+  /// Another model in the place of the one that `storage` describes.
+  std::function<std::unique_ptr<StorageModel>()> make_storage;
   /// Random stalls on every channel of every port, each with its own rate.
   std::optional<std::uint64_t> stall_seed;
   /// Flips bit `bit` of the second engine's outputs (all ports' bits in order) in cycle `cycle`: the run must then
@@ -38,8 +44,9 @@ struct BenchRun {
   program::EngineRun engine;
   std::uint64_t bench_cycles = 0;          ///< with reset and the reading of the counters
   std::uint64_t port_values_compared = 0;  ///< 0 without a second engine
-  bool shift_error = false, memory_error = false, command_error = false;
-  std::string memory_name;
+  bool shift_error = false, memory_error = false, command_error = false, storage_error = false;
+  std::string memory_name, storage_name;
+  bool any_error() const { return shift_error || memory_error || command_error || storage_error; }
 };
 
 /// Sum of the output ports' bits.
@@ -58,9 +65,11 @@ class CoreBench {
 
   /// Resets the core, pushes the commands, waits until it is idle, reads and checks its counters. `image` is updated in
   /// place. `phases` holds the first command of each phase ([0] is 0): a phase begins only when the core is idle.
-  /// base::CheckError: a difference between the engines, a broken protocol, counters that do not add up, a stuck run.
+  /// `loads`, when given, is what the host has loaded from storage into `image` meanwhile.
+  /// base::CheckError: a difference between the engines, a broken protocol, a read of a plane that is not loaded,
+  /// counters that do not add up, a stuck run.
   BenchRun run(const std::vector<program::Command>& commands, const std::vector<std::size_t>& phases,
-               program::MemoryImage& image, const BenchOptions& options);
+               program::MemoryImage& image, const BenchOptions& options, const program::LoadProgram* loads = nullptr);
 
  private:
   class Run;

@@ -12,8 +12,7 @@ numerics::KernelResult run_kernel(CoreBench& bench, const program::CoreParams& p
   const BenchRun run = bench.run(program.loaded.commands, {0}, memory, options);
   if (run.shift_error)
     throw base::ConfigError(where, "down.requant_shift", "a shift sigma - eh out of range", "0 to 62");
-  if (run.memory_error || run.command_error)
-    throw base::CheckError(where + ": status register: got an error, expected none");
+  if (run.any_error()) throw base::CheckError(where + ": status register: got an error, expected none");
   return program::kernel_result(kernel_case, program, memory);
 }
 

@@ -106,8 +106,21 @@ void ReadPort::accept(std::uint64_t address, std::uint64_t len, std::uint64_t si
     if (!overlaps_region(image_, beat, beat_bytes_)) {
       throw CheckError(port_name(port_) + " port: got a read at " + at(beat) + ", expected one within a region");
     }
+    if (is_awaited(beat)) {
+      throw CheckError(port_name(port_) + " port: got a read at " + at(beat) +
+                       ", expected none before the load of that plane has completed");
+    }
     owed_.push_back({beat, i == len});
   }
+}
+
+/// A beat was asked for because of one of its bytes at least; its other bytes may be a neighbour's.
+bool ReadPort::is_awaited(std::uint64_t beat) const {
+  if (awaited_ == nullptr || awaited_->empty()) return false;
+  for (std::uint64_t i = 0; i < beat_bytes_; ++i) {
+    if (image_.region_at(beat + i) != nullptr && !awaited_->contains(beat + i)) return false;
+  }
+  return true;
 }
 
 std::string ReadPort::waits(const CoreOutputs& out) const {

@@ -9,6 +9,7 @@
 #include "models/memory/memory_model.h"
 #include "sim/cosim/core_ports.h"
 #include "sim/cosim/stalls.h"
+#include "sim/cosim/storage_port.h"
 #include "sim/program/engine_run.h"
 #include "sim/program/memory_image.h"
 
@@ -20,6 +21,8 @@ class ReadPort {
   ReadPort(program::MemoryPort port, const program::MemoryImage& image, memory::MemoryModel& model,
            program::Traffic& traffic, const program::CoreParams& params, const std::optional<std::uint64_t>& stall_seed,
            base::Rng& streams);
+  /// From now on a beat of which every byte in a region is awaited may not be read.
+  void refuse(const AwaitedBytes& awaited) { awaited_ = &awaited; }
   void drive(CoreInputs& in, std::uint64_t now);
   void sample(const CoreInputs& in, const CoreOutputs& out, std::uint64_t now);
   std::string waits(const CoreOutputs& out) const;
@@ -30,6 +33,7 @@ class ReadPort {
     bool last;
   };
   void accept(std::uint64_t address, std::uint64_t len, std::uint64_t size, std::uint64_t burst);
+  bool is_awaited(std::uint64_t beat) const;
 
   program::MemoryPort port_;
   const program::MemoryImage& image_;
@@ -40,6 +44,7 @@ class ReadPort {
   std::deque<Owed> owed_;      // beats not yet handed out
   std::size_t submitted_ = 0;  // of owed_, known to the model
   bool holding_ = false;       // r_valid is up
+  const AwaitedBytes* awaited_ = nullptr;
 };
 
 /// One AXI4 write subordinate for single-beat bursts.

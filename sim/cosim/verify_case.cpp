@@ -35,6 +35,64 @@ void draw_memory(base::Rng& rng, BenchOptions& bench) {
   config.bytes_per_cycle = rng.pick(std::vector<std::int64_t>{4, 8, 13, 16, 32, 64});
 }
 
+SimpleStorageConfig draw_storage(base::Rng& rng) {
+  SimpleStorageConfig config;
+  config.latency_cycles = rng.chance(1, 4) ? rng.range(200, 1500) : rng.range(1, 60);
+  config.bytes_per_cycle = rng.pick(std::vector<std::int64_t>{1, 3, 8, 32, 128});
+  config.queue_depth = rng.range(1, 16);
+  config.spread_cycles = rng.chance(1, 2) ? rng.range(1, 300) : 0;
+  config.seed = rng.next();
+  return config;
+}
+
+/// A run of bytes of a stored object that one descriptor, or several, ask for.
+struct Piece {
+  std::uint64_t begin, end;  // within the object
+  int rank;
+};
+
+/// What a read of matrix `m` touches; every plane apart when the layout has them so. Parameters have rank 0, as has
+/// what holds all planes.
+std::vector<Piece> pieces_of(const numerics::StoredLayout& layout, int m) {
+  const bool last = m + 1 == static_cast<int>(layout.matrices().size());
+  std::vector<Piece> pieces;
+  const auto add = [&pieces](std::int64_t begin, std::int64_t end, int rank) {
+    if (begin < end) pieces.push_back({static_cast<std::uint64_t>(begin), static_cast<std::uint64_t>(end), rank});
+  };
+  if (layout.spec().kind == numerics::LayoutKind::kTileMajor) {
+    add(layout.planes_offset(m), last ? layout.params_begin() : layout.planes_offset(m + 1), 0);
+  } else {
+    for (int rank = 1; rank <= layout.format().planes(); ++rank) {
+      const std::int64_t plane = (rank - 1) * layout.plane_stride();
+      const std::int64_t end = last ? layout.plane_stride() : layout.planes_offset(m + 1);
+      add(plane + layout.planes_offset(m), plane + end, rank);
+    }
+  }
+  add(layout.params_offset(m), last ? layout.requant_begin() : layout.params_offset(m + 1), 0);
+  add(layout.requant_offset(m), last ? layout.total_bytes() : layout.requant_offset(m + 1), 0);
+  return pieces;
+}
+
+/// Cuts a piece at random places now and then.
+std::vector<Piece> cut(base::Rng& rng, const Piece& piece) {
+  std::vector<Piece> pieces;
+  std::uint64_t begin = piece.begin;
+  while (rng.chance(1, 3) && piece.end - begin > 1) {
+    const std::uint64_t end = begin + 1 + rng.below(piece.end - begin - 1);
+    pieces.push_back({begin, end, piece.rank});
+    begin = end;
+  }
+  pieces.push_back({begin, piece.end, piece.rank});
+  return pieces;
+}
+
+program::Command wait_for(unsigned job) {
+  program::Command command;
+  command.opcode = program::Opcode::kWait;
+  command.job = static_cast<std::uint8_t>(job);
+  return command;
+}
+
 /// Operation, format and activation width: a description without the sizes.
 std::string kind_of(const std::string& description) {
   std::string kind;
@@ -61,6 +119,71 @@ numerics::KernelCase draw_kernel(base::Rng& rng, const program::CoreParams& buil
 }
 
 }  // namespace
+
+void add_loads(base::Rng& rng, const program::KernelPlaces& places, const program::CoreParams& params,
+               std::size_t first, std::size_t earliest, unsigned& next_job, program::Loaded& to,
+               program::LoadProgram& loads) {
+  const numerics::StoredLayout& layout = *places.weights.layout;
+  const int matrices = static_cast<int>(layout.matrices().size());
+  const int jobs = matrices > 1 && rng.chance(1, 2) ? 2 : 1;
+  std::vector<unsigned> ids;
+  for (int j = 0; j < jobs; ++j) ids.push_back(next_job++ % params.io_jobs);
+
+  // Waits: anywhere between the kernel's first command, or the wait before, and the first product that needs them.
+  std::vector<std::size_t> waits;
+  for (int j = 0; j < jobs; ++j) {
+    const std::uint64_t matrix = places.weights.address + static_cast<std::uint64_t>(layout.planes_offset(j));
+    std::size_t product = first;
+    while (to.commands[product].opcode != program::Opcode::kMatmul || to.commands[product].weight_addr < matrix)
+      ++product;
+    const std::size_t begin = j == 0 ? first : waits.back() + 1;
+    const auto at =
+        static_cast<std::size_t>(rng.range(static_cast<std::int64_t>(begin), static_cast<std::int64_t>(product)));
+    to.commands.insert(to.commands.begin() + static_cast<std::ptrdiff_t>(at),
+                       wait_for(ids[static_cast<std::size_t>(j)]));
+    waits.push_back(at);
+  }
+
+  std::vector<program::Descriptor> descriptors;
+  const auto layer = static_cast<std::uint16_t>(rng.below(3)), expert = static_cast<std::uint16_t>(rng.below(4));
+  const std::uint64_t hottest = rng.below(5);
+  for (int m = 0; m < matrices; ++m) {
+    for (const Piece& whole : pieces_of(layout, m)) {
+      for (const Piece& piece : cut(rng, whole)) {
+        program::Descriptor d;
+        d.job = static_cast<std::uint8_t>(ids[static_cast<std::size_t>(std::min(m, jobs - 1))]);
+        d.plane = static_cast<std::uint8_t>(piece.rank);
+        d.layer = layer;
+        d.expert = rng.chance(1, 4) ? static_cast<std::uint16_t>(rng.below(4)) : expert;
+        d.requests = static_cast<std::uint32_t>(hottest - std::min<std::uint64_t>(hottest, rng.below(2)));
+        d.bytes = static_cast<std::uint32_t>(piece.end - piece.begin);
+        d.destination = places.weights.address + piece.begin;
+        d.source =
+            loads.storage.allocate("planes", program::Kind::kWeights, d.bytes, static_cast<unsigned>(rng.below(64)));
+        std::vector<std::uint8_t> bytes(d.bytes);
+        to.image.read(d.destination, bytes.data(), d.bytes);
+        loads.storage.write(d.source, bytes.data(), d.bytes);
+        descriptors.push_back(d);
+      }
+    }
+  }
+  if (rng.chance(1, 2)) rng.shuffle(descriptors);
+  for (const unsigned id : ids) {
+    const auto last =
+        std::find_if(descriptors.rbegin(), descriptors.rend(), [id](const auto& d) { return d.job == id; });
+    last->last = true;
+  }
+  std::size_t at = loads.loads.empty() ? earliest : std::max(earliest, loads.loads.back().command);
+  for (const program::Descriptor& d : descriptors) {
+    const std::size_t wait = waits[d.job == ids[0] ? 0 : ids.size() - 1];
+    // The descriptors behind this one may have an earlier wait.
+    const std::size_t latest = std::min(wait, waits.front());
+    if (rng.chance(1, 3))
+      at = static_cast<std::size_t>(
+          rng.range(static_cast<std::int64_t>(at), static_cast<std::int64_t>(std::max(at, latest))));
+    loads.loads.push_back({d, at});
+  }
+}
 
 std::size_t draw_build(std::uint64_t seed, std::uint64_t index, std::size_t builds) {
   return base::Rng(seed).stream("build", index).below(builds);
@@ -90,10 +213,17 @@ VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build
     if (holds && c.placement.base + kLargestCase > static_cast<std::uint64_t>(holds->count())) c.placement.base = 0;
   }
 
+  base::Rng load_rng = base::Rng(seed).stream("loads", index);
+  if (load_rng.chance(2, 5)) {
+    c.load_seed = load_rng.next();
+    c.bench.storage = draw_storage(load_rng);
+  }
+
   const std::string layout = numerics::layout_kind_name(c.placement.layout);
   const std::string& memory = c.bench.memory.kind;
   const std::string part = memory == "dram" ? " " + c.bench.memory.dram.preset : "";
-  c.text = build.name + " " + layout + " " + memory + part + (c.bench.stall_seed ? " stalls" : "");
+  c.text = build.name + " " + layout + " " + memory + part + (c.bench.stall_seed ? " stalls" : "") +
+           (c.load_seed ? " storage" : "");
   for (const numerics::KernelCase& kernel : c.kernels) {
     const std::string what = numerics::describe(kernel);
     c.text += (&kernel == &c.kernels.front() ? " " : ", then ") + what;
@@ -107,21 +237,31 @@ VerifyOutcome run_case(CoreBench& bench, const VerifyCase& c) {
   loaded.image = program::MemoryImage(c.placement.base);
   std::vector<program::KernelPlaces> places;
   std::vector<std::size_t> phases{0};
+  program::LoadProgram loads;
+  base::Rng rng(c.load_seed.value_or(0));
+  if (c.load_seed) {
+    loads.order = static_cast<program::LoadOrder>(rng.below(program::kLoadOrderNames.size()));
+    if (rng.chance(1, 3)) loads.credits = static_cast<unsigned>(rng.range(1, c.lowering.io_credits));
+    loads.storage = program::MemoryImage(rng.chance(1, 2) ? 0 : std::uint64_t{1} << 47);
+  }
+  unsigned next_job = 0;
   for (const numerics::KernelCase& kernel : c.kernels) {
     if (!places.empty() && c.in_phases) phases.push_back(loaded.commands.size());
+    const std::size_t first = loaded.commands.size();
     places.push_back(program::append_kernel(kernel, c.lowering, c.placement, "verify", loaded));
+    if (!c.load_seed || places.back().weights.layout == nullptr) continue;
+    const std::size_t earliest = rng.chance(1, 2) ? 0 : first;  // a prefetch, or on demand
+    add_loads(rng, places.back(), c.lowering, first, earliest, next_job, loaded, loads);
   }
-  const BenchRun run = bench.run(loaded.commands, phases, loaded.image, c.bench);
-  if (run.shift_error || run.memory_error || run.command_error) {
-    throw base::CheckError("status register: got an error, expected none");
-  }
+  const BenchRun run = bench.run(loaded.commands, phases, loaded.image, c.bench, &loads);
+  if (run.any_error()) throw base::CheckError("status register: got an error, expected none");
   for (std::size_t i = 0; i < c.kernels.size(); ++i) {
     const numerics::KernelCase& kernel = c.kernels[i];
     const std::string difference = numerics::first_difference(
         kernel, program::kernel_result(kernel, places[i], loaded.image), numerics::run_case(kernel));
     if (!difference.empty()) throw base::CheckError("result differs from the CPU's: " + difference);
   }
-  return {run.bench_cycles, run.port_values_compared};
+  return {run.bench_cycles, run.port_values_compared, run.engine.loads.size()};
 }
 
 }  // namespace moesaic::cosim

@@ -1,16 +1,18 @@
 #pragma once
 /// One random case of `moesaic verify`: one to three kernel cases, one after the other on a build, with memory, layout,
-/// placement and stalls, all drawn from (seed, index). Run on the twin and the RTL in lock step; outputs are compared
-/// with the CPU reference as well.
+/// placement and stalls, all drawn from (seed, index). In two cases of five the weights lie in storage at first and the
+/// I/O queue loads them. Run on the twin and the RTL in lock step; outputs are compared with the CPU reference as well.
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/rng.h"
 #include "reference/numerics/case_file.h"
 #include "sim/cosim/core_bench.h"
 #include "sim/program/chip.h"
 #include "sim/program/kernel_program.h"
+#include "sim/program/load_program.h"
 
 namespace moesaic::cosim {
 
@@ -22,6 +24,8 @@ struct VerifyCase {
   bool in_phases = false;                     ///< each kernel waits until the core is idle
   program::CoreParams lowering;  ///< the build's, now and then with smaller buffers, so that chunks and spills happen
   program::KernelPlacement placement;
+  /// Weights come from storage: this is what their descriptors and the places of the waits are drawn from.
+  std::optional<std::uint64_t> load_seed;
   BenchOptions bench;
   std::string text;  ///< "r8c8p2a16 tile_major simple stalls mpgemm int3 m3 n17 k70 ..."
   std::vector<std::string>
@@ -34,7 +38,17 @@ VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build
 struct VerifyOutcome {
   std::uint64_t cycles = 0;
   std::uint64_t port_values = 0;
+  std::uint64_t loads = 0;  ///< descriptors whose planes were loaded from storage
 };
+
+/// Moves the weights of the kernel whose commands begin at `first` from `to.image` to `loads.storage`, adds descriptors
+/// for them and inserts waits before the products that read them. One or two jobs, with ids from `next_job` on, modulo
+/// `params.io_jobs`; an expert's down projection may have its own. What is drawn: how planes are cut, experts,
+/// requests, the order of pushing, when each is pushed (after `loads`' last, not before command `earliest`), and where
+/// the waits stand.
+void add_loads(base::Rng& rng, const program::KernelPlaces& places, const program::CoreParams& params,
+               std::size_t first, std::size_t earliest, unsigned& next_job, program::Loaded& to,
+               program::LoadProgram& loads);
 
 /// base::CheckError at the first difference.
 VerifyOutcome run_case(CoreBench& bench, const VerifyCase& verify_case);

@@ -1,5 +1,6 @@
 #include <tlm_utils/simple_target_socket.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -8,7 +9,9 @@
 #include "sim/cosim/core_bench.h"
 #include "sim/cosim/kernel_run.h"
 #include "sim/cosim/lockstep.h"
+#include "sim/cosim/storage_port.h"
 #include "sim/cosim/tlm_memory.h"
+#include "sim/cosim/verify_case.h"
 #include "tests/bad_config/cli/run_program.h"
 
 using namespace moesaic;
@@ -95,7 +98,145 @@ cosim::Report run_behind_tlm() {
   return report;
 }
 
+/// Two products whose weights lie in storage: the second's descriptors go in with the first's, or when the core is
+/// idle.
+struct FromStorage {
+  program::Loaded loaded;
+  program::LoadProgram loads;
+  std::vector<program::KernelPlaces> places;
+  std::vector<std::size_t> phases{0};
+
+  FromStorage(const program::CoreParams& params, bool prefetch) {
+    base::Rng rng(5);
+    unsigned next_job = 0;
+    for (int kernel = 0; kernel < 2; ++kernel) {
+      const std::size_t first = loaded.commands.size();
+      if (kernel > 0) phases.push_back(first);
+      places.push_back(program::append_kernel(small_product(), params, {}, "case", loaded));
+      cosim::add_loads(rng, places.back(), params, first, first, next_job, loaded, loads);
+    }
+    for (program::PlaneLoad& load : loads.loads)
+      load.command = prefetch ? 0 : phases[load.command >= phases[1] ? 1 : 0];
+  }
+  /// Empty, or what differs from the CPU's results.
+  std::string difference(const program::MemoryImage& image) const {
+    std::string text;
+    for (const program::KernelPlaces& each : places)
+      text += numerics::first_difference(small_product(), program::kernel_result(small_product(), each, image),
+                                         numerics::run_case(small_product()));
+    return text;
+  }
+};
+
+std::uint64_t io_cycles(const cosim::BenchRun& run) {
+  return run.engine.phase_ends.back().causes[static_cast<std::size_t>(program::Cause::kIo)];
+}
+
+/// The same work with and without a prefetch, on storage that is slower than the core.
+cosim::Report run_from_storage() {
+  program::CoreParams params;
+  params.io_depth = params.io_credits = 16;
+  cosim::CoreBench bench(cosim::make_cycle_engine(params));
+  cosim::BenchOptions options;
+  options.storage.latency_cycles = 2000;
+  options.storage.bytes_per_cycle = 8;
+  cosim::Report report;
+  const auto run = [&](const FromStorage& work) {
+    program::MemoryImage image = work.loaded.image;
+    const cosim::BenchRun done = bench.run(work.loaded.commands, work.phases, image, options, &work.loads);
+    report.message += work.difference(image);
+    for (const auto& load : done.engine.loads) {
+      if (load.completed < load.issued + 2000) report.message += "; a load was faster than the storage";
+    }
+    return done;
+  };
+  const cosim::BenchRun on_demand = run(FromStorage(params, false)), prefetched = run(FromStorage(params, true));
+  const std::uint64_t demand_io = io_cycles(on_demand), prefetch_io = io_cycles(prefetched);
+  const std::string numbers = " (io " + std::to_string(demand_io) + " and " + std::to_string(prefetch_io) +
+                              " cycles of " + std::to_string(on_demand.engine.cycles) + " and " +
+                              std::to_string(prefetched.engine.cycles) + ")";
+  if (demand_io < 2500) report.message += "; two waits of 2000 cycles less some work do not show as io" + numbers;
+  if (prefetch_io + 1000 > demand_io) report.message += "; a prefetch saves no io cycles" + numbers;
+  if (prefetched.engine.cycles + 1000 > on_demand.engine.cycles)
+    report.message += "; a prefetch saves no cycles" + numbers;
+  if (on_demand.storage_name != "simple storage(latency 2000 to 2000 cycles, 8 bytes/cycle, 32 requests)")
+    report.message += "; storage is " + on_demand.storage_name;
+  return report;
+}
+
+/// A program whose waits are left out: the fetch reads planes that are not there.
+cosim::Report run_without_waits() {
+  const program::CoreParams params;
+  cosim::CoreBench bench(cosim::make_cycle_engine(params));
+  FromStorage work(params, true);
+  std::vector<program::Command> commands;
+  for (const program::Command& command : work.loaded.commands)
+    if (command.opcode != program::Opcode::kWait) commands.push_back(command);
+  program::MemoryImage image = work.loaded.image;
+  bench.run(commands, {0}, image, {}, &work.loads);
+  return {};
+}
+
+/// Takes requests and never completes one.
+class DeadStorage final : public cosim::StorageModel {
+ public:
+  std::string name() const override { return "dead storage"; }
+  bool submit(const cosim::StorageRequest&, base::Cycles) override { return true; }
+  std::optional<unsigned> finished(base::Cycles) override { return std::nullopt; }
+  void take(unsigned) override {}
+  std::optional<base::Cycles> next_change(base::Cycles) override { return std::nullopt; }
+};
+
+cosim::Report run_on_dead_storage() {
+  const program::CoreParams params;
+  cosim::CoreBench bench(cosim::make_cycle_engine(params));
+  const FromStorage work(params, true);
+  cosim::BenchOptions options;
+  options.watchdog_cycles = 500;
+  options.make_storage = [] { return std::make_unique<DeadStorage>(); };
+  program::MemoryImage image = work.loaded.image;
+  bench.run(work.loaded.commands, work.phases, image, options, &work.loads);
+  return {};
+}
+
 }  // namespace
+
+TEST_CASE("awaited are the bytes that were added and not removed since", "[cosim][verify]") {
+  base::Rng rng(8);
+  cosim::AwaitedBytes awaited;
+  std::vector<bool> expected(300);
+  for (int step = 0; step < 3000; ++step) {
+    const std::uint64_t begin = rng.below(300), end = begin + rng.below(std::min<std::uint64_t>(60, 301 - begin));
+    const bool add = rng.chance(1, 2);
+    add ? awaited.add(begin, end) : awaited.remove(begin, end);
+    std::fill(expected.begin() + static_cast<std::ptrdiff_t>(begin),
+              expected.begin() + static_cast<std::ptrdiff_t>(end), add);
+    bool any = false;
+    for (std::uint64_t i = 0; i < 300; ++i) {
+      any = any || expected[i];
+      if (awaited.contains(i) != expected[i]) FAIL("byte " << i << " in step " << step);
+    }
+    CHECK(awaited.empty() == !any);
+  }
+}
+
+TEST_CASE("weights loaded from storage give the same results, and loading overlaps computing", "[cosim][verify]") {
+  const cosim::Report report = cosim::run_forked(run_from_storage);
+  INFO(report.message);
+  CHECK(report.ok());
+}
+
+TEST_CASE("a product that reads a plane before its load has completed is caught", "[cosim][verify]") {
+  const cosim::Report report = cosim::run_forked(run_without_waits);
+  CHECK_THAT(report.message, Contains("weight_read port: got a read at address 0x") &&
+                                 Contains("expected none before the load of that plane has completed"));
+}
+
+TEST_CASE("a storage that never answers leaves a wait held, and the run says so", "[cosim][verify]") {
+  const cosim::Report report = cosim::run_forked(run_on_dead_storage);
+  CHECK_THAT(report.message, Contains("stuck in cycle") && Contains("scheduler blocked") &&
+                                 Contains("io_queue starved") && Contains("storage port owes"));
+}
 
 TEST_CASE("any TLM-2.0 target can be the memory behind the ports", "[cosim][verify]") {
   const cosim::Report report = cosim::run_forked(run_behind_tlm);
@@ -141,6 +282,7 @@ TEST_CASE("verify counts what it compared and finds no difference", "[cosim][ver
   CHECK(json.at("differences") == 0);
   CHECK(json.at("configurations").get<int>() > 20);
   CHECK(json.at("cycles_compared").get<std::uint64_t>() > 10000);
+  CHECK(json.at("planes_loaded").get<std::uint64_t>() > 50);
   // Every output port in every cycle.
   CHECK(json.at("port_values_compared").get<std::uint64_t>() % json.at("cycles_compared").get<std::uint64_t>() == 0);
 }

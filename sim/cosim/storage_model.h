@@ -1,0 +1,63 @@
+#pragma once
+/// Timing of the storage behind a core's storage port. Data does not pass through here: a model says when a request is
+/// done, the bench moves the bytes. Time is the core's clock. The seam for models of real devices.
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/rng.h"
+#include "base/units.h"
+
+namespace moesaic::cosim {
+
+struct StorageRequest {
+  unsigned id = 0;  ///< no two requests that are not taken have the same
+  std::uint64_t source = 0;
+  std::uint64_t destination = 0;
+  base::Bytes bytes;  ///< >= 1
+};
+
+class StorageModel {
+ public:
+  virtual ~StorageModel() = default;
+  /// What results are labelled with.
+  virtual std::string name() const = 0;
+  /// Takes a request at `now`; false: its queue is full, try later. Never goes back in time.
+  virtual bool submit(const StorageRequest& request, base::Cycles now) = 0;
+  /// The id of a request that is done at `now` or before and has not been taken.
+  virtual std::optional<unsigned> finished(base::Cycles now) = 0;
+  /// Takes what finished() last returned.
+  virtual void take(unsigned id) = 0;
+  /// The earliest cycle after `now` at which a request will be done if nothing more is submitted; nothing when none is.
+  virtual std::optional<base::Cycles> next_change(base::Cycles now) = 0;
+};
+
+struct SimpleStorageConfig {
+  std::int64_t latency_cycles = 200;
+  std::int64_t bytes_per_cycle = 4;
+  std::int64_t queue_depth = 32;   ///< requests taken and not done
+  std::int64_t spread_cycles = 0;  ///< each request takes up to this much longer, drawn from `seed`: any order
+  std::uint64_t seed = 1;
+};
+
+/// One bandwidth, first come, first served; a request of b bytes takes b / bytes_per_cycle cycles and is done
+/// latency (plus its share of the spread) cycles after its last byte.
+class SimpleStorage final : public StorageModel {
+ public:
+  explicit SimpleStorage(const SimpleStorageConfig& config) : config_(config), rng_(config.seed) {}
+  std::string name() const override;
+  bool submit(const StorageRequest& request, base::Cycles now) override;
+  std::optional<unsigned> finished(base::Cycles now) override;
+  void take(unsigned id) override;
+  std::optional<base::Cycles> next_change(base::Cycles now) override;
+
+ private:
+  SimpleStorageConfig config_;
+  base::Rng rng_;
+  std::int64_t next_byte_ = 0;                 // bytes the storage could have moved until it is free
+  std::multimap<std::int64_t, unsigned> due_;  // id by cycle
+};
+
+}  // namespace moesaic::cosim
