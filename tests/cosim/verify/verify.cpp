@@ -9,6 +9,7 @@
 #include "sim/cosim/core_bench.h"
 #include "sim/cosim/kernel_run.h"
 #include "sim/cosim/lockstep.h"
+#include "sim/cosim/storage_device.h"
 #include "sim/cosim/storage_port.h"
 #include "sim/cosim/tlm_memory.h"
 #include "sim/cosim/verify_case.h"
@@ -164,6 +165,27 @@ cosim::Report run_from_storage() {
   return report;
 }
 
+/// The same on an NVMe drive, at 500 MHz.
+cosim::Report run_from_nvme() {
+  const program::CoreParams params;
+  const base::Femtoseconds period(2000000);
+  const storage::StorageConfig config = storage::storage_preset(storage::storage_preset_names("nvme").front());
+  cosim::CoreBench bench(cosim::make_cycle_engine(params));
+  cosim::BenchOptions options;
+  options.make_storage = [&] { return std::make_unique<cosim::StorageDevice>(storage::make_storage(config), period); };
+  const FromStorage work(params, true);
+  program::MemoryImage image = work.loaded.image;
+  const cosim::BenchRun done = bench.run(work.loaded.commands, work.phases, image, options, &work.loads);
+  cosim::Report report;
+  report.message = work.difference(image);
+  const auto latency = static_cast<std::uint64_t>(config.latency / period);
+  for (const auto& load : done.engine.loads)
+    if (load.completed < load.issued + latency) report.message += "; a load was faster than the drive";
+  if (io_cycles(done) < latency / 2) report.message += "; the drive's latency does not show as io";
+  if (done.storage_name != storage::make_storage(config)->name()) report.message += "; it is " + done.storage_name;
+  return report;
+}
+
 /// A program whose waits are left out: the fetch reads planes that are not there.
 cosim::Report run_without_waits() {
   const program::CoreParams params;
@@ -222,6 +244,12 @@ TEST_CASE("awaited are the bytes that were added and not removed since", "[cosim
 
 TEST_CASE("weights loaded from storage give the same results, and loading overlaps computing", "[cosim][verify]") {
   const cosim::Report report = cosim::run_forked(run_from_storage);
+  INFO(report.message);
+  CHECK(report.ok());
+}
+
+TEST_CASE("a drive of models/storage can be behind the storage port", "[cosim][verify]") {
+  const cosim::Report report = cosim::run_forked(run_from_nvme);
   INFO(report.message);
   CHECK(report.ok());
 }

@@ -1,0 +1,44 @@
+#pragma once
+/// A storage of models/storage (NVMe, host memory, UFS; docs/memory.md) behind a core's storage port.
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "models/storage/storage_model.h"
+#include "sim/cosim/storage_model.h"
+
+namespace moesaic::cosim {
+
+/// The device keeps femtoseconds: a request that completes within a cycle is done at the clock edge that ends it.
+class StorageDevice final : public StorageModel {
+ public:
+  /// `period` is the core's clock's.
+  StorageDevice(std::unique_ptr<storage::StorageModel> device, base::Femtoseconds period)
+      : device_(std::move(device)), period_(period) {}
+
+  std::string name() const override { return device_->name(); }
+  bool submit(const StorageRequest& request, base::Cycles now) override {
+    return device_->submit(request.id, request.bytes, time(now));
+  }
+  std::optional<unsigned> finished(base::Cycles now) override {
+    if (!done_) {
+      if (const auto completion = device_->finished(time(now))) done_ = static_cast<unsigned>(completion->id);
+    }
+    return done_;
+  }
+  void take(unsigned) override { done_.reset(); }
+  std::optional<base::Cycles> next_change(base::Cycles now) override {
+    const auto next = device_->next_change(time(now));
+    if (!next) return std::nullopt;
+    return base::Cycles(base::ceil_div(next->count(), period_.count()));
+  }
+
+ private:
+  base::Femtoseconds time(base::Cycles now) const { return period_ * now.count(); }
+  std::unique_ptr<storage::StorageModel> device_;
+  base::Femtoseconds period_;
+  std::optional<unsigned> done_;  // completed in the device, not taken by the core
+};
+
+}  // namespace moesaic::cosim
