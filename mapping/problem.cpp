@@ -89,6 +89,10 @@ std::int64_t scaled_loss(double loss, int exponent) { return std::llround(std::l
 
 Problem make_problem(const std::vector<workloads::SensitivityRow>& rows, const std::string& path,
                      const workloads::Network& network, std::vector<Resource> resources) {
+  for (const workloads::SensitivityRow& row : rows)
+    if (row.projection != workloads::Projection::kAll)
+      throw ConfigError(path, "projection", workloads::projection_name(row.projection),
+                        "a table of whole experts (calibrate --per expert)");
   std::map<std::pair<int, int>, std::vector<const workloads::SensitivityRow*>> by_expert;
   for (const workloads::SensitivityRow& r : rows) {
     if (r.layer >= network.layers || !network.has_experts[index(r.layer)])

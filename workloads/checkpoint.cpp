@@ -34,7 +34,7 @@ struct Checkpoint::Impl {
   const base::SafetensorsFile& file_of(const std::string& tensor, const std::vector<std::int64_t>& shape) const;
 };
 
-Checkpoint::Checkpoint(const std::string& folder) : impl_(std::make_unique<Impl>()) {
+Checkpoint::Checkpoint(const std::string& folder) : impl_(std::make_shared<Impl>()) {
   Impl& m = *impl_;
   m.folder = folder;
   while (m.folder.size() > 1 && m.folder.back() == '/') m.folder.pop_back();
@@ -73,6 +73,8 @@ Checkpoint::Checkpoint(const std::string& folder) : impl_(std::make_unique<Impl>
 }
 
 Checkpoint::~Checkpoint() = default;
+Checkpoint::Checkpoint(const Checkpoint&) = default;
+Checkpoint& Checkpoint::operator=(const Checkpoint&) = default;
 Checkpoint::Checkpoint(Checkpoint&&) noexcept = default;
 Checkpoint& Checkpoint::operator=(Checkpoint&&) noexcept = default;
 
@@ -98,6 +100,10 @@ const base::SafetensorsFile& Checkpoint::Impl::file_of(const std::string& tensor
   if (info.dtype != base::DType::kBf16 && info.dtype != base::DType::kF16 && info.dtype != base::DType::kF32)
     throw base::ConfigError(file.path(), tensor, base::dtype_name(info.dtype), "BF16, F16 or F32");
   return file;
+}
+
+void Checkpoint::check(const std::string& tensor, const std::vector<std::int64_t>& shape) const {
+  impl_->file_of(tensor, shape);
 }
 
 FloatTensor Checkpoint::read(const std::string& tensor, const std::vector<std::int64_t>& shape) const {

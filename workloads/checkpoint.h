@@ -21,6 +21,9 @@ class Checkpoint {
   /// Opens a model folder and checks the headers of all its shards. Throws base::InputError.
   explicit Checkpoint(const std::string& folder);
   ~Checkpoint();
+  /// A copy shares the open files.
+  Checkpoint(const Checkpoint&);
+  Checkpoint& operator=(const Checkpoint&);
   Checkpoint(Checkpoint&&) noexcept;
   Checkpoint& operator=(Checkpoint&&) noexcept;
 
@@ -29,6 +32,8 @@ class Checkpoint {
 
   bool has(const std::string& tensor) const;
   std::vector<std::string> tensor_names() const;  ///< sorted
+  /// The refusals of read(), from the headers alone.
+  void check(const std::string& tensor, const std::vector<std::int64_t>& shape) const;
   /// Throws base::InputError when it is missing, of another type than bf16, f16 or f32, or of another shape.
   FloatTensor read(const std::string& tensor, const std::vector<std::int64_t>& shape) const;
 
@@ -40,7 +45,7 @@ class Checkpoint {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace moesaic::workloads

@@ -64,6 +64,8 @@ Plan read_plan(const std::string& path) {
   const base::YamlNode group = root.at("group_size");
   plan.group_size = static_cast<int>(group.as_integer(8, 1 << 24));
   if (plan.group_size % 8 != 0) throw group.refused("a multiple of 8");
+  if (const std::optional<base::YamlNode> quantiser = root.find("quantiser"))
+    plan.quantiser = parse_quantiser(*quantiser, path);
   plan.memory_bytes = root.integer("memory_bytes", 0, std::int64_t{1} << 62);
   if (root.has("memory_budget_bytes"))
     plan.memory_budget_bytes = root.integer("memory_budget_bytes", 0, std::int64_t{1} << 62);
@@ -133,7 +135,8 @@ void write_plan(const Plan& plan, const std::string& path) {
   if (plan.made_from.trace) text += "  trace: " + quoted(*plan.made_from.trace) + "\n";
   if (plan.made_from.chip) text += "  chip: " + quoted(*plan.made_from.chip) + "\n";
   if (plan.made_from.costs) text += "  costs: " + quoted(*plan.made_from.costs) + "\n";
-  text += fmt::format("group_size: {}\nmemory_bytes: {}\n", plan.group_size, plan.memory_bytes);
+  text += fmt::format("group_size: {}\n", plan.group_size) + format_quantiser(plan.quantiser, path);
+  text += fmt::format("memory_bytes: {}\n", plan.memory_bytes);
   if (plan.memory_budget_bytes) text += fmt::format("memory_budget_bytes: {}\n", *plan.memory_budget_bytes);
   if (!plan.budgets.empty()) text += "budgets:\n";
   for (const PlanBudget& b : plan.budgets)

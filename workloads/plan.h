@@ -10,6 +10,7 @@
 
 #include "reference/numerics/format.h"
 #include "workloads/network.h"
+#include "workloads/quantiser.h"
 
 namespace moesaic::workloads {
 
@@ -53,6 +54,7 @@ struct PlanBudget {
 struct Plan {
   PlanSources made_from;
   int group_size = 0;
+  Quantiser quantiser;
   std::int64_t memory_bytes = 0;                    ///< stored bytes of all experts under this plan
   std::optional<std::int64_t> memory_budget_bytes;  ///< what the allocator was given
   std::vector<PlanBudget> budgets;                  ///< all of them, memory too

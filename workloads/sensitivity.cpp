@@ -18,7 +18,14 @@ using numerics::Format;
 namespace {
 
 constexpr std::string_view kHeader = "layer,expert,format,bits,loss,frequency,weight";
-constexpr int kColumns = 7;
+constexpr std::string_view kProjectionHeader = "layer,expert,format,bits,loss,frequency,weight,projection";
+constexpr std::size_t kColumns = 7;
+
+Projection parse_projection(std::string_view name, const std::string& where) {
+  for (const Projection p : {Projection::kGate, Projection::kUp, Projection::kDown})
+    if (name == projection_name(p)) return p;
+  throw base::ConfigError(where, "projection", "'" + std::string(name) + "'", "gate, up or down");
+}
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
@@ -48,9 +55,24 @@ double real_number(std::string_view text, const std::string& where, const std::s
 
 }  // namespace
 
+const char* projection_name(Projection projection) {
+  switch (projection) {
+    case Projection::kAll:
+      return "all";
+    case Projection::kGate:
+      return "gate";
+    case Projection::kUp:
+      return "up";
+    case Projection::kDown:
+      return "down";
+  }
+  return "";
+}
+
 std::vector<SensitivityRow> parse_sensitivity(const std::string& text, const std::string& path) {
   std::vector<SensitivityRow> rows;
-  std::set<std::tuple<int, int, int, int>> seen;
+  std::set<std::tuple<int, int, int, int, Projection>> seen;
+  bool by_projection = false;
   std::string_view rest = text;
   for (int line = 1; !rest.empty(); ++line) {
     const std::size_t end = rest.find('\n');
@@ -59,14 +81,17 @@ std::vector<SensitivityRow> parse_sensitivity(const std::string& text, const std
     if (!content.empty() && content.back() == '\r') content.remove_suffix(1);
     const std::string where = fmt::format("{}:{}", path, line);
     if (line == 1) {
-      if (content != kHeader)
-        throw base::ConfigError(where, "header", "'" + std::string(content.substr(0, 80)) + "'", std::string(kHeader));
+      by_projection = content == kProjectionHeader;
+      if (content != kHeader && !by_projection)
+        throw base::ConfigError(where, "header", "'" + std::string(content.substr(0, 80)) + "'",
+                                std::string(kHeader) + "[,projection]");
       continue;
     }
     if (content.empty() && rest.empty()) break;
     const std::vector<std::string_view> field = split(content, ',');
-    if (field.size() != kColumns)
-      throw base::ConfigError(where, "row", fmt::format("{} fields", field.size()), fmt::format("{}", kColumns));
+    const std::size_t columns = by_projection ? kColumns + 1 : kColumns;
+    if (field.size() != columns)
+      throw base::ConfigError(where, "row", fmt::format("{} fields", field.size()), fmt::format("{}", columns));
     SensitivityRow row;
     row.layer = whole_number(field[0], where, "layer");
     row.expert = whole_number(field[1], where, "expert");
@@ -75,10 +100,14 @@ std::vector<SensitivityRow> parse_sensitivity(const std::string& text, const std
     row.loss = real_number(field[4], where, "loss");
     row.frequency = real_number(field[5], where, "frequency");
     row.weight = real_number(field[6], where, "weight");
-    if (!seen.emplace(row.layer, row.expert, static_cast<int>(row.format.kind()), row.format.bits()).second)
-      throw base::ConfigError(
-          where, "row", fmt::format("layer {}, expert {}, {} a second time", row.layer, row.expert, row.format.name()),
-          "each once");
+    if (by_projection) row.projection = parse_projection(field[kColumns], where);
+    if (!seen.emplace(row.layer, row.expert, static_cast<int>(row.format.kind()), row.format.bits(), row.projection)
+             .second)
+      throw base::ConfigError(where, "row",
+                              fmt::format("layer {}, expert {}, {}{}{} a second time", row.layer, row.expert,
+                                          by_projection ? projection_name(row.projection) : "",
+                                          by_projection ? " in " : "", row.format.name()),
+                              "each once");
     rows.push_back(row);
   }
   if (rows.empty()) throw base::ConfigError(path, "rows", "none", "at least one");
@@ -86,11 +115,16 @@ std::vector<SensitivityRow> parse_sensitivity(const std::string& text, const std
 }
 
 std::string format_sensitivity(const std::vector<SensitivityRow>& rows) {
-  std::string text(kHeader);
+  const bool by_projection =
+      std::any_of(rows.begin(), rows.end(), [](const SensitivityRow& r) { return r.projection != Projection::kAll; });
+  std::string text(by_projection ? kProjectionHeader : kHeader);
   text += '\n';
-  for (const SensitivityRow& r : rows)
-    text += fmt::format("{},{},{},{},{},{},{}\n", r.layer, r.expert, r.format.kind_name(), r.format.bits(), r.loss,
+  for (const SensitivityRow& r : rows) {
+    text += fmt::format("{},{},{},{},{},{},{}", r.layer, r.expert, r.format.kind_name(), r.format.bits(), r.loss,
                         r.frequency, r.weight);
+    if (by_projection) text += fmt::format(",{}", projection_name(r.projection));
+    text += '\n';
+  }
   return text;
 }
 

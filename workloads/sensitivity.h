@@ -1,11 +1,13 @@
 #pragma once
 /// The sensitivity table: what storing one expert in one format costs in accuracy. CSV with the header
 ///
-///   layer,expert,format,bits,loss,frequency,weight
+///   layer,expert,format,bits,loss,frequency,weight[,projection]
 ///
 /// layer counts every decoder layer; format is int, nested, binary or ternary, bits its width. loss >= 0 adds up over
 /// experts (calibrate writes bits per byte; any additive unit will do); frequency is the share of tokens that chose the
-/// expert, weight the mean over all tokens of the router weight they gave it. A mapper reads only the loss.
+/// expert, weight the mean over all tokens of the router weight they gave it. A mapper reads only the loss. With the
+/// column projection a row is about one of an expert's three matrices, gate, up or down, alone in that format; without
+/// it about all three.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -14,6 +16,9 @@
 
 namespace moesaic::workloads {
 
+enum class Projection : std::uint8_t { kAll, kGate, kUp, kDown };
+const char* projection_name(Projection projection);  ///< "all", "gate", "up", "down"
+
 struct SensitivityRow {
   int layer = 0;
   int expert = 0;
@@ -21,14 +26,16 @@ struct SensitivityRow {
   double loss = 0;
   double frequency = 0;
   double weight = 0;
+  Projection projection = Projection::kAll;
 };
 
 /// Refuses (InputError, `file:line: column: got, expected`) another header, a missing or extra field, an unknown
-/// format, a number that is negative or not finite, one (layer, expert, format) twice, an empty table. Rows stay in
-/// file order.
+/// format or projection, a number that is negative or not finite, one (layer, expert, format, projection) twice, an
+/// empty table. Rows stay in file order.
 std::vector<SensitivityRow> parse_sensitivity(const std::string& text, const std::string& path);
 
-/// The file's text; every number in the fewest digits that read back to the same bits.
+/// The file's text; every number in the fewest digits that read back to the same bits. The column projection is there
+/// when a row names one.
 std::string format_sensitivity(const std::vector<SensitivityRow>& rows);
 
 /// "int1..int8,binary,nested" -> formats in the order named; `nested` and `int` alone mean all eight widths. Refuses
