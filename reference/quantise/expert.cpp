@@ -22,16 +22,6 @@ int greatest_exponent(double range, double headroom, double top) {
   return static_cast<int>(std::floor(std::log2(top / (range * headroom))));
 }
 
-/// s: as many of 16 bits as the accumulator's 48 allow for this k.
-int greatest_multiplier(std::int64_t k, int act_bits, const std::string& where) {
-  for (int bits = 16; bits >= 1; --bits) {
-    const int top = (1 << bits) - 1;
-    if (numerics::fits_accumulator(k, act_bits, top)) return top;
-  }
-  throw base::ConfigError(where, "k", std::to_string(k),
-                          fmt::format("a depth that fits 48 bits at act_bits {}", act_bits));
-}
-
 }  // namespace
 
 void LayerRanges::include(const LayerRanges& other) {
@@ -55,34 +45,17 @@ LayerScales choose_scales(const LayerRanges& ranges, int act_bits) {
 }
 
 WeightMatrix quantise_matrix(const float* w, std::int64_t n, std::int64_t k, Format format, std::int64_t group_size,
-                             int act_bits, double x_unit, double y_unit, int least_sigma, int greatest_sigma,
-                             const std::string& where) {
-  WeightMatrix q;
-  q.format = format;
-  q.n = n;
-  q.k = k;
-  q.group_size = group_size;
+                             const MatrixUnits& units, const std::string& where) {
+  WeightMatrix q = empty_matrix(n, k, format, group_size);
   const std::int64_t groups = q.groups();
   const auto size = [](std::int64_t v) { return static_cast<std::size_t>(v); };
-  q.codes.resize(size(n * k));
-  q.group_multiplier.resize(size(n * groups));
-  if (format.has_zero_point()) q.zero_point.resize(size(n * groups));
-  q.requant_multiplier.resize(size(n));
-  q.requant_shift.resize(size(n));
-
-  const int top = greatest_multiplier(k, act_bits, where);
+  const int top = greatest_multiplier(k, units.act_bits, where);
+  check_finite(w, n, k, where);
   std::vector<GroupFit> fits(size(groups));
   for (std::int64_t row = 0; row < n; ++row) {
     double greatest = 0;
     for (std::int64_t g = 0; g < groups; ++g) {
-      const float* begin = w + row * k + q.group_begin(g);
-      const std::int64_t count = q.group_end(g) - q.group_begin(g);
-      for (std::int64_t i = 0; i < count; ++i) {
-        if (!std::isfinite(begin[i]))
-          throw base::ConfigError(where, fmt::format("weight [{}, {}]", row, q.group_begin(g) + i),
-                                  fmt::format("{}", begin[i]), "a finite number");
-      }
-      fits[size(g)] = fit_group(begin, count, format);
+      fits[size(g)] = fit_group(w + row * k + q.group_begin(g), q.group_end(g) - q.group_begin(g), format);
       greatest = std::max(greatest, fits[size(g)].scale);
     }
 
@@ -96,44 +69,33 @@ WeightMatrix quantise_matrix(const float* w, std::int64_t n, std::int64_t k, For
       for (std::int64_t i = q.group_begin(g); i < q.group_end(g); ++i)
         q.codes[size(row * k + i)] = encode(w[row * k + i], s * unit, fit.zero_point, format);
     }
-
-    // mu * 2^-sigma = unit * x_unit / y_unit with mu's 16 bits in use where sigma's range allows it.
-    int exponent = 0;
-    const double fraction = std::frexp(unit * x_unit / y_unit, &exponent);
-    std::int64_t mu = std::llround(std::ldexp(fraction, 16));
-    int sigma = 16 - exponent;
-    if (mu == 65536) {
-      mu = 32768;
-      --sigma;
-    }
-    if (mu == 0) sigma = greatest_sigma;  // a column of zeros
-    if (sigma > greatest_sigma) {
-      mu = numerics::rshift_round(mu, std::min(sigma - greatest_sigma, 17));
-      sigma = greatest_sigma;
-    }
-    if (sigma < least_sigma)
-      throw base::ConfigError(where, fmt::format("row {}", row),
-                              fmt::format("a greatest group scale of {:g}", greatest),
-                              fmt::format("at most {:g}", std::ldexp(y_unit / x_unit * top, 16 - least_sigma)));
-    q.requant_multiplier[size(row)] = static_cast<std::uint16_t>(mu);
-    q.requant_shift[size(row)] = static_cast<std::uint8_t>(sigma);
+    fold_requantisation(q, row, unit, greatest, top, units, where);
   }
   return q;
 }
 
 numerics::ExpertWeights quantise_expert(const float* gate, const float* up, const float* down, std::int64_t hidden,
                                         std::int64_t intermediate, Format format, std::int64_t group_size, int act_bits,
-                                        const LayerScales& scales, const std::string& where) {
+                                        const LayerScales& scales, const std::string& where,
+                                        const ExpertCurvature* curvature) {
   const int first_top = numerics::kMaxRequantShift - kMaxTokenShift;
   const double x_unit = std::ldexp(1.0, scales.x_exp);
+  const auto make = [&](const float* w, std::int64_t n, std::int64_t k, const MatrixUnits& units,
+                        const InverseFactor* factor, const char* name) {
+    return factor != nullptr ? quantise_matrix_gptq(w, n, k, *factor, format, group_size, units, where + name)
+                             : quantise_matrix(w, n, k, format, group_size, units, where + name);
+  };
+  const InverseFactor* of_x = curvature != nullptr ? &curvature->x : nullptr;
+  const InverseFactor* of_hidden = curvature != nullptr ? &curvature->hidden : nullptr;
   numerics::ExpertWeights e;
-  e.gate = quantise_matrix(gate, intermediate, hidden, format, group_size, act_bits, x_unit, std::ldexp(1.0, -kGateExp),
-                           0, first_top, where + ": gate");
-  e.up = quantise_matrix(up, intermediate, hidden, format, group_size, act_bits, x_unit,
-                         std::ldexp(1.0, -scales.up_exp), 0, first_top, where + ": up");
-  e.down = quantise_matrix(down, hidden, intermediate, format, group_size, act_bits,
-                           std::ldexp(1.0, -scales.hidden_exp), std::ldexp(1.0, -scales.output_exp), kMaxHiddenShift,
-                           numerics::kMaxRequantShift, where + ": down");
+  e.gate =
+      make(gate, intermediate, hidden, {act_bits, x_unit, std::ldexp(1.0, -kGateExp), 0, first_top}, of_x, ": gate");
+  e.up =
+      make(up, intermediate, hidden, {act_bits, x_unit, std::ldexp(1.0, -scales.up_exp), 0, first_top}, of_x, ": up");
+  e.down = make(down, hidden, intermediate,
+                {act_bits, std::ldexp(1.0, -scales.hidden_exp), std::ldexp(1.0, -scales.output_exp), kMaxHiddenShift,
+                 numerics::kMaxRequantShift},
+                of_hidden, ": down");
   e.sigma_h = scales.sigma_h();
   return e;
 }
@@ -187,6 +149,25 @@ double dequantise(const WeightMatrix& w, std::int64_t row, std::int64_t k, doubl
   const int weight = w.format.weight(w.codes[static_cast<std::size_t>(row * w.k + k)],
                                      w.zero_point.empty() ? std::uint8_t{0} : w.zero_point[at]);
   return w.group_multiplier[at] * unit * weight * y_unit / x_unit;
+}
+
+std::vector<float> dequantise(const WeightMatrix& w, double x_unit, double y_unit) {
+  std::vector<float> real;
+  real.reserve(w.codes.size());
+  for (std::int64_t row = 0; row < w.n; ++row) {
+    const double unit = std::ldexp(static_cast<double>(w.requant_multiplier[static_cast<std::size_t>(row)]),
+                                   -w.requant_shift[static_cast<std::size_t>(row)]) *
+                        y_unit / x_unit;
+    for (std::int64_t g = 0; g < w.groups(); ++g) {
+      const auto at = static_cast<std::size_t>(row * w.groups() + g);
+      const std::uint8_t zero_point = w.zero_point.empty() ? std::uint8_t{0} : w.zero_point[at];
+      for (std::int64_t k = w.group_begin(g); k < w.group_end(g); ++k)
+        real.push_back(
+            static_cast<float>(w.group_multiplier[at] * unit *
+                               w.format.weight(w.codes[static_cast<std::size_t>(row * w.k + k)], zero_point)));
+    }
+  }
+  return real;
 }
 
 }  // namespace moesaic::quantise

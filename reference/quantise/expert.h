@@ -20,6 +20,8 @@
 #include "reference/numerics/expert.h"
 #include "reference/numerics/format.h"
 #include "reference/numerics/mpgemm.h"
+#include "reference/quantise/fold.h"
+#include "reference/quantise/gptq.h"
 
 namespace moesaic::quantise {
 
@@ -50,16 +52,17 @@ struct LayerScales {
 /// because the token's own shift takes it back).
 LayerScales choose_scales(const LayerRanges& ranges, int act_bits);
 
-/// Quantises w [n, k], row-major. One unit of x is worth `x_unit`, one unit of y is to be worth `y_unit`; sigma is kept
-/// in least_sigma..greatest_sigma. InputError (`where`) for a weight that is not finite or too large for that.
+/// Quantises w [n, k], row-major, each weight to its nearest. InputError (`where`) for a weight that is not finite or
+/// too large for the units.
 numerics::WeightMatrix quantise_matrix(const float* w, std::int64_t n, std::int64_t k, numerics::Format format,
-                                       std::int64_t group_size, int act_bits, double x_unit, double y_unit,
-                                       int least_sigma, int greatest_sigma, const std::string& where);
+                                       std::int64_t group_size, const MatrixUnits& units, const std::string& where);
 
-/// The three matrices of an expert: gate and up [intermediate, hidden], down [hidden, intermediate].
+/// The three matrices of an expert: gate and up [intermediate, hidden], down [hidden, intermediate]. Round-to-nearest,
+/// or GPTQ where a curvature is given.
 numerics::ExpertWeights quantise_expert(const float* gate, const float* up, const float* down, std::int64_t hidden,
                                         std::int64_t intermediate, numerics::Format format, std::int64_t group_size,
-                                        int act_bits, const LayerScales& scales, const std::string& where);
+                                        int act_bits, const LayerScales& scales, const std::string& where,
+                                        const ExpertCurvature* curvature = nullptr);
 
 /// Rows x [rows, k] to integers, each with the greatest token shift that fits. Beyond x_exp's range values saturate.
 /// InputError for a value that is not finite.
@@ -70,5 +73,8 @@ std::uint16_t router_weight(float weight);
 
 /// The real weight that (row, k) of a quantised matrix stands for, given the units it was made with.
 double dequantise(const numerics::WeightMatrix& w, std::int64_t row, std::int64_t k, double x_unit, double y_unit);
+
+/// All of them, [n, k] row-major.
+std::vector<float> dequantise(const numerics::WeightMatrix& w, double x_unit, double y_unit);
 
 }  // namespace moesaic::quantise

@@ -1,5 +1,6 @@
 // The quantiser writes the same integers on every machine: experts.csv here holds, for every format, the seed of an
-// expert and the SHA-256 of all it became. After a wanted change: golden_quantise '[.write]' rewrites it.
+// expert and the SHA-256 of all it became, rounded to nearest and by GPTQ. After a wanted change: golden_quantise
+// '[.write]' rewrites it.
 #include <catch2/catch.hpp>
 
 #include "base/atomic_file.h"
@@ -22,15 +23,29 @@ std::vector<float> weights(const char* name) {
   return w;
 }
 
-std::string hash(numerics::Format format) {
+/// Curvature of 100 inputs that share a direction.
+quantise::InverseFactor curvature(const char* name, std::int64_t k) {
+  base::Rng rng = base::Rng(kSeed).stream(name);
+  std::vector<double> h(static_cast<std::size_t>(k * k));
+  for (int sample = 0; sample < 100; ++sample) {
+    const double shared = rng.uniform() - 0.5;
+    std::vector<double> x(static_cast<std::size_t>(k));
+    for (double& v : x) v = shared + rng.uniform() - 0.5;
+    for (std::size_t i = 0; i < x.size(); ++i)
+      for (std::size_t j = 0; j < x.size(); ++j) h[i * x.size() + j] += x[i] * x[j];
+  }
+  return quantise::factor_inverse(h, k, 0.01, name);
+}
+
+std::string hash(numerics::Format format, const quantise::ExpertCurvature* of_inputs) {
   quantise::LayerScales scales;
   scales.x_exp = -4;
   scales.up_exp = 11;
   scales.hidden_exp = 9;
   scales.output_exp = 10;
   const auto gate = weights("gate"), up = weights("up"), down = weights("down");
-  const numerics::ExpertWeights e =
-      quantise::quantise_expert(gate.data(), up.data(), down.data(), 24, 56, format, 16, 8, scales, "golden");
+  const numerics::ExpertWeights e = quantise::quantise_expert(gate.data(), up.data(), down.data(), 24, 56, format, 16,
+                                                              8, scales, "golden", of_inputs);
   base::Sha256 sum;
   for (const numerics::WeightMatrix* w : {&e.gate, &e.up, &e.down}) {
     const auto add = [&](const auto& v) { sum.add(v.data(), v.size() * sizeof v[0]); };
@@ -44,9 +59,10 @@ std::string hash(numerics::Format format) {
 }
 
 std::string table() {
-  std::string text = "format,seed,sha256\n";
+  const quantise::ExpertCurvature of_inputs = {curvature("x", 24), curvature("hidden", 56)};
+  std::string text = "format,seed,sha256,gptq_sha256\n";
   for (const numerics::Format f : numerics::all_formats())
-    text += f.name() + "," + std::to_string(kSeed) + "," + hash(f) + "\n";
+    text += f.name() + "," + std::to_string(kSeed) + "," + hash(f, nullptr) + "," + hash(f, &of_inputs) + "\n";
   return text;
 }
 

@@ -114,7 +114,7 @@ TEST_CASE("every width of a nested matrix has the same codes, multipliers and re
   base::Rng rng(5);
   const std::vector<float> w = normals(rng, 12 * 40);
   const auto make = [&](int bits) {
-    return quantise::quantise_matrix(w.data(), 12, 40, Format::nested(bits), 16, 8, 0.01, 0.01, 0, 62, "test");
+    return quantise::quantise_matrix(w.data(), 12, 40, Format::nested(bits), 16, {8, 0.01, 0.01, 0, 62}, "test");
   };
   const numerics::WeightMatrix whole = make(8);
   for (int bits = 1; bits < 8; ++bits) {
@@ -135,7 +135,7 @@ TEST_CASE("a quantised product is the product of what its codes stand for", "[un
     for (const int act_bits : {4, 8, 16}) {
       const std::vector<float> w = normals(rng, static_cast<std::size_t>(n * k), 0.05);
       const numerics::WeightMatrix q =
-          quantise::quantise_matrix(w.data(), n, k, format, 32, act_bits, x_unit, y_unit, 0, 38, "test");
+          quantise::quantise_matrix(w.data(), n, k, format, 32, {act_bits, x_unit, y_unit, 0, 38}, "test");
       numerics::validate(q, act_bits, "test");
       const std::vector<float> real = normals(rng, static_cast<std::size_t>(m * k), 0.3);
       const numerics::Activations x = quantise::quantise_rows(real.data(), m, k, act_bits, -3);
@@ -162,7 +162,7 @@ TEST_CASE("what a code stands for is the weight itself to within half a step", "
   base::Rng rng(7);
   const std::vector<float> w = normals(rng, 4 * 64, 0.1);
   const numerics::WeightMatrix q =
-      quantise::quantise_matrix(w.data(), 4, 64, Format::integer(8), 32, 8, 1, 1, 0, 62, "test");
+      quantise::quantise_matrix(w.data(), 4, 64, Format::integer(8), 32, {8, 1, 1, 0, 62}, "test");
   for (std::int64_t row = 0; row < 4; ++row)
     for (std::int64_t i = 0; i < 64; ++i)
       CHECK(quantise::dequantise(q, row, i, 1, 1) == Approx(w[static_cast<std::size_t>(row * 64 + i)]).margin(0.0025));
@@ -172,7 +172,7 @@ TEST_CASE("group multipliers leave room for the deepest sums", "[unit][quantise]
   const std::vector<float> w(std::size_t{1} << 17, 0.5F);
   const auto k = static_cast<std::int64_t>(w.size());
   const numerics::WeightMatrix q =
-      quantise::quantise_matrix(w.data(), 1, k, Format::integer(4), 64, 16, 1, 1, 0, 62, "test");
+      quantise::quantise_matrix(w.data(), 1, k, Format::integer(4), 64, {16, 1, 1, 0, 62}, "test");
   CHECK(numerics::fits_accumulator(k, 16, q.max_multiplier()));
   CHECK_FALSE(numerics::fits_accumulator(k, 16, 2 * q.max_multiplier() + 1));
 }
@@ -180,7 +180,7 @@ TEST_CASE("group multipliers leave room for the deepest sums", "[unit][quantise]
 TEST_CASE("weights that no integer can stand for are refused", "[unit][quantise]") {
   std::vector<float> w(16, 1.0F);
   const auto quantise_it = [&](double x_unit) {
-    return quantise::quantise_matrix(w.data(), 1, 16, Format::integer(4), 16, 8, x_unit, 1e-9, 13, 62, "layer 0");
+    return quantise::quantise_matrix(w.data(), 1, 16, Format::integer(4), 16, {8, x_unit, 1e-9, 13, 62}, "layer 0");
   };
   CHECK_THROWS_WITH(quantise_it(1e30), Catch::Contains("layer 0: row 0: got a greatest group scale of"));
   w[3] = std::numeric_limits<float>::quiet_NaN();
