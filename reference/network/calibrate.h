@@ -11,11 +11,22 @@
 /// loss.
 ///
 ///   LossKind::kDivergence  loss = D(l, e, f) for formats of at most 4 planes;
-///                          above, where activations' own rounding hides it, error(l, e, f) * D(l, e, int4) / error(l,
-///                          e, int4)
+///                          above, where activations' own rounding hides it, error(l, e, f) * D(l, e, int4) /
+///                          error(l, e, int4)
 ///   LossKind::kError       loss = error(l, e, f) * gain(l), gain(l) = D / error with the whole layer in int4: one pass
-///   a layer
-///                          instead of one an expert and format
+///   a
+///                          layer instead of one an expert and format
+///   LossKind::kFisher      loss = sum over tokens of 1/2 r^2 * sum over h of grad_h^2 * (y_f - y_float)_h^2, in bits
+///   per
+///                          token: the second-order term with the diagonal of the empirical Fisher matrix, grad the
+///                          gradient of a window's loss (gradient.h) with respect to the layer's output; over the loss
+///                          windows, one pass back a window
+///
+/// Per projection the same measurements are made of gate, up and down apart: one of the three is what its integers
+/// stand for, the other two and the activations are float.
+///
+/// minimum_tokens: an expert that fewer tokens reach is measured on borrowed ones too (curvature.h). Its error is then
+/// the mean over all of them, times its own number of tokens, or one where it has none.
 #pragma once
 
 #include <cstddef>
@@ -29,25 +40,26 @@
 
 namespace moesaic::network {
 
-enum class LossKind : std::uint8_t { kDivergence, kError };
+enum class LossKind : std::uint8_t { kDivergence, kError, kFisher };
 
 struct CalibrateOptions {
   std::vector<numerics::Format> formats;
   std::size_t window = 256;
   LossKind loss = LossKind::kDivergence;
   std::size_t loss_windows = 32;  ///< evenly spaced among all; all when there are fewer
+  bool per_projection = false;
+  std::size_t minimum_tokens = 0;
   unsigned threads = 1;
 };
 
-/// Mean over positions of sum p log2(p / q), p = softmax(reference), q = softmax(other); logits [rows, vocab] each.
-double mean_divergence(const std::vector<float>& reference, const std::vector<float>& other, std::size_t vocab);
-
-/// How many times calibrate() calls `done`: once a window of either pass.
+/// How many times calibrate() calls `done`: once a window of each pass.
 std::size_t calibrate_steps(const std::vector<std::uint32_t>& tokens, const CalibrateOptions& options);
 
-/// Rows by layer, expert, format (in the order given). Throws base::InputError when the tokens hold not one whole
-/// window. Memory grows with the model and the formats, not with the tokens; the result does not depend on the number
-/// of threads.
+/// Rows by layer, expert, projection, format (in the order given). Throws base::InputError when the tokens hold not one
+/// whole window, and where the forward pass is not resident for losses that would read its layers again and again
+/// (kDivergence, kFisher). Memory grows with the model and the formats, not with the tokens, where all layers are
+/// resident; else with the resident layers and the tokens. The result depends neither on that nor on the number of
+/// threads.
 std::vector<workloads::SensitivityRow> calibrate(const Forward& forward,
                                                  const std::shared_ptr<const ExpertStore>& store,
                                                  const std::vector<std::uint32_t>& tokens,

@@ -10,7 +10,7 @@ CudaExperts::CudaExperts(std::shared_ptr<const ExpertStore> store, const workloa
   for (auto& layer : on_device_) layer.resize(static_cast<std::size_t>(store->network().experts));
   for (const workloads::PlanEntry& entry : plan.experts)
     on_device_[static_cast<std::size_t>(entry.layer)][static_cast<std::size_t>(entry.expert)] =
-        std::make_unique<cuda::DeviceExpert>(weights(entry.layer, entry.expert));
+        std::make_unique<cuda::DeviceExpert>(*weights(entry.layer, entry.expert));
 }
 
 numerics::ExpertResult CudaExperts::compute_expert(int layer, int expert, const numerics::Activations& x) const {

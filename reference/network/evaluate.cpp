@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "reference/network/predictions.h"
 #include "reference/network/vector_math.h"
 
 namespace moesaic::network {
@@ -34,8 +35,28 @@ double standard_error(const std::vector<double>& values) {
   return std::sqrt(squares / (count - 1) / count);
 }
 
+double mean(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double v : values) sum += v;
+  return sum / static_cast<double>(values.size());
+}
+
+std::vector<double> differences(const std::vector<double>& a, const std::vector<double>& b) {
+  std::vector<double> d(a.size());
+  for (std::size_t i = 0; i < d.size(); ++i) d[i] = a[i] - b[i];
+  return d;
+}
+
+double mean_divergence(const std::vector<float>& reference, const std::vector<float>& other, std::size_t vocab) {
+  return Predictions(reference, vocab).divergence(other);
+}
+
+double Evaluation::perplexity() const { return std::exp2(bits_per_byte); }
+double Evaluation::perplexity_error() const { return perplexity() * std::log(2.0) * standard_error; }
+
 Evaluation evaluate(const Forward& forward, const ExpertBackend& experts, const std::vector<std::uint32_t>& tokens,
-                    std::size_t window, unsigned threads, const std::function<void(std::size_t)>& done) {
+                    std::size_t window, unsigned threads, const std::function<void(std::size_t)>& done,
+                    const ExpertBackend* reference) {
   if (window < 2) throw base::InputError("--window: got " + std::to_string(window) + ", expected at least 2 tokens");
   Evaluation result;
   result.windows = tokens.size() / window;
@@ -44,16 +65,28 @@ Evaluation evaluate(const Forward& forward, const ExpertBackend& experts, const 
                            std::to_string(window));
   result.predicted = result.windows * (window - 1);
   result.window_bits.resize(result.windows);
+  std::vector<const ExpertBackend*> backends = {&experts};
+  if (reference != nullptr) {
+    backends.push_back(reference);
+    result.reference_bits.resize(result.windows);
+    result.divergence.resize(result.windows);
+  }
+  std::vector<const std::uint32_t*> windows;
+  for (std::size_t w = 0; w < result.windows; ++w) windows.push_back(tokens.data() + w * window);
   const std::size_t vocab = static_cast<std::size_t>(*forward.network().vocab);
-  for_each_window(
-      result.windows, threads,
-      [&](std::size_t w) {
-        const std::uint32_t* first = tokens.data() + w * window;
-        result.window_bits[w] = window_bits(forward.run(first, window, experts, w), first, window, vocab);
+  run_windows(
+      forward, windows, window, backends, threads, nullptr,
+      [&](std::size_t w, const std::vector<std::vector<float>>& logits) {
+        result.window_bits[w] = window_bits(logits[0], windows[w], window, vocab);
+        if (reference == nullptr) return;
+        result.reference_bits[w] = window_bits(logits[1], windows[w], window, vocab);
+        const auto predicting = [&](const std::vector<float>& all) {
+          return std::vector<float>(all.begin(), all.begin() + static_cast<std::ptrdiff_t>((window - 1) * vocab));
+        };
+        result.divergence[w] = mean_divergence(predicting(logits[1]), predicting(logits[0]), vocab);
       },
       done);
-  for (const double bits : result.window_bits) result.bits_per_byte += bits;
-  result.bits_per_byte /= static_cast<double>(result.windows);
+  result.bits_per_byte = mean(result.window_bits);
   result.standard_error = standard_error(result.window_bits);
   return result;
 }

@@ -18,16 +18,32 @@ struct Evaluation {
   std::size_t predicted = 0;  ///< windows * (window - 1)
   double standard_error = 0;  ///< of bits_per_byte: sample deviation of the windows' means / sqrt(windows); 0 for one
   std::vector<double> window_bits;  ///< mean bits per predicted token of each window
+
+  double perplexity() const;        ///< 2^bits_per_byte
+  double perplexity_error() const;  ///< its standard error to first order: perplexity * ln 2 * that of bits_per_byte
+
+  // Against a reference run on the same windows; empty without one.
+  std::vector<double> reference_bits;  ///< as window_bits, of the reference
+  std::vector<double> divergence;      ///< of each window: mean over predicted tokens of KL(reference || this), in bits
 };
 
+double mean(const std::vector<double>& values);  ///< of at least one
+/// a[i] - b[i]: what a paired standard error is taken of.
+std::vector<double> differences(const std::vector<double>& a, const std::vector<double>& b);
+
 /// Throws base::InputError when there is not one whole window, or a token is not in the vocabulary. The result does not
-/// depend on the number of threads. `done` is called under a lock once a window.
+/// depend on the number of threads. `done` is called under a lock once a window. With a `reference` its experts run on
+/// the same windows too.
 Evaluation evaluate(const Forward& forward, const ExpertBackend& experts, const std::vector<std::uint32_t>& tokens,
-                    std::size_t window, unsigned threads, const std::function<void(std::size_t)>& done = {});
+                    std::size_t window, unsigned threads, const std::function<void(std::size_t)>& done = {},
+                    const ExpertBackend* reference = nullptr);
 
 /// Mean bits per predicted token of one window, from its logits [length, vocab].
 double window_bits(const std::vector<float>& logits, const std::uint32_t* tokens, std::size_t length,
                    std::size_t vocab);
+
+/// Mean over positions of sum p log2(p / q), p = softmax(reference), q = softmax(other); logits [rows, vocab] each.
+double mean_divergence(const std::vector<float>& reference, const std::vector<float>& other, std::size_t vocab);
 
 /// Standard error of the mean of `values` (sample deviation / sqrt(count)); 0 for fewer than two.
 double standard_error(const std::vector<double>& values);

@@ -41,6 +41,9 @@ class ExpertBackend {
   /// y [rows, hidden] = sum over chosen experts of weight * expert(x); overwritten. Called from several threads at once
   /// on different batches, and must give the same bits whatever the number of threads and however rows are batched.
   virtual void run(const MoeBatch& batch, float* y) const = 0;
+  /// Called before the first batch of a layer where windows go through the network layer by layer: what the layer needs
+  /// is made now, by `threads`. Nothing depends on it.
+  virtual void prepare(int /*layer*/, unsigned /*threads*/) const {}
 };
 
 /// Sees every batch before the back end does. Called from several threads at once, for different windows.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "reference/network/vector_math.h"
 
@@ -30,29 +31,83 @@ ExpertMatrices read_expert(const workloads::Checkpoint& checkpoint, int layer, i
   return m;
 }
 
-FloatExperts::FloatExperts(const workloads::Checkpoint& checkpoint)
-    : hidden_(static_cast<std::size_t>(checkpoint.network().hidden)),
-      intermediate_(static_cast<std::size_t>(checkpoint.network().expert_intermediate)) {
+void check_experts(const workloads::Checkpoint& checkpoint, int layer) {
   const workloads::Network& network = checkpoint.network();
-  layers_.resize(static_cast<std::size_t>(network.layers));
-  for (int layer = 0; layer < static_cast<int>(network.layers); ++layer) {
-    for (int expert = 0; expert < static_cast<int>(network.experts); ++expert) {
-      const ExpertMatrices m = read_expert(checkpoint, layer, expert);
-      layers_[static_cast<std::size_t>(layer)].push_back({pack_rows(m.gate.data(), intermediate_, hidden_),
-                                                          pack_rows(m.up.data(), intermediate_, hidden_),
-                                                          pack_rows(m.down.data(), hidden_, intermediate_)});
-    }
+  const std::int64_t hidden = network.hidden;
+  const std::int64_t width = network.expert_intermediate;
+  const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+  if (checkpoint.has(prefix + "mlp.experts.gate_up_proj")) {
+    checkpoint.check(prefix + "mlp.experts.gate_up_proj", {network.experts, 2 * width, hidden});
+    checkpoint.check(prefix + "mlp.experts.down_proj", {network.experts, hidden, width});
+    return;
+  }
+  for (std::int64_t expert = 0; expert < network.experts; ++expert) {
+    const std::string one = prefix + "block_sparse_moe.experts." + std::to_string(expert) + ".";
+    checkpoint.check(one + "w1.weight", {width, hidden});
+    checkpoint.check(one + "w3.weight", {width, hidden});
+    checkpoint.check(one + "w2.weight", {hidden, width});
   }
 }
 
-void FloatExperts::run_expert(int layer, int expert, const float* x, std::size_t rows, float* y) const {
-  const Expert& e = layers_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(expert)];
+FloatExperts::FloatExperts(const workloads::Checkpoint& checkpoint, std::size_t resident_layers)
+    : hidden_(static_cast<std::size_t>(checkpoint.network().hidden)),
+      intermediate_(static_cast<std::size_t>(checkpoint.network().expert_intermediate)),
+      layers_(resident_layers, [this, checkpoint](std::size_t layer) {
+        std::vector<Expert> experts;
+        for (int expert = 0; expert < static_cast<int>(checkpoint.network().experts); ++expert) {
+          const ExpertMatrices m = read_expert(checkpoint, static_cast<int>(layer), expert);
+          experts.push_back({pack_rows(m.gate.data(), intermediate_, hidden_),
+                             pack_rows(m.up.data(), intermediate_, hidden_),
+                             pack_rows(m.down.data(), hidden_, intermediate_)});
+        }
+        return experts;
+      }) {
+  const auto layers = static_cast<std::size_t>(checkpoint.network().layers);
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    if (resident_layers >= layers)
+      layers_.get(layer);
+    else
+      check_experts(checkpoint, static_cast<int>(layer));
+  }
+}
+
+void FloatExperts::run_expert(int layer, int expert, const float* x, std::size_t rows, float* y, ExpertInner* inner,
+                              workloads::Projection which, const PackedMatrix* instead) const {
+  const auto weights = layers_.get(static_cast<std::size_t>(layer));
+  const Expert& e = (*weights)[static_cast<std::size_t>(expert)];
   std::vector<float> gate(rows * intermediate_);
   std::vector<float> up(rows * intermediate_);
+  const auto matrix = [&](workloads::Projection p, const PackedMatrix& own) -> const PackedMatrix& {
+    return which == p && instead != nullptr ? *instead : own;
+  };
+  multiply(x, rows, matrix(workloads::Projection::kGate, e.gate), gate.data());
+  multiply(x, rows, matrix(workloads::Projection::kUp, e.up), up.data());
+  for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = silu(gate[i]) * up[i];
+  multiply(gate.data(), rows, matrix(workloads::Projection::kDown, e.down), y);
+  if (inner != nullptr) *inner = {std::move(up), std::move(gate)};
+}
+
+void FloatExperts::run_expert_back(int layer, int expert, const float* x, std::size_t rows, const float* dy, float* y,
+                                   float* dx) const {
+  const auto weights = layers_.get(static_cast<std::size_t>(layer));
+  const Expert& e = (*weights)[static_cast<std::size_t>(expert)];
+  std::vector<float> gate(rows * intermediate_), up(gate.size()), hidden(gate.size()), d_hidden(gate.size());
   multiply(x, rows, e.gate, gate.data());
   multiply(x, rows, e.up, up.data());
-  for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = silu(gate[i]) * up[i];
-  multiply(gate.data(), rows, e.down, y);
+  for (std::size_t i = 0; i < gate.size(); ++i) hidden[i] = silu(gate[i]) * up[i];
+  multiply(hidden.data(), rows, e.down, y);
+  multiply(dy, rows, transpose(e.down), d_hidden.data());
+  for (std::size_t i = 0; i < gate.size(); ++i) {
+    const float sigmoid = 1.0F / (1.0F + exp_float(-gate[i]));
+    const float d_silu = sigmoid * (1.0F + gate[i] * (1.0F - sigmoid));
+    const float d_gate = d_hidden[i] * up[i] * d_silu;
+    up[i] = d_hidden[i] * gate[i] * sigmoid;  // of up
+    gate[i] = d_gate;
+  }
+  std::vector<float> of_gate(rows * hidden_);
+  multiply(gate.data(), rows, transpose(e.gate), of_gate.data());
+  multiply(up.data(), rows, transpose(e.up), dx);
+  for (std::size_t i = 0; i < of_gate.size(); ++i) dx[i] += of_gate[i];
 }
 
 void FloatExperts::run(const MoeBatch& batch, float* y) const {

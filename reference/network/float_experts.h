@@ -6,7 +6,9 @@
 
 #include "reference/network/expert_backend.h"
 #include "reference/network/gemm.h"
+#include "reference/network/layer_cache.h"
 #include "workloads/checkpoint.h"
+#include "workloads/sensitivity.h"
 
 namespace moesaic::network {
 
@@ -20,14 +22,33 @@ struct ExpertMatrices {
 /// Reads one expert's weights in either spelling of Transformers; what a quantiser starts from.
 ExpertMatrices read_expert(const workloads::Checkpoint& checkpoint, int layer, int expert);
 
+/// Refuses (base::InputError) a layer whose experts read_expert() would refuse, from the headers alone.
+void check_experts(const workloads::Checkpoint& checkpoint, int layer);
+
+/// What an expert computes on its way.
+struct ExpertInner {
+  std::vector<float> up;      ///< [rows, intermediate]
+  std::vector<float> hidden;  ///< [rows, intermediate], silu(gate) * up
+};
+
 /// y = down(silu(gate(x)) * up(x)), weighted and added in the order of the experts' indices.
 class FloatExperts : public ExpertBackend {
  public:
-  explicit FloatExperts(const workloads::Checkpoint& checkpoint);
+  /// Keeps the weights of at most `resident_layers` layers in memory. Where that is all of them they are read now, else
+  /// when a layer is first run.
+  FloatExperts(const workloads::Checkpoint& checkpoint, std::size_t resident_layers);
   void run(const MoeBatch& batch, float* y) const override;
 
-  /// One expert over dense rows x [rows, hidden] -> y [rows, hidden], unweighted.
-  void run_expert(int layer, int expert, const float* x, std::size_t rows, float* y) const;
+  /// One expert over dense rows x [rows, hidden] -> y [rows, hidden], unweighted. `inner` may be null. Where `instead`
+  /// is given it stands for the matrix that `which` names.
+  void run_expert(int layer, int expert, const float* x, std::size_t rows, float* y, ExpertInner* inner = nullptr,
+                  workloads::Projection which = workloads::Projection::kAll,
+                  const PackedMatrix* instead = nullptr) const;
+
+  /// The way back of run_expert(): given dy [rows, hidden], the gradient of something with respect to y, writes that
+  /// with respect to x, and y itself.
+  void run_expert_back(int layer, int expert, const float* x, std::size_t rows, const float* dy, float* y,
+                       float* dx) const;
 
  private:
   struct Expert {
@@ -35,7 +56,7 @@ class FloatExperts : public ExpertBackend {
   };
   std::size_t hidden_;
   std::size_t intermediate_;
-  std::vector<std::vector<Expert>> layers_;
+  LayerCache<std::vector<Expert>> layers_;
 };
 
 }  // namespace moesaic::network

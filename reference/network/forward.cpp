@@ -7,8 +7,10 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "base/error.h"
+#include "reference/network/forward_impl.h"
 #include "reference/network/gemm.h"
 #include "reference/network/vector_math.h"
 
@@ -18,6 +20,52 @@ namespace {
 // Query rows whose scores are held at once; a multiple of the matrix product's row block.
 constexpr std::size_t kQueryRows = 48;
 
+void add_into(float* x, const std::vector<float>& y) {
+  for (std::size_t i = 0; i < y.size(); ++i) x[i] += y[i];
+}
+
+PackedMatrix read_packed(const workloads::Checkpoint& checkpoint, const std::string& name, std::int64_t out,
+                         std::int64_t in) {
+  const workloads::FloatTensor t = checkpoint.read(name, {out, in});
+  return pack_rows(t.data.data(), static_cast<std::size_t>(out), static_cast<std::size_t>(in));
+}
+
+/// A layer's tensors but its experts': two norms, q, k, v, output, router.
+std::vector<std::pair<std::string, std::vector<std::int64_t>>> layer_tensors(const workloads::Checkpoint& checkpoint,
+                                                                             std::size_t layer) {
+  const workloads::Network& n = checkpoint.network();
+  const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+  const std::string gate = prefix + "mlp.gate.weight";  // Transformers 5 spelling
+  return {{prefix + "input_layernorm.weight", {n.hidden}},
+          {prefix + "post_attention_layernorm.weight", {n.hidden}},
+          {prefix + "self_attn.q_proj.weight", {n.heads * n.head_dim, n.hidden}},
+          {prefix + "self_attn.k_proj.weight", {n.kv_heads * n.head_dim, n.hidden}},
+          {prefix + "self_attn.v_proj.weight", {n.kv_heads * n.head_dim, n.hidden}},
+          {prefix + "self_attn.o_proj.weight", {n.hidden, n.heads * n.head_dim}},
+          {checkpoint.has(gate) ? gate : prefix + "block_sparse_moe.gate.weight", {n.experts, n.hidden}}};
+}
+
+Layer read_layer(const workloads::Checkpoint& checkpoint, std::size_t index) {
+  const workloads::Network& n = checkpoint.network();
+  const auto tensors = layer_tensors(checkpoint, index);
+  const auto read = [&](std::size_t i) { return checkpoint.read(tensors[i].first, tensors[i].second).data; };
+  Layer layer;
+  layer.attention_norm = read(0);
+  layer.expert_norm = read(1);
+  std::vector<float> qkv = read(2);
+  for (const std::size_t part : {3U, 4U}) {
+    const std::vector<float> more = read(part);
+    qkv.insert(qkv.end(), more.begin(), more.end());
+  }
+  layer.qkv = pack_rows(qkv.data(), static_cast<std::size_t>((n.heads + 2 * n.kv_heads) * n.head_dim),
+                        static_cast<std::size_t>(n.hidden));
+  layer.output = read_packed(checkpoint, tensors[5].first, n.hidden, n.heads * n.head_dim);
+  layer.router = read_packed(checkpoint, tensors[6].first, n.experts, n.hidden);
+  return layer;
+}
+
+}  // namespace
+
 void rms_norm(const float* x, std::size_t rows, const std::vector<float>& weight, float eps, float* y) {
   const std::size_t n = weight.size();
   for (std::size_t r = 0; r < rows; ++r) {
@@ -26,24 +74,6 @@ void rms_norm(const float* x, std::size_t rows, const std::vector<float>& weight
     for (std::size_t i = 0; i < n; ++i) y[r * n + i] = weight[i] * (xr[i] * inverse);
   }
 }
-
-void add_into(float* x, const std::vector<float>& y) {
-  for (std::size_t i = 0; i < y.size(); ++i) x[i] += y[i];
-}
-
-struct Layer {
-  std::vector<float> attention_norm;
-  std::vector<float> expert_norm;
-  PackedMatrix qkv;
-  PackedMatrix output;
-  PackedMatrix router;
-};
-
-struct Routing {
-  std::vector<float> logits;          // [rows, experts]
-  std::vector<std::uint32_t> chosen;  // [rows, top_k]
-  std::vector<float> weights;         // [rows, top_k]
-};
 
 void choose_experts(Routing& routing, std::size_t rows, std::size_t experts, std::size_t top_k) {
   routing.chosen.resize(rows * top_k);
@@ -71,25 +101,8 @@ void choose_experts(Routing& routing, std::size_t rows, std::size_t experts, std
   }
 }
 
-}  // namespace
-
-struct Forward::Impl {
-  workloads::Network network;
-  std::size_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, experts = 0, top_k = 0, vocab = 0;
-  float eps = 0;
-  std::vector<float> embedding;  // [vocab, hidden]
-  std::vector<Layer> layers;
-  std::vector<float> final_norm;
-  PackedMatrix lm_head;
-  std::vector<double> inverse_frequency;  // [head_dim / 2]
-  std::unique_ptr<FloatExperts> float_experts;
-
-  void rotate(std::vector<float>& qkv, std::size_t length) const;
-  void attend(const std::vector<float>& qkv, std::size_t length, std::vector<float>& out) const;
-};
-
 // Rotary embedding of every query and key head: the first half of a head is turned with the second.
-void Forward::Impl::rotate(std::vector<float>& qkv, std::size_t length) const {
+void Forward::Impl::rotate(std::vector<float>& qkv, std::size_t length, bool back) const {
   const std::size_t row_size = (heads + 2 * kv_heads) * head_dim;
   const std::size_t half = head_dim / 2;
   std::vector<float> cosine(half);
@@ -98,7 +111,7 @@ void Forward::Impl::rotate(std::vector<float>& qkv, std::size_t length) const {
     for (std::size_t i = 0; i < half; ++i) {
       const double angle = static_cast<double>(t) * inverse_frequency[i];
       cosine[i] = static_cast<float>(std::cos(angle));
-      sine[i] = static_cast<float>(std::sin(angle));
+      sine[i] = static_cast<float>(back ? -std::sin(angle) : std::sin(angle));
     }
     for (std::size_t head = 0; head < heads + kv_heads; ++head) {
       float* x = qkv.data() + t * row_size + head * head_dim;
@@ -148,7 +161,8 @@ void Forward::Impl::attend(const std::vector<float>& qkv, std::size_t length, st
   }
 }
 
-Forward::Forward(const workloads::Checkpoint& checkpoint) : impl_(std::make_unique<Impl>()) {
+Forward::Forward(const workloads::Checkpoint& checkpoint, std::size_t resident_layers)
+    : impl_(std::make_unique<Impl>()) {
   Impl& m = *impl_;
   m.network = checkpoint.network();
   const workloads::Network& n = m.network;
@@ -179,32 +193,21 @@ Forward::Forward(const workloads::Checkpoint& checkpoint) : impl_(std::make_uniq
     m.inverse_frequency.push_back(static_cast<double>(static_cast<float>(1.0 / std::pow(*n.rope_theta, exponent))));
   }
 
-  const auto packed = [&](const std::string& name, std::int64_t out, std::int64_t in) {
-    const workloads::FloatTensor t = checkpoint.read(name, {out, in});
-    return pack_rows(t.data.data(), static_cast<std::size_t>(out), static_cast<std::size_t>(in));
-  };
   m.embedding = checkpoint.read("model.embed_tokens.weight", {*n.vocab, n.hidden}).data;
   m.final_norm = checkpoint.read("model.norm.weight", {n.hidden}).data;
   const bool tied = n.tie_embeddings.value_or(false);
-  m.lm_head = packed(tied ? "model.embed_tokens.weight" : "lm_head.weight", *n.vocab, n.hidden);
-  for (std::int64_t index = 0; index < n.layers; ++index) {
-    const std::string prefix = "model.layers." + std::to_string(index) + ".";
-    Layer layer;
-    layer.attention_norm = checkpoint.read(prefix + "input_layernorm.weight", {n.hidden}).data;
-    layer.expert_norm = checkpoint.read(prefix + "post_attention_layernorm.weight", {n.hidden}).data;
-    std::vector<float> qkv = checkpoint.read(prefix + "self_attn.q_proj.weight", {n.heads * n.head_dim, n.hidden}).data;
-    for (const char* part : {"k", "v"}) {
-      const std::vector<float> more =
-          checkpoint.read(prefix + "self_attn." + part + "_proj.weight", {n.kv_heads * n.head_dim, n.hidden}).data;
-      qkv.insert(qkv.end(), more.begin(), more.end());
-    }
-    layer.qkv = pack_rows(qkv.data(), (m.heads + 2 * m.kv_heads) * m.head_dim, m.hidden);
-    layer.output = packed(prefix + "self_attn.o_proj.weight", n.hidden, n.heads * n.head_dim);
-    const std::string gate = prefix + "mlp.gate.weight";  // Transformers 5 spelling
-    layer.router = packed(checkpoint.has(gate) ? gate : prefix + "block_sparse_moe.gate.weight", n.experts, n.hidden);
-    m.layers.push_back(std::move(layer));
+  m.lm_head = read_packed(checkpoint, tied ? "model.embed_tokens.weight" : "lm_head.weight", *n.vocab, n.hidden);
+  m.layers = static_cast<std::size_t>(n.layers);
+  m.resident = resident_layers == 0 ? m.layers : std::min(resident_layers, m.layers);
+  m.weights = std::make_unique<LayerCache<Layer>>(
+      m.resident, [checkpoint](std::size_t layer) { return read_layer(checkpoint, layer); });
+  for (std::size_t layer = 0; layer < m.layers; ++layer) {
+    if (is_resident())
+      m.weights->get(layer);
+    else
+      for (const auto& [name, shape] : layer_tensors(checkpoint, layer)) checkpoint.check(name, shape);
   }
-  m.float_experts = std::make_unique<FloatExperts>(checkpoint);
+  m.float_experts = std::make_unique<FloatExperts>(checkpoint, m.resident);
 }
 
 Forward::~Forward() = default;
@@ -214,8 +217,22 @@ Forward& Forward::operator=(Forward&&) noexcept = default;
 const workloads::Network& Forward::network() const { return impl_->network; }
 const FloatExperts& Forward::float_experts() const { return *impl_->float_experts; }
 
+bool Forward::is_resident() const { return impl_->resident == impl_->layers; }
+std::size_t Forward::resident_layers() const { return impl_->resident; }
+
 std::vector<float> Forward::run(const std::uint32_t* tokens, std::size_t length, const ExpertBackend& experts,
                                 std::size_t window, MoeObserver* observer) const {
+  return resume(0, embed(tokens, length, window), length, experts, window, observer);
+}
+
+std::vector<float> Forward::resume(std::size_t first_layer, std::vector<float> x, std::size_t length,
+                                   const ExpertBackend& experts, std::size_t window, MoeObserver* observer) const {
+  for (std::size_t layer = first_layer; layer < impl_->layers; ++layer)
+    step(layer, x, length, experts, window, observer);
+  return logits(x, length);
+}
+
+std::vector<float> Forward::embed(const std::uint32_t* tokens, std::size_t length, std::size_t window) const {
   const Impl& m = *impl_;
   if (static_cast<std::int64_t>(length) > *m.network.max_positions)
     throw base::InputError("window: got " + std::to_string(length) + " tokens, expected at most " +
@@ -231,49 +248,98 @@ std::vector<float> Forward::run(const std::uint32_t* tokens, std::size_t length,
                              std::to_string(m.vocab));
     std::copy_n(m.embedding.data() + tokens[t] * m.hidden, m.hidden, x.data() + t * m.hidden);
   }
-  return resume(0, std::move(x), length, experts, window, observer);
+  return x;
 }
 
-std::vector<float> Forward::resume(std::size_t first_layer, std::vector<float> x, std::size_t length,
-                                   const ExpertBackend& experts, std::size_t window, MoeObserver* observer) const {
+void Forward::step(std::size_t index, std::vector<float>& x, std::size_t length, const ExpertBackend& experts,
+                   std::size_t window, MoeObserver* observer) const {
   const Impl& m = *impl_;
+  const std::shared_ptr<const Layer> weights = m.weights->get(index);
+  const Layer& layer = *weights;
   std::vector<float> normed(length * m.hidden);
   std::vector<float> qkv(length * (m.heads + 2 * m.kv_heads) * m.head_dim);
   std::vector<float> attended(length * m.heads * m.head_dim);
   std::vector<float> branch(length * m.hidden);
   Routing routing;
-  for (std::size_t index = first_layer; index < m.layers.size(); ++index) {
-    const Layer& layer = m.layers[index];
-    rms_norm(x.data(), length, layer.attention_norm, m.eps, normed.data());
-    multiply(normed.data(), length, layer.qkv, qkv.data());
-    m.rotate(qkv, length);
-    m.attend(qkv, length, attended);
-    multiply(attended.data(), length, layer.output, branch.data());
-    add_into(x.data(), branch);
+  rms_norm(x.data(), length, layer.attention_norm, m.eps, normed.data());
+  multiply(normed.data(), length, layer.qkv, qkv.data());
+  m.rotate(qkv, length);
+  m.attend(qkv, length, attended);
+  multiply(attended.data(), length, layer.output, branch.data());
+  add_into(x.data(), branch);
 
-    rms_norm(x.data(), length, layer.expert_norm, m.eps, normed.data());
-    routing.logits.resize(length * m.experts);
-    multiply(normed.data(), length, layer.router, routing.logits.data());
-    choose_experts(routing, length, m.experts, m.top_k);
-    MoeBatch batch;
-    batch.layer = static_cast<int>(index);
-    batch.rows = length;
-    batch.hidden = m.hidden;
-    batch.experts = m.experts;
-    batch.top_k = m.top_k;
-    batch.x = normed.data();
-    batch.router_logits = routing.logits.data();
-    batch.chosen = routing.chosen.data();
-    batch.weights = routing.weights.data();
-    if (observer != nullptr) observer->on_moe(window, batch);
-    experts.run(batch, branch.data());
-    add_into(x.data(), branch);
-    if (observer != nullptr) observer->after_layer(window, batch.layer, x.data(), length, m.hidden);
-  }
+  rms_norm(x.data(), length, layer.expert_norm, m.eps, normed.data());
+  routing.logits.resize(length * m.experts);
+  multiply(normed.data(), length, layer.router, routing.logits.data());
+  choose_experts(routing, length, m.experts, m.top_k);
+  MoeBatch batch;
+  batch.layer = static_cast<int>(index);
+  batch.rows = length;
+  batch.hidden = m.hidden;
+  batch.experts = m.experts;
+  batch.top_k = m.top_k;
+  batch.x = normed.data();
+  batch.router_logits = routing.logits.data();
+  batch.chosen = routing.chosen.data();
+  batch.weights = routing.weights.data();
+  if (observer != nullptr) observer->on_moe(window, batch);
+  experts.run(batch, branch.data());
+  add_into(x.data(), branch);
+  if (observer != nullptr) observer->after_layer(window, batch.layer, x.data(), length, m.hidden);
+}
+
+std::vector<float> Forward::logits(const std::vector<float>& x, std::size_t length) const {
+  const Impl& m = *impl_;
+  std::vector<float> normed(length * m.hidden);
   rms_norm(x.data(), length, m.final_norm, m.eps, normed.data());
   std::vector<float> logits(length * m.vocab);
   multiply(normed.data(), length, m.lm_head, logits.data());
   return logits;
+}
+
+void run_windows(
+    const Forward& forward, const std::vector<const std::uint32_t*>& windows, std::size_t length,
+    const std::vector<const ExpertBackend*>& experts, unsigned threads, MoeObserver* observer,
+    const std::function<void(std::size_t window, const std::vector<std::vector<float>>& logits)>& on_logits,
+    const std::function<void(std::size_t)>& done) {
+  const auto finish = [&](std::size_t w, const std::vector<std::vector<float>>& streams) {
+    if (!on_logits) return;
+    std::vector<std::vector<float>> logits;
+    for (const std::vector<float>& stream : streams) logits.push_back(forward.logits(stream, length));
+    on_logits(w, logits);
+  };
+  const auto layers = static_cast<std::size_t>(forward.network().layers);
+  const auto step = [&](std::size_t layer, std::size_t w, std::vector<std::vector<float>>& streams) {
+    for (std::size_t b = 0; b < experts.size(); ++b)
+      forward.step(layer, streams[b], length, *experts[b], w, b == 0 ? observer : nullptr);
+  };
+  const auto begin = [&](std::size_t w) {
+    return std::vector<std::vector<float>>(experts.size(), forward.embed(windows[w], length, w));
+  };
+  if (forward.is_resident()) {
+    for_each_window(
+        windows.size(), threads,
+        [&](std::size_t w) {
+          std::vector<std::vector<float>> streams = begin(w);
+          for (std::size_t layer = 0; layer < layers; ++layer) step(layer, w, streams);
+          finish(w, streams);
+        },
+        done);
+    return;
+  }
+  std::vector<std::vector<std::vector<float>>> streams(windows.size());  // [window][back end]
+  for_each_window(windows.size(), threads, [&](std::size_t w) { streams[w] = begin(w); });
+  for (std::size_t layer = 0; layer < layers; ++layer) {
+    for (const ExpertBackend* backend : experts) backend->prepare(static_cast<int>(layer), threads);
+    for_each_window(windows.size(), threads, [&](std::size_t w) { step(layer, w, streams[w]); });
+  }
+  for_each_window(
+      windows.size(), threads,
+      [&](std::size_t w) {
+        finish(w, streams[w]);
+        streams[w] = {};
+      },
+      done);
 }
 
 void for_each_window(std::size_t count, unsigned threads, const std::function<void(std::size_t)>& body,

@@ -96,6 +96,15 @@ PackedMatrix pack_rows(const float* w, std::size_t n, std::size_t k) {
   return packed;
 }
 
+PackedMatrix transpose(const PackedMatrix& w) {
+  std::vector<float> rows(w.k * w.n);
+  for (std::size_t n = 0; n < w.n; ++n) {
+    const float* panel = w.data.data() + n / kPanel * kPanel * w.k + n % kPanel;
+    for (std::size_t k = 0; k < w.k; ++k) rows[k * w.n + n] = panel[k * kPanel];
+  }
+  return pack_rows(rows.data(), w.k, w.n);
+}
+
 void multiply(const float* x, std::size_t m, std::size_t ldx, const float* panels, std::size_t panel_k,
               std::size_t k_used, std::size_t n_used, float* y, std::size_t ldy) {
   static const MultiplyFunction chosen = choose_multiply();

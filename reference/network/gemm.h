@@ -22,6 +22,9 @@ struct PackedMatrix {
 /// From w [n, k] row-major: a checkpoint's linear layer.
 PackedMatrix pack_rows(const float* w, std::size_t n, std::size_t k);
 
+/// The matrix [k, n] of w [n, k].
+PackedMatrix transpose(const PackedMatrix& w);
+
 /// y [m, ldy] = x [m, ldx] * w, over the first k_used of w's k (k_used <= w.k) and its first n_used columns.
 /// Columns up to the end of the last panel touched must exist in y only below n_used.
 void multiply(const float* x, std::size_t m, std::size_t ldx, const float* panels, std::size_t panel_k,

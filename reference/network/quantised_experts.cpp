@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "base/rng.h"
-#include "reference/network/vector_math.h"
 #include "reference/numerics/combine.h"
 
 namespace moesaic::network {
@@ -24,39 +23,28 @@ float greatest_magnitude(const std::vector<float>& v) {
   return most;
 }
 
-/// Every layer's inputs in one window, gathered by expert, and the greatest magnitudes in what the experts make of
-/// them.
+/// The greatest magnitudes in what every layer's experts read and make of it.
 class RangeObserver : public MoeObserver {
  public:
-  RangeObserver(const workloads::Checkpoint& checkpoint, std::size_t windows)
-      : network_(checkpoint.network()), ranges_(windows, std::vector<quantise::LayerRanges>(layers())) {
-    for (int layer = 0; layer < static_cast<int>(network_.layers); ++layer)
-      for (int expert = 0; expert < static_cast<int>(network_.experts); ++expert) {
-        const ExpertMatrices m = read_expert(checkpoint, layer, expert);
-        experts_.push_back({pack_rows(m.gate.data(), width(), hidden()), pack_rows(m.up.data(), width(), hidden()),
-                            pack_rows(m.down.data(), hidden(), width())});
-      }
-  }
+  RangeObserver(const Forward& forward, std::size_t windows)
+      : forward_(forward),
+        ranges_(windows, std::vector<quantise::LayerRanges>(static_cast<std::size_t>(forward.network().layers))) {}
 
   void on_moe(std::size_t window, const MoeBatch& batch) override {
     quantise::LayerRanges seen;
-    std::vector<float> combined(batch.rows * batch.hidden);
     const std::vector<ExpertRows> by_expert = rows_by_expert(batch);
     for (std::size_t e = 0; e < by_expert.size(); ++e) {
       const ExpertRows& mine = by_expert[e];
-      const std::size_t rows = mine.row.size();
-      if (rows == 0) continue;
-      const Packed& w = experts_[static_cast<std::size_t>(batch.layer) * batch.experts + e];
+      if (mine.row.empty()) continue;
       const std::vector<float> x = gather_rows(batch, mine);
-      std::vector<float> gate(rows * width()), up(rows * width()), y(rows * hidden());
-      multiply(x.data(), rows, w.gate, gate.data());
-      multiply(x.data(), rows, w.up, up.data());
+      std::vector<float> y(x.size());
+      ExpertInner inner;
+      forward_.float_experts().run_expert(batch.layer, static_cast<int>(e), x.data(), mine.row.size(), y.data(),
+                                          &inner);
       quantise::LayerRanges own;
       own.x = static_cast<double>(greatest_magnitude(x));
-      own.up = static_cast<double>(greatest_magnitude(up));
-      for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = silu(gate[i]) * up[i];
-      own.hidden = static_cast<double>(greatest_magnitude(gate));
-      multiply(gate.data(), rows, w.down, y.data());
+      own.up = static_cast<double>(greatest_magnitude(inner.up));
+      own.hidden = static_cast<double>(greatest_magnitude(inner.hidden));
       own.output = static_cast<double>(greatest_magnitude(y));
       seen.include(own);
     }
@@ -70,15 +58,8 @@ class RangeObserver : public MoeObserver {
   }
 
  private:
-  struct Packed {
-    PackedMatrix gate, up, down;
-  };
-  std::size_t layers() const { return static_cast<std::size_t>(network_.layers); }
-  std::size_t hidden() const { return static_cast<std::size_t>(network_.hidden); }
-  std::size_t width() const { return static_cast<std::size_t>(network_.expert_intermediate); }
-  const workloads::Network& network_;
+  const Forward& forward_;
   std::vector<std::vector<quantise::LayerRanges>> ranges_;  // [window][layer]: windows run at once
-  std::vector<Packed> experts_;
 };
 
 }  // namespace
@@ -89,14 +70,16 @@ std::vector<quantise::LayerScales> probe_scales(const Forward& forward, const wo
   const auto length = static_cast<std::size_t>(std::min<std::int64_t>(
       static_cast<std::int64_t>(kProbeLength), network.max_positions.value_or(std::int64_t{kProbeLength})));
   const base::Rng rng(0);
-  RangeObserver observer(checkpoint, kProbeWindows);
-  for_each_window(kProbeWindows, threads, [&](std::size_t w) {
+  RangeObserver observer(forward, kProbeWindows);
+  std::vector<std::vector<std::uint32_t>> tokens(kProbeWindows, std::vector<std::uint32_t>(length));
+  std::vector<const std::uint32_t*> windows;
+  for (std::size_t w = 0; w < kProbeWindows; ++w) {
     base::Rng own = rng.stream("probe tokens", w);
-    std::vector<std::uint32_t> tokens(length);
-    for (std::uint32_t& t : tokens)
+    for (std::uint32_t& t : tokens[w])
       t = static_cast<std::uint32_t>(own.below(static_cast<std::uint64_t>(*network.vocab)));
-    forward.run(tokens.data(), length, forward.float_experts(), w, &observer);
-  });
+    windows.push_back(tokens[w].data());
+  }
+  run_windows(forward, windows, length, {&forward.float_experts()}, threads, &observer, {});
   std::vector<quantise::LayerScales> scales;
   for (std::size_t layer = 0; layer < static_cast<std::size_t>(network.layers); ++layer) {
     const quantise::LayerRanges ranges = observer.layer(layer);
@@ -110,26 +93,53 @@ std::vector<quantise::LayerScales> probe_scales(const Forward& forward, const wo
 }
 
 ExpertStore::ExpertStore(const Forward& forward, const workloads::Checkpoint& checkpoint, std::int64_t group_size,
-                         unsigned threads, int act_bits)
+                         unsigned threads, int act_bits, const workloads::Quantiser& quantiser)
     : checkpoint_(&checkpoint),
       group_size_(group_size),
       act_bits_(act_bits),
-      scales_(probe_scales(forward, checkpoint, act_bits, threads)) {}
+      quantiser_(quantiser),
+      capacity_(forward.resident_layers()) {
+  if (quantiser_.kind == workloads::QuantiserKind::kGptq) {  // before the probe: what is missing is missed early
+    source_ = std::make_unique<CurvatureSource>(forward, quantiser_, threads);
+    curvature_ = std::make_unique<LayerCache<LayerCurvature>>(
+        capacity_, [source = source_.get()](std::size_t layer) { return source->layer(layer); });
+  }
+  scales_ = probe_scales(forward, checkpoint, act_bits, threads);
+}
+
+ExpertStore::Kept& ExpertStore::kept_of(int layer) const {
+  const auto found = std::find_if(kept_.begin(), kept_.end(), [&](const auto& entry) { return entry.first == layer; });
+  if (found != kept_.end()) {
+    kept_.splice(kept_.begin(), kept_, found);
+  } else {
+    while (kept_.size() >= capacity_) kept_.pop_back();
+    kept_.emplace_front(layer, Kept());
+  }
+  return kept_.front().second;
+}
 
 std::shared_ptr<const numerics::ExpertWeights> ExpertStore::get(int layer, int expert, numerics::Format format) const {
-  const std::tuple<int, int, int, int> key(layer, expert, static_cast<int>(format.kind()), format.bits());
+  const std::tuple<int, int, int> key(expert, static_cast<int>(format.kind()), format.bits());
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = kept_.find(key);
-    if (found != kept_.end()) return found->second;
+    const Kept& kept = kept_of(layer);
+    const auto found = kept.find(key);
+    if (found != kept.end()) return found->second;
+  }
+  std::shared_ptr<const LayerCurvature> curvature;
+  const quantise::ExpertCurvature* own = nullptr;
+  if (curvature_ != nullptr) {
+    curvature = curvature_->get(static_cast<std::size_t>(layer));
+    const auto& mine = (*curvature)[static_cast<std::size_t>(expert)];
+    if (mine) own = &*mine;
   }
   const ExpertMatrices m = read_expert(*checkpoint_, layer, expert);
   const workloads::Network& network = checkpoint_->network();
   auto made = std::make_shared<const numerics::ExpertWeights>(quantise::quantise_expert(
       m.gate.data(), m.up.data(), m.down.data(), network.hidden, network.expert_intermediate, format, group_size_,
-      act_bits_, scales(layer), fmt::format("{}: layer {}, expert {}", checkpoint_->folder(), layer, expert)));
+      act_bits_, scales(layer), fmt::format("{}: layer {}, expert {}", checkpoint_->folder(), layer, expert), own));
   const std::lock_guard<std::mutex> lock(mutex_);
-  return kept_.emplace(key, std::move(made)).first->second;
+  return kept_of(layer).emplace(key, std::move(made)).first->second;
 }
 
 numerics::Activations gather_rows(const numerics::Activations& all, const ExpertRows& which) {
@@ -151,8 +161,13 @@ QuantisedExperts::QuantisedExperts(std::shared_ptr<const ExpertStore> store, con
                                    unsigned threads)
     : store_(std::move(store)) {
   if (plan.group_size != store_->group_size()) throw std::logic_error("a plan of another group size than the store's");
+  if (!(plan.quantiser == store_->quantiser())) throw std::logic_error("a plan of another quantiser than the store's");
   const auto layers = static_cast<std::size_t>(store_->network().layers);
   const auto experts = static_cast<std::size_t>(store_->network().experts);
+  formats_.assign(layers, std::vector<numerics::Format>(experts));
+  for (const workloads::PlanEntry& entry : plan.experts)
+    formats_[static_cast<std::size_t>(entry.layer)][static_cast<std::size_t>(entry.expert)] = entry.format;
+  if (!store_->is_resident()) return;
   experts_.resize(layers);
   for (auto& layer : experts_) layer.resize(experts);
   for_each_window(plan.experts.size(), threads, [&](std::size_t i) {
@@ -162,8 +177,18 @@ QuantisedExperts::QuantisedExperts(std::shared_ptr<const ExpertStore> store, con
   });
 }
 
+std::shared_ptr<const numerics::ExpertWeights> QuantisedExperts::weights(int layer, int expert) const {
+  const auto l = static_cast<std::size_t>(layer), e = static_cast<std::size_t>(expert);
+  return experts_.empty() ? store_->get(layer, expert, formats_[l][e]) : experts_[l][e];
+}
+
+void QuantisedExperts::prepare(int layer, unsigned threads) const {
+  for_each_window(formats_[static_cast<std::size_t>(layer)].size(), threads,
+                  [&](std::size_t expert) { weights(layer, static_cast<int>(expert)); });
+}
+
 numerics::ExpertResult QuantisedExperts::compute_expert(int layer, int expert, const numerics::Activations& x) const {
-  return numerics::expert_ffn(weights(layer, expert), x);
+  return numerics::expert_ffn(*weights(layer, expert), x);
 }
 
 std::vector<std::int16_t> QuantisedExperts::compute_combination(const std::vector<std::int16_t>& down,

@@ -2,21 +2,25 @@
 /// reference/numerics in its plan's format, the router's weights become 16-bit numbers, the experts' int16 outputs are
 /// combined exactly, and only the sum becomes real again. What a chip computes, bit for bit.
 ///
-/// A quantised network follows from the checkpoint and the plan alone. The powers of two of a layer
-/// (quantise::LayerScales) come from the greatest magnitudes in a float pass over seeded random tokens, with room above
-/// them.
+/// A quantised network follows from the checkpoint, the plan, and the calibration tokens that the plan names, if any.
+/// The powers of two of a layer (quantise::LayerScales) come from the greatest magnitudes in a float pass over seeded
+/// random tokens, with room above them.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <tuple>
+#include <utility>
 #include <vector>
 
+#include "reference/network/curvature.h"
 #include "reference/network/expert_backend.h"
 #include "reference/network/forward.h"
+#include "reference/network/layer_cache.h"
 #include "reference/quantise/expert.h"
 #include "workloads/plan.h"
 
@@ -29,26 +33,37 @@ inline constexpr int kNetworkActBits = 8;
 std::vector<quantise::LayerScales> probe_scales(const Forward& forward, const workloads::Checkpoint& checkpoint,
                                                 int act_bits, unsigned threads);
 
-/// The experts of one checkpoint in any format, quantised on first use and kept. Thread-safe.
+/// The experts of one checkpoint in any format, quantised on first use and kept, of as many layers as the forward pass
+/// keeps resident. Thread-safe.
 class ExpertStore {
  public:
-  /// Keeps a reference to the checkpoint. `threads` for the float pass.
+  /// Keeps references to the forward pass and the checkpoint. `threads` for float passes: over the probe's tokens here,
+  /// over the quantiser's calibration tokens when an expert is first asked for.
   ExpertStore(const Forward& forward, const workloads::Checkpoint& checkpoint, std::int64_t group_size,
-              unsigned threads, int act_bits = kNetworkActBits);
+              unsigned threads, int act_bits = kNetworkActBits, const workloads::Quantiser& quantiser = {});
 
   std::shared_ptr<const numerics::ExpertWeights> get(int layer, int expert, numerics::Format format) const;
   const quantise::LayerScales& scales(int layer) const { return scales_[static_cast<std::size_t>(layer)]; }
   int act_bits() const { return act_bits_; }
   std::int64_t group_size() const { return group_size_; }
+  const workloads::Quantiser& quantiser() const { return quantiser_; }
   const workloads::Network& network() const { return checkpoint_->network(); }
+  /// Every layer's experts stay in memory.
+  bool is_resident() const { return capacity_ == static_cast<std::size_t>(network().layers); }
 
  private:
+  using Kept = std::map<std::tuple<int, int, int>, std::shared_ptr<const numerics::ExpertWeights>>;
+  Kept& kept_of(int layer) const;
   const workloads::Checkpoint* checkpoint_;
   std::int64_t group_size_;
   int act_bits_;
+  workloads::Quantiser quantiser_;
+  std::size_t capacity_;
   std::vector<quantise::LayerScales> scales_;
+  std::unique_ptr<CurvatureSource> source_;
+  std::unique_ptr<LayerCache<LayerCurvature>> curvature_;  // null for round-to-nearest
   mutable std::mutex mutex_;
-  mutable std::map<std::tuple<int, int, int, int>, std::shared_ptr<const numerics::ExpertWeights>> kept_;
+  mutable std::list<std::pair<int, Kept>> kept_;  // [layer], by (expert, kind, bits); the one asked for last first
 };
 
 /// Rows of a batch as one expert receives them.
@@ -56,8 +71,9 @@ numerics::Activations gather_rows(const numerics::Activations& all, const Expert
 
 class QuantisedExperts : public ExpertBackend {
  public:
-  /// Quantises every expert of the plan, which check_plan() has accepted and whose group size is the store's.
-  /// `threads` share the work; the result does not depend on them.
+  /// For a plan that check_plan() has accepted and whose group size and quantiser are the store's. Where the store
+  /// keeps every layer, all experts of the plan are quantised now, else a layer's when it is run. `threads` share the
+  /// work; the result does not depend on them.
   QuantisedExperts(std::shared_ptr<const ExpertStore> store, const workloads::Plan& plan, unsigned threads);
 
   void run(const MoeBatch& batch, float* y) const override;
@@ -71,9 +87,9 @@ class QuantisedExperts : public ExpertBackend {
   };
   IntegerBlock run_integers(const MoeBatch& batch) const;
 
-  const numerics::ExpertWeights& weights(int layer, int expert) const {
-    return *experts_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(expert)];
-  }
+  void prepare(int layer, unsigned threads) const override;
+
+  std::shared_ptr<const numerics::ExpertWeights> weights(int layer, int expert) const;
   const quantise::LayerScales& scales(int layer) const { return store_->scales(layer); }
 
  protected:
@@ -85,7 +101,8 @@ class QuantisedExperts : public ExpertBackend {
 
  private:
   std::shared_ptr<const ExpertStore> store_;
-  std::vector<std::vector<std::shared_ptr<const numerics::ExpertWeights>>> experts_;
+  std::vector<std::vector<numerics::Format>> formats_;                                // [layer][expert]
+  std::vector<std::vector<std::shared_ptr<const numerics::ExpertWeights>>> experts_;  // empty where the store keeps few
 };
 
 }  // namespace moesaic::network

@@ -72,8 +72,11 @@ class CheckpointSource : public Source {
     return *store_->get(layer, expert, format);
   }
   int x_exp(int layer) const override { return store_->scales(layer).x_exp; }
-  /// Once the plan's group size is known.
-  void open_store() { store_ = std::make_unique<network::ExpertStore>(forward, checkpoint, plan.group_size, threads_); }
+  /// Once the plan is known.
+  void open_store() {
+    store_ = std::make_unique<network::ExpertStore>(forward, checkpoint, plan.group_size, threads_,
+                                                    network::kNetworkActBits, plan.quantiser);
+  }
 
   workloads::Checkpoint checkpoint;
   network::Forward forward;

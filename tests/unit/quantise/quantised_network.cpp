@@ -1,6 +1,7 @@
 // The quantised experts as a back end of the forward pass, and calibration, on a tiny network.
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstdio>
 
 #include "reference/network/calibrate.h"
 #include "reference/network/evaluate.h"
@@ -87,7 +88,7 @@ TEST_CASE("the integer block is what the reference arithmetic computes from its 
           network::ExpertRows mine;
           mine.row = {static_cast<std::uint32_t>(row)};
           const auto result = numerics::expert_ffn(
-              experts.weights(batch.layer, static_cast<int>(batch.chosen[row * batch.top_k + slot])),
+              *experts.weights(batch.layer, static_cast<int>(batch.chosen[row * batch.top_k + slot])),
               network::gather_rows(block.x, mine), numerics::Path::kReference);
           CHECK(std::equal(result.y.begin(), result.y.end(),
                            block.down.begin() + static_cast<std::ptrdiff_t>((slot * batch.rows + row) * batch.hidden)));
@@ -168,4 +169,224 @@ TEST_CASE("calibration is the same on any number of threads and falls with the w
     CHECK(by_format[1] > by_format[2]);
     CHECK(by_format[4] > by_format[1]);
   }
+}
+
+namespace {
+
+/// The tiny model's calibration tokens as a file, and GPTQ on them.
+workloads::Quantiser tiny_gptq(const Tiny& tiny, std::int64_t minimum_tokens = 0) {
+  std::string bytes;
+  for (const std::uint32_t token : tiny.tokens) bytes.push_back(static_cast<char>(token));
+  return workloads::gptq_quantiser(tiny.folder.write("calibration.bin", bytes), minimum_tokens, 0.01, 40);
+}
+
+std::vector<double> loss_under(const Tiny& tiny, std::size_t resident_layers, unsigned threads, Format format,
+                               const workloads::Quantiser& quantiser) {
+  const network::Forward forward(tiny.checkpoint, resident_layers);
+  workloads::Plan plan = tiny.plan(format);
+  plan.quantiser = quantiser;
+  const network::QuantisedExperts experts(
+      std::make_shared<network::ExpertStore>(forward, tiny.checkpoint, 8, threads, 8, quantiser), plan, threads);
+  const network::Evaluation result =
+      network::evaluate(forward, experts, tiny.tokens, 40, threads, {}, &forward.float_experts());
+  std::vector<double> all = result.window_bits;
+  all.insert(all.end(), result.reference_bits.begin(), result.reference_bits.end());
+  all.insert(all.end(), result.divergence.begin(), result.divergence.end());
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("a network has the same bits with one layer in memory as with all, and on any number of threads",
+          "[unit][quantise]") {
+  const Tiny tiny;
+  for (const workloads::Quantiser& quantiser : {workloads::Quantiser(), tiny_gptq(tiny), tiny_gptq(tiny, 400)}) {
+    const std::vector<double> all = loss_under(tiny, 0, 1, Format::integer(3), quantiser);
+    CHECK(loss_under(tiny, 1, 1, Format::integer(3), quantiser) == all);
+    CHECK(loss_under(tiny, 1, 3, Format::integer(3), quantiser) == all);
+    CHECK(loss_under(tiny, 0, 3, Format::integer(3), quantiser) == all);
+  }
+  CHECK(loss_under(tiny, 0, 1, Format::integer(3), tiny_gptq(tiny)) !=
+        loss_under(tiny, 0, 1, Format::integer(3), tiny_gptq(tiny, 400)));
+}
+
+TEST_CASE("an evaluation against the float network holds the float network's own, and diverges from nothing in it",
+          "[unit][quantise]") {
+  const Tiny tiny;
+  const auto& real = tiny.forward.float_experts();
+  const network::Evaluation alone = network::evaluate(tiny.forward, real, tiny.tokens, 40, 1);
+  CHECK(alone.reference_bits.empty());
+  const network::Evaluation itself = network::evaluate(tiny.forward, real, tiny.tokens, 40, 1, {}, &real);
+  CHECK(itself.window_bits == alone.window_bits);
+  CHECK(itself.reference_bits == alone.window_bits);
+  for (const double d : itself.divergence) CHECK(d == Approx(0).margin(1e-12));
+  CHECK(itself.perplexity() == Approx(std::pow(2, alone.bits_per_byte)));
+
+  const network::QuantisedExperts two(tiny.store, tiny.plan(Format::integer(2)), 1);
+  const network::Evaluation worse = network::evaluate(tiny.forward, two, tiny.tokens, 40, 1, {}, &real);
+  CHECK(worse.reference_bits == alone.window_bits);
+  for (std::size_t w = 0; w < worse.windows; ++w) {
+    const std::uint32_t* first = tiny.tokens.data() + w * 40;
+    std::vector<float> wanted = tiny.forward.run(first, 40, real), got = tiny.forward.run(first, 40, two);
+    wanted.resize(39 * tests::kTinyVocab);  // the last position predicts nothing that is there
+    got.resize(wanted.size());
+    CHECK(worse.divergence[w] == network::mean_divergence(wanted, got, tests::kTinyVocab));
+    CHECK(worse.divergence[w] > 0);
+  }
+}
+
+TEST_CASE("a plan carries its quantiser, and refuses calibration tokens of another hash", "[unit][quantise]") {
+  const Tiny tiny;
+  workloads::Plan plan = tiny.plan(Format::integer(2));
+  plan.quantiser = tiny_gptq(tiny, 12);
+  const std::string path = tiny.folder.file("plan.yaml");
+  workloads::write_plan(plan, path);
+  const workloads::Plan read = workloads::read_plan(path);
+  CHECK(read.quantiser == plan.quantiser);
+  CHECK(read.quantiser.kind == workloads::QuantiserKind::kGptq);
+  CHECK(workloads::read_quantiser_tokens(read.quantiser) == tiny.tokens);
+  const auto store = [&] {
+    return std::make_shared<network::ExpertStore>(tiny.forward, tiny.checkpoint, 8, 1, 8, read.quantiser);
+  };
+  CHECK_NOTHROW(network::QuantisedExperts(store(), read, 1));
+  tiny.folder.write("calibration.bin", std::string(80, 'a'));
+  CHECK_THROWS_WITH(store(), Catch::Contains(path + ":7: quantiser.tokens: got ") && Catch::Contains(" of hash "));
+  std::remove(tiny.folder.file("calibration.bin").c_str());
+  CHECK_THROWS_WITH(store(), Catch::Contains("which is missing, expected the calibration tokens"));
+
+  plan.quantiser = {};
+  workloads::write_plan(plan, path);
+  CHECK(workloads::read_plan(path).quantiser.kind == workloads::QuantiserKind::kRoundToNearest);
+}
+
+TEST_CASE("an expert short of tokens borrows the rows that the router came nearest to sending it", "[unit][quantise]") {
+  const float logits[] = {3, 2, 1, 0, 0, 3, 2.5F, 1, 2, 0, 3, 1.5F};  // [3 rows, 4 experts]
+  const float weights[] = {0.75F, 0.25F, 0.625F, 0.375F, 0.75F, 0.25F};
+  const std::uint32_t chosen[] = {0, 1, 1, 2, 2, 0};
+  const float x[] = {1, 2, 3};
+  network::MoeBatch batch;
+  batch.rows = 3;
+  batch.hidden = 1;
+  batch.experts = 4;
+  batch.top_k = 2;
+  batch.x = x;
+  batch.router_logits = logits;
+  batch.weights = weights;
+  batch.chosen = chosen;
+  network::LayerInputs inputs(1);
+  inputs.on_moe(0, batch);
+
+  const auto own = inputs.samples(1, 0);
+  REQUIRE(own.size() == 2);
+  CHECK(own[0].row == 0);
+  CHECK(own[0].weight == 0.25F);
+  CHECK(own[1].row == 1);
+  CHECK(own[1].weight == 0.625F);
+  CHECK(inputs.samples(1, 2).size() == 2);
+  CHECK(inputs.samples(3, 0).empty());
+  // Expert 3 is behind the first choice by 3, 2 and 1.5.
+  const auto borrowed = inputs.samples(3, 2);
+  REQUIRE(borrowed.size() == 2);
+  CHECK(borrowed[0].row == 1);
+  CHECK(borrowed[1].row == 2);
+  CHECK(static_cast<double>(borrowed[1].weight) == Approx(1 / (1 + std::exp(1.5))).epsilon(1e-5));
+  CHECK(inputs.gather(borrowed, 0, 2) == std::vector<float>{2, 3});
+  CHECK(inputs.samples(3, 9).size() == 3);
+}
+
+TEST_CASE("calibration by error is the same with one layer in memory, and other losses are refused there",
+          "[unit][quantise]") {
+  const Tiny tiny;
+  network::CalibrateOptions options;
+  options.formats = workloads::parse_formats("int2,int8", "test", "formats");
+  options.window = 40;
+  options.loss = network::LossKind::kError;
+  options.minimum_tokens = 300;
+  const auto table = [&](std::size_t resident_layers, unsigned threads) {
+    const network::Forward forward(tiny.checkpoint, resident_layers);
+    const auto quantiser = tiny_gptq(tiny);
+    options.threads = threads;
+    return workloads::format_sensitivity(network::calibrate(
+        forward, std::make_shared<network::ExpertStore>(forward, tiny.checkpoint, 8, threads, 8, quantiser),
+        tiny.tokens, options));
+  };
+  const std::string all = table(0, 1);
+  CHECK(table(1, 3) == all);
+  options.loss = network::LossKind::kDivergence;
+  CHECK_THROWS_WITH(table(1, 1), Catch::Contains("expected error where not all layers are resident"));
+}
+
+TEST_CASE("per projection each matrix alone loses less than all three together, and the table says which",
+          "[unit][quantise]") {
+  const Tiny tiny;
+  for (const auto kind : {network::LossKind::kDivergence, network::LossKind::kError, network::LossKind::kFisher}) {
+    network::CalibrateOptions options;
+    options.formats = workloads::parse_formats("int2,int5", "test", "formats");
+    options.window = 40;
+    options.loss = kind;
+    options.loss_windows = 16;
+    const auto whole = network::calibrate(tiny.forward, tiny.store, tiny.tokens, options);
+    options.per_projection = true;
+    options.threads = 3;
+    const auto parts = network::calibrate(tiny.forward, tiny.store, tiny.tokens, options);
+    REQUIRE(whole.size() == 2 * 4 * 2);
+    REQUIRE(parts.size() == 3 * whole.size());
+    double of_whole = 0, of_parts = 0, of_part[3] = {};
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      CHECK(parts[i].expert == static_cast<int>(i / 6 % 4));
+      CHECK(static_cast<std::size_t>(parts[i].projection) == 1 + i / 2 % 3);
+      if (i % 2 == 0) of_part[i / 2 % 3] += parts[i].loss;  // int2
+    }
+    for (std::size_t i = 0; i < whole.size(); i += 2) of_whole += whole[i].loss;
+    for (const double part : of_part) {
+      CHECK(part > 0);
+      CHECK(part < of_whole);
+      of_parts += part;
+    }
+    CHECK(of_parts > 0.5 * of_whole);
+    CHECK(of_parts < 2 * of_whole);
+    const std::string text = workloads::format_sensitivity(parts);
+    CHECK(workloads::format_sensitivity(workloads::parse_sensitivity(text, "t.csv")) == text);
+    CHECK(text.substr(0, text.find('\n')) == "layer,expert,format,bits,loss,frequency,weight,projection");
+  }
+}
+
+TEST_CASE("errors of an expert that borrows are put on its own number of tokens", "[unit][quantise]") {
+  const Tiny tiny;
+  network::CalibrateOptions options;
+  options.formats = workloads::parse_formats("int2", "test", "formats");
+  options.window = 40;
+  options.loss = network::LossKind::kError;
+  const auto own = network::calibrate(tiny.forward, tiny.store, tiny.tokens, options);
+  options.minimum_tokens = 1;  // all have more
+  std::size_t steps = 0;
+  CHECK(workloads::format_sensitivity(network::calibrate(tiny.forward, tiny.store, tiny.tokens, options,
+                                                         [&] { ++steps; })) == workloads::format_sensitivity(own));
+  CHECK(steps == network::calibrate_steps(tiny.tokens, options));
+  options.minimum_tokens = 640;  // every row
+  const auto borrowed = network::calibrate(tiny.forward, tiny.store, tiny.tokens, options);
+  bool different = false;
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    CHECK(borrowed[i].frequency == own[i].frequency);
+    CHECK(borrowed[i].loss > own[i].loss / 4);
+    CHECK(borrowed[i].loss < own[i].loss * 4);
+    different = different || borrowed[i].loss != own[i].loss;
+  }
+  CHECK(different);
+}
+
+TEST_CASE("second-order losses add up to about the divergence that is measured", "[unit][quantise]") {
+  const Tiny tiny;
+  double total[2] = {};
+  for (const auto kind : {network::LossKind::kDivergence, network::LossKind::kFisher}) {
+    network::CalibrateOptions options;
+    options.formats = workloads::parse_formats("int4", "test", "formats");
+    options.window = 40;
+    options.loss = kind;
+    options.loss_windows = 16;
+    for (const auto& row : network::calibrate(tiny.forward, tiny.store, tiny.tokens, options))
+      total[kind == network::LossKind::kFisher ? 1 : 0] += row.loss;
+  }
+  CHECK(total[1] > total[0] / 4);
+  CHECK(total[1] < total[0] * 4);
 }
