@@ -13,6 +13,7 @@
 #include "base/progress.h"
 #include "base/registry.h"
 #include "cli/commands.h"
+#include "cli/quantiser_options.h"
 #include "workloads/checkpoint.h"
 #include "workloads/sensitivity.h"
 #include "workloads/tokens.h"
@@ -31,6 +32,9 @@ struct CalibrateCommand {
   std::int64_t window = 256;
   std::string loss = "divergence";
   std::int64_t loss_windows = 32;
+  std::string per = "expert";
+  QuantiserOptions quantiser;
+  std::int64_t resident_layers = 0;
   std::int64_t threads = 0;
   std::string out;
 };
@@ -39,7 +43,15 @@ base::Registry<network::LossKind> loss_kinds() {
   base::Registry<network::LossKind> kinds;
   kinds.add("divergence", network::LossKind::kDivergence);
   kinds.add("error", network::LossKind::kError);
+  kinds.add("fisher", network::LossKind::kFisher);
   return kinds;
+}
+
+base::Registry<bool> units() {
+  base::Registry<bool> per_projection;
+  per_projection.add("expert", false);
+  per_projection.add("projection", true);
+  return per_projection;
 }
 
 void run_calibrate(const CalibrateCommand& command) {
@@ -53,6 +65,8 @@ void run_calibrate(const CalibrateCommand& command) {
   options.loss = loss_kinds().at(command.loss, "moesaic calibrate", "--loss");
   options.window = static_cast<std::size_t>(command.window);
   options.loss_windows = static_cast<std::size_t>(command.loss_windows);
+  options.per_projection = units().at(command.per, "moesaic calibrate", "--per");
+  options.minimum_tokens = static_cast<std::size_t>(command.quantiser.minimum_tokens);
   options.threads =
       command.threads > 0 ? static_cast<unsigned>(command.threads) : std::max(1U, std::thread::hardware_concurrency());
 
@@ -67,9 +81,15 @@ void run_calibrate(const CalibrateCommand& command) {
   if (static_cast<std::int64_t>(tokens.size()) < command.window)
     throw base::ConfigError(source, "length", std::to_string(tokens.size()) + " tokens",
                             "at least one window of " + std::to_string(command.window));
+  const workloads::Quantiser quantiser =
+      chosen_quantiser(command.quantiser, "moesaic calibrate", source, /*measures=*/true);
   base::AtomicFile out(command.out);  // an unwritable place is found before the work, not after
-  const network::Forward forward(checkpoint);
-  const auto store = std::make_shared<const network::ExpertStore>(forward, checkpoint, command.group, options.threads);
+  const network::Forward forward(checkpoint, static_cast<std::size_t>(command.resident_layers));
+  if (!forward.is_resident() && options.loss != network::LossKind::kError)
+    throw base::ConfigError("moesaic calibrate", "--loss", "'" + command.loss + "' with --resident-layers",
+                            "error: the others run every expert's change through the layers above");
+  const auto store = std::make_shared<const network::ExpertStore>(forward, checkpoint, command.group, options.threads,
+                                                                  network::kNetworkActBits, quantiser);
   {
     base::Progress progress("calibrate", static_cast<std::int64_t>(network::calibrate_steps(tokens, options)));
     out.write(
@@ -99,12 +119,25 @@ void add_calibrate(CLI::App& app) {
       ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24))
       ->capture_default_str();
   command
-      ->add_option("--loss", options->loss,
-                   "divergence: of the predictions, expert by expert; error: of the outputs, weighed once a layer")
+      ->add_option(
+          "--loss", options->loss,
+          "divergence: of the predictions, expert by expert; error: of the outputs, weighed once a layer; fisher: "
+          "of the outputs, weighed by squared gradients of the loss")
       ->capture_default_str()
       ->type_name("NAME");
   command->add_option("--loss-windows", options->loss_windows, "Windows whose predictions are compared")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
+      ->capture_default_str();
+  command
+      ->add_option("--per", options->per,
+                   "expert: one format for its three matrices; projection: gate, up and down apart, a column more")
+      ->capture_default_str()
+      ->type_name("NAME");
+  add_quantiser_options(*command, options->quantiser);
+  command
+      ->add_option("--resident-layers", options->resident_layers,
+                   "Layers whose weights are in memory at once; 0 keeps all. No result depends on it")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 20))
       ->capture_default_str();
   command->add_option("--threads", options->threads, "Threads; 0 takes all. The result does not depend on it")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1024}))

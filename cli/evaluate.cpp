@@ -16,6 +16,7 @@
 #include "base/progress.h"
 #include "base/registry.h"
 #include "cli/commands.h"
+#include "cli/quantiser_options.h"
 #include "reference/cuda/availability.h"
 #include "reference/network/cuda_experts.h"
 #include "reference/network/forward.h"
@@ -37,6 +38,9 @@ struct EvaluateOptions {
   std::string plan;
   std::string backend = "cpu";
   std::string per_window;
+  bool against_float = false;
+  QuantiserOptions quantiser;
+  std::int64_t resident_layers = 0;
   std::int64_t threads = 0;
   bool json = false;
 };
@@ -51,25 +55,62 @@ base::Registry<EvaluateBackend> evaluate_backends() {
   backends.add("cpu",
                [](const network::Forward& forward, const workloads::Checkpoint& checkpoint, const workloads::Plan& plan,
                   unsigned threads) -> std::unique_ptr<network::ExpertBackend> {
-                 const auto store =
-                     std::make_shared<const network::ExpertStore>(forward, checkpoint, plan.group_size, threads);
+                 const auto store = std::make_shared<const network::ExpertStore>(
+                     forward, checkpoint, plan.group_size, threads, network::kNetworkActBits, plan.quantiser);
                  return std::make_unique<network::QuantisedExperts>(store, plan, threads);
                });
   backends.add("cuda",
                [](const network::Forward& forward, const workloads::Checkpoint& checkpoint, const workloads::Plan& plan,
                   unsigned threads) -> std::unique_ptr<network::ExpertBackend> {
                  cuda::require_available("moesaic evaluate: --backend cuda");
-                 const auto store =
-                     std::make_shared<const network::ExpertStore>(forward, checkpoint, plan.group_size, threads);
+                 const auto store = std::make_shared<const network::ExpertStore>(
+                     forward, checkpoint, plan.group_size, threads, network::kNetworkActBits, plan.quantiser);
                  return std::make_unique<network::CudaExperts>(store, plan, threads);
                });
   return backends;
 }
 
 void write_windows(const std::string& path, const network::Evaluation& result) {
-  std::string text = "window,bits_per_byte\n";
-  for (std::size_t w = 0; w < result.window_bits.size(); ++w) text += fmt::format("{},{}\n", w, result.window_bits[w]);
+  const bool against = !result.divergence.empty();
+  std::string text = against ? "window,bits_per_byte,float_bits_per_byte,divergence\n" : "window,bits_per_byte\n";
+  for (std::size_t w = 0; w < result.window_bits.size(); ++w) {
+    text += fmt::format("{},{}", w, result.window_bits[w]);
+    if (against) text += fmt::format(",{},{}", result.reference_bits[w], result.divergence[w]);
+    text += '\n';
+  }
   base::write_file(path, text);
+}
+
+void print(const network::Evaluation& result, const EvaluateOptions& options) {
+  const bool against = !result.divergence.empty();
+  const std::vector<double> increase =
+      against ? network::differences(result.window_bits, result.reference_bits) : std::vector<double>();
+  if (options.json) {
+    nlohmann::ordered_json j;
+    j["bits_per_byte"] = result.bits_per_byte;
+    j["windows"] = result.windows;
+    j["predicted"] = result.predicted;
+    j["stderr"] = result.standard_error;
+    j["perplexity"] = result.perplexity();
+    j["perplexity_stderr"] = result.perplexity_error();
+    if (against) {
+      j["float_bits_per_byte"] = network::mean(result.reference_bits);
+      j["increase"] = network::mean(increase);
+      j["increase_stderr"] = network::standard_error(increase);
+      j["divergence"] = network::mean(result.divergence);
+      j["divergence_stderr"] = network::standard_error(result.divergence);
+    }
+    fmt::print("{}\n", j.dump());
+    return;
+  }
+  fmt::print("{:.6f} bits per byte, standard error {:.6f} over {} windows of {} bytes, {} bytes predicted\n",
+             result.bits_per_byte, result.standard_error, result.windows, options.window, result.predicted);
+  fmt::print("{:.6f} perplexity, standard error {:.6f}\n", result.perplexity(), result.perplexity_error());
+  if (!against) return;
+  fmt::print("{:+.6f} bits per byte above float, {:.6f}; paired standard error {:.6f}\n", network::mean(increase),
+             network::mean(result.reference_bits), network::standard_error(increase));
+  fmt::print("{:.6f} bits per byte of divergence from float, standard error {:.6f}\n", network::mean(result.divergence),
+             network::standard_error(result.divergence));
 }
 
 void run_evaluate(const EvaluateOptions& options) {
@@ -91,14 +132,22 @@ void run_evaluate(const EvaluateOptions& options) {
                             "at least one window of " + std::to_string(options.window));
   workloads::Plan plan;
   const bool quantised = options.plan != "none";
+  if (!quantised) refuse_quantiser_options(options.quantiser, "moesaic evaluate", "none");
+  if (!quantised && options.against_float)
+    throw base::ConfigError("moesaic evaluate", "--against-float", "it with the plan none", "a plan that quantises");
   if (quantised) {
-    auto named = workloads::named_plan(options.plan, checkpoint.network(), checkpoint.hash());
-    plan = named ? *std::move(named) : workloads::read_plan(options.plan);
+    if (auto named = workloads::named_plan(options.plan, checkpoint.network(), checkpoint.hash())) {
+      plan = *std::move(named);
+      plan.quantiser = chosen_quantiser(options.quantiser, "moesaic evaluate");
+    } else {
+      refuse_quantiser_options(options.quantiser, "moesaic evaluate", options.plan);
+      plan = workloads::read_plan(options.plan);
+    }
     workloads::check_plan(plan, options.plan, checkpoint.network(), checkpoint.hash());
   }
   const unsigned threads =
       options.threads > 0 ? static_cast<unsigned>(options.threads) : std::max(1U, std::thread::hardware_concurrency());
-  const network::Forward forward(checkpoint);
+  const network::Forward forward(checkpoint, static_cast<std::size_t>(options.resident_layers));
   const std::unique_ptr<network::ExpertBackend> experts =
       quantised ? backend(forward, checkpoint, plan, threads) : nullptr;
   const network::ExpertBackend& used =
@@ -106,21 +155,12 @@ void run_evaluate(const EvaluateOptions& options) {
   network::Evaluation result;
   {
     base::Progress progress("evaluate", static_cast<std::int64_t>(tokens.size()) / options.window);
-    result = network::evaluate(forward, used, tokens, static_cast<std::size_t>(options.window), threads,
-                               [&](std::size_t) { progress.step(); });
+    result = network::evaluate(
+        forward, used, tokens, static_cast<std::size_t>(options.window), threads, [&](std::size_t) { progress.step(); },
+        options.against_float ? &forward.float_experts() : nullptr);
   }
   if (!options.per_window.empty()) write_windows(options.per_window, result);
-  if (options.json) {
-    nlohmann::ordered_json j;
-    j["bits_per_byte"] = result.bits_per_byte;
-    j["windows"] = result.windows;
-    j["predicted"] = result.predicted;
-    j["stderr"] = result.standard_error;
-    fmt::print("{}\n", j.dump());
-  } else {
-    fmt::print("{:.6f} bits per byte, standard error {:.6f} over {} windows of {} bytes, {} bytes predicted\n",
-               result.bits_per_byte, result.standard_error, result.windows, options.window, result.predicted);
-  }
+  print(result, options);
 }
 
 }  // namespace
@@ -145,6 +185,14 @@ void add_evaluate(CLI::App& app) {
       ->type_name("NAME");
   command->add_option("--per-window", options->per_window, "Also write each window's bits per byte, CSV")
       ->type_name("FILE");
+  command->add_flag("--against-float", options->against_float,
+                    "Run the float model on the same windows too: increase of the loss and divergence");
+  add_quantiser_options(*command, options->quantiser);
+  command
+      ->add_option("--resident-layers", options->resident_layers,
+                   "Layers whose weights are in memory at once; 0 keeps all. No result depends on it")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 20))
+      ->capture_default_str();
   command->add_option("--threads", options->threads, "Threads; 0 takes all. The result does not depend on it")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1024}))
       ->capture_default_str();

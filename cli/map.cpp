@@ -17,6 +17,7 @@
 #include "base/registry.h"
 #include "base/sha256.h"
 #include "cli/commands.h"
+#include "cli/quantiser_options.h"
 #include "mapping/allocators.h"
 #include "mapping/checker.h"
 #include "mapping/problem.h"
@@ -48,6 +49,7 @@ struct MapCommand {
   double time_limit_s = 0;
   bool time_limit_given = false;
   std::int64_t group = 64;
+  QuantiserOptions quantiser;
   std::string out;
   std::string check;
   bool json = false;
@@ -507,6 +509,7 @@ void run_map(const MapCommand& given) {
   if (command.seed_given && !all && !known.at(command.allocator, kWhere, "--allocator").takes_seed)
     throw base::ConfigError(kWhere, "--seed", std::to_string(command.seed),
                             "none: allocator " + command.allocator + " draws nothing");
+  const workloads::Quantiser quantiser = chosen_quantiser(command.quantiser, kWhere);
   if (command.time_limit_given) command.search.time_limit_s = command.time_limit_s;
   const Inputs in = read_inputs(command);
   mapping::AllocatorOptions options{command.seed, command.search};
@@ -524,6 +527,7 @@ void run_map(const MapCommand& given) {
   if (!command.out.empty()) {
     plan.made_from.checkpoint = workloads::Checkpoint(in.workload->model).hash();
     plan.made_from.trace = base::sha256_file(in.workload->trace);
+    plan.quantiser = quantiser;
     workloads::write_plan(plan, command.out);
   }
   print(plan, command);
@@ -596,6 +600,7 @@ void add_map(CLI::App& app) {
   command->add_option("--group", options->group, "Weights that share a scale, as calibrated")
       ->check(CLI::Range(std::int64_t{8}, std::int64_t{1} << 24))
       ->capture_default_str();
+  add_quantiser_options(*command, options->quantiser);
   command->add_option("--out", options->out, "The plan, YAML; printed only unless given")->type_name("PLAN");
   command
       ->add_option("--check", options->check,

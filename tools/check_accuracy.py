@@ -7,7 +7,8 @@ Calibrates on the model's calibration tokens, then evaluates on its evaluation t
   - int8 everywhere is within 0.01 bits per byte of float;
   - the optimal plan at --bits on average has a lower loss than every seeded random plan within the same budget, than a half
     int2, half int3 split by expert index (either half first), and than as many random halves of the experts, each beyond one
-    paired standard error (over windows).
+    paired standard error (over windows);
+  - GPTQ beats round-to-nearest with every expert in int2, and in int3, beyond three paired standard errors.
 Exit code 1 when one of these does not hold.
 """
 import argparse
@@ -41,10 +42,11 @@ class Bench:
     def __init__(self, program, folder, tokens):
         self.program, self.folder, self.tokens = program, folder, tokens
 
-    def evaluate(self, plan):
+    def evaluate(self, plan, *options, tokens=None):
         """Bits per byte of each window."""
         windows = self.folder / "windows.csv"
-        run(self.program, "evaluate", "--model", MODEL, "--tokens", self.tokens, "--plan", plan, "--per-window", windows)
+        run(self.program, "evaluate", "--model", MODEL, "--tokens", tokens or self.tokens, "--plan", plan, "--per-window", windows,
+            *options)
         with open(windows, newline="") as file:
             return [float(row["bits_per_byte"]) for row in csv.DictReader(file)]
 
@@ -75,6 +77,7 @@ def main():
     parser.add_argument("--plans", type=int, default=50, help="random plans, and random halves")
     parser.add_argument("--halves", type=int, help="random halves (default: as many as random plans)")
     parser.add_argument("--bits", default="2.5")
+    parser.add_argument("--gptq-windows", type=int, default=512, help="windows on which the quantisers are compared")
     options = parser.parse_args()
     halves = options.plans if options.halves is None else options.halves
     failures = []
@@ -101,6 +104,15 @@ def main():
         optimal = bench.evaluate(plan)
         report(f"optimal {options.bits} bits", optimal)
         print(f"  {facts['memory_bytes']} bytes of {budget}, predicted {facts['loss']:+.6f}, {facts['experts']}")
+
+        tokens = folder / "some.bin"
+        tokens.write_bytes((ROOT / "data/tokens/evaluation.bin").read_bytes()[: 256 * options.gptq_windows])
+        print(f"GPTQ above round-to-nearest, {options.gptq_windows} windows:")
+        for plan_name in ("int2", "int3"):
+            nearest = bench.evaluate(plan_name, tokens=tokens)
+            ours = bench.evaluate(plan_name, "--quantiser", "gptq", "--calibration-tokens", ROOT / "data/tokens/calibration.bin",
+                                  tokens=tokens)
+            report(f"{plan_name} gptq", ours, lambda mean, error: mean < -3 * error, nearest)
 
         print("above the optimal plan:")
         beaten = lambda mean, error: mean > error

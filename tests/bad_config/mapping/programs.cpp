@@ -58,6 +58,18 @@ TEST_CASE("calibrate refuses what it cannot measure", "[bad_config][cli]") {
   check_refused(calibrate("--formats int4 --group 0 --text " + text), "--group", out);
   check_refused(calibrate("--formats int4 --loss hessian --text " + text),
                 "--loss: got 'hessian', expected one of divergence, error", out);
+  check_refused(calibrate("--formats int4 --quantiser gtpq --text " + text),
+                "--quantiser: got 'gtpq', expected one of rtn, gptq", out);
+  check_refused(calibrate("--formats int4 --damping 0.1 --text " + text), "--damping: got it with --quantiser rtn",
+                out);
+  check_refused(
+      calibrate("--formats int4 --quantiser gptq --calibration-tokens " + folder.file("none") + " --text " + text),
+      folder.file("none"), out);
+  check_refused(calibrate("--formats int4 --quantiser gptq --damping 0 --text " + text), "--damping", out);
+  check_refused(calibrate("--formats int4 --per matrix --text " + text),
+                "--per: got 'matrix', expected one of expert, projection", out);
+  check_refused(calibrate("--formats int4 --resident-layers 1 --text " + text),
+                "--loss: got 'divergence' with --resident-layers, expected error", out);
   check_refused(calibrate("--formats int4 --window 601 --text " + text), text + ": length: got 600 tokens", out);
   check_refused(calibrate("--formats int4 --text " + folder.file("none")), folder.file("none"), out);
   check_refused(calibrate("--formats int4 --latency --text " + text), "--latency", out);
@@ -79,6 +91,13 @@ TEST_CASE("map refuses tables, budgets and options that do not fit", "[bad_confi
   const auto refused_table = [&](const std::string& text, const std::string& what) {
     check_refused(map(folder.write("bad.csv", text), "--memory-budget 4bits"), what, out);
   };
+  refused_table("layer,expert,format,bits,loss,frequency,weight,projection\n0,0,int,2,0.5,0.25,0.125,gate\n",
+                "projection: got gate, expected a table of whole experts");
+  refused_table("layer,expert,format,bits,loss,frequency,weight,projection\n0,0,int,2,0.5,0.25,0.125,left\n",
+                "bad.csv:2: projection: got 'left', expected gate, up or down");
+  check_refused(map(good, "--memory-budget 4bits --quantiser gptq"), "--calibration-tokens: got nothing", out);
+  check_refused(map(good, "--memory-budget 4bits --minimum-tokens 3"), "--minimum-tokens: got it with --quantiser rtn",
+                out);
   refused_table(table("3,7,"), "bad.csv: layer 3, expert 7: got no row, expected at least one");
   refused_table(table() + "0,0,int,2,0.5,0.25,0.125\n", "bad.csv:98: row: got layer 0, expert 0, int2 a second time");
   refused_table(table() + "0,8,int,2,0.5,0.25,0.125\n", "bad.csv: expert: got 8 in layer 0, expected 0 to 7");

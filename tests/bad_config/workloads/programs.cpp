@@ -82,6 +82,16 @@ TEST_CASE("evaluate refuses a plan for another model", "[bad_config][cli]") {
   workloads::write_plan(plan, path);
   check_refused(evaluate(kModel, "--plan " + path + text), path + ": experts: got 31 entries, expected 32");
   check_refused(evaluate(kModel, "--plan int9" + text), "int9");
+  plan = workloads::uniform_plan(checkpoint.network(), checkpoint.hash(), numerics::Format::integer(4), 64);
+  const std::string tokens = folder.write("calibration.bin", std::string(256, 'b'));
+  plan.quantiser = workloads::gptq_quantiser(tokens);
+  workloads::write_plan(plan, path);
+  check_refused(evaluate(kModel, "--quantiser rtn --plan " + path + text), "--quantiser: got it with the plan " + path);
+  folder.write("calibration.bin", std::string(256, 'c'));
+  check_refused(evaluate(kModel, "--plan " + path + text), path + ":7: quantiser.tokens: got " + tokens + " of hash ");
+  check_refused(evaluate(kModel, "--plan none --damping 0.1" + text), "--damping: got it with the plan none");
+  check_refused(evaluate(kModel, "--plan none --against-float" + text), "--against-float: got it with the plan none");
+  check_refused(evaluate(kModel, "--plan int4 --quantiser gptq" + text), "--calibration-tokens: got nothing");
   check_refused(evaluate(kModel, "--plan " + folder.path() + text), folder.path());
 }
 
