@@ -40,7 +40,7 @@ TEST_CASE("simulate refuses a chip that is none", "[bad_config][simulate]") {
   base::write_file(arguments.chip, text);
   CHECK(refusal(folder, arguments) == arguments.chip + ":5: array.rows: got 0, expected a power of two in [4, 64]\n");
   base::write_file(arguments.chip, base::read_file("chips/demo.yaml") + "dram: {kind: ddr5}\n");
-  CHECK(refusal(folder, arguments).find(arguments.chip + ":10: dram: ") == 0);
+  CHECK(refusal(folder, arguments).find(arguments.chip + ":11: dram: ") == 0);
 }
 
 TEST_CASE("simulate refuses a DRAM that cannot be, and one that does not hold the workload", "[bad_config][simulate]") {
@@ -55,8 +55,8 @@ TEST_CASE("simulate refuses a DRAM that cannot be, and one that does not hold th
     return refusal(folder, arguments);
   };
   CHECK(with(", timing: {tREFI: 900}") ==
-        arguments.chip + ":8: memory.timing.tREFI: got 900, expected at least tRFC + 1 = 945\n");
-  CHECK(with(", banks: 0") == arguments.chip + ":8: memory.banks: got 0, expected a power of two in [1, 8]\n");
+        arguments.chip + ":9: memory.timing.tREFI: got 900, expected at least tRFC + 1 = 945\n");
+  CHECK(with(", banks: 0") == arguments.chip + ":9: memory.banks: got 0, expected a power of two in [1, 8]\n");
   CHECK(with(", rows: 1")
             .find(arguments.chip + ": memory: got a capacity of 262144 bytes, expected at least the " +
                   "workload's ") == 0);

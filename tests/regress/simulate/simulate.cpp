@@ -100,7 +100,7 @@ TEST_CASE("cycles, causes and blocks of a run add up, and every run of the same 
   std::uint64_t causes = 0, kinds = 0, ports = 0;
   for (const auto& count : j["cycles_by_cause"]) causes += count.get<std::uint64_t>();
   CHECK(causes == j["cycles"]);
-  CHECK(j["blocks"].size() == 15);
+  CHECK(j["blocks"].size() == 16);
   for (const auto& block : j["blocks"]) {
     std::uint64_t sum = 0;
     for (const auto& count : block) sum += count.get<std::uint64_t>();
