@@ -47,7 +47,7 @@ unsigned output_bits(const program::CoreParams& params);
 
 class CoreBench {
  public:
-  /// The host and the memory follow `engine`; `second`, when given, is compared with it ("twin" and "rtl" in messages).
+  /// The host and the memory follow `engine`; `second`, when given, is compared with it.
   explicit CoreBench(std::unique_ptr<CoreEngine> engine, std::unique_ptr<CoreEngine> second = nullptr);
   ~CoreBench();
   CoreBench(const CoreBench&) = delete;

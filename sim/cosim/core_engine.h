@@ -1,5 +1,6 @@
 #pragma once
-/// Something that behaves as one core, clocked from outside: the SystemC twin or a Verilated build.
+/// Something that behaves as one core, clocked from outside: the SystemC twin, a Verilated build, or the fast engine's
+/// control.
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +15,10 @@ namespace moesaic::cosim {
 class CoreEngine {
  public:
   virtual ~CoreEngine() = default;
+  /// What messages call it.
+  virtual std::string name() const = 0;
+  /// Whether the data ports carry data; those of an engine without it are not compared.
+  virtual bool has_data() const { return true; }
   virtual const program::CoreParams& params() const = 0;
   virtual void set_reset(bool active) = 0;
   virtual void settle(const CoreInputs& inputs) = 0;
@@ -25,6 +30,9 @@ class CoreEngine {
 
 /// The twin, any parameters. SystemC elaborates once per process, so only one of these can ever be made and run.
 std::unique_ptr<CoreEngine> make_cycle_engine(const program::CoreParams& params);
+
+/// The control of the fast engine behind the same ports, without data. Any parameters, as many as you like.
+std::unique_ptr<CoreEngine> make_fast_engine(const program::CoreParams& params);
 
 /// One array of rtl/builds.yaml.
 struct Build {

@@ -28,6 +28,7 @@ class CycleEngine final : public CoreEngine {
     if (waves_ != nullptr) sc_core::sc_close_vcd_trace_file(waves_);
   }
 
+  std::string name() const override { return "twin"; }
   const program::CoreParams& params() const override { return params_; }
   void set_reset(bool active) override { rst_n_.write(!active); }
 
