@@ -7,14 +7,15 @@
 #include <vector>
 
 #include "sim/cosim/core_ports.h"
-#include "sim/cosim/stalls.h"
 #include "sim/program/engine_run.h"
+#include "sim/program/stalls.h"
 
 namespace moesaic::cosim {
 
 class AxilHost {
  public:
-  AxilHost(const std::vector<program::Command>& commands, const std::vector<std::size_t>& phases, Stalls stalls);
+  AxilHost(const std::vector<program::Command>& commands, const std::vector<std::size_t>& phases,
+           program::Stalls stalls);
 
   /// Falling edge. `idle`: the core has executed everything that was pushed.
   void drive(CoreInputs& in, bool idle);
@@ -49,7 +50,7 @@ class AxilHost {
 
   const std::vector<program::Command>& commands_;
   const std::vector<std::size_t>& phases_;
-  Stalls stalls_;
+  program::Stalls stalls_;
   Stage stage_ = Stage::kCommands;
   std::size_t pushed_ = 0, phase_ = 0;
   program::CommandWords staged_{}, wanted_{};

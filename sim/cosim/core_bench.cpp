@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <stdexcept>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -15,6 +16,7 @@ using base::CheckError;
 using program::ActivityCounts;
 using program::Command;
 using program::MemoryImage;
+using program::Stalls;
 
 namespace {
 
@@ -143,6 +145,7 @@ class CoreBench::Run {
     weights_.sample(in_, out_, now_);
     activations_.sample(in_, out_, now_);
     results_.sample(in_, out_, now_);
+    if (options_.watch_tiles) watch_tiles();
     if (host_.snapshot_in_flight()) recent_.push_back(counts_);
     if (out_.retired_o != 0) {
       result_.engine.retired.push_back(now_);
@@ -183,6 +186,24 @@ class CoreBench::Run {
     ++causes_[static_cast<std::size_t>(program::cause_of(out_.activity_o))];
     if (moves || host_.finishing()) last_move_ = now_;
     if (now_ - last_move_ > limit_) throw CheckError(stuck());
+  }
+
+  /// The array answers its beats in order: the sums of a tile's last beat are as many as the tile had beats.
+  void watch_tiles() {
+    const auto events = engine_.array_events();
+    if (!events) throw std::logic_error("tiles of an engine that does not show its array");
+    auto& tiles = result_.engine.tiles;
+    if (events->beat) {
+      if (tile_beats_++ == 0) tiles.push_back({now_, 0});
+      if (events->beat_last) {
+        sums_of_tiles_.push_back(tile_beats_);
+        tile_beats_ = 0;
+      }
+    }
+    if (!events->sum || ++sums_ != (sums_of_tiles_.empty() ? 0 : sums_of_tiles_.front())) return;
+    tiles[tiles_ended_++].end = now_;
+    sums_of_tiles_.pop_front();
+    sums_ = 0;
   }
 
   /// Who waits for whom.
@@ -236,6 +257,9 @@ class CoreBench::Run {
   ActivityCounts counts_{};
   std::array<std::uint64_t, program::kNumCauses> causes_{};
   std::vector<ActivityCounts> recent_;
+  std::uint64_t tile_beats_ = 0, sums_ = 0;
+  std::deque<std::uint64_t> sums_of_tiles_;  // of tiles whose last beat is in the array
+  std::size_t tiles_ended_ = 0;
   bool idle_ = true;
   std::uint64_t now_ = 0, last_move_ = 0, limit_ = 0;
 };

@@ -2,6 +2,7 @@
 /// Something that behaves as one core, clocked from outside: the SystemC twin, a Verilated build, or the fast engine's
 /// control.
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,13 @@ class CoreEngine {
   virtual void settle(const CoreInputs& inputs) = 0;
   virtual void rise() = 0;
   virtual const CoreOutputs& outputs() = 0;
+  /// After settle(): what crosses the array's ports at the next edge. Nothing from an engine that does not show it.
+  struct ArrayEvents {
+    bool beat = false;       ///< a beat is taken
+    bool beat_last = false;  ///< and is its tile's last
+    bool sum = false;        ///< the sums of a beat are taken
+  };
+  virtual std::optional<ArrayEvents> array_events() const { return std::nullopt; }
   /// Records waves into `path`; once, before the first settle(). Returns the file really written.
   virtual std::string open_waves(const std::string& path) = 0;
 };

@@ -57,6 +57,10 @@ class CycleEngine final : public CoreEngine {
     return out_;
   }
 
+  std::optional<ArrayEvents> array_events() const override {
+    return ArrayEvents{core_.beat_fires(), core_.beat_fires() && core_.beat_is_last(), core_.sum_fires()};
+  }
+
   std::string open_waves(const std::string& path) override {
     sc_core::sc_report_handler::set_actions(sc_core::SC_INFO, sc_core::SC_DO_NOTHING);
     waves_ = sc_core::sc_create_vcd_trace_file(path.c_str());

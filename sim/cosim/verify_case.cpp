@@ -102,26 +102,62 @@ VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build
   return c;
 }
 
-VerifyOutcome run_case(CoreBench& bench, const VerifyCase& c) {
-  program::Loaded loaded;
-  loaded.image = program::MemoryImage(c.placement.base);
-  std::vector<program::KernelPlaces> places;
-  std::vector<std::size_t> phases{0};
+LoweredCase lower_case(const VerifyCase& c) {
+  LoweredCase lowered;
+  lowered.loaded.image = program::MemoryImage(c.placement.base);
+  lowered.phases = {0};
   for (const numerics::KernelCase& kernel : c.kernels) {
-    if (!places.empty() && c.in_phases) phases.push_back(loaded.commands.size());
-    places.push_back(program::append_kernel(kernel, c.lowering, c.placement, "verify", loaded));
+    if (!lowered.places.empty() && c.in_phases) lowered.phases.push_back(lowered.loaded.commands.size());
+    lowered.places.push_back(program::append_kernel(kernel, c.lowering, c.placement, "verify", lowered.loaded));
   }
-  const BenchRun run = bench.run(loaded.commands, phases, loaded.image, c.bench);
+  return lowered;
+}
+
+VerifyOutcome run_case(CoreBench& bench, const VerifyCase& c) {
+  LoweredCase lowered = lower_case(c);
+  BenchRun run = bench.run(lowered.loaded.commands, lowered.phases, lowered.loaded.image, c.bench);
   if (run.shift_error || run.memory_error || run.command_error) {
     throw base::CheckError("status register: got an error, expected none");
   }
   for (std::size_t i = 0; i < c.kernels.size(); ++i) {
     const numerics::KernelCase& kernel = c.kernels[i];
     const std::string difference = numerics::first_difference(
-        kernel, program::kernel_result(kernel, places[i], loaded.image), numerics::run_case(kernel));
+        kernel, program::kernel_result(kernel, lowered.places[i], lowered.loaded.image), numerics::run_case(kernel));
     if (!difference.empty()) throw base::CheckError("result differs from the CPU's: " + difference);
   }
-  return {run.bench_cycles, run.port_values_compared};
+  return {run.bench_cycles, run.port_values_compared, std::move(run.engine)};
+}
+
+fast::Run run_fast(const program::CoreParams& params, const VerifyCase& c, bool shortcuts) {
+  const LoweredCase lowered = lower_case(c);
+  fast::Options options;
+  options.memory = c.bench.memory;
+  options.stall_seed = c.bench.stall_seed;
+  options.watchdog_cycles = c.bench.watchdog_cycles;
+  options.shortcuts = shortcuts;
+  options.watch_tiles = c.bench.watch_tiles;
+  return fast::run(params, lowered.loaded.commands, lowered.phases, lowered.loaded.image, options);
+}
+
+Build draw_core(std::uint64_t seed, std::uint64_t index) {
+  base::Rng rng = base::Rng(seed).stream("core", index);
+  Build build{};
+  program::CoreParams& p = build.params;
+  p.rows = 4U << rng.below(rng.chance(1, 4) ? 5 : 3);
+  p.cols = 4U << rng.below(rng.chance(1, 4) ? 5 : 3);
+  p.planes_per_cycle = 1U << rng.below(3);
+  p.max_act_bits = 4U << rng.below(3);
+  p.axi_data_bits = 64U << rng.below(3);
+  p.max_tokens = 1U << rng.below(5);
+  p.act_depth = 32U << rng.below(4);
+  p.hidden_depth = 32U << rng.below(6);
+  p.fifo_depth = 16U << rng.below(3);
+  p.command_depth = 4U << rng.below(3);
+  build.name = "r" + std::to_string(p.rows) + "c" + std::to_string(p.cols) + "p" + std::to_string(p.planes_per_cycle) +
+               "a" + std::to_string(p.max_act_bits) + "w" + std::to_string(p.axi_data_bits) + "t" +
+               std::to_string(p.max_tokens) + "f" + std::to_string(p.fifo_depth) + "q" +
+               std::to_string(p.command_depth);
+  return build;
 }
 
 }  // namespace moesaic::cosim

@@ -9,6 +9,7 @@
 
 #include "reference/numerics/case_file.h"
 #include "sim/cosim/core_bench.h"
+#include "sim/fast/engine.h"
 #include "sim/program/chip.h"
 #include "sim/program/kernel_program.h"
 
@@ -31,12 +32,27 @@ struct VerifyCase {
 /// `chip`, when given, fixes memory and layout.
 VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build, const program::Chip* chip);
 
+/// A case's kernels as one program.
+struct LoweredCase {
+  program::Loaded loaded;
+  std::vector<std::size_t> phases;
+  std::vector<program::KernelPlaces> places;  ///< of each kernel
+};
+LoweredCase lower_case(const VerifyCase& verify_case);
+
 struct VerifyOutcome {
   std::uint64_t cycles = 0;
   std::uint64_t port_values = 0;
+  program::EngineRun run;
 };
 
 /// base::CheckError at the first difference.
 VerifyOutcome run_case(CoreBench& bench, const VerifyCase& verify_case);
+
+/// The fast engine on the case, its shortcuts as said; tiles are watched when the case's bench watches them.
+fast::Run run_fast(const program::CoreParams& params, const VerifyCase& verify_case, bool shortcuts);
+
+/// Any core of docs/core.md's table, small ones more often: for engines that take any array.
+Build draw_core(std::uint64_t seed, std::uint64_t index);
 
 }  // namespace moesaic::cosim

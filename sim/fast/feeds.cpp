@@ -122,7 +122,7 @@ Item Feeds::take(Feed feed) {
   const Item item = peek(feed);
   if (item == kNoItem) throw std::logic_error("a block takes more than the program gives");
   ++taken_[static_cast<unsigned>(feed)];
-  if (image_ != nullptr) account(feed);
+  if (image_ != nullptr && kCounted[static_cast<unsigned>(feed)]) account(feed);
   return item;
 }
 
@@ -468,7 +468,6 @@ bool Feeds::make_chunk() {
 }
 
 void Feeds::account(Feed feed) {
-  if (feed != Feed::kSegment && feed != Feed::kActSegment && feed != Feed::kChunk) return;
   const unsigned f = static_cast<unsigned>(feed);
   const std::uint64_t slot = (taken_[f] - 1) % kRing;
   const Ring& ring = rings_[kRingOf[f]];

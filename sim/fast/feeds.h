@@ -159,7 +159,7 @@ class Feeds {
         const std::vector<std::size_t>& phases, const program::MemoryImage* image);
   void reset();
 
-  /// The item `ahead` places after the next one, or kNoItem at the program's end. At most kLookAhead places.
+  /// The item `ahead` places after the next one, or kNoItem at the program's end; less than kRemembered places.
   Item peek(Feed feed, unsigned ahead = 0) {
     const unsigned f = static_cast<unsigned>(feed);
     Ring& ring = rings_[kRingOf[f]];
@@ -170,7 +170,37 @@ class Feeds {
   }
   /// Takes the next item, which must exist. base::CheckError when it reads or writes where it may not.
   Item take(Feed feed);
-  static constexpr unsigned kLookAhead = 64;
+
+  /// How many items were taken.
+  std::uint64_t taken(Feed feed) const { return taken_[static_cast<unsigned>(feed)]; }
+  /// The item taken as number `index`, which must be one of the last kRemembered.
+  Item item(Feed feed, std::uint64_t index) const {
+    return rings_[kRingOf[static_cast<unsigned>(feed)]].item[index % kRing];
+  }
+  /// Whether the next items are these.
+  bool matches(Feed feed, const Item* items, unsigned count) {
+    if (count == 0) return true;
+    if (peek(feed, count - 1) == kNoItem) return false;
+    const unsigned f = static_cast<unsigned>(feed);
+    const Ring& ring = rings_[kRingOf[f]];
+    for (unsigned i = 0; i < count; ++i) {
+      if (ring.item[(taken_[f] + i) % kRing] != items[i]) return false;
+    }
+    return true;
+  }
+  /// Takes the next `count` items, which have been looked at.
+  void take_seen(Feed feed, unsigned count) {
+    const unsigned f = static_cast<unsigned>(feed);
+    if (image_ == nullptr || !kCounted[f]) {
+      taken_[f] += count;
+      return;
+    }
+    for (; count > 0; --count) {
+      ++taken_[f];
+      account(feed);
+    }
+  }
+  static constexpr unsigned kRemembered = 200;
 
   /// First byte of the segment or chunk taken last.
   std::uint64_t address(Feed feed) const {
@@ -187,6 +217,8 @@ class Feeds {
   static constexpr unsigned kRing = 256;
   static constexpr std::array<std::uint8_t, kNumFeeds> kRingOf{0, 1, 2, 3, 4, 4, 5, 6, 7, 8};
   static constexpr unsigned kNumRings = 9;
+  static constexpr std::array<bool, kNumFeeds> kCounted{false, false, false, true,  false,
+                                                        false, true,  false, false, true};
   struct Ring {
     std::array<Item, kRing> item{};
     std::array<std::uint64_t, kRing> address{};

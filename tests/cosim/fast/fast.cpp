@@ -4,7 +4,6 @@
 #include <string>
 
 #include "base/error.h"
-#include "base/rng.h"
 #include "sim/cosim/core_bench.h"
 #include "sim/cosim/lockstep.h"
 #include "sim/cosim/verify_case.h"
@@ -13,32 +12,10 @@ using namespace moesaic;
 
 namespace {
 
-/// Any core of docs/core.md's table, small ones more often.
-cosim::Build random_build(base::Rng& rng) {
-  cosim::Build build;
-  program::CoreParams& p = build.params;
-  p.rows = 4U << rng.below(rng.chance(1, 4) ? 5 : 3);
-  p.cols = 4U << rng.below(rng.chance(1, 4) ? 5 : 3);
-  p.planes_per_cycle = 1U << rng.below(3);
-  p.max_act_bits = 4U << rng.below(3);
-  p.axi_data_bits = 64U << rng.below(3);
-  p.max_tokens = 1U << rng.below(5);
-  p.act_depth = 32U << rng.below(4);
-  p.hidden_depth = 32U << rng.below(6);
-  p.fifo_depth = 16U << rng.below(3);
-  p.command_depth = 4U << rng.below(3);
-  build.name = "r" + std::to_string(p.rows) + "c" + std::to_string(p.cols) + "p" + std::to_string(p.planes_per_cycle) +
-               "a" + std::to_string(p.max_act_bits) + "w" + std::to_string(p.axi_data_bits) + "t" +
-               std::to_string(p.max_tokens) + "f" + std::to_string(p.fifo_depth) + "q" +
-               std::to_string(p.command_depth);
-  return build;
-}
-
 /// `cases` random cases on one random core, the fast engine's control as second engine.
 cosim::Report in_lock_step(std::uint64_t seed, std::uint64_t core, std::uint64_t cases) {
   cosim::Report report;
-  base::Rng rng = base::Rng(seed).stream("core", core);
-  const cosim::Build build = random_build(rng);
+  const cosim::Build build = cosim::draw_core(seed, core);
   cosim::CoreBench bench(cosim::make_cycle_engine(build.params), cosim::make_fast_engine(build.params));
   for (std::uint64_t i = 0; i < cases; ++i) {
     const cosim::VerifyCase c = cosim::draw_case(seed, core * 1000 + i, build, nullptr);
@@ -50,6 +27,36 @@ cosim::Report in_lock_step(std::uint64_t seed, std::uint64_t core, std::uint64_t
       ++report.differences;
       report.message =
           "core " + std::to_string(core) + ", case " + std::to_string(i) + ", " + c.text + ": " + error.what();
+      return report;
+    }
+  }
+  return report;
+}
+
+/// The fast engine's own run, with its shortcuts and without, against the twin's run.
+cosim::Report runs_alike(std::uint64_t seed, std::uint64_t core, std::uint64_t cases) {
+  cosim::Report report;
+  const cosim::Build build = cosim::draw_core(seed, core);
+  cosim::CoreBench bench(cosim::make_cycle_engine(build.params));
+  for (std::uint64_t i = 0; i < cases; ++i) {
+    cosim::VerifyCase c = cosim::draw_case(seed, core * 1000 + i, build, nullptr);
+    c.bench.watch_tiles = true;
+    if (i % 2 == 0) c.bench.stall_seed.reset();  // with stalls there are no shortcuts
+    const cosim::VerifyOutcome twin = cosim::run_case(bench, c);
+    report.cycles += twin.cycles;
+    for (const bool shortcuts : {false, true}) {
+      const fast::Run run = cosim::run_fast(build.params, c, shortcuts);
+      const std::string difference = program::first_run_difference(twin.run, run.engine, "twin", "fast");
+      const fast::Effort& effort = run.effort;
+      if (!difference.empty()) report.message = difference;
+      if (effort.stepped + effort.skipped + effort.repeated != run.engine.cycles)
+        report.message = "the shares of cycles do not add up";
+      if (!shortcuts && effort.stepped != run.engine.cycles) report.message = "not every cycle was stepped";
+      report.transfers += effort.skipped + effort.repeated;
+      if (report.message.empty()) continue;
+      ++report.differences;
+      report.message = "core " + std::to_string(core) + ", case " + std::to_string(i) + ", " + c.text +
+                       (shortcuts ? ", shortcuts: " : ": ") + report.message;
       return report;
     }
   }
@@ -73,4 +80,19 @@ TEST_CASE("the fast engine's control equals the twin on every port without data,
     cycles += report.cycles;
   }
   CHECK(cycles > 10000);
+}
+
+TEST_CASE("the fast engine ends every tile, command and phase in the twin's cycle, with and without shortcuts",
+          "[cosim][fast]") {
+  const std::uint64_t seed = from_environment("FAST_SEED", 2), cores = from_environment("FAST_CORES", 16);
+  std::uint64_t cycles = 0, shortened = 0;
+  for (std::uint64_t core = 0; core < cores; ++core) {
+    const cosim::Report report = cosim::run_forked([&] { return runs_alike(seed, core, 10); });
+    INFO(report.message);
+    REQUIRE(report.ok());
+    cycles += report.cycles;
+    shortened += report.transfers;
+  }
+  CHECK(cycles > 10000);
+  CHECK(shortened > 1000);
 }
