@@ -44,7 +44,18 @@ void Core::reset() {
   restored();
 }
 
+/// Nothing is between the accumulators and the memory, and nothing may come.
+bool Core::results_rest() const {
+  return (rq1_ | rq2_ | sw1_ | sw2_ | sw3_) == 0 && !chunk_ && !beat_valid_ && unanswered_ == 0 && !flush_ &&
+         (acc_banks_ == 0 || !draining_) && (drain_ == Drain::kIdle || drain_ == Drain::kWalk);
+}
+
 void Core::evaluate_results(const Inputs& in, Wires& w) const {
+  if (results_rest()) {
+    w.results_rest = w.dma_ready = w.dma_idle = w.swiglu_ready = w.requant_ready = true;
+    if (drain_ != Drain::kIdle) w.activity |= code(program::Block::kDrain, Activity::kStarved);
+    return;
+  }
   // Output DMA.
   const bool wants_send = beat_valid_ && (strobes_ == all_strobes_ || (chunk_ ? !same_beat_ : flush_));
   const bool can_send = (!aw_ || in.aw_ready) && (!w_ || in.w_ready) && unanswered_ != kMaxUnanswered;
@@ -208,8 +219,8 @@ Core::Wires Core::evaluate(const Inputs& in) const {
 
 void Core::clock(const Inputs& in, const Wires& w) {
   // Each block must see the others as they were before the edge: who looks at another's registers goes first.
-  clock_output(in, w);
-  clock_drain(w);
+  if (!w.results_rest) clock_output(in, w);
+  if (!w.results_rest || w.start) clock_drain(w);
   clock_array(w);
   clock_weights(w);
   clock_activations(w);

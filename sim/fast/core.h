@@ -42,6 +42,7 @@ class Core {
 
   /// What is on the wires in one cycle.
   struct Wires {
+    bool results_rest = false;
     // output DMA
     bool dma_send = false, dma_moves = false, dma_ready = false, dma_fire = false, dma_idle = false;
     // drain and what it feeds
@@ -108,6 +109,7 @@ class Core {
   enum class Drain : std::uint8_t { kIdle, kWalk, kFlush, kSettle };
 
   std::uint8_t oldest() const { return static_cast<std::uint8_t>(pipe_ >> (8 * (stages_ - 1))); }
+  bool results_rest() const;
   void evaluate_results(const Inputs& in, Wires& w) const;
   void evaluate_array(Wires& w) const;
   void evaluate_commands(const Inputs& in, Wires& w) const;

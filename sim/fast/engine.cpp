@@ -318,7 +318,14 @@ class Machine {
       port.holding = false;
     }
     if (ar_fire) {
-      for (unsigned i = 0; i < reader.burst(); ++i) port.waiting.push_back(reader.address + i * beat_bytes_);
+      unsigned i = 0;
+      if (port.waiting.empty()) {  // most memories take all at once
+        while (i < reader.burst() && submit(number, false, reader.address + i * beat_bytes_)) ++i;
+        if (i == reader.burst()) return;
+      }
+      const bool refused = port.waiting.empty();
+      for (; i < reader.burst(); ++i) port.waiting.push_back(reader.address + i * beat_bytes_);
+      if (refused) return;
     }
     while (!port.waiting.empty() && submit(number, false, port.waiting.front())) port.waiting.pop_front();
   }
