@@ -62,7 +62,7 @@ class MemoryModel {
 
   /// Appends all that decides what the model does from `now` on, relative to `now`, whatever addresses come: two models
   /// of one configuration with equal states answer alike from their `now`s on. False (the default), and nothing
-  /// appended: this model's state does not repeat, or depends on addresses.
+  /// appended: this model's state does not repeat, depends on addresses, or is counted in counters().
   virtual bool export_state(Cycles now, std::vector<std::int64_t>& state) const;
   /// Becomes what export_state() appended, as of `now`, which may be another cycle than the state's was. Only for
   /// models that export.

@@ -1,10 +1,13 @@
 #include "sim/cosim/verify_case.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "base/rng.h"
 #include "models/memory/dram_random.h"
+#include "sim/fast/engine.h"
+#include "sim/program/interpreter.h"
 
 namespace moesaic::cosim {
 
@@ -125,18 +128,47 @@ VerifyOutcome run_case(CoreBench& bench, const VerifyCase& c) {
         kernel, program::kernel_result(kernel, lowered.places[i], lowered.loaded.image), numerics::run_case(kernel));
     if (!difference.empty()) throw base::CheckError("result differs from the CPU's: " + difference);
   }
-  return {run.bench_cycles, run.port_values_compared, std::move(run.engine)};
+  return {run.bench_cycles, run.port_values_compared, std::move(run.engine), std::move(lowered.loaded.image)};
 }
 
-fast::Run run_fast(const program::CoreParams& params, const VerifyCase& c, bool shortcuts) {
-  const LoweredCase lowered = lower_case(c);
+VerifyCase draw_totals_case(std::uint64_t seed, std::uint64_t index, const Build& build, const program::Chip* chip) {
+  VerifyCase c = draw_case(seed, index, build, chip);
+  c.bench.watch_tiles = true;
+  if (index % 2 == 0 && c.bench.stall_seed) {
+    c.bench.stall_seed.reset();
+    c.text += ", without the stalls";
+  }
+  return c;
+}
+
+TotalsOutcome run_totals_case(CoreBench& bench, const program::CoreParams& params, const VerifyCase& c) {
+  const VerifyOutcome twin = run_case(bench, c);
+  LoweredCase lowered = lower_case(c);
   fast::Options options;
   options.memory = c.bench.memory;
+  options.period = c.bench.period;
   options.stall_seed = c.bench.stall_seed;
   options.watchdog_cycles = c.bench.watchdog_cycles;
-  options.shortcuts = shortcuts;
   options.watch_tiles = c.bench.watch_tiles;
-  return fast::run(params, lowered.loaded.commands, lowered.phases, lowered.loaded.image, options);
+  TotalsOutcome outcome{twin.cycles, twin.port_values, twin.run.tiles.size(), 0};
+  for (const bool shortcuts : {false, true}) {
+    options.shortcuts = shortcuts;
+    const fast::Run run = fast::run(params, lowered.loaded.commands, lowered.phases, lowered.loaded.image, options);
+    const std::string difference = program::first_run_difference(twin.run, run.engine, "cycle", "fast");
+    if (!difference.empty()) throw base::CheckError((shortcuts ? "shortcuts, " : "no shortcuts, ") + difference);
+    const fast::Effort& effort = run.effort;
+    const std::uint64_t all = effort.stepped + effort.skipped + effort.repeated;
+    if (all != run.engine.cycles || (!shortcuts && effort.stepped != all))
+      throw base::CheckError("stepped, skipped and repeated cycles do not add up");
+    outcome.shortened += effort.skipped + effort.repeated;
+  }
+  program::MemoryImage& memory = lowered.loaded.image;
+  program::Interpreter(params, memory).run(lowered.loaded.commands);
+  for (std::uint64_t at = memory.base(); at < memory.end(); ++at)
+    if (memory.read(at) != twin.memory.read(at))
+      throw base::CheckError("memory: byte " + std::to_string(at) + ": cycle " + std::to_string(twin.memory.read(at)) +
+                             ", fast " + std::to_string(memory.read(at)));
+  return outcome;
 }
 
 Build draw_core(std::uint64_t seed, std::uint64_t index) {
@@ -153,10 +185,12 @@ Build draw_core(std::uint64_t seed, std::uint64_t index) {
   p.hidden_depth = 32U << rng.below(6);
   p.fifo_depth = 16U << rng.below(3);
   p.command_depth = 4U << rng.below(3);
-  build.name = "r" + std::to_string(p.rows) + "c" + std::to_string(p.cols) + "p" + std::to_string(p.planes_per_cycle) +
-               "a" + std::to_string(p.max_act_bits) + "w" + std::to_string(p.axi_data_bits) + "t" +
-               std::to_string(p.max_tokens) + "f" + std::to_string(p.fifo_depth) + "q" +
-               std::to_string(p.command_depth);
+  for (const auto& [letter, value] :
+       {std::pair('r', p.rows), std::pair('c', p.cols), std::pair('p', p.planes_per_cycle),
+        std::pair('a', p.max_act_bits), std::pair('w', p.axi_data_bits), std::pair('t', p.max_tokens),
+        std::pair('b', p.act_depth), std::pair('h', p.hidden_depth), std::pair('f', p.fifo_depth),
+        std::pair('q', p.command_depth)})
+    build.name += letter + std::to_string(value);
   return build;
 }
 

@@ -9,8 +9,8 @@
 
 #include "reference/numerics/case_file.h"
 #include "sim/cosim/core_bench.h"
-#include "sim/fast/engine.h"
 #include "sim/program/chip.h"
+#include "sim/program/engine_run.h"
 #include "sim/program/kernel_program.h"
 
 namespace moesaic::cosim {
@@ -44,15 +44,25 @@ struct VerifyOutcome {
   std::uint64_t cycles = 0;
   std::uint64_t port_values = 0;
   program::EngineRun run;
+  program::MemoryImage memory;  ///< as the run left it
 };
 
 /// base::CheckError at the first difference.
 VerifyOutcome run_case(CoreBench& bench, const VerifyCase& verify_case);
 
-/// The fast engine on the case, its shortcuts as said; tiles are watched when the case's bench watches them.
-fast::Run run_fast(const program::CoreParams& params, const VerifyCase& verify_case, bool shortcuts);
-
+/// Of draw_case(), for engines whose totals are compared: tiles are watched, and half of all cases, those of even
+/// index, have no stalls, which leaves room for shortcuts.
+VerifyCase draw_totals_case(std::uint64_t seed, std::uint64_t index, const Build& build, const program::Chip* chip);
 /// Any core of docs/core.md's table, small ones more often: for engines that take any array.
 Build draw_core(std::uint64_t seed, std::uint64_t index);
+
+struct TotalsOutcome {
+  std::uint64_t cycles = 0, port_values = 0, tiles = 0;
+  std::uint64_t shortened = 0;  ///< cycles that the fast engine did not step
+};
+/// Runs the case on the bench's engines (the first shows its array, as the twin does) and on the fast engine, with its
+/// shortcuts and without: every number of EngineRun must be equal, and memory byte for byte. base::CheckError at the
+/// first difference.
+TotalsOutcome run_totals_case(CoreBench& bench, const program::CoreParams& params, const VerifyCase& verify_case);
 
 }  // namespace moesaic::cosim

@@ -112,13 +112,18 @@ struct Outcome {
   std::uint32_t cycles = 0;
   std::uint32_t still = 0;  // cycles at the end in which no block moved
   bool ends_phase = false;
-  std::array<std::uint8_t, kNumFeeds> taken{};
+  struct Taken {
+    Feed feed;
+    std::uint8_t count;
+  };
+  std::vector<Taken> taken;                                    // of each feed from which something was taken
   std::vector<Item> items;                                     // feed by feed
   std::vector<std::uint32_t> retired, tile_begins, tile_ends;  // cycles from the state on
   Counts counts;
   std::uint64_t times = 0;  // not yet in the run's counts
   std::size_t bytes() const {
-    return sizeof *this + 8 * items.size() + 4 * (retired.size() + tile_begins.size() + tile_ends.size());
+    return sizeof *this + 2 * taken.size() + 8 * items.size() +
+           4 * (retired.size() + tile_begins.size() + tile_ends.size());
   }
 };
 
@@ -137,7 +142,7 @@ class Machine {
         beat_bytes_(params.beat_bytes()),
         feeds_(params, commands, phases, &image),
         core_(params, feeds_),
-        memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory)),
+        memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
         rng_(options.stall_seed.value_or(0)) {
     // The order of CoreBench: each channel has a stream of its own.
     const auto channel = [this] { return Stalls::channel(options_.stall_seed, rng_); };
@@ -149,8 +154,7 @@ class Machine {
     aw_stalls_ = channel();
     w_stalls_ = channel();
     b_stalls_ = channel();
-    limit_ = options.watchdog_cycles +
-             4 * static_cast<std::uint64_t>(options.memory.read_latency_cycles + options.memory.write_latency_cycles);
+    limit_ = options.watchdog_cycles + static_cast<std::uint64_t>(memory_->longest_wait().count());
     run_.memory_name = memory_->name();
     run_.engine.retired.reserve(commands.size());
     next_command();
@@ -386,6 +390,7 @@ class Machine {
     end.causes = total_causes_;
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p) end.bytes[p] = feeds_.total(static_cast<MemoryPort>(p));
     run_.engine.phase_ends.push_back(end);
+    run_.engine.memory_counters = memory_->counters(cycles(now_));
     if (host_.barriers > 0) --host_.barriers;
   }
 
@@ -521,9 +526,10 @@ class Machine {
       Outcome& outcome = *state.outcomes[i];
       const Item* items = outcome.items.data();
       bool same = true;
-      for (unsigned f = 0; f < kNumFeeds && same; ++f) {
-        same = feeds_.matches(static_cast<Feed>(f), items, outcome.taken[f]);
-        items += outcome.taken[f];
+      for (const Outcome::Taken& taken : outcome.taken) {
+        same = feeds_.matches(taken.feed, items, taken.count);
+        if (!same) break;
+        items += taken.count;
       }
       if (!same) continue;
       if (i != 0) std::swap(state.outcomes[i], state.outcomes[i / 2]);
@@ -534,7 +540,7 @@ class Machine {
 
   /// The outcome happens now: everything but the machine's own state moves on.
   void apply(Outcome& outcome) {
-    for (unsigned f = 0; f < kNumFeeds; ++f) feeds_.take_seen(static_cast<Feed>(f), outcome.taken[f]);
+    for (const Outcome::Taken& taken : outcome.taken) feeds_.take_seen(taken.feed, taken.count);
     for (const std::uint32_t at : outcome.retired) {
       run_.engine.retired.push_back(now_ + at);
       if (options_.progress) options_.progress(run_.engine.retired.size());
@@ -567,7 +573,8 @@ class Machine {
     outcome->ends_phase = phase_ended_;
     for (unsigned f = 0; f < kNumFeeds; ++f) {
       const auto feed = static_cast<Feed>(f);
-      outcome->taken[f] = static_cast<std::uint8_t>(feeds_.taken(feed) - taken[f]);
+      if (feeds_.taken(feed) == taken[f]) continue;
+      outcome->taken.push_back({feed, static_cast<std::uint8_t>(feeds_.taken(feed) - taken[f])});
       for (std::uint64_t i = taken[f]; i < feeds_.taken(feed); ++i) outcome->items.push_back(feeds_.item(feed, i));
     }
     if (phase_ended_) note_phase_end();
@@ -596,7 +603,7 @@ class Machine {
     used_.clear();
   }
 
-  static constexpr std::uint64_t kFewestStepped = 24, kMostStepped = 180;
+  static constexpr std::uint64_t kFewestStepped = 64, kMostStepped = 180;
 
   const Options& options_;
   const std::size_t phases_, num_commands_;

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "base/units.h"
 #include "models/memory/memory_model.h"
 #include "sim/program/commands.h"
 #include "sim/program/core_params.h"
@@ -28,6 +29,7 @@ namespace moesaic::fast {
 
 struct Options {
   memory::MemoryConfig memory;
+  base::Femtoseconds period{2000000};  ///< of the core's clock, for memories with a clock of their own
   /// Another model in the place of the one that `memory` describes.
   std::function<std::unique_ptr<memory::MemoryModel>()> make_memory;
   /// Random stalls: the same as CoreBench's of this seed.

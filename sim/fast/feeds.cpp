@@ -82,6 +82,7 @@ Feeds::Feeds(const program::CoreParams& params, const std::vector<Command>& comm
              const std::vector<std::size_t>& phases, const program::MemoryImage* image)
     : params_(params),
       beat_bytes_(params.beat_bytes()),
+      beat_shift_(program::log2_ceil(params.beat_bytes())),
       commands_(commands),
       phases_(phases),
       image_(image),
@@ -198,10 +199,10 @@ bool Feeds::make_execute() {
 
 Segment Feeds::segment(std::uint64_t address, std::uint64_t bytes) const {
   Segment s;
-  s.skip = static_cast<std::uint8_t>(address % beat_bytes_);
-  s.beats = static_cast<std::uint32_t>((bytes + s.skip + beat_bytes_ - 1) / beat_bytes_);
-  s.end = static_cast<std::uint8_t>((address + bytes - 1) % beat_bytes_ + 1);
-  const std::uint64_t page = (4096 - (address - s.skip) % 4096) / beat_bytes_;
+  s.skip = static_cast<std::uint8_t>(in_beat(address));
+  s.beats = static_cast<std::uint32_t>(beat_of(bytes + s.skip + beat_bytes_ - 1));
+  s.end = static_cast<std::uint8_t>(in_beat(address + bytes - 1) + 1);
+  const std::uint64_t page = beat_of(4096 - (address - s.skip) % 4096);
   s.page = static_cast<std::uint16_t>(std::min<std::uint64_t>(page, s.beats));
   return s;
 }
@@ -444,10 +445,10 @@ bool Feeds::make_chunk() {
   }
   const std::uint64_t address = (base + column * element) & kAddrMask;
   Chunk chunk;
-  chunk.offset = static_cast<std::uint8_t>(address % beat_bytes_);
+  chunk.offset = static_cast<std::uint8_t>(in_beat(address));
   chunk.bytes = static_cast<std::uint8_t>(count * element);
-  chunk.same_beat = address / beat_bytes_ == chunk_end_beat_;
-  chunk_end_beat_ = ((address + chunk.bytes - 1) & kAddrMask) / beat_bytes_;
+  chunk.same_beat = beat_of(address) == chunk_end_beat_;
+  chunk_end_beat_ = beat_of((address + chunk.bytes - 1) & kAddrMask);
   chunk_begins_[rings_[kChunkRing].made % kRing] = chunk_first_;
   chunk_first_ = false;
   put(kChunkRing, chunk.pack(), address);
@@ -485,7 +486,7 @@ void Feeds::account(Feed feed) {
 }
 
 void Feeds::account_read(MemoryPort port, Range& range, std::uint64_t address, std::uint64_t beats) {
-  const std::uint64_t begin = address - address % beat_bytes_;
+  const std::uint64_t begin = address - in_beat(address);
   if (begin != range.end) {
     count(port, range);
     range.begin = range.end = begin;
@@ -538,11 +539,11 @@ void Feeds::account_write(std::uint64_t address, unsigned bytes, bool first) {
   }
   const std::uint64_t all = ~std::uint64_t{0} >> (64 - beat_bytes_);
   for (unsigned left = bytes; left > 0;) {
-    const auto offset = static_cast<unsigned>(address % beat_bytes_), part = std::min(left, beat_bytes_ - offset);
-    if (beat_open_ && beat_ != address / beat_bytes_) close_beat();
+    const auto offset = static_cast<unsigned>(in_beat(address)), part = std::min(left, beat_bytes_ - offset);
+    if (beat_open_ && beat_ != beat_of(address)) close_beat();
     if (!beat_open_) {
       beat_open_ = true;
-      beat_ = address / beat_bytes_;
+      beat_ = beat_of(address);
       strobes_ = 0;
     }
     strobes_ |= (~std::uint64_t{0} >> (64 - part)) << offset;

@@ -4,6 +4,7 @@
 /// follows from the commands alone and is made as it is read. An item holds only what decides timing, so that equal
 /// items mean equal timing: of an address its place within a beat and what it has to do with 4 KiB. Taking an item
 /// counts its bytes against the regions of the memory image, which a run's end therefore finds complete.
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -183,10 +184,9 @@ class Feeds {
     if (peek(feed, count - 1) == kNoItem) return false;
     const unsigned f = static_cast<unsigned>(feed);
     const Ring& ring = rings_[kRingOf[f]];
-    for (unsigned i = 0; i < count; ++i) {
-      if (ring.item[(taken_[f] + i) % kRing] != items[i]) return false;
-    }
-    return true;
+    const auto begin = static_cast<unsigned>(taken_[f] % kRing), first = std::min(count, kRing - begin);
+    return std::equal(items, items + first, ring.item.begin() + begin) &&
+           std::equal(items + first, items + count, ring.item.begin());
   }
   /// Takes the next `count` items, which have been looked at.
   void take_seen(Feed feed, unsigned count) {
@@ -234,6 +234,8 @@ class Feeds {
   };
   enum class Stage : std::uint8_t { kParams, kPlanes, kRequant };
 
+  std::uint64_t beat_of(std::uint64_t address) const { return address >> beat_shift_; }
+  std::uint64_t in_beat(std::uint64_t address) const { return address & (beat_bytes_ - 1); }
   bool make(unsigned ring);
   bool make_host();
   bool make_queue();
@@ -258,7 +260,7 @@ class Feeds {
   void check_reads(program::MemoryPort port, const Range& range) const;
 
   program::CoreParams params_;
-  unsigned beat_bytes_;
+  unsigned beat_bytes_, beat_shift_;
   const std::vector<program::Command>& commands_;
   const std::vector<std::size_t>& phases_;
   const program::MemoryImage* image_;

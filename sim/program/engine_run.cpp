@@ -78,6 +78,9 @@ std::string first_run_difference(const EngineRun& a, const EngineRun& b, const s
       same(phase + std::string(kMemoryPortNames[port]) + " bytes", left.bytes[port], right.bytes[port]);
   }
   same("cycles", a.cycles, b.cycles);
+  same("memory counters", a.memory_counters.size(), b.memory_counters.size());
+  for (std::size_t i = 0; i < std::min(a.memory_counters.size(), b.memory_counters.size()); ++i)
+    same("memory, " + std::string(a.memory_counters[i].name), a.memory_counters[i].value, b.memory_counters[i].value);
   same("regions", a.traffic.regions(), b.traffic.regions());
   for (std::size_t p = 0; p < kNumMemoryPorts && difference.empty(); ++p) {
     const auto port = static_cast<MemoryPort>(p);

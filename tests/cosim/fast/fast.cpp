@@ -39,24 +39,15 @@ cosim::Report runs_alike(std::uint64_t seed, std::uint64_t core, std::uint64_t c
   const cosim::Build build = cosim::draw_core(seed, core);
   cosim::CoreBench bench(cosim::make_cycle_engine(build.params));
   for (std::uint64_t i = 0; i < cases; ++i) {
-    cosim::VerifyCase c = cosim::draw_case(seed, core * 1000 + i, build, nullptr);
-    c.bench.watch_tiles = true;
-    if (i % 2 == 0) c.bench.stall_seed.reset();  // with stalls there are no shortcuts
-    const cosim::VerifyOutcome twin = cosim::run_case(bench, c);
-    report.cycles += twin.cycles;
-    for (const bool shortcuts : {false, true}) {
-      const fast::Run run = cosim::run_fast(build.params, c, shortcuts);
-      const std::string difference = program::first_run_difference(twin.run, run.engine, "twin", "fast");
-      const fast::Effort& effort = run.effort;
-      if (!difference.empty()) report.message = difference;
-      if (effort.stepped + effort.skipped + effort.repeated != run.engine.cycles)
-        report.message = "the shares of cycles do not add up";
-      if (!shortcuts && effort.stepped != run.engine.cycles) report.message = "not every cycle was stepped";
-      report.transfers += effort.skipped + effort.repeated;
-      if (report.message.empty()) continue;
+    const cosim::VerifyCase c = cosim::draw_totals_case(seed, core * 1000 + i, build, nullptr);
+    try {
+      const cosim::TotalsOutcome outcome = cosim::run_totals_case(bench, build.params, c);
+      report.cycles += outcome.cycles;
+      report.transfers += outcome.shortened;
+    } catch (const base::CheckError& error) {
       ++report.differences;
-      report.message = "core " + std::to_string(core) + ", case " + std::to_string(i) + ", " + c.text +
-                       (shortcuts ? ", shortcuts: " : ": ") + report.message;
+      report.message =
+          "core " + std::to_string(core) + ", case " + std::to_string(i) + ", " + c.text + ": " + error.what();
       return report;
     }
   }
