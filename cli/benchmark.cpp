@@ -31,8 +31,8 @@ struct BenchmarkOptions {
 
 struct Speed {
   std::uint64_t cycles = 0;
-  double cycles_per_second = 0;
-  double array_busy = 0;  ///< share of cycles
+  double cycles_per_second = 0;  ///< of processor time
+  double array_busy = 0;         ///< share of cycles
 };
 
 /// A product that keeps the array busy: all tokens, 8 tiles deep, 4 blocks wide, int4, memory as wide as the port.
@@ -60,6 +60,9 @@ numerics::MpgemmCase workload(const program::CoreParams& params) {
   return c;
 }
 
+/// Of this process: what others do on the machine does not count.
+double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
 enum class Engine { kFast, kCycle, kRtl };
 
 Speed measure(const cosim::Build& build, Engine engine, double seconds) {
@@ -78,6 +81,7 @@ Speed measure(const cosim::Build& build, Engine engine, double seconds) {
   Speed speed;
   std::uint64_t busy = 0, counted = 0;
   const auto begin = std::chrono::steady_clock::now();
+  const double cpu_begin = cpu_seconds();
   double elapsed = 0;
   do {
     program::EngineRun run;
@@ -95,7 +99,7 @@ Speed measure(const cosim::Build& build, Engine engine, double seconds) {
     counted += run.cycles;
     elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   } while (elapsed < seconds);
-  speed.cycles_per_second = static_cast<double>(speed.cycles) / elapsed;
+  speed.cycles_per_second = static_cast<double>(speed.cycles) / (cpu_seconds() - cpu_begin);
   speed.array_busy = static_cast<double>(busy) / static_cast<double>(counted);
   return speed;
 }
@@ -121,9 +125,6 @@ struct Projection {
   std::int64_t peak_kib = 0;
   std::string memory;
 };
-
-/// Of this process: what others do on the machine does not count.
-double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
 Projection run_projection(std::int64_t tokens, bool shortcuts) {
   program::CoreParams core;

@@ -94,7 +94,8 @@ class Core {
   bool tile_begins(const Wires& wires) const { return wires.beat_fire && (beat_ & kTileFirst) != 0; }
   bool tile_ends(const Wires& wires) const { return wires.sum_fire && (oldest() & kTileLast) != 0; }
 
-  /// Calls visit(field) on everything that decides what comes next, in a fixed order.
+  /// Calls visit(field) on everything that decides what comes next, in a fixed order. A field that is missing here
+  /// makes states equal that are not.
   template <class Visit>
   void visit_state(Visit& visit);
   /// After visit_state() has written new values.
