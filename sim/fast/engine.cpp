@@ -188,6 +188,7 @@ class Machine {
 
   void step() {
     Core::Inputs in;
+    submitted_ = false;
     in.push = drive_host();
     drive_read(weights_, kWeights, core_.weight_reader(), in.wgt_ar_ready, in.wgt_r_valid);
     drive_read(activations_, kActivations, core_.act_reader(), in.act_ar_ready, in.act_r_valid);
@@ -212,7 +213,7 @@ class Machine {
     ++now_;
     ++run_.effort.stepped;
     if (was_idle && !w.retired && host_.unfinished == 0) end_phase();
-    quiet_ = !moves_ && !restless;
+    quiet_ = !moves_ && !restless && !submitted_;
   }
 
   void count(std::uint32_t activity) {
@@ -353,8 +354,12 @@ class Machine {
     }
   }
 
+  /// The memory may take what it refused while no block moves, which makes room at the ports.
   bool submit(unsigned port, bool is_write, std::uint64_t address) {
-    return memory_->submit({port, is_write, address, Bytes(static_cast<std::int64_t>(beat_bytes_))}, cycles(now_));
+    const bool taken =
+        memory_->submit({port, is_write, address, Bytes(static_cast<std::int64_t>(beat_bytes_))}, cycles(now_));
+    submitted_ = submitted_ || taken;
+    return taken;
   }
 
   void retire() {
@@ -625,7 +630,7 @@ class Machine {
 
   // Counts: the last activity and for how many cycles, what is not yet in the total, the total.
   std::uint32_t activity_ = 0, same_ = 0;
-  bool moves_ = false, quiet_ = false, phase_ended_ = false;
+  bool moves_ = false, quiet_ = false, submitted_ = false, phase_ended_ = false;
   Counts counts_;
   program::ActivityCounts total_{};
   std::array<std::uint64_t, kNumCauses> total_causes_{};

@@ -89,7 +89,7 @@ std::string difference(const fast::Run& a, const fast::Run& b) {
 class NarrowMemory final : public memory::MemoryModel {
  public:
   NarrowMemory(const memory::MemoryConfig& config, std::int64_t room)
-      : memory_(memory::make_memory(config)), room_(room) {}
+      : memory_(memory::make_memory(config, base::Femtoseconds(2000000))), room_(room) {}
   std::string name() const override { return "narrow"; }
   bool submit(const memory::Request& request, base::Cycles now) override {
     if (inside_[request.port] == room_) return false;

@@ -105,7 +105,7 @@ TEST_CASE("a memory that takes over another's state at another time answers as t
   base::Rng rng(8);
   for (int round = 0; round < 200; ++round) {
     const memory::MemoryConfig config{"simple", rng.range(1, 30), rng.range(1, 30), rng.range(1, 40)};
-    const auto one = memory::make_memory(config), other = memory::make_memory(config);
+    const auto one = memory::make_memory(config, kPeriod), other = memory::make_memory(config, kPeriod);
     std::int64_t now = rng.range(0, 50);
     const auto act = [&](memory::MemoryModel& model, std::int64_t at, unsigned port, bool submits) {
       const bool is_write = port == 2;
