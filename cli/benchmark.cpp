@@ -1,17 +1,22 @@
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <ctime>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "cli/child_process.h"
 #include "cli/commands.h"
 #include "sim/cosim/builds.h"
 #include "sim/cosim/kernel_run.h"
+#include "sim/fast/engine.h"
 
 namespace moesaic::cli {
 
@@ -20,13 +25,14 @@ namespace {
 struct BenchmarkOptions {
   std::string build;
   double seconds = 1.0;
+  bool projection = false;
   bool json = false;
 };
 
 struct Speed {
   std::uint64_t cycles = 0;
-  double cycles_per_second = 0;
-  double array_busy = 0;  ///< share of cycles
+  double cycles_per_second = 0;  ///< of processor time
+  double array_busy = 0;         ///< share of cycles
 };
 
 /// A product that keeps the array busy: all tokens, 8 tiles deep, 4 blocks wide, int4, memory as wide as the port.
@@ -54,34 +60,53 @@ numerics::MpgemmCase workload(const program::CoreParams& params) {
   return c;
 }
 
-Speed measure(const cosim::Build& build, bool rtl, double seconds) {
-  cosim::CoreBench bench(rtl ? build.make(build.params) : cosim::make_cycle_engine(build.params));
+/// Of this process: what others do on the machine does not count.
+double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
+enum class Engine { kFast, kCycle, kRtl };
+
+Speed measure(const cosim::Build& build, Engine engine, double seconds) {
+  std::unique_ptr<cosim::CoreBench> bench;
+  if (engine != Engine::kFast)
+    bench = std::make_unique<cosim::CoreBench>(engine == Engine::kRtl ? build.make(build.params)
+                                                                      : cosim::make_cycle_engine(build.params));
   const numerics::KernelCase kernel_case = workload(build.params);
   cosim::BenchOptions options;
   options.memory.bytes_per_cycle = build.params.beat_bytes();
+  fast::Options fast_options;
+  fast_options.memory = options.memory;
+  fast_options.shortcuts = false;  // every cycle is stepped, as in the other engines
   program::KernelPlacement placement;
   const program::KernelProgram program = program::kernel_program(kernel_case, build.params, placement, "benchmark");
   Speed speed;
   std::uint64_t busy = 0, counted = 0;
   const auto begin = std::chrono::steady_clock::now();
+  const double cpu_begin = cpu_seconds();
   double elapsed = 0;
   do {
-    program::MemoryImage memory = program.loaded.image;
-    const cosim::BenchRun run = bench.run(program.loaded.commands, {0}, memory, options);
-    speed.cycles += run.bench_cycles;
-    const auto& array = run.engine.phase_ends.back().activity[static_cast<std::size_t>(program::Block::kPeArray)];
+    program::EngineRun run;
+    if (engine == Engine::kFast) {
+      run = fast::run(build.params, program.loaded.commands, {0}, program.loaded.image, fast_options).engine;
+      speed.cycles += run.cycles;
+    } else {
+      program::MemoryImage memory = program.loaded.image;
+      cosim::BenchRun bench_run = bench->run(program.loaded.commands, {0}, memory, options);
+      speed.cycles += bench_run.bench_cycles;
+      run = std::move(bench_run.engine);
+    }
+    const auto& array = run.phase_ends.back().activity[static_cast<std::size_t>(program::Block::kPeArray)];
     busy += array[static_cast<std::size_t>(program::Activity::kBusy)];
-    counted += run.engine.cycles;
+    counted += run.cycles;
     elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   } while (elapsed < seconds);
-  speed.cycles_per_second = static_cast<double>(speed.cycles) / elapsed;
+  speed.cycles_per_second = static_cast<double>(speed.cycles) / (cpu_seconds() - cpu_begin);
   speed.array_busy = static_cast<double>(busy) / static_cast<double>(counted);
   return speed;
 }
 
-Speed measure_in_child(const cosim::Build& build, bool rtl, double seconds) {
+Speed measure_in_child(const cosim::Build& build, Engine engine, double seconds) {
   const std::string text = run_in_child([&] {
-    const Speed speed = measure(build, rtl, seconds);
+    const Speed speed = measure(build, engine, seconds);
     return nlohmann::json{{"cycles", speed.cycles}, {"rate", speed.cycles_per_second}, {"busy", speed.array_busy}}
         .dump();
   });
@@ -89,7 +114,85 @@ Speed measure_in_child(const cosim::Build& build, bool rtl, double seconds) {
   return {json.at("cycles").get<std::uint64_t>(), json.at("rate").get<double>(), json.at("busy").get<double>()};
 }
 
-void run_benchmark(const BenchmarkOptions& options) {
+/// One of Mixtral-8x7B's expert projections, K 4096 and N 14336 in int4 and groups of 128, without data, on a 32x32
+/// array whose activation buffer holds 16 rows of K, behind a memory of 102 bytes a cycle: at 1 GHz what two channels
+/// of DDR5-6400 move at their peak.
+struct Projection {
+  std::int64_t tokens = 0;
+  std::uint64_t cycles = 0, states = 0;
+  double seconds = 0;  ///< of processor time, lowering included
+  double stepped_share = 0;
+  std::int64_t peak_kib = 0;
+  std::string memory;
+};
+
+Projection run_projection(std::int64_t tokens, bool shortcuts) {
+  program::CoreParams core;
+  core.rows = core.cols = 32;
+  core.planes_per_cycle = 2;
+  core.max_act_bits = 8;
+  core.axi_data_bits = 256;
+  core.max_tokens = 16;
+  core.act_depth = 2048;
+  core.hidden_depth = 1024;
+  core.fifo_depth = 64;
+  core.command_depth = 8;
+  const std::int64_t k = 4096, n = 14336;
+  const double begin = cpu_seconds();
+  program::MemoryImage image = program::MemoryImage::without_bytes();
+  program::ProgramBuilder builder(core, image);
+  const program::WeightObject object = builder.reserve(
+      "weights", std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
+                     numerics::Format::integer(4), numerics::product_shapes(n, k, 128),
+                     {numerics::LayoutKind::kTileMajor, static_cast<int>(core.rows), static_cast<int>(core.cols)})));
+  const auto row = [](std::int64_t index, std::int64_t bytes) { return static_cast<std::uint64_t>(index * bytes); };
+  const std::uint64_t x = image.allocate("x", program::Kind::kActivations, row(tokens, k)),
+                      y = image.allocate("y", program::Kind::kOutputs, row(tokens, 2 * n));
+  std::vector<program::TokenRow> rows;
+  for (std::int64_t t = 0; t < tokens; ++t) rows.push_back({x + row(t, k), y + row(t, 2 * n), 0, 0});
+  program::ProductOptions product;
+  product.out_bits = 16;
+  builder.product(object, rows, product);
+  fast::Options options;
+  options.memory.read_latency_cycles = 60;
+  options.memory.write_latency_cycles = 30;
+  options.memory.bytes_per_cycle = 102;
+  options.shortcuts = shortcuts;
+  const fast::Run run = fast::run(core, builder.commands(), {0}, image, options);
+  Projection result;
+  result.seconds = cpu_seconds() - begin;
+  result.tokens = tokens;
+  result.cycles = run.engine.cycles;
+  result.states = run.effort.states;
+  result.stepped_share = static_cast<double>(run.effort.stepped) / static_cast<double>(run.engine.cycles);
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  result.peak_kib = usage.ru_maxrss;
+  result.memory = run.memory_name;
+  return result;
+}
+
+/// In a process of its own, so that the peak of memory is this run's (and the program's own).
+Projection projection_in_child(std::int64_t tokens, bool shortcuts) {
+  const std::string text = run_in_child([&] {
+    const Projection p = run_projection(tokens, shortcuts);
+    return nlohmann::json{{"cycles", p.cycles},         {"states", p.states}, {"seconds", p.seconds},
+                          {"stepped", p.stepped_share}, {"peak", p.peak_kib}, {"memory", p.memory}}
+        .dump();
+  });
+  const nlohmann::json j = nlohmann::json::parse(text);
+  Projection p;
+  p.tokens = tokens;
+  p.cycles = j.at("cycles");
+  p.states = j.at("states");
+  p.seconds = j.at("seconds");
+  p.stepped_share = j.at("stepped");
+  p.peak_kib = j.at("peak");
+  p.memory = j.at("memory");
+  return p;
+}
+
+nlohmann::ordered_json benchmark_builds(const BenchmarkOptions& options) {
   std::vector<const cosim::Build*> builds;
   if (options.build.empty()) {
     for (const cosim::Build& build : cosim::builds()) builds.push_back(&build);
@@ -98,38 +201,86 @@ void run_benchmark(const BenchmarkOptions& options) {
   }
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   if (!options.json)
-    fmt::print("{:<12} {:>14} {:>14} {:>12} {:>12}\n", "build", "cycle [kHz]", "rtl [kHz]", "cycle / rtl",
-               "array busy");
+    fmt::print("{:<12} {:>14} {:>14} {:>14} {:>12} {:>12} {:>12}\n", "build", "fast [kHz]", "cycle [kHz]", "rtl [kHz]",
+               "fast / cycle", "cycle / rtl", "array busy");
   for (const cosim::Build* build : builds) {
-    // Side by side: half of each engine's time before the other's, half after.
-    const double part = options.seconds / 2;
-    const Speed cycle_1 = measure_in_child(*build, false, part), rtl_1 = measure_in_child(*build, true, part);
-    const Speed rtl_2 = measure_in_child(*build, true, part), cycle_2 = measure_in_child(*build, false, part);
-    const double cycle = (cycle_1.cycles_per_second + cycle_2.cycles_per_second) / 2;
-    const double rtl = (rtl_1.cycles_per_second + rtl_2.cycles_per_second) / 2;
+    // Side by side: half of each engine's time before the others', half after.
+    constexpr std::array<Engine, 3> kEngines{Engine::kFast, Engine::kCycle, Engine::kRtl};
+    std::array<double, 3> rate{};
+    double busy = 0;
+    for (const bool back : {false, true})
+      for (std::size_t i = 0; i < kEngines.size(); ++i) {
+        const std::size_t e = back ? kEngines.size() - 1 - i : i;
+        const Speed speed = measure_in_child(*build, kEngines[e], options.seconds / 2);
+        rate[e] += speed.cycles_per_second / 2;
+        busy = speed.array_busy;
+      }
     if (options.json) {
       rows.push_back({{"build", build->name},
-                      {"cycle_cycles_per_second", cycle},
-                      {"rtl_cycles_per_second", rtl},
-                      {"ratio", cycle / rtl},
-                      {"array_busy", cycle_1.array_busy}});
+                      {"fast_cycles_per_second", rate[0]},
+                      {"cycle_cycles_per_second", rate[1]},
+                      {"rtl_cycles_per_second", rate[2]},
+                      {"fast_over_cycle", rate[0] / rate[1]},
+                      {"ratio", rate[1] / rate[2]},
+                      {"array_busy", busy}});
     } else {
-      fmt::print("{:<12} {:>14.1f} {:>14.1f} {:>12.2f} {:>11.0f}%\n", build->name, cycle / 1e3, rtl / 1e3, cycle / rtl,
-                 100 * cycle_1.array_busy);
+      fmt::print("{:<12} {:>14.1f} {:>14.1f} {:>14.1f} {:>12.1f} {:>12.2f} {:>11.0f}%\n", build->name, rate[0] / 1e3,
+                 rate[1] / 1e3, rate[2] / 1e3, rate[0] / rate[1], rate[1] / rate[2], 100 * busy);
     }
   }
-  if (options.json) fmt::print("{}\n", rows.dump(2));
+  return rows;
+}
+
+nlohmann::ordered_json benchmark_projection(const BenchmarkOptions& options) {
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (const std::int64_t tokens : {1, 16, 128}) {
+    const Projection on = projection_in_child(tokens, true), off = projection_in_child(tokens, false);
+    if (on.cycles != off.cycles)
+      throw base::CheckError(
+          fmt::format("projection, {} tokens: {} cycles with shortcuts, {} without", tokens, on.cycles, off.cycles));
+    const auto rate = [](const Projection& p) { return static_cast<double>(p.cycles) / p.seconds; };
+    if (options.json) {
+      rows.push_back({{"tokens", tokens},
+                      {"cycles", on.cycles},
+                      {"memory", on.memory},
+                      {"cpu_seconds", on.seconds},
+                      {"cycles_per_second", rate(on)},
+                      {"stepped_share", on.stepped_share},
+                      {"states", on.states},
+                      {"peak_kib", on.peak_kib},
+                      {"cpu_seconds_without_shortcuts", off.seconds},
+                      {"cycles_per_second_without_shortcuts", rate(off)}});
+      continue;
+    }
+    if (tokens == 1)
+      fmt::print(
+          "K 4096, N 14336, int4 in groups of 128, 32x32 array, {}\n{:>8} {:>12} {:>12} {:>12} {:>10} {:>10} "
+          "{:>14} {:>12}\n",
+          on.memory, "tokens", "cycles", "CPU s", "MHz", "stepped", "peak MiB", "no shortcuts s", "MHz");
+    fmt::print("{:>8} {:>12} {:>12.4f} {:>12.1f} {:>9.3f}% {:>10.1f} {:>14.3f} {:>12.1f}\n", tokens, on.cycles,
+               on.seconds, rate(on) / 1e6, 100 * on.stepped_share, static_cast<double>(on.peak_kib) / 1024, off.seconds,
+               rate(off) / 1e6);
+  }
+  return rows;
+}
+
+void run_benchmark(const BenchmarkOptions& options) {
+  nlohmann::ordered_json j;
+  if (!options.projection) j["builds"] = benchmark_builds(options);
+  if (!options.json && !options.projection && options.build.empty()) fmt::print("\n");
+  if (options.projection || options.build.empty()) j["projection"] = benchmark_projection(options);
+  if (options.json) fmt::print("{}\n", j.dump(2));
 }
 
 }  // namespace
 
 void add_benchmark(CLI::App& app) {
-  CLI::App* command =
-      app.add_subcommand("benchmark", "Simulated cycles per second of the engines cycle and rtl, side by side");
+  CLI::App* command = app.add_subcommand("benchmark", "Simulated cycles per second of the engines, side by side");
   const auto options = std::make_shared<BenchmarkOptions>();
   command->add_option("--build", options->build, "Only this build; all unless given")->type_name("NAME");
   command->add_option("--seconds", options->seconds, "How long each engine runs on each build")
       ->check(CLI::Range(0.01, 3600.0));
+  command->add_flag("--projection", options->projection, "Only the large projection on the fast engine");
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] { run_benchmark(*options); });
 }

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -21,6 +22,8 @@
 #include "reference/network/forward.h"
 #include "sim/cosim/builds.h"
 #include "sim/cosim/core_bench.h"
+#include "sim/fast/engine.h"
+#include "sim/program/interpreter.h"
 #include "sim/run/run_inputs.h"
 #include "sim/run/summary.h"
 #include "sim/run/timeline.h"
@@ -28,7 +31,8 @@
 namespace moesaic::cli {
 namespace {
 
-/// One who counts cycles: refuses a chip it cannot be, then makes it in the engine's own process.
+/// One who counts cycles: refuses a chip it cannot be, then makes it in the engine's own process. The fast engine makes
+/// nothing: it runs in this process.
 struct SimulateEngine {
   std::function<void(const program::Chip&)> check;
   std::function<std::unique_ptr<cosim::CoreEngine>(const program::Chip&)> make;
@@ -36,6 +40,9 @@ struct SimulateEngine {
 
 base::Registry<SimulateEngine> simulate_engines() {
   base::Registry<SimulateEngine> engines;
+  SimulateEngine fast;
+  fast.check = [](const program::Chip&) {};  // runs any array
+  engines.add("fast", fast);
   SimulateEngine cycle;
   cycle.check = [](const program::Chip&) {};  // runs any array
   cycle.make = [](const program::Chip& chip) { return cosim::make_cycle_engine(chip.core); };
@@ -55,6 +62,7 @@ struct SimulateOptions {
   std::string out;
   std::uint64_t seed = 1;
   std::int64_t threads = 0;
+  bool no_shortcuts = false, no_data = false;
   bool json = false;
 };
 
@@ -108,7 +116,53 @@ void for_each_count(program::EngineRun& run, const Visit& visit) {
 struct Results {
   program::EngineRun run;
   double seconds = 0;
+  std::optional<fast::Effort> effort;  ///< of the fast engine
 };
+
+class CommandProgress {
+ public:
+  explicit CommandProgress(std::size_t commands) : progress_("simulate", static_cast<std::int64_t>(commands)) {}
+  void operator()(std::size_t executed) {
+    progress_.step(static_cast<std::int64_t>(executed - executed_));
+    executed_ = executed;
+  }
+
+ private:
+  base::Progress progress_;
+  std::size_t executed_ = 0;
+};
+
+void check_errors(bool shift, bool memory, bool storage, bool command) {
+  for (const auto& [failed, what] :
+       {std::pair(shift, "a requantisation shift out of range"), std::pair(memory, "a bus error"),
+        std::pair(storage, "a completion of no request"), std::pair(command, "an unknown command")})
+    if (failed) throw base::CheckError(std::string("the core reports ") + what);
+}
+
+/// Runs the program here, then computes its data into the image, unless that has no bytes.
+Results run_fast(const SimulateOptions& options, const program::Chip& chip, program::RunProgram& lowered) {
+  CommandProgress progress(lowered.loaded.commands.size());
+  fast::Options fast_options;
+  fast_options.memory = chip.memory;
+  fast_options.period = chip.clock_period();
+  fast_options.shortcuts = !options.no_shortcuts;
+  fast_options.progress = [&progress](std::size_t executed) { progress(executed); };
+  program::MemoryImage& image = lowered.loaded.image;
+  const auto start = std::chrono::steady_clock::now();
+  fast::Run run = fast::run(chip.core, lowered.loaded.commands, lowered.phase_begin(), image, fast_options);
+  Results results;
+  results.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  bool shift_error = false;
+  if (image.has_bytes()) {
+    program::Interpreter interpreter(chip.core, image);
+    interpreter.run(lowered.loaded.commands);
+    shift_error = interpreter.shift_error();
+  }
+  check_errors(shift_error, false, false, run.command_error);
+  results.run = std::move(run.engine);
+  results.effort = run.effort;
+  return results;
+}
 
 /// Runs the program in a child process; the results come back into the image's regions of expert rows and outputs.
 Results run_engine(const SimulateEngine& engine, const program::Chip& chip, program::RunProgram& lowered) {
@@ -118,22 +172,14 @@ Results run_engine(const SimulateEngine& engine, const program::Chip& chip, prog
   program::MemoryImage& image = lowered.loaded.image;
   const auto start = std::chrono::steady_clock::now();
   Bytes answer(run_in_child([&] {
-    base::Progress progress("simulate", static_cast<std::int64_t>(lowered.loaded.commands.size()));
-    std::size_t executed = 0;
+    CommandProgress progress(lowered.loaded.commands.size());
     cosim::BenchOptions options;
     options.memory = chip.memory;
     options.period = chip.clock_period();
-    options.progress = [&](std::size_t commands) {
-      progress.step(static_cast<std::int64_t>(commands - executed));
-      executed = commands;
-    };
+    options.progress = [&progress](std::size_t executed) { progress(executed); };
     cosim::CoreBench bench(engine.make(chip));
     cosim::BenchRun run = bench.run(lowered.loaded.commands, lowered.phase_begin(), image, options);
-    for (const auto& [failed, what] :
-         {std::pair(run.shift_error, "a requantisation shift out of range"), std::pair(run.memory_error, "a bus error"),
-          std::pair(run.storage_error, "a completion of no request"),
-          std::pair(run.command_error, "an unknown command")})
-      if (failed) throw base::CheckError(std::string("the core reports ") + what);
+    check_errors(run.shift_error, run.memory_error, run.storage_error, run.command_error);
     Bytes bytes;
     for_each_count(run.engine, [&bytes](std::uint64_t& value) { bytes.put(value); });
     bytes.put(run.engine.memory_counters.size());
@@ -198,13 +244,41 @@ std::string host_json(const SimulateOptions& options, const Results& results) {
   j["engine"] = options.engine;
   j["engine_seconds"] = results.seconds;
   j["simulated_cycles_per_second"] = static_cast<double>(results.run.cycles) / results.seconds;
+  if (results.effort) {
+    // How the engine got through the run's cycles: no result depends on it.
+    const fast::Effort& effort = *results.effort;
+    j["shortcuts"]["on"] = !options.no_shortcuts;
+    j["shortcuts"]["cycles_stepped"] = effort.stepped;
+    j["shortcuts"]["cycles_skipped"] = effort.skipped;
+    j["shortcuts"]["cycles_repeated"] = effort.repeated;
+    j["shortcuts"]["states"] = effort.states;
+    j["shortcuts"]["states_forgotten"] = effort.forgotten;
+  }
   return j.dump(2) + "\n";
+}
+
+void check_options(const SimulateOptions& options) {
+  for (const auto& [given, name] :
+       {std::pair(options.no_shortcuts, "--no-shortcuts"), std::pair(options.no_data, "--no-data")})
+    if (given && options.engine != "fast")
+      throw base::ConfigError("moesaic simulate", name, "--engine " + options.engine, "--engine fast with it");
+}
+
+/// The shares of cycles by how the fast engine got through them.
+std::string effort_line(const Results& results) {
+  const fast::Effort& effort = *results.effort;
+  const auto percent = [&](std::uint64_t cycles) {
+    return 100.0 * static_cast<double>(cycles) / static_cast<double>(std::max<std::uint64_t>(results.run.cycles, 1));
+  };
+  return fmt::format("  cycles stepped {:.2f} %, skipped {:.2f} %, repeated {:.2f} % ({} states)\n",
+                     percent(effort.stepped), percent(effort.skipped), percent(effort.repeated), effort.states);
 }
 
 void run_simulate(const SimulateOptions& options) {
   const program::Chip chip = program::read_chip(options.chip);
   const auto engines = simulate_engines();
   const SimulateEngine& engine = engines.at(options.engine, "moesaic simulate", "--engine");
+  check_options(options);
   engine.check(chip);
   const workloads::WorkloadFile workload = workloads::read_workload(options.workload);
   const RunFolder folder(options.out, {"summary.json", "layers.csv", "experts.csv", "steps.csv", "requests.csv",
@@ -213,6 +287,7 @@ void run_simulate(const SimulateOptions& options) {
   run::InputOptions input_options;
   input_options.plan = options.plan;
   input_options.seed = options.seed;
+  input_options.weights = !options.no_data;
   input_options.threads =
       options.threads > 0 ? static_cast<unsigned>(options.threads) : std::max(1U, std::thread::hardware_concurrency());
   std::unique_ptr<base::Progress> preparing;
@@ -222,16 +297,19 @@ void run_simulate(const SimulateOptions& options) {
     if (done == total) preparing.reset();
   };
   const run::RunInputs inputs = run::gather_inputs(workload, input_options);
-  program::RunProgram lowered = program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, chip.path);
+  program::RunProgram lowered =
+      options.no_data
+          ? program::lower_layers_without_data(inputs.layers, inputs.shape, chip.core, chip.layout, chip.path)
+          : program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, chip.path);
   check_capacity(chip, lowered.loaded.image);
-  std::vector<program::LayerResult> expected(inputs.layers.size());
+  std::vector<program::LayerResult> expected(options.no_data ? 0 : inputs.layers.size());
   network::for_each_window(expected.size(), input_options.threads, [&](std::size_t p) {
     expected[p] = program::layer_reference(inputs.layers[p], inputs.weights);
   });
 
-  const Results results = run_engine(engine, chip, lowered);
+  const Results results = engine.make ? run_engine(engine, chip, lowered) : run_fast(options, chip, lowered);
   run::check_counts(results.run);
-  const std::int64_t compared = check_results(inputs, lowered, expected);
+  const std::int64_t compared = options.no_data ? 0 : check_results(inputs, lowered, expected);
   const run::Run run{chip, workload, inputs, lowered, results.run, options.engine, options.seed, compared};
   const std::string summary = run::summary_json(run);
   folder.commit({{"summary.json", summary},
@@ -244,8 +322,9 @@ void run_simulate(const SimulateOptions& options) {
   if (options.json) {
     fmt::print("{}", summary);
   } else {
-    fmt::print("{}\n  {:.1f} s of engine time, {:.0f} simulated cycles a second; files in {}\n", run::page(run),
-               results.seconds, static_cast<double>(results.run.cycles) / results.seconds, options.out);
+    fmt::print("{}\n{}  {:.1f} s of engine time, {:.0f} simulated cycles a second; files in {}\n", run::page(run),
+               results.effort ? effort_line(results) : "", results.seconds,
+               static_cast<double>(results.run.cycles) / results.seconds, options.out);
   }
 }
 
@@ -273,6 +352,10 @@ void add_simulate(CLI::App& app) {
                    "Threads before the engine runs; 0 takes all. No result depends on it")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1024}))
       ->capture_default_str();
+  command->add_flag("--no-shortcuts", options->no_shortcuts, "With --engine fast: step every cycle; the same results");
+  command->add_flag(
+      "--no-data", options->no_data,
+      "With --engine fast: cycles and bytes only, from shapes; no weights are made and no result computed");
   command->add_flag("--json", options->json, "Print summary.json");
   command->callback([options] { run_simulate(*options); });
 }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -31,29 +32,30 @@ namespace moesaic::cli {
 namespace {
 
 constexpr std::size_t kCasesPerProcess = 40;
+constexpr std::uint64_t kCasesPerCore = 10;  // of a drawn core: one process each
 constexpr std::uint64_t kInjectionCycle = 100;
 
 struct VerifyOptions {
   std::string chip;
   std::uint64_t cases = 100, seed = 1, first = 0;
-  std::vector<std::string> against;
+  std::vector<std::string> against, engines;
   unsigned jobs = 0;
   std::string inject, waves;
   bool json = false;
   // What the texts above mean.
-  bool rtl = false, cuda = false;
+  bool rtl = false, cuda = false, totals = false;
   std::optional<program::Chip> chip_file;
   std::optional<unsigned> inject_bit;
 };
 
 /// Cases of one build: one child, one elaboration.
 struct Batch {
-  const cosim::Build* build;
+  cosim::Build build;
   std::vector<std::uint64_t> indices;
 };
 
 struct Totals {
-  std::uint64_t cases = 0, cycles = 0, port_values = 0, loads = 0;
+  std::uint64_t cases = 0, cycles = 0, port_values = 0, loads = 0, tiles = 0;
   std::set<std::string> configurations;
 };
 
@@ -64,7 +66,7 @@ struct Failure {
   std::string text;
 };
 
-/// A child at work. Its lines: "begin INDEX", "configuration TEXT", "case INDEX CYCLES PORT_VALUES LOADS",
+/// A child at work. Its lines: "begin INDEX", "configuration TEXT", "case INDEX CYCLES PORT_VALUES LOADS TILES",
 /// "difference|input|internal INDEX TEXT", "waves FILE".
 struct Child {
   pid_t pid = -1;
@@ -101,9 +103,10 @@ void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
   try {
     if (options.cuda) cuda::require_available("moesaic verify: --against cuda");
     std::unique_ptr<cosim::CoreBench> bench;
-    if (options.rtl) {
-      bench = std::make_unique<cosim::CoreBench>(cosim::make_cycle_engine(batch.build->params),
-                                                 batch.build->make(batch.build->params));
+    const program::Chip* chip = options.chip_file ? &*options.chip_file : nullptr;
+    if (options.rtl || options.totals) {
+      bench = std::make_unique<cosim::CoreBench>(cosim::make_cycle_engine(batch.build.params),
+                                                 options.rtl ? batch.build.make(batch.build.params) : nullptr);
       if (!options.waves.empty()) {
         for (const std::string& file : bench->open_waves(options.waves)) send(pipe, "waves " + file);
       }
@@ -111,18 +114,25 @@ void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
     for (const std::uint64_t index : batch.indices) {
       at = index;
       send(pipe, fmt::format("begin {}", index));
-      cosim::VerifyCase c =
-          cosim::draw_case(options.seed, index, *batch.build, options.chip_file ? &*options.chip_file : nullptr);
+      cosim::VerifyCase c = options.totals ? cosim::draw_totals_case(options.seed, index, batch.build, chip)
+                                           : cosim::draw_case(options.seed, index, batch.build, chip);
       if (options.inject_bit && index == options.first) c.bench.injection = {*options.inject_bit, kInjectionCycle};
-      cosim::VerifyOutcome outcome;
+      cosim::TotalsOutcome outcome;
       try {
-        if (options.rtl) outcome = cosim::run_case(*bench, c);
+        if (options.totals) {
+          outcome = cosim::run_totals_case(*bench, batch.build.params, c);
+        } else if (options.rtl) {
+          const cosim::VerifyOutcome ports = cosim::run_case(*bench, c);
+          outcome.cycles = ports.cycles;
+          outcome.port_values = ports.port_values;
+        }
         if (options.cuda) compare_with_cuda(c);
       } catch (const base::CheckError& error) {
         throw base::CheckError(c.text + ": " + error.what());
       }
       for (const std::string& configuration : c.configurations) send(pipe, "configuration " + configuration);
-      send(pipe, fmt::format("case {} {} {} {}", index, outcome.cycles, outcome.port_values, outcome.loads));
+      send(pipe, fmt::format("case {} {} {} {} {}", index, outcome.cycles, outcome.port_values, outcome.loads,
+                             outcome.tiles));
     }
   } catch (const base::CheckError& error) {
     report("difference", error);
@@ -163,12 +173,13 @@ void take_line(const std::string& line, Child& child, Totals& totals, std::optio
   } else if (word == "waves") {
     std::fprintf(stderr, "waves: %s\n", rest.c_str());
   } else if (word == "case") {
-    std::istringstream numbers(rest.substr(rest.find(' ') + 1));
-    std::uint64_t cycles = 0, port_values = 0, loads = 0;
-    numbers >> cycles >> port_values >> loads;
+    std::istringstream numbers(rest);
+    std::uint64_t index = 0, cycles = 0, port_values = 0, loads = 0, tiles = 0;
+    numbers >> index >> cycles >> port_values >> loads >> tiles;
     totals.cycles += cycles;
     totals.port_values += port_values;
     totals.loads += loads;
+    totals.tiles += tiles;
     ++totals.cases;
   } else if (word == "configuration") {
     totals.configurations.insert(rest);
@@ -259,6 +270,18 @@ void interpret(VerifyOptions& options) {
     else
       throw base::ConfigError("moesaic verify", "--against", "'" + name + "'", "a list of rtl, cuda");
   }
+  for (const std::string& name : options.engines)
+    if (name == "rtl") options.rtl = true;
+  options.totals = !options.engines.empty();
+  const auto has = [&options](const char* name) {
+    return std::count(options.engines.begin(), options.engines.end(), name) == 1;
+  };
+  if (options.totals && (!has("fast") || !has("cycle") || options.engines.size() != (has("rtl") ? 3U : 2U)))
+    throw base::ConfigError("moesaic verify", "--engines", fmt::format("'{}'", fmt::join(options.engines, ",")),
+                            "fast,cycle or fast,cycle,rtl");
+  if (options.totals == !options.against.empty())
+    throw base::ConfigError("moesaic verify", "--against", options.totals ? "it and --engines" : "nothing",
+                            "either --against or --engines");
   if (!options.chip.empty()) options.chip_file = program::read_chip(options.chip);
   if (options.jobs == 0) options.jobs = std::max(1u, std::thread::hardware_concurrency());
   if (!options.waves.empty() && (options.cases != 1 || !options.rtl)) {
@@ -267,7 +290,11 @@ void interpret(VerifyOptions& options) {
   }
 }
 
-const cosim::Build& build_of(std::uint64_t index, const VerifyOptions& options) {
+cosim::Build build_of(std::uint64_t index, const VerifyOptions& options) {
+  if (options.totals && !options.rtl) {
+    if (!options.chip_file) return cosim::draw_core(options.seed, index / kCasesPerCore);
+    return {options.chip_file->name, options.chip_file->core, nullptr};
+  }
   if (options.chip_file) return cosim::find_build(options.chip_file->core, options.chip, "array");
   return cosim::builds()[cosim::draw_build(options.seed, index, cosim::builds().size())];
 }
@@ -287,22 +314,23 @@ void interpret_injection(VerifyOptions& options) {
 
 std::vector<Batch> make_batches(const VerifyOptions& options) {
   std::vector<Batch> batches;
-  std::vector<std::size_t> open(cosim::builds().size() + 1, SIZE_MAX);  // batch being filled, by build
+  std::map<std::string, std::size_t> open;  // batch being filled, by build
   for (std::uint64_t i = options.first; i < options.first + options.cases; ++i) {
-    const cosim::Build& build = build_of(i, options);
-    std::size_t& batch = open[static_cast<std::size_t>(&build - cosim::builds().data())];
-    if (batch == SIZE_MAX || batches[batch].indices.size() == kCasesPerProcess) {
-      batch = batches.size();
-      batches.push_back({&build, {}});
+    const cosim::Build build = build_of(i, options);
+    const auto [at, is_new] = open.emplace(build.name, batches.size());
+    if (is_new || batches[at->second].indices.size() == kCasesPerProcess) {
+      at->second = batches.size();
+      batches.push_back({build, {}});
     }
-    batches[batch].indices.push_back(i);
+    batches[at->second].indices.push_back(i);
   }
   return batches;
 }
 
 std::string replay(const VerifyOptions& options, std::uint64_t index) {
-  std::string text = fmt::format("moesaic verify --seed {} --first {} --cases 1 --against {}", options.seed, index,
-                                 fmt::join(options.against, ","));
+  std::string text = fmt::format("moesaic verify --seed {} --first {} --cases 1 --{} {}", options.seed, index,
+                                 options.totals ? "engines" : "against",
+                                 fmt::join(options.totals ? options.engines : options.against, ","));
   if (!options.chip.empty()) text += " --chip " + options.chip;
   if (!options.inject.empty()) text += " --inject " + options.inject;
   if (options.rtl) text += fmt::format(" --waves case{}.fst", index);
@@ -324,11 +352,15 @@ void run_verify(VerifyOptions options) {
                                 {"port_values_compared", totals.port_values},
                                 {"planes_loaded", totals.loads},
                                 {"differences", failure ? 1 : 0}};
+    if (options.totals) json["tiles_compared"] = totals.tiles;
     if (failure) {
       json["first_difference"] = difference;
       json["replay"] = replay(options, failure->index);
     }
     fmt::print("{}\n", json.dump(2));
+  } else if (!failure && options.totals) {
+    fmt::print("{} cases in {} configurations: {} cycles, {} tiles and {} port values compared, 0 differences\n",
+               totals.cases, totals.configurations.size(), totals.cycles, totals.tiles, totals.port_values);
   } else if (!failure) {
     fmt::print("{} cases in {} configurations: {} cycles and {} port values compared, 0 differences\n", totals.cases,
                totals.configurations.size(), totals.cycles, totals.port_values);
@@ -346,8 +378,10 @@ void add_verify(CLI::App& app) {
   command->add_option("--cases", options->cases, "How many cases")->required()->check(CLI::Range(1u, 100000000u));
   command->add_option("--seed", options->seed, "What the cases are drawn from")->required();
   command->add_option("--first", options->first, "Number of the first case");
-  command->add_option("--against", options->against, "Whom to check: rtl, cuda")
-      ->required()
+  command->add_option("--against", options->against, "Whom to check: rtl, cuda")->delimiter(',')->type_name("LIST");
+  command
+      ->add_option("--engines", options->engines,
+                   "Engines whose totals and tiles to compare: fast,cycle on any array, fast,cycle,rtl on the builds")
       ->delimiter(',')
       ->type_name("LIST");
   command->add_option("--jobs", options->jobs, "Processes at a time; all processors unless given")

@@ -59,6 +59,14 @@ class MemoryModel {
   /// A generous bound on how long a beat of a busy memory can take, so that a bench knows a slow memory from a dead
   /// one; 0 when the model cannot say.
   virtual Cycles longest_wait() const { return Cycles(0); }
+
+  /// Appends all that decides what the model does from `now` on, relative to `now`, whatever addresses come: two models
+  /// of one configuration with equal states answer alike from their `now`s on. False (the default), and nothing
+  /// appended: this model's state does not repeat, depends on addresses, or is counted in counters().
+  virtual bool export_state(Cycles now, std::vector<std::int64_t>& state) const;
+  /// Becomes what export_state() appended, as of `now`, which may be another cycle than the state's was. Only for
+  /// models that export.
+  virtual void import_state(Cycles now, const std::vector<std::int64_t>& state);
 };
 
 /// The `memory:` part of a chip file. `kind` says which of the others count.

@@ -1,6 +1,7 @@
 #include "models/memory/simple_memory.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 namespace moesaic::memory {
 
@@ -19,14 +20,16 @@ bool SimpleMemory::submit(const Request& request, Cycles now) {
 
 std::int64_t SimpleMemory::finished(unsigned port, bool is_write, Cycles now) {
   const auto& due = queue(port, is_write);
-  return std::upper_bound(due.begin(), due.end(), now.count()) - due.begin();
+  std::int64_t count = 0;  // few are finished and not taken
+  for (auto beat = due.begin(); beat != due.end() && *beat <= now.count(); ++beat) ++count;
+  return count;
 }
 
 void SimpleMemory::take(unsigned port, bool is_write) { queue(port, is_write).pop_front(); }
 
 std::optional<Cycles> SimpleMemory::next_change(Cycles now) {
   std::optional<Cycles> next;
-  for (const auto& [port, due] : due_) {
+  for (const auto& due : due_) {
     const auto later = std::upper_bound(due.begin(), due.end(), now.count());
     if (later != due.end() && (!next || Cycles(*later) < *next)) next = Cycles(*later);
   }
@@ -40,6 +43,34 @@ Cycles SimpleMemory::longest_wait() const {
 void SimpleMemory::reset() {
   next_byte_ = 0;
   due_.clear();
+}
+
+// Bytes the memory is behind, then of each port and direction the number of beats and the cycles until each; a beat
+// that has finished has finished, whenever that was.
+bool SimpleMemory::export_state(Cycles now, std::vector<std::int64_t>& state) const {
+  state.push_back(std::max<std::int64_t>(next_byte_ - now.count() * config_.bytes_per_cycle, 0));
+  state.push_back(static_cast<std::int64_t>(due_.size()));
+  for (const auto& due : due_) {
+    state.push_back(static_cast<std::int64_t>(due.size()));
+    for (const std::int64_t cycle : due) state.push_back(std::max<std::int64_t>(cycle - now.count(), 0));
+  }
+  return true;
+}
+
+void SimpleMemory::import_state(Cycles now, const std::vector<std::int64_t>& state) {
+  std::size_t at = 0;
+  next_byte_ = now.count() * config_.bytes_per_cycle + state.at(at++);
+  due_.assign(static_cast<std::size_t>(state.at(at++)), {});
+  for (auto& due : due_) {
+    due.resize(static_cast<std::size_t>(state.at(at++)));
+    for (std::int64_t& cycle : due) cycle = now.count() + state.at(at++);
+  }
+}
+
+bool MemoryModel::export_state(Cycles, std::vector<std::int64_t>&) const { return false; }
+
+void MemoryModel::import_state(Cycles, const std::vector<std::int64_t>&) {
+  throw std::logic_error("a memory whose state cannot be exported was given one");
 }
 
 }  // namespace moesaic::memory

@@ -1,6 +1,6 @@
 #pragma once
 #include <deque>
-#include <map>
+#include <vector>
 
 #include "models/memory/memory_model.h"
 
@@ -18,12 +18,18 @@ class SimpleMemory final : public MemoryModel {
   std::optional<Cycles> next_change(Cycles now) override;
   void reset() override;
   Cycles longest_wait() const override;
+  bool export_state(Cycles now, std::vector<std::int64_t>& state) const override;
+  void import_state(Cycles now, const std::vector<std::int64_t>& state) override;
 
  private:
-  std::deque<std::int64_t>& queue(unsigned port, bool is_write) { return due_[2 * port + (is_write ? 1 : 0)]; }
+  std::deque<std::int64_t>& queue(unsigned port, bool is_write) {
+    const std::size_t index = 2 * std::size_t{port} + (is_write ? 1 : 0);
+    if (index >= due_.size()) due_.resize(index + 1);
+    return due_[index];
+  }
   MemoryConfig config_;
-  std::int64_t next_byte_ = 0;                        // bytes the memory could have moved until it is free
-  std::map<unsigned, std::deque<std::int64_t>> due_;  // cycle of each beat, by port and direction
+  std::int64_t next_byte_ = 0;                 // bytes the memory could have moved until it is free
+  std::vector<std::deque<std::int64_t>> due_;  // cycle of each beat, ascending, by port and direction
 };
 
 }  // namespace moesaic::memory

@@ -9,17 +9,17 @@
 #include <vector>
 
 #include "sim/cosim/core_ports.h"
-#include "sim/cosim/stalls.h"
 #include "sim/program/core_params.h"
 #include "sim/program/engine_run.h"
 #include "sim/program/load_program.h"
+#include "sim/program/stalls.h"
 
 namespace moesaic::cosim {
 
 class AxilHost {
  public:
   AxilHost(const std::vector<program::Command>& commands, const std::vector<std::size_t>& phases,
-           const program::LoadProgram* loads, const program::CoreParams& params, Stalls stalls);
+           const program::LoadProgram* loads, const program::CoreParams& params, program::Stalls stalls);
 
   /// Falling edge. `idle`: the core has executed everything that was pushed.
   void drive(CoreInputs& in, bool idle);
@@ -58,7 +58,7 @@ class AxilHost {
   const std::vector<program::Command>& commands_;
   const std::vector<std::size_t>& phases_;
   const std::vector<program::PlaneLoad> loads_;
-  Stalls stalls_;
+  program::Stalls stalls_;
   Stage stage_ = Stage::kCommands;
   std::size_t pushed_ = 0, phase_ = 0;
   program::CommandWords staged_{}, wanted_{};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <stdexcept>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -15,6 +16,7 @@ using base::CheckError;
 using program::ActivityCounts;
 using program::Command;
 using program::MemoryImage;
+using program::Stalls;
 
 namespace {
 
@@ -44,14 +46,15 @@ void flip(CoreOutputs& outputs, unsigned bit, const program::CoreParams& params)
 }
 
 /// "out_w_data_o: twin 0x12, rtl 0x13" for the first port that differs.
-std::string first_port_difference(const CoreOutputs& a, const CoreOutputs& b) {
+std::string first_port_difference(const CoreOutputs& a, const CoreOutputs& b, const std::string& a_name,
+                                  const std::string& b_name) {
   std::uint64_t left[kOutputWords], right[kOutputWords];
   std::memcpy(left, &a, sizeof a);
   std::memcpy(right, &b, sizeof b);
   for (const OutputPort& port : kOutputPorts) {
     const unsigned words = (port.bits + 63) / 64;
     if (!std::equal(left + port.word, left + port.word + words, right + port.word)) {
-      return std::string(port.name) + ": twin " + hex(left + port.word, port.bits) + ", rtl " +
+      return std::string(port.name) + ": " + a_name + " " + hex(left + port.word, port.bits) + ", " + b_name + " " +
              hex(right + port.word, port.bits);
     }
   }
@@ -126,8 +129,13 @@ class CoreBench::Run {
     CoreOutputs other = second_->outputs();
     if (options_.injection && options_.injection->cycle == now_) flip(other, options_.injection->bit, engine_.params());
     result_.port_values_compared += kNumOutputPorts;
+    if (!second_->has_data()) {
+      other.out_w_data_o = out_.out_w_data_o;
+      --result_.port_values_compared;
+    }
     if (std::memcmp(&out_, &other, sizeof out_) != 0) {
-      throw CheckError("cycle " + std::to_string(now_) + ": " + first_port_difference(out_, other));
+      throw CheckError("cycle " + std::to_string(now_) + ": " +
+                       first_port_difference(out_, other, engine_.name(), second_->name()));
     }
   }
 
@@ -145,6 +153,7 @@ class CoreBench::Run {
     activations_.sample(in_, out_, now_);
     results_.sample(in_, out_, now_);
     loads_.sample(in_, out_, now_);
+    if (options_.watch_tiles) watch_tiles();
     if (host_.snapshot_in_flight()) recent_.push_back(counts_);
     if (out_.retired_o != 0) {
       result_.engine.retired.push_back(now_);
@@ -185,6 +194,24 @@ class CoreBench::Run {
     ++causes_[static_cast<std::size_t>(program::cause_of(out_.activity_o))];
     if (moves || host_.finishing() || loads_.is_working(now_)) last_move_ = now_;
     if (now_ - last_move_ > limit_) throw CheckError(stuck());
+  }
+
+  /// The array answers its beats in order: the sums of a tile's last beat are as many as the tile had beats.
+  void watch_tiles() {
+    const auto events = engine_.array_events();
+    if (!events) throw std::logic_error("tiles of an engine that does not show its array");
+    auto& tiles = result_.engine.tiles;
+    if (events->beat) {
+      if (tile_beats_++ == 0) tiles.push_back({now_, 0});
+      if (events->beat_last) {
+        sums_of_tiles_.push_back(tile_beats_);
+        tile_beats_ = 0;
+      }
+    }
+    if (!events->sum || ++sums_ != (sums_of_tiles_.empty() ? 0 : sums_of_tiles_.front())) return;
+    tiles[tiles_ended_++].end = now_;
+    sums_of_tiles_.pop_front();
+    sums_ = 0;
   }
 
   /// Who waits for whom.
@@ -245,6 +272,9 @@ class CoreBench::Run {
   ActivityCounts counts_{};
   std::array<std::uint64_t, program::kNumCauses> causes_{};
   std::vector<ActivityCounts> recent_;
+  std::uint64_t tile_beats_ = 0, sums_ = 0;
+  std::deque<std::uint64_t> sums_of_tiles_;  // of tiles whose last beat is in the array
+  std::size_t tiles_ended_ = 0;
   bool idle_ = true;
   std::uint64_t now_ = 0, last_move_ = 0, limit_ = 0;
 };

@@ -36,6 +36,8 @@ struct BenchOptions {
   std::optional<Injection> injection;
   /// Cycles in which no block does anything before the run counts as stuck, on top of the memory's longest wait.
   std::uint64_t watchdog_cycles = 20000;
+  /// Fill EngineRun::tiles, from the first engine, which must show its array's beats (the twin does).
+  bool watch_tiles = false;
   /// Called with the number of commands executed so far.
   std::function<void(std::size_t)> progress;
 };
@@ -54,7 +56,7 @@ unsigned output_bits(const program::CoreParams& params);
 
 class CoreBench {
  public:
-  /// The host and the memory follow `engine`; `second`, when given, is compared with it ("twin" and "rtl" in messages).
+  /// The host and the memory follow `engine`; `second`, when given, is compared with it.
   explicit CoreBench(std::unique_ptr<CoreEngine> engine, std::unique_ptr<CoreEngine> second = nullptr);
   ~CoreBench();
   CoreBench(const CoreBench&) = delete;

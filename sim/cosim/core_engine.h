@@ -1,6 +1,8 @@
 #pragma once
-/// Something that behaves as one core, clocked from outside: the SystemC twin or a Verilated build.
+/// Something that behaves as one core, clocked from outside: the SystemC twin, a Verilated build, or the fast engine's
+/// control.
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,17 +16,31 @@ namespace moesaic::cosim {
 class CoreEngine {
  public:
   virtual ~CoreEngine() = default;
+  /// What messages call it.
+  virtual std::string name() const = 0;
+  /// Whether the data ports carry data; those of an engine without it are not compared.
+  virtual bool has_data() const { return true; }
   virtual const program::CoreParams& params() const = 0;
   virtual void set_reset(bool active) = 0;
   virtual void settle(const CoreInputs& inputs) = 0;
   virtual void rise() = 0;
   virtual const CoreOutputs& outputs() = 0;
+  /// After settle(): what crosses the array's ports at the next edge. Nothing from an engine that does not show it.
+  struct ArrayEvents {
+    bool beat = false;       ///< a beat is taken
+    bool beat_last = false;  ///< and is its tile's last
+    bool sum = false;        ///< the sums of a beat are taken
+  };
+  virtual std::optional<ArrayEvents> array_events() const { return std::nullopt; }
   /// Records waves into `path`; once, before the first settle(). Returns the file really written.
   virtual std::string open_waves(const std::string& path) = 0;
 };
 
 /// The twin, any parameters. SystemC elaborates once per process, so only one of these can ever be made and run.
 std::unique_ptr<CoreEngine> make_cycle_engine(const program::CoreParams& params);
+
+/// The control of the fast engine behind the same ports, without data. Any parameters, as many as you like.
+std::unique_ptr<CoreEngine> make_fast_engine(const program::CoreParams& params);
 
 /// One array of rtl/builds.yaml.
 struct Build {

@@ -28,6 +28,7 @@ class CycleEngine final : public CoreEngine {
     if (waves_ != nullptr) sc_core::sc_close_vcd_trace_file(waves_);
   }
 
+  std::string name() const override { return "twin"; }
   const program::CoreParams& params() const override { return params_; }
   void set_reset(bool active) override { rst_n_.write(!active); }
 
@@ -54,6 +55,10 @@ class CycleEngine final : public CoreEngine {
     const cycle::Beat& data = out_w_data_o_.read();
     for (std::size_t i = 0; i < 4; ++i) out_.out_w_data_o[i] = data.at_or_zero(i);
     return out_;
+  }
+
+  std::optional<ArrayEvents> array_events() const override {
+    return ArrayEvents{core_.beat_fires(), core_.beat_fires() && core_.beat_is_last(), core_.sum_fires()};
   }
 
   std::string open_waves(const std::string& path) override {

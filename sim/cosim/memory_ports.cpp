@@ -9,6 +9,7 @@ using base::CheckError;
 using base::Cycles;
 using program::Kind;
 using program::MemoryPort;
+using program::Stalls;
 
 namespace {
 

@@ -8,10 +8,10 @@
 
 #include "models/memory/memory_model.h"
 #include "sim/cosim/core_ports.h"
-#include "sim/cosim/stalls.h"
 #include "sim/cosim/storage_port.h"
 #include "sim/program/engine_run.h"
 #include "sim/program/memory_image.h"
+#include "sim/program/stalls.h"
 
 namespace moesaic::cosim {
 
@@ -40,7 +40,7 @@ class ReadPort {
   memory::MemoryModel& model_;
   program::Traffic& traffic_;
   std::uint64_t beat_bytes_;
-  Stalls address_stalls_, data_stalls_;
+  program::Stalls address_stalls_, data_stalls_;
   std::deque<Owed> owed_;      // beats not yet handed out
   std::size_t submitted_ = 0;  // of owed_, known to the model
   bool holding_ = false;       // r_valid is up
@@ -67,7 +67,7 @@ class WritePort {
   memory::MemoryModel& model_;
   program::Traffic& traffic_;
   std::uint64_t beat_bytes_;
-  Stalls address_stalls_, data_stalls_, answer_stalls_;
+  program::Stalls address_stalls_, data_stalls_, answer_stalls_;
   std::deque<std::uint64_t> addresses_;
   std::deque<Data> data_;
   std::size_t owed_ = 0;  // answers

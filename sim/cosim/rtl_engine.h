@@ -23,6 +23,7 @@ class RtlEngine final : public CoreEngine {
     model_->final();
   }
 
+  std::string name() const override { return "rtl"; }
   const program::CoreParams& params() const override { return params_; }
   void set_reset(bool active) override { model_->rst_ni = !active; }
 

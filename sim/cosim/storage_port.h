@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "sim/cosim/core_ports.h"
-#include "sim/cosim/stalls.h"
 #include "sim/cosim/storage_model.h"
 #include "sim/program/engine_run.h"
 #include "sim/program/load_program.h"
 #include "sim/program/memory_image.h"
+#include "sim/program/stalls.h"
 
 namespace moesaic::cosim {
 
@@ -54,7 +54,7 @@ class StoragePort {
   program::MemoryImage& image_;
   StorageModel& model_;
   std::vector<program::EngineRun::LoadTimes>& times_;
-  Stalls request_stalls_, answer_stalls_;
+  program::Stalls request_stalls_, answer_stalls_;
   AwaitedBytes awaited_;
   std::vector<bool> issued_;                 // by load
   std::map<unsigned, std::size_t> load_of_;  // by id, of requests under way

@@ -1,10 +1,13 @@
 #include "sim/cosim/verify_case.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "base/rng.h"
 #include "models/memory/dram_random.h"
+#include "sim/fast/engine.h"
+#include "sim/program/interpreter.h"
 
 namespace moesaic::cosim {
 
@@ -232,12 +235,12 @@ VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build
   return c;
 }
 
-VerifyOutcome run_case(CoreBench& bench, const VerifyCase& c) {
-  program::Loaded loaded;
+LoweredCase lower_case(const VerifyCase& c) {
+  LoweredCase lowered;
+  program::Loaded& loaded = lowered.loaded;
+  program::LoadProgram& loads = lowered.loads;
   loaded.image = program::MemoryImage(c.placement.base);
-  std::vector<program::KernelPlaces> places;
-  std::vector<std::size_t> phases{0};
-  program::LoadProgram loads;
+  lowered.phases = {0};
   base::Rng rng(c.load_seed.value_or(0));
   if (c.load_seed) {
     loads.order = static_cast<program::LoadOrder>(rng.below(program::kLoadOrderNames.size()));
@@ -246,22 +249,92 @@ VerifyOutcome run_case(CoreBench& bench, const VerifyCase& c) {
   }
   unsigned next_job = 0;
   for (const numerics::KernelCase& kernel : c.kernels) {
-    if (!places.empty() && c.in_phases) phases.push_back(loaded.commands.size());
+    if (!lowered.places.empty() && c.in_phases) lowered.phases.push_back(loaded.commands.size());
     const std::size_t first = loaded.commands.size();
-    places.push_back(program::append_kernel(kernel, c.lowering, c.placement, "verify", loaded));
-    if (!c.load_seed || places.back().weights.layout == nullptr) continue;
+    lowered.places.push_back(program::append_kernel(kernel, c.lowering, c.placement, "verify", loaded));
+    if (!c.load_seed || lowered.places.back().weights.layout == nullptr) continue;
     const std::size_t earliest = rng.chance(1, 2) ? 0 : first;  // a prefetch, or on demand
-    add_loads(rng, places.back(), c.lowering, first, earliest, next_job, loaded, loads);
+    add_loads(rng, lowered.places.back(), c.lowering, first, earliest, next_job, loaded, loads);
   }
-  const BenchRun run = bench.run(loaded.commands, phases, loaded.image, c.bench, &loads);
+  return lowered;
+}
+
+VerifyOutcome run_case(CoreBench& bench, const VerifyCase& c) {
+  LoweredCase lowered = lower_case(c);
+  BenchRun run = bench.run(lowered.loaded.commands, lowered.phases, lowered.loaded.image, c.bench, &lowered.loads);
   if (run.any_error()) throw base::CheckError("status register: got an error, expected none");
   for (std::size_t i = 0; i < c.kernels.size(); ++i) {
     const numerics::KernelCase& kernel = c.kernels[i];
     const std::string difference = numerics::first_difference(
-        kernel, program::kernel_result(kernel, places[i], loaded.image), numerics::run_case(kernel));
+        kernel, program::kernel_result(kernel, lowered.places[i], lowered.loaded.image), numerics::run_case(kernel));
     if (!difference.empty()) throw base::CheckError("result differs from the CPU's: " + difference);
   }
-  return {run.bench_cycles, run.port_values_compared, run.engine.loads.size()};
+  return {run.bench_cycles, run.port_values_compared, run.engine.loads.size(), std::move(run.engine),
+          std::move(lowered.loaded.image)};
+}
+
+VerifyCase draw_totals_case(std::uint64_t seed, std::uint64_t index, const Build& build, const program::Chip* chip) {
+  VerifyCase c = draw_case(seed, index, build, chip);
+  c.bench.watch_tiles = true;
+  c.load_seed.reset();  // the fast engine loads nothing from storage
+  if (index % 2 == 0 && c.bench.stall_seed) {
+    c.bench.stall_seed.reset();
+    c.text += ", without the stalls";
+  }
+  return c;
+}
+
+TotalsOutcome run_totals_case(CoreBench& bench, const program::CoreParams& params, const VerifyCase& c) {
+  const VerifyOutcome twin = run_case(bench, c);
+  LoweredCase lowered = lower_case(c);
+  fast::Options options;
+  options.memory = c.bench.memory;
+  options.period = c.bench.period;
+  options.stall_seed = c.bench.stall_seed;
+  options.watchdog_cycles = c.bench.watchdog_cycles;
+  options.watch_tiles = c.bench.watch_tiles;
+  TotalsOutcome outcome{twin.cycles, twin.port_values, twin.run.tiles.size(), 0};
+  for (const bool shortcuts : {false, true}) {
+    options.shortcuts = shortcuts;
+    const fast::Run run = fast::run(params, lowered.loaded.commands, lowered.phases, lowered.loaded.image, options);
+    const std::string difference = program::first_run_difference(twin.run, run.engine, "cycle", "fast");
+    if (!difference.empty()) throw base::CheckError((shortcuts ? "shortcuts, " : "no shortcuts, ") + difference);
+    const fast::Effort& effort = run.effort;
+    const std::uint64_t all = effort.stepped + effort.skipped + effort.repeated;
+    if (all != run.engine.cycles || (!shortcuts && effort.stepped != all))
+      throw base::CheckError("stepped, skipped and repeated cycles do not add up");
+    outcome.shortened += effort.skipped + effort.repeated;
+  }
+  program::MemoryImage& memory = lowered.loaded.image;
+  program::Interpreter(params, memory).run(lowered.loaded.commands);
+  for (std::uint64_t at = memory.base(); at < memory.end(); ++at)
+    if (memory.read(at) != twin.memory.read(at))
+      throw base::CheckError("memory: byte " + std::to_string(at) + ": cycle " + std::to_string(twin.memory.read(at)) +
+                             ", fast " + std::to_string(memory.read(at)));
+  return outcome;
+}
+
+Build draw_core(std::uint64_t seed, std::uint64_t index) {
+  base::Rng rng = base::Rng(seed).stream("core", index);
+  Build build{};
+  program::CoreParams& p = build.params;
+  p.rows = 4U << rng.below(rng.chance(1, 4) ? 5 : 3);
+  p.cols = 4U << rng.below(rng.chance(1, 4) ? 5 : 3);
+  p.planes_per_cycle = 1U << rng.below(3);
+  p.max_act_bits = 4U << rng.below(3);
+  p.axi_data_bits = 64U << rng.below(3);
+  p.max_tokens = 1U << rng.below(5);
+  p.act_depth = 32U << rng.below(4);
+  p.hidden_depth = 32U << rng.below(6);
+  p.fifo_depth = 16U << rng.below(3);
+  p.command_depth = 4U << rng.below(3);
+  for (const auto& [letter, value] :
+       {std::pair('r', p.rows), std::pair('c', p.cols), std::pair('p', p.planes_per_cycle),
+        std::pair('a', p.max_act_bits), std::pair('w', p.axi_data_bits), std::pair('t', p.max_tokens),
+        std::pair('b', p.act_depth), std::pair('h', p.hidden_depth), std::pair('f', p.fifo_depth),
+        std::pair('q', p.command_depth)})
+    build.name += letter + std::to_string(value);
+  return build;
 }
 
 }  // namespace moesaic::cosim

@@ -11,6 +11,7 @@
 #include "reference/numerics/case_file.h"
 #include "sim/cosim/core_bench.h"
 #include "sim/program/chip.h"
+#include "sim/program/engine_run.h"
 #include "sim/program/kernel_program.h"
 #include "sim/program/load_program.h"
 
@@ -35,10 +36,21 @@ struct VerifyCase {
 /// `chip`, when given, fixes memory and layout.
 VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build, const program::Chip* chip);
 
+/// A case's kernels as one program.
+struct LoweredCase {
+  program::Loaded loaded;
+  std::vector<std::size_t> phases;
+  std::vector<program::KernelPlaces> places;  ///< of each kernel
+  program::LoadProgram loads;
+};
+LoweredCase lower_case(const VerifyCase& verify_case);
+
 struct VerifyOutcome {
   std::uint64_t cycles = 0;
   std::uint64_t port_values = 0;
   std::uint64_t loads = 0;  ///< descriptors whose planes were loaded from storage
+  program::EngineRun run;
+  program::MemoryImage memory;  ///< as the run left it
 };
 
 /// Moves the weights of the kernel whose commands begin at `first` from `to.image` to `loads.storage`, adds descriptors
@@ -52,5 +64,20 @@ void add_loads(base::Rng& rng, const program::KernelPlaces& places, const progra
 
 /// base::CheckError at the first difference.
 VerifyOutcome run_case(CoreBench& bench, const VerifyCase& verify_case);
+
+/// Of draw_case(), for engines whose totals are compared: tiles are watched, and half of all cases, those of even
+/// index, have no stalls, which leaves room for shortcuts.
+VerifyCase draw_totals_case(std::uint64_t seed, std::uint64_t index, const Build& build, const program::Chip* chip);
+/// Any core of docs/core.md's table, small ones more often: for engines that take any array.
+Build draw_core(std::uint64_t seed, std::uint64_t index);
+
+struct TotalsOutcome {
+  std::uint64_t cycles = 0, port_values = 0, tiles = 0;
+  std::uint64_t shortened = 0;  ///< cycles that the fast engine did not step
+};
+/// Runs the case on the bench's engines (the first shows its array, as the twin does) and on the fast engine, with its
+/// shortcuts and without: every number of EngineRun must be equal, and memory byte for byte. base::CheckError at the
+/// first difference.
+TotalsOutcome run_totals_case(CoreBench& bench, const program::CoreParams& params, const VerifyCase& verify_case);
 
 }  // namespace moesaic::cosim

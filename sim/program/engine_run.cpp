@@ -43,4 +43,55 @@ void Traffic::count(MemoryPort port, std::uint64_t address, std::uint64_t bytes)
   padding_[p] += bytes - named;
 }
 
+std::string first_run_difference(const EngineRun& a, const EngineRun& b, const std::string& a_name,
+                                 const std::string& b_name) {
+  std::string difference;
+  const auto same = [&](const std::string& what, std::uint64_t left, std::uint64_t right) {
+    if (left != right && difference.empty())
+      difference = what + ": " + a_name + " " + std::to_string(left) + ", " + b_name + " " + std::to_string(right);
+  };
+  const auto numbered = [](const char* what, std::size_t i) { return std::string(what) + " " + std::to_string(i); };
+
+  // The earliest in time first: it is the cause of the others.
+  same("tiles", a.tiles.size(), b.tiles.size());
+  for (std::size_t i = 0; i < std::min(a.tiles.size(), b.tiles.size()); ++i) {
+    same(numbered("tile", i) + ", begin", a.tiles[i].begin, b.tiles[i].begin);
+    same(numbered("tile", i) + ", end", a.tiles[i].end, b.tiles[i].end);
+    if (!difference.empty()) return difference;
+  }
+  same("commands executed", a.retired.size(), b.retired.size());
+  for (std::size_t i = 0; i < std::min(a.retired.size(), b.retired.size()); ++i)
+    if (a.retired[i] != b.retired[i]) same(numbered("end of command", i), a.retired[i], b.retired[i]);
+  same("phases", a.phase_ends.size(), b.phase_ends.size());
+  for (std::size_t p = 0; p < std::min(a.phase_ends.size(), b.phase_ends.size()); ++p) {
+    const auto &left = a.phase_ends[p], &right = b.phase_ends[p];
+    const std::string phase = numbered("phase", p) + ", ";
+    same(phase + "cycles", left.cycles, right.cycles);
+    for (std::size_t c = 0; c < kNumCauses; ++c)
+      same(phase + "cause " + std::string(kCauseNames[c]), left.causes[c], right.causes[c]);
+    for (std::size_t block = 0; block < kNumBlocks; ++block) {
+      static const char* names[] = {"idle", "busy", "starved", "blocked"};
+      for (std::size_t kind = 0; kind < 4; ++kind)
+        same(phase + std::string(kBlocks[block].name) + " " + names[kind], left.activity[block][kind],
+             right.activity[block][kind]);
+    }
+    for (std::size_t port = 0; port < kNumMemoryPorts; ++port)
+      same(phase + std::string(kMemoryPortNames[port]) + " bytes", left.bytes[port], right.bytes[port]);
+  }
+  same("cycles", a.cycles, b.cycles);
+  same("memory counters", a.memory_counters.size(), b.memory_counters.size());
+  for (std::size_t i = 0; i < std::min(a.memory_counters.size(), b.memory_counters.size()); ++i)
+    same("memory, " + std::string(a.memory_counters[i].name), a.memory_counters[i].value, b.memory_counters[i].value);
+  same("regions", a.traffic.regions(), b.traffic.regions());
+  for (std::size_t p = 0; p < kNumMemoryPorts && difference.empty(); ++p) {
+    const auto port = static_cast<MemoryPort>(p);
+    const std::string of = std::string(kMemoryPortNames[p]) + ", ";
+    for (std::size_t r = 0; r < a.traffic.regions(); ++r)
+      same(of + numbered("region", r) + " bytes", a.traffic.region(port, r), b.traffic.region(port, r));
+    same(of + "padding bytes", a.traffic.padding(port), b.traffic.padding(port));
+    same(of + "bytes", a.traffic.total(port), b.traffic.total(port));
+  }
+  return difference;
+}
+
 }  // namespace moesaic::program

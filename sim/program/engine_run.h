@@ -69,6 +69,13 @@ Cause cause_of(std::uint64_t activity);
 
 using ActivityCounts = std::array<std::array<std::uint64_t, 4>, kNumBlocks>;  ///< [block][Activity]
 
+/// When the array worked on one tile of a product.
+struct TileTime {
+  std::uint64_t begin = 0;  ///< cycle in which the array took the tile's first beat
+  std::uint64_t end = 0;    ///< cycle in which group dequantisation took the sums of its last beat
+};
+inline bool operator==(const TileTime& a, const TileTime& b) { return a.begin == b.begin && a.end == b.end; }
+
 /// Commands run in order. A phase begins (its first command is pushed) only when the core is idle: the host waits for a
 /// layer's results before it knows the next layer's routing.
 struct EngineRun {
@@ -87,8 +94,13 @@ struct EngineRun {
   std::vector<std::uint64_t> retired;  ///< cycle in which each command was executed, ascending
   std::vector<PhaseEnd> phase_ends;
   std::vector<LoadTimes> loads;  ///< in the program's order
+  std::vector<TileTime> tiles;  ///< in order; only of engines that were asked to watch them
   Traffic traffic;
   std::vector<memory::Counter> memory_counters;  ///< of the memory's model, at the last phase's end
 };
+
+/// Empty when two engines' runs are the same in everything; else the first number that differs, with both values.
+std::string first_run_difference(const EngineRun& a, const EngineRun& b, const std::string& a_name,
+                                 const std::string& b_name);
 
 }  // namespace moesaic::program

@@ -49,14 +49,25 @@ void check(const LayerRows& layer) {
     throw std::logic_error("rows without routing: " + layer.name);
 }
 
+void check_activations(const std::vector<LayerRows>& layers, const CoreParams& core, const std::string& where) {
+  for (const LayerRows& layer : layers)
+    if (layer.x.act_bits > static_cast<int>(core.max_act_bits))
+      throw base::ConfigError(where, "array.max_act_bits", std::to_string(core.max_act_bits),
+                              "at least " + std::to_string(layer.x.act_bits) + ", the activations' bits");
+}
+
 class Lowering {
  public:
-  Lowering(const WeightsOf& weights, const CoreParams& core, numerics::LayoutKind layout)
-      : weights_(weights),
+  /// `weights` null: without bytes.
+  Lowering(const ShapeOf& shapes, const WeightsOf* weights, const CoreParams& core, numerics::LayoutKind layout)
+      : shapes_(shapes),
+        weights_(weights),
         core_(core),
         spec_{layout, static_cast<int>(core.rows), static_cast<int>(core.cols)},
         builder_(core, out_.loaded.image),
-        tags_{{"hidden rows", {kSeveralLayers, kCombination}}} {}
+        tags_{{"hidden rows", {kSeveralLayers, kCombination}}} {
+    if (weights == nullptr) out_.loaded.image = MemoryImage::without_bytes();
+  }
 
   RunProgram run(const std::vector<LayerRows>& layers) {
     for (const LayerRows& layer : layers) place_experts(layer);
@@ -73,11 +84,16 @@ class Lowering {
     for (const auto& [expert, choices] : choices_by_expert(layer)) {
       const std::pair<int, int> key(layer.layer, static_cast<int>(expert));
       if (objects_.count(key) != 0) continue;
-      const numerics::ExpertWeights& w = weights_(key.first, key.second);
+      const ExpertShape shape = shapes_(key.first, key.second);
       const auto stored = std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
-          w.gate.format, numerics::expert_shapes(w.hidden(), w.intermediate(), w.gate.group_size), spec_));
+          shape.format, numerics::expert_shapes(shape.hidden, shape.intermediate, shape.group_size), spec_));
       const std::string name = "layer " + std::to_string(key.first) + ", expert " + std::to_string(key.second);
       tags_[name] = {key.first, key.second};
+      if (weights_ == nullptr) {
+        objects_[key] = builder_.reserve(name, stored);
+        continue;
+      }
+      const numerics::ExpertWeights& w = (*weights_)(key.first, key.second);
       objects_[key] = builder_.place(name, stored, stored->pack({&w.gate, &w.up, &w.down}));
     }
   }
@@ -93,14 +109,16 @@ class Lowering {
     const std::size_t rows = size(layer.x.m), hidden = size(layer.x.k), top_k = size(layer.top_k);
     const std::uint64_t x_bytes = layer.x.act_bits == 16 ? 2 : 1, row_bytes = hidden * 2;
     const std::uint64_t x = region(layer, "activations", Kind::kActivations, rows * hidden * x_bytes);
-    if (x_bytes == 2) {
+    if (!image.has_bytes()) {
+      // nobody reads them
+    } else if (x_bytes == 2) {
       write_little(image, x, layer.x.values.data(), layer.x.values.size());
     } else {
       const std::vector<std::int8_t> narrow(layer.x.values.begin(), layer.x.values.end());
       write_little(image, x, narrow.data(), narrow.size());
     }
     const std::uint64_t r = region(layer, "router weights", Kind::kRouting, layer.r.size() * 2);
-    write_little(image, r, layer.r.data(), layer.r.size());
+    if (image.has_bytes()) write_little(image, r, layer.r.data(), layer.r.size());
 
     RunProgram::Phase phase;
     phase.first_command = builder_.commands().size();
@@ -119,7 +137,7 @@ class Lowering {
       }
       ExpertOptions options;
       options.act_bits = layer.x.act_bits;
-      options.sigma_h = weights_(layer.layer, id).sigma_h;
+      options.sigma_h = shapes_(layer.layer, id).sigma_h;
       builder_.expert(objects_.at({layer.layer, id}), token_rows, options);
     }
 
@@ -135,7 +153,8 @@ class Lowering {
     out_.jobs.push_back({out_.phases.size() - 1, expert, static_cast<std::int64_t>(rows), builder_.commands().size()});
   }
 
-  const WeightsOf& weights_;
+  const ShapeOf& shapes_;
+  const WeightsOf* weights_;
   CoreParams core_;
   numerics::LayoutSpec spec_;
   RunProgram out_;
@@ -154,11 +173,18 @@ std::vector<std::size_t> RunProgram::phase_begin() const {
 
 RunProgram lower_layers(const std::vector<LayerRows>& layers, const WeightsOf& weights, const CoreParams& core,
                         numerics::LayoutKind layout, const std::string& where) {
-  for (const LayerRows& layer : layers)
-    if (layer.x.act_bits > static_cast<int>(core.max_act_bits))
-      throw base::ConfigError(where, "array.max_act_bits", std::to_string(core.max_act_bits),
-                              "at least " + std::to_string(layer.x.act_bits) + ", the activations' bits");
-  return Lowering(weights, core, layout).run(layers);
+  check_activations(layers, core, where);
+  const ShapeOf shapes = [&weights](int layer, int expert) {
+    const numerics::ExpertWeights& w = weights(layer, expert);
+    return ExpertShape{w.gate.format, w.hidden(), w.intermediate(), w.gate.group_size, w.sigma_h};
+  };
+  return Lowering(shapes, &weights, core, layout).run(layers);
+}
+
+RunProgram lower_layers_without_data(const std::vector<LayerRows>& layers, const ShapeOf& shapes,
+                                     const CoreParams& core, numerics::LayoutKind layout, const std::string& where) {
+  check_activations(layers, core, where);
+  return Lowering(shapes, nullptr, core, layout).run(layers);
 }
 
 LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights) {

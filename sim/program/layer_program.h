@@ -32,6 +32,14 @@ struct LayerRows {
 /// The weights of (layer, expert); the reference stays valid.
 using WeightsOf = std::function<const numerics::ExpertWeights&(int layer, int expert)>;
 
+/// What lowering needs to know of an expert.
+struct ExpertShape {
+  numerics::Format format;
+  std::int64_t hidden = 0, intermediate = 0, group_size = 0;
+  int sigma_h = 0;
+};
+using ShapeOf = std::function<ExpertShape(int layer, int expert)>;
+
 inline constexpr int kCombination = -1;
 inline constexpr int kSeveralLayers = -1;
 
@@ -69,6 +77,11 @@ struct RunProgram {
 /// InputError (`where`) when the core cannot run it: activations wider than its PEs.
 RunProgram lower_layers(const std::vector<LayerRows>& layers, const WeightsOf& weights, const CoreParams& core,
                         numerics::LayoutKind layout, const std::string& where);
+
+/// The same commands and regions, from shapes alone: the memory image is without bytes, for timing. Of the layers' `x`
+/// only its extents, act_bits and token shifts are read.
+RunProgram lower_layers_without_data(const std::vector<LayerRows>& layers, const ShapeOf& shapes,
+                                     const CoreParams& core, numerics::LayoutKind layout, const std::string& where);
 
 /// What reference/numerics says.
 struct LayerResult {

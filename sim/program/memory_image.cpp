@@ -6,8 +6,9 @@
 namespace moesaic::program {
 
 std::uint64_t MemoryImage::allocate(std::string name, Kind kind, std::uint64_t bytes, unsigned skew) {
-  const std::uint64_t begin = (bytes_.size() + 63) / 64 * 64 + skew;
-  bytes_.resize(begin + bytes);
+  const std::uint64_t begin = (end_ - base_ + 63) / 64 * 64 + skew;
+  end_ = base_ + begin + bytes;
+  if (has_bytes_) bytes_.resize(begin + bytes);
   regions_.push_back({std::move(name), kind, base_ + begin, bytes});
   return base_ + begin;
 }
@@ -28,6 +29,7 @@ void MemoryImage::relabel(std::uint64_t address, std::uint64_t bytes, Kind kind)
 }
 
 void MemoryImage::read(std::uint64_t address, std::uint8_t* to, std::uint64_t bytes) const {
+  need_bytes();
   if (contains(address, bytes)) {
     std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(address - base_), bytes, to);
     return;
@@ -36,6 +38,7 @@ void MemoryImage::read(std::uint64_t address, std::uint8_t* to, std::uint64_t by
 }
 
 void MemoryImage::write(std::uint64_t address, const std::uint8_t* from, std::uint64_t bytes) {
+  need_bytes();
   if (!contains(address, bytes)) throw std::logic_error("write outside the memory image");
   std::copy_n(from, bytes, bytes_.begin() + static_cast<std::ptrdiff_t>(address - base_));
 }

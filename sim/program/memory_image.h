@@ -2,6 +2,7 @@
 /// What lies in the memory behind a chip: named regions of bytes, each of one kind. Addresses start at base().
 #include <array>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,7 +25,14 @@ class MemoryImage {
   };
 
   /// Addresses begin at `base`, a multiple of 64.
-  explicit MemoryImage(std::uint64_t base = 0) : base_(base) {}
+  explicit MemoryImage(std::uint64_t base = 0) : base_(base), end_(base) {}
+  /// An image of regions without bytes, for engines that only ask what lies where. Reading or writing it is a
+  /// std::logic_error.
+  static MemoryImage without_bytes(std::uint64_t base = 0) {
+    MemoryImage image(base);
+    image.has_bytes_ = false;
+    return image;
+  }
 
   /// A new region of zeros at the next address that is `skew` past a multiple of 64; two regions never share 32 bytes,
   /// the widest beat. Returns its address.
@@ -33,12 +41,14 @@ class MemoryImage {
   void relabel(std::uint64_t address, std::uint64_t bytes, Kind kind);
 
   std::uint64_t base() const { return base_; }
-  std::uint64_t end() const { return base_ + bytes_.size(); }
+  std::uint64_t end() const { return end_; }
+  bool has_bytes() const { return has_bytes_; }
   bool contains(std::uint64_t address, std::uint64_t bytes) const {
     return address >= base_ && address <= end() && bytes <= end() - address;
   }
   /// Bytes outside every region, and between regions, read as 0. Writing there is a std::logic_error.
   std::uint8_t read(std::uint64_t address) const {
+    need_bytes();
     return contains(address, 1) ? bytes_[address - base_] : std::uint8_t{0};
   }
   void read(std::uint64_t address, std::uint8_t* to, std::uint64_t bytes) const;
@@ -50,7 +60,11 @@ class MemoryImage {
   const Region* region_at(std::uint64_t address) const;
 
  private:
-  std::uint64_t base_;
+  void need_bytes() const {
+    if (!has_bytes_) throw std::logic_error("bytes of a memory image without bytes");
+  }
+  std::uint64_t base_, end_;
+  bool has_bytes_ = true;
   std::vector<std::uint8_t> bytes_;
   std::vector<Region> regions_;  // by address
 };

@@ -21,15 +21,21 @@ WeightObject ProgramBuilder::place(const std::string& name, std::shared_ptr<cons
                                    const std::vector<std::uint8_t>& bytes) {
   if (static_cast<std::int64_t>(bytes.size()) != layout->total_bytes())
     throw std::logic_error("object of another layout");
+  const WeightObject object = reserve(name, std::move(layout));
+  image_.write(object.address, bytes.data(), bytes.size());
+  return object;
+}
+
+WeightObject ProgramBuilder::reserve(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout) {
   if (layout->spec().rows != static_cast<int>(params_.rows) || layout->spec().cols != static_cast<int>(params_.cols)) {
     throw std::logic_error("layout of another array");
   }
-  WeightObject object{std::move(layout), image_.allocate(name, Kind::kWeights, bytes.size())};
-  image_.write(object.address, bytes.data(), bytes.size());
+  const auto total = static_cast<std::uint64_t>(layout->total_bytes());
+  WeightObject object{std::move(layout), image_.allocate(name, Kind::kWeights, total)};
   const auto params = static_cast<std::uint64_t>(object.layout->params_begin());
   const auto requant = static_cast<std::uint64_t>(object.layout->requant_begin());
   image_.relabel(object.address + params, requant - params, Kind::kParams);
-  image_.relabel(object.address + requant, bytes.size() - requant, Kind::kRequant);
+  image_.relabel(object.address + requant, total - requant, Kind::kRequant);
   return object;
 }
 

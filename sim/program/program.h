@@ -53,6 +53,9 @@ class ProgramBuilder {
   WeightObject place(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout,
                      const std::vector<std::uint8_t>& bytes);
 
+  /// Only the room of an object: its bytes are 0, or none in an image without bytes.
+  WeightObject reserve(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout);
+
   /// y = x * W for every row; `object` is one matrix of interleave 1. Read `planes` of them (nested: fewer than
   /// stored).
   void product(const WeightObject& object, const std::vector<TokenRow>& rows, const ProductOptions& options);

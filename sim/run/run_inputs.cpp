@@ -39,6 +39,7 @@ class Source {
   virtual ~Source() = default;
   virtual numerics::ExpertWeights make(int layer, int expert, numerics::Format format) const = 0;
   virtual int x_exp(int layer) const = 0;
+  virtual int sigma_h(int layer) const = 0;
 
   /// Makes these (layer, expert) pairs, to be had from get().
   void prepare(const std::set<std::pair<int, int>>& experts, const InputOptions& options) {
@@ -72,6 +73,7 @@ class CheckpointSource : public Source {
     return *store_->get(layer, expert, format);
   }
   int x_exp(int layer) const override { return store_->scales(layer).x_exp; }
+  int sigma_h(int layer) const override { return store_->scales(layer).sigma_h(); }
   /// Once the plan is known.
   void open_store() {
     store_ = std::make_unique<network::ExpertStore>(forward, checkpoint, plan.group_size, threads_,
@@ -103,6 +105,7 @@ class DrawnSource : public Source {
                                      fmt::format("{}: layer {}, expert {}", network_.name, layer, expert));
   }
   int x_exp(int) const override { return scales_.x_exp; }
+  int sigma_h(int) const override { return scales_.sigma_h(); }
 
  private:
   workloads::Network network_;
@@ -324,6 +327,7 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
     facts.weights =
         fmt::format("drawn from seed {} (normal, deviation 1 / sqrt(k)), quantised by the plan", options.seed);
   }
+  if (!options.weights) facts.weights = "shapes only: nothing was computed";
   facts.activations = real ? "float forward pass over " + *workload.tokens
                            : fmt::format("drawn from seed {} (normal, deviation 1)", options.seed);
   facts.routing = real ? "float forward pass, held to the trace " + workload.trace : "the trace " + workload.trace;
@@ -384,9 +388,15 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
   for (const program::LayerRows& rows : inputs.layers)
     for (const std::uint32_t expert : rows.chosen)
       if (expert != workloads::RoutedRows::kDropped) experts.emplace(rows.layer, static_cast<int>(expert));
-  source->prepare(experts, options);
-  inputs.weights = [source](int layer, int expert) -> const numerics::ExpertWeights& {
-    return source->get(layer, expert);
+  if (options.weights) {
+    source->prepare(experts, options);
+    inputs.weights = [source](int layer, int expert) -> const numerics::ExpertWeights& {
+      return source->get(layer, expert);
+    };
+  }
+  inputs.shape = [source, hidden = network.hidden, width = network.expert_intermediate](int layer, int expert) {
+    return program::ExpertShape{source->plan.at(layer, expert).format, hidden, width, source->plan.group_size,
+                                source->sigma_h(layer)};
   };
   inputs.format = [source](int layer, int expert) { return source->plan.at(layer, expert).format; };
   inputs.owner = source;

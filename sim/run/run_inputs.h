@@ -57,7 +57,8 @@ struct RunInputs {
   std::vector<Step> steps;
   std::vector<program::LayerRows> layers;  ///< for step, for layer
   std::vector<std::size_t> step_of;        ///< index in steps of each entry of layers
-  program::WeightsOf weights;              ///< of every expert that some row goes to; thread-safe
+  program::WeightsOf weights;  ///< of every expert that some row goes to; thread-safe; empty without weights
+  program::ShapeOf shape;      ///< of every expert, with weights or without
   std::function<numerics::Format(int layer, int expert)> format;
   InputFacts facts;
   std::shared_ptr<void> owner;  ///< keeps the weights
@@ -67,6 +68,7 @@ struct InputOptions {
   std::string plan;  ///< a plan file, a format for every expert ("int4"), or empty: int8
   std::uint64_t seed = 1;
   unsigned threads = 1;
+  bool weights = true;  ///< false: shapes only, for timing; nothing is quantised
   /// Called under a lock as experts are quantised; may be empty.
   std::function<void(std::size_t done, std::size_t total)> progress;
 };

@@ -566,8 +566,9 @@ std::string page(const Run& run) {
          fmt::format("{} choices by the workload's routing rules: {} pruned, {} over capacity, {} rounded away",
                      run.inputs.facts.dropped.total(), run.inputs.facts.dropped.pruned,
                      run.inputs.facts.dropped.over_capacity, run.inputs.facts.dropped.rounded));
-  line("checked", fmt::format("{} results equal to the reference, 0 differences",
-                              with_commas(static_cast<std::uint64_t>(run.values_compared))));
+  line("checked", run.values_compared == 0 ? std::string("nothing: without data no result was computed")
+                                           : fmt::format("{} results equal to the reference, 0 differences",
+                                                         with_commas(static_cast<std::uint64_t>(run.values_compared))));
 
   text += "\n  where the cycles went\n";
   for (std::size_t c = 0; c < kNumCauses; ++c)

@@ -217,14 +217,14 @@ Core::Core(sc_core::sc_module_name name, const CoreParams& params)
   wire(act_loader_.direct_done_o, dequant_.direct_done_i);
 
   // Array and accumulators.
-  wire(sequencer_.beat_valid_o, array_.beat_valid_i);
-  wire(array_.beat_ready_o, sequencer_.beat_ready_i);
+  beat_valid_ = &wire(sequencer_.beat_valid_o, array_.beat_valid_i);
+  beat_ready_ = &wire(array_.beat_ready_o, sequencer_.beat_ready_i);
   wire(sequencer_.beat_x_o, array_.beat_x_i);
   wire(sequencer_.beat_plane_o, array_.beat_plane_i);
   wire(sequencer_.beat_enable_o, array_.beat_enable_i);
   wire(sequencer_.beat_shift_o, array_.beat_shift_i);
   wire(sequencer_.beat_tag_o, array_.beat_tag_i);
-  wire(sequencer_.beat_last_o, array_.beat_last_i);
+  beat_last_ = &wire(sequencer_.beat_last_o, array_.beat_last_i);
   sum_valid_ = &wire(array_.sum_valid_o, dequant_.sum_valid_i);
   sum_ready_ = &wire(dequant_.sum_ready_o, array_.sum_ready_i);
   wire(array_.sum_o, dequant_.sum_i);

@@ -111,6 +111,11 @@ class Core : public sc_core::sc_module {
   SC_HAS_PROCESS(Core);
   Core(sc_core::sc_module_name name, const CoreParams& params);
 
+  /// What crosses the array's ports at the next rising edge, for who watches tiles.
+  bool beat_fires() const { return beat_valid_->read() && beat_ready_->read(); }
+  bool beat_is_last() const { return beat_last_->read(); }
+  bool sum_fires() const { return sum_valid_->read() && sum_ready_->read(); }
+
  private:
   /// A wire between the named ports; the first is its driver.
   template <class T, class... Ports>
@@ -153,6 +158,9 @@ class Core : public sc_core::sc_module {
   sc_core::sc_signal<program::Command>* exec_cmd_ = nullptr;
   sc_core::sc_signal<bool>* exec_valid_ = nullptr;
   sc_core::sc_signal<bool>* exec_ready_ = nullptr;
+  sc_core::sc_signal<bool>* beat_valid_ = nullptr;
+  sc_core::sc_signal<bool>* beat_ready_ = nullptr;
+  sc_core::sc_signal<bool>* beat_last_ = nullptr;
   sc_core::sc_signal<bool>* sum_valid_ = nullptr;
   sc_core::sc_signal<bool>* sum_ready_ = nullptr;
   std::vector<sc_core::sc_signal<bool>*> resp_errors_;

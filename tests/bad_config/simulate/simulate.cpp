@@ -75,8 +75,13 @@ TEST_CASE("simulate refuses an array that has no RTL and lists the builds", "[ba
 TEST_CASE("simulate refuses an engine, a plan and a seed that do not exist", "[bad_config][simulate]") {
   const Folder folder;
   Arguments arguments;
-  arguments.more = "--engine fast";
-  CHECK(refusal(folder, arguments).find("cycle, rtl") != std::string::npos);
+  arguments.more = "--engine faster";
+  CHECK(refusal(folder, arguments).find("fast, cycle, rtl") != std::string::npos);
+  for (const std::string option : {"--no-data", "--no-shortcuts"}) {
+    arguments.more = "--engine cycle " + option;
+    CHECK(refusal(folder, arguments) ==
+          "moesaic simulate: " + option + ": got --engine cycle, expected --engine fast with it\n");
+  }
   arguments.more = "--plan int9";
   CHECK(refusal(folder, arguments).find("int9") != std::string::npos);
   arguments.more = "--seed one";

@@ -315,6 +315,28 @@ TEST_CASE("verify counts what it compared and finds no difference", "[cosim][ver
   CHECK(json.at("port_values_compared").get<std::uint64_t>() % json.at("cycles_compared").get<std::uint64_t>() == 0);
 }
 
+TEST_CASE("the engines' totals are compared on drawn cores and on the builds, in lock step there", "[cosim][verify]") {
+  const testing::Outcome drawn = testing::run_program("verify --cases 20 --seed 3 --engines fast,cycle --json");
+  INFO(drawn.err);
+  REQUIRE(drawn.exit_code == 0);
+  const auto json = nlohmann::json::parse(drawn.out);
+  CHECK(json.at("cases") == 20);
+  CHECK(json.at("differences") == 0);
+  CHECK(json.at("tiles_compared").get<std::uint64_t>() > 100);
+  CHECK(json.at("port_values_compared") == 0);
+  const testing::Outcome builds = testing::run_program("verify --cases 8 --seed 3 --engines fast,cycle,rtl --json");
+  REQUIRE(builds.exit_code == 0);
+  CHECK(nlohmann::json::parse(builds.out).at("port_values_compared").get<std::uint64_t>() > 10000);
+  const testing::Outcome chip =
+      testing::run_program("verify --cases 2 --seed 3 --engines fast,cycle --chip chips/large-64x64.yaml");
+  CHECK(chip.exit_code == 0);
+  // A difference in the lock step ends it too, and its replay names the engines.
+  const testing::Outcome flipped =
+      testing::run_program("verify --cases 2 --seed 3 --engines fast,cycle,rtl --inject rtl:0");
+  CHECK(flipped.exit_code == 1);
+  CHECK_THAT(flipped.err, Contains("--engines fast,cycle,rtl --inject rtl:0"));
+}
+
 TEST_CASE("verify draws the same cases from the same seed whatever the number of processes", "[cosim][verify]") {
   const testing::Outcome one = testing::run_program("verify --cases 60 --seed 4 --against rtl --json --jobs 1");
   const testing::Outcome three = testing::run_program("verify --cases 60 --seed 4 --against rtl --json --jobs 3");
@@ -354,7 +376,12 @@ TEST_CASE("verify refuses what it cannot do", "[cosim][verify]") {
     CHECK_THAT(run.err, Contains(text));
   };
   refused("--cases 1 --seed 1 --against gpu", "--against: got 'gpu', expected a list of rtl, cuda");
-  refused("--cases 1 --seed 1", "--against");
+  refused("--cases 1 --seed 1", "--against: got nothing, expected either --against or --engines");
+  refused("--cases 1 --seed 1 --against rtl --engines fast,cycle", "--against: got it and --engines");
+  refused("--cases 1 --seed 1 --engines fast", "--engines: got 'fast', expected fast,cycle or fast,cycle,rtl");
+  refused("--cases 1 --seed 1 --engines fast,rtl", "--engines");
+  refused("--cases 1 --seed 1 --engines fast,cycle,cycle", "--engines");
+  refused("--cases 1 --seed 1 --engines fast,cycle --waves x.fst", "--waves");
   refused("--cases 0 --seed 1 --against rtl", "--cases");
   refused("--cases 1 --seed 1 --against rtl --inject rtl:99999",
           "--inject: got 'rtl:99999', expected rtl:BIT with BIT in 0..");

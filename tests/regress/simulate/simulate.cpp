@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "tests/bad_config/cli/run_program.h"
 
@@ -76,6 +78,46 @@ TEST_CASE("cycle and rtl agree with a DRAM behind the ports, and count its comma
             dram["row_conflicts"].get<std::uint64_t>() ==
         dram["reads"].get<std::uint64_t>() + dram["writes"].get<std::uint64_t>());
   CHECK(cycle["facts"]["memory_model"].get<std::string>().find("dram(ddr5-6400, 2 x 32 bits") == 0);
+}
+
+TEST_CASE("fast writes the cycle engine's files, with shortcuts, without, and without data", "[regress][simulate]") {
+  for (const std::string chip : {"demo", "r4c4p1a8"}) {
+    const Folder folder;
+    const std::vector<std::pair<std::string, std::string>> runs{{"cycle", "--engine cycle"},
+                                                                {"fast", "--engine fast"},
+                                                                {"stepped", "--engine fast --no-shortcuts"},
+                                                                {"timing", "--engine fast --no-data"}};
+    for (const auto& [name, options] : runs) {
+      const Outcome outcome = simulate(folder, "requests: [0]\nsteps: [0, 1]\nlayers: [0, 3]\nmax_tokens: 20\n", chip,
+                                       "--plan int2 " + options + " --out " + folder.file(name));
+      INFO(chip << " " << name << ": " << outcome.err);
+      REQUIRE(outcome.exit_code == 0);
+    }
+    for (const std::string run : {"fast", "stepped", "timing"}) {
+      INFO(chip << " " << run);
+      for (const char* name : {"/layers.csv", "/experts.csv", "/steps.csv"})
+        CHECK(base::read_file(folder.file(run + name)) == base::read_file(folder.file(std::string("cycle") + name)));
+      json ours = summary(folder, run), theirs = summary(folder, "cycle");
+      CHECK(ours["engine"] == "fast");
+      ours.erase("engine");
+      theirs.erase("engine");
+      if (run == "timing") {
+        CHECK(ours["check"]["values_compared"] == 0);
+        CHECK(ours["facts"]["weights"] == "shapes only: nothing was computed");
+        ours.erase("check");
+        theirs.erase("check");
+        ours["facts"].erase("weights");
+        theirs["facts"].erase("weights");
+      }
+      CHECK(ours == theirs);
+      const json host = json::parse(base::read_file(folder.file(run + "/host.json")))["shortcuts"];
+      CHECK(host["cycles_stepped"].get<std::uint64_t>() + host["cycles_skipped"].get<std::uint64_t>() +
+                host["cycles_repeated"].get<std::uint64_t>() ==
+            theirs["cycles"]);
+      CHECK(host["on"] == (run != "stepped"));
+      CHECK((host["cycles_repeated"] > 0) == (run != "stepped"));
+    }
+  }
 }
 
 TEST_CASE("a 3-bit and a 4-bit plan differ in bytes and in cycles", "[regress][simulate]") {

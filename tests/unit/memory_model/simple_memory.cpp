@@ -101,6 +101,40 @@ TEST_CASE("the next change is the next finish of any port, and there is none whe
   CHECK_FALSE(model->next_change(Cycles(121)).has_value());
 }
 
+TEST_CASE("a memory that takes over another's state at another time answers as the other does", "[unit][memory]") {
+  base::Rng rng(8);
+  for (int round = 0; round < 200; ++round) {
+    const memory::MemoryConfig config{"simple", rng.range(1, 30), rng.range(1, 30), rng.range(1, 40)};
+    const auto one = memory::make_memory(config, kPeriod), other = memory::make_memory(config, kPeriod);
+    std::int64_t now = rng.range(0, 50);
+    const auto act = [&](memory::MemoryModel& model, std::int64_t at, unsigned port, bool submits) {
+      const bool is_write = port == 2;
+      if (submits) model.submit(beat(port, 16, is_write), Cycles(at));
+      const std::int64_t finished = model.finished(port, is_write, Cycles(at));
+      if (finished > 0) model.take(port, is_write);
+      return finished;
+    };
+    for (int i = 0; i < 40; ++i)
+      act(*one, now += rng.range(0, 2), static_cast<unsigned>(rng.below(3)), rng.chance(2, 3));
+    std::vector<std::int64_t> state, again;
+    REQUIRE(one->export_state(Cycles(now), state));
+    const std::int64_t shift = rng.range(0, 1000);
+    other->submit(beat(1, 64), Cycles(3));  // forgotten
+    other->import_state(Cycles(now + shift), state);
+    REQUIRE(other->export_state(Cycles(now + shift), again));
+    REQUIRE(again == state);
+    for (int i = 0; i < 100; ++i) {
+      const auto port = static_cast<unsigned>(rng.below(3));
+      const bool submits = rng.chance(1, 3);
+      now += rng.range(0, 3);
+      REQUIRE(act(*one, now, port, submits) == act(*other, now + shift, port, submits));
+      const auto next = one->next_change(Cycles(now)), other_next = other->next_change(Cycles(now + shift));
+      REQUIRE(next.has_value() == other_next.has_value());
+      if (next) REQUIRE(*other_next - *next == Cycles(shift));
+    }
+  }
+}
+
 TEST_CASE("results name the memory model with its numbers", "[unit][memory]") {
   CHECK(memory::make_memory({"simple", 20, 10, 16}, kPeriod)->name() ==
         "simple(read latency 20 cycles, write latency 10 cycles, 16 bytes/cycle)");

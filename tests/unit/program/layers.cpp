@@ -5,8 +5,8 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "sim/program/engine_run.h"
+#include "sim/program/interpreter.h"
 #include "sim/program/layer_program.h"
-#include "tests/unit/program/interpreter.h"
 
 using namespace moesaic;
 using namespace moesaic::program;

@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "sim/program/interpreter.h"
 #include "sim/program/kernel_program.h"
-#include "tests/unit/program/interpreter.h"
 
 using namespace moesaic;
 using namespace moesaic::program;
@@ -35,6 +35,7 @@ Outcome run(const numerics::KernelCase& kernel_case, const CoreParams& core, con
   KernelProgram program = kernel_program(kernel_case, core, placement, "case");
   Interpreter interpreter(core, program.loaded.image);
   interpreter.run(program.loaded.commands);
+  CHECK_FALSE(interpreter.shift_error());
   const numerics::KernelResult got = kernel_result(kernel_case, program, program.loaded.image);
   return {numerics::first_difference(kernel_case, got, numerics::run_case(kernel_case)),
           interpreter.commands_with_k_chunks, interpreter.loads_of_spilled_rows, interpreter.weight_bytes};

@@ -12,10 +12,10 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "sim/program/interpreter.h"
 #include "sim/run/run_inputs.h"
 #include "sim/run/summary.h"
 #include "sim/run/timeline.h"
-#include "tests/unit/program/interpreter.h"
 
 using namespace moesaic;
 namespace fs = std::filesystem;

@@ -1,7 +1,8 @@
 #pragma once
 /// Executes commands by the rules of docs/core.md, one after the other and without time: what the hardware computes,
-/// written down a second time. Every address must lie in a region of the kind the command is about, every buffer word
-/// in its buffer; anything else is a std::logic_error that names the command.
+/// written down a second time. Commands run strictly in order, so the memory image afterwards is the one that every
+/// engine leaves: the fast engine's data. Every address must lie in a region of the kind the command is about, every
+/// buffer word in its buffer; anything else is a std::logic_error that names the command.
 #include <cstdint>
 #include <vector>
 
@@ -15,6 +16,9 @@ class Interpreter {
  public:
   Interpreter(const CoreParams& params, MemoryImage& image);
   void run(const std::vector<Command>& commands);
+
+  /// As the core's status says: some shift was out of 0..62, and that result is 0.
+  bool shift_error() const { return shift_error_; }
 
   std::uint64_t commands_with_k_chunks = 0;  ///< matmuls that did not begin or did not end K
   std::uint64_t loads_of_spilled_rows = 0;
@@ -31,6 +35,9 @@ class Interpreter {
   void drain(const Command& c, std::uint32_t col, std::uint32_t cols, bool up, std::uint64_t requant);
   void combine(const Command& c);
   int hidden_shift(unsigned token, int act_bits) const;
+  void tile_products(const Command& c, unsigned tile, std::uint32_t depth, std::uint32_t cols, std::uint64_t from,
+                     std::uint64_t plane_bytes);
+  void check_read(std::uint64_t address, std::uint64_t bytes, Kind kind) const;
   std::uint64_t read(std::uint64_t address, unsigned bytes, Kind kind);
   std::int64_t read_signed(std::uint64_t address, unsigned bytes, Kind kind);
   void write(std::uint64_t address, unsigned bytes, std::int64_t value, Kind kind);
@@ -47,6 +54,9 @@ class Interpreter {
   std::vector<std::int64_t> p_, acc_;  ///< [T, C]
   std::vector<std::int64_t> x_;        ///< [T]
   std::vector<std::int16_t> gate_;     ///< [T, C]
+  std::vector<std::uint8_t> plane_;    ///< of the tile at hand
+  std::vector<std::int32_t> weights_;  ///< of the tile at hand, [C, R], planes summed up
+  bool shift_error_ = false;
 };
 
 }  // namespace moesaic::program

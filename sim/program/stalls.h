@@ -4,7 +4,7 @@
 
 #include "base/rng.h"
 
-namespace moesaic::cosim {
+namespace moesaic::program {
 
 /// Random stalls of one channel: in a share of all cycles, drawn once per channel, the channel holds back.
 class Stalls {
@@ -28,4 +28,4 @@ class Stalls {
   unsigned eighths_ = 0;
 };
 
-}  // namespace moesaic::cosim
+}  // namespace moesaic::program

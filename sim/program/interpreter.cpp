@@ -1,4 +1,4 @@
-#include "tests/unit/program/interpreter.h"
+#include "sim/program/interpreter.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -30,13 +30,17 @@ void Interpreter::need(bool holds, const char* what) const {
   if (!holds) fail(what);
 }
 
-std::uint64_t Interpreter::read(std::uint64_t address, unsigned bytes, Kind kind) {
+void Interpreter::check_read(std::uint64_t address, std::uint64_t bytes, Kind kind) const {
   const MemoryImage::Region* region = image_.region_at(address);
   need(region != nullptr, "read outside every region");
   need(address + bytes <= region->address + region->bytes, "read past the end of a region");
   if (region->kind != kind)
     fail("read of " + std::string(kKindNames[static_cast<std::size_t>(region->kind)]) + " as " +
          std::string(kKindNames[static_cast<std::size_t>(kind)]));
+}
+
+std::uint64_t Interpreter::read(std::uint64_t address, unsigned bytes, Kind kind) {
+  check_read(address, bytes, kind);
   std::uint64_t value = 0;
   for (unsigned i = 0; i < bytes; ++i) value |= std::uint64_t{image_.read(address + i)} << (8 * i);
   if (kind == Kind::kWeights || kind == Kind::kParams || kind == Kind::kRequant) weight_bytes += bytes;
@@ -132,6 +136,34 @@ void Interpreter::load_act(const Command& c) {
   }
 }
 
+/// Adds one tile's products to P: the planes make whole weights, which then meet each token's activations.
+void Interpreter::tile_products(const Command& c, unsigned tile, std::uint32_t depth, std::uint32_t cols,
+                                std::uint64_t from, std::uint64_t plane_bytes) {
+  const std::size_t rows = params_.rows;
+  weights_.assign(rows * cols, 0);
+  plane_.resize(plane_bytes);
+  for (unsigned plane = 0; plane < c.planes_read; ++plane) {
+    const std::uint64_t at = from + plane * (c.plane_major ? c.plane_stride : plane_bytes);
+    check_read(at, plane_bytes, Kind::kWeights);
+    image_.read(at, plane_.data(), plane_bytes);
+    weight_bytes += plane_bytes;
+    const unsigned shift = c.planes_read - 1U - plane;
+    std::uint32_t bit = 0;
+    for (std::uint32_t n = 0; n < cols; ++n)
+      for (std::uint32_t i = 0; i < depth; ++i, ++bit)
+        weights_[n * rows + i] |= (plane_[bit / 8] >> (bit % 8) & 1) << shift;
+  }
+  for (unsigned t = 0; t < c.tokens; ++t) {
+    const std::int32_t* x = &act_[(std::size_t{t} * c.act_stride + tile) * rows];
+    for (std::uint32_t n = 0; n < cols; ++n) {
+      const std::int32_t* w = &weights_[n * rows];
+      std::int32_t sum = 0;  // at most 64 * 255 * 2^15 < 2^30
+      for (std::uint32_t i = 0; i < depth; ++i) sum += w[i] * x[i];
+      p_[t * params_.cols + n] += sum;
+    }
+  }
+}
+
 void Interpreter::matmul(const Command& c) {
   need(c.tokens >= 1 && c.tokens <= params_.max_tokens, "token count");
   need(c.n >= 1 && c.k >= 1 && c.group_size >= 1 && c.group_left >= 1 && c.group_left <= c.group_size, "extents");
@@ -163,20 +195,7 @@ void Interpreter::matmul(const Command& c) {
             if (walk.group_fresh) p = 0;
           }
         }
-        for (unsigned plane = 0; plane < c.planes_read; ++plane) {
-          const std::uint64_t from = weights + plane * (c.plane_major ? c.plane_stride : plane_bytes);
-          for (std::uint64_t byte = 0; byte < plane_bytes; ++byte) {
-            const std::uint64_t bits = read(from + byte, 1, Kind::kWeights);
-            for (std::uint64_t i = byte * 8; i < std::min<std::uint64_t>(byte * 8 + 8, std::uint64_t{depth} * cols);
-                 ++i) {
-              if (((bits >> (i % 8)) & 1) == 0) continue;
-              for (unsigned t = 0; t < c.tokens; ++t)
-                p_[t * params_.cols + i / depth] +=
-                    std::int64_t{act_[(std::size_t{t} * c.act_stride + tile) * params_.rows + i % depth]} *
-                    (1 << (c.planes_read - 1 - plane));
-            }
-          }
-        }
+        tile_products(c, tile, depth, cols, weights, plane_bytes);
         weights += c.plane_major ? plane_bytes : c.planes_stored * plane_bytes;
         if (group_end) {
           for (std::uint32_t n = 0; n < cols; ++n) {
@@ -212,8 +231,9 @@ void Interpreter::drain(const Command& c, std::uint32_t col, std::uint32_t cols,
     for (unsigned t = 0; t < c.tokens; ++t) {
       const std::size_t at = t * params_.cols + n;
       const int shift = sigma + (c.shift_hidden ? -hidden_shift(t, c.act_bits) : rows_[t].shift);
-      need(shift >= 0 && shift <= 62, "shift out of range");
-      const std::int16_t y = numerics::requantise(acc_[at], mu, shift, c.out_bits);
+      const bool shift_fits = shift >= 0 && shift <= numerics::kMaxRequantShift;
+      shift_error_ = shift_error_ || !shift_fits;
+      const std::int16_t y = shift_fits ? numerics::requantise(acc_[at], mu, shift, c.out_bits) : std::int16_t{0};
       const std::uint64_t column = std::uint64_t{col} + n;
       if (pair && !up) {
         gate_[at] = y;

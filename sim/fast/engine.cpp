@@ -1,0 +1,659 @@
+#include "sim/fast/engine.h"
+
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <stdexcept>
+#include <string_view>
+#include <type_traits>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "sim/fast/core.h"
+#include "sim/fast/feeds.h"
+#include "sim/program/stalls.h"
+
+namespace moesaic::fast {
+
+using base::Bytes;
+using base::CheckError;
+using base::Cycles;
+using program::kNumBlocks;
+using program::kNumCauses;
+using program::MemoryPort;
+using program::Stalls;
+
+namespace {
+
+constexpr unsigned kBeatsAccepted = 64;  // of a read port, before it refuses addresses
+constexpr unsigned kWritesAccepted = 4;
+constexpr std::uint64_t kPollCycles = 3;  // of one read of the status register
+
+constexpr unsigned kWeights = static_cast<unsigned>(MemoryPort::kWeightRead);
+constexpr unsigned kActivations = static_cast<unsigned>(MemoryPort::kActivationRead);
+constexpr unsigned kWrites = static_cast<unsigned>(MemoryPort::kWrite);
+
+Cycles cycles(std::uint64_t count) { return Cycles(static_cast<std::int64_t>(count)); }
+
+/// State to bytes: seven bits each, low first, a set eighth says that more follow.
+class Writer {
+ public:
+  explicit Writer(std::string& bytes) : bytes_(bytes) {}
+  template <class T>
+  void operator()(const T& field) {
+    put(static_cast<std::uint64_t>(field));
+  }
+  void put(std::uint64_t value) {
+    for (; value >= 128; value >>= 7) bytes_.push_back(static_cast<char>(value | 128));
+    bytes_.push_back(static_cast<char>(value));
+  }
+
+ private:
+  std::string& bytes_;
+};
+
+class Reading {
+ public:
+  explicit Reading(std::string_view bytes) : bytes_(bytes) {}
+  template <class T>
+  void operator()(T& field) {
+    field = static_cast<T>(get());
+  }
+  std::uint64_t get() {
+    std::uint64_t value = 0;
+    for (unsigned shift = 0;; shift += 7) {
+      const auto byte = static_cast<std::uint8_t>(bytes_[at_++]);
+      value |= std::uint64_t{byte & 127U} << shift;
+      if (byte < 128) return value;
+    }
+  }
+
+ private:
+  std::string_view bytes_;
+  std::size_t at_ = 0;
+};
+
+/// The host and the core's registers, as cosim::AxilHost and the twin's AxilRegs behave together. Words themselves do
+/// not matter, only how many are written.
+struct Host {
+  enum class Access : std::uint8_t { kStaging, kPush, kStatus };
+  bool has_command = false;
+  std::uint32_t words_left = 0, barriers = 0, room = 0, unfinished = 0;  // unfinished: pushed, not executed
+  bool working = false;
+  Access access = Access::kStaging;
+  bool address_valid = false, data_valid = false, address_done = false, data_done = false;
+  // registers
+  bool aw_valid = false, w_valid = false, b_valid = false, ar_valid = false, r_valid = false;
+  std::uint32_t r_free = 0;
+
+  bool may_push() const { return has_command && barriers == 0; }
+  /// Asks again and again whether the queue has room.
+  bool polls() const { return may_push() && words_left == 0 && room == 0 && (!working || access == Access::kStatus); }
+
+  template <class Visit>
+  void visit_state(Visit& visit) {
+    visit(has_command), visit(words_left), visit(barriers), visit(room), visit(unfinished), visit(working);
+    visit(access), visit(address_valid), visit(data_valid), visit(address_done), visit(data_done), visit(aw_valid);
+    visit(w_valid), visit(b_valid), visit(ar_valid), visit(r_valid), visit(r_free);
+  }
+};
+
+/// Blocks' activity and causes over a stretch of cycles.
+struct Counts {
+  std::array<std::array<std::uint32_t, 4>, kNumBlocks> activity{};
+  std::array<std::uint32_t, kNumCauses> causes{};
+};
+
+struct State;
+
+/// What followed a state, once, up to the next one.
+struct Outcome {
+  State* next = nullptr;
+  std::uint32_t cycles = 0;
+  std::uint32_t still = 0;  // cycles at the end in which no block moved
+  bool ends_phase = false;
+  struct Taken {
+    Feed feed;
+    std::uint8_t count;
+  };
+  std::vector<Taken> taken;                                    // of each feed from which something was taken
+  std::vector<Item> items;                                     // feed by feed
+  std::vector<std::uint32_t> retired, tile_begins, tile_ends;  // cycles from the state on
+  Counts counts;
+  std::uint64_t times = 0;  // not yet in the run's counts
+  std::size_t bytes() const {
+    return sizeof *this + 2 * taken.size() + 8 * items.size() +
+           4 * (retired.size() + tile_begins.size() + tile_ends.size());
+  }
+};
+
+struct State {
+  std::string key;
+  std::vector<std::unique_ptr<Outcome>> outcomes;
+};
+
+class Machine {
+ public:
+  Machine(const program::CoreParams& params, const std::vector<program::Command>& commands,
+          const std::vector<std::size_t>& phases, const program::MemoryImage& image, const Options& options)
+      : options_(options),
+        phases_(phases.size()),
+        num_commands_(commands.size()),
+        beat_bytes_(params.beat_bytes()),
+        feeds_(params, commands, phases, &image),
+        core_(params, feeds_),
+        memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
+        rng_(options.stall_seed.value_or(0)) {
+    // The order of CoreBench: each channel has a stream of its own.
+    const auto channel = [this] { return Stalls::channel(options_.stall_seed, rng_); };
+    host_stalls_ = channel();
+    for (ReadPort* port : {&weights_, &activations_}) {
+      port->address_stalls = channel();
+      port->data_stalls = channel();
+    }
+    aw_stalls_ = channel();
+    w_stalls_ = channel();
+    b_stalls_ = channel();
+    limit_ = options.watchdog_cycles + static_cast<std::uint64_t>(memory_->longest_wait().count());
+    run_.memory_name = memory_->name();
+    run_.engine.retired.reserve(commands.size());
+    next_command();
+  }
+
+  Run run() {
+    const bool shortcuts = options_.shortcuts && !options_.stall_seed;
+    if (shortcuts) {
+      run_with_shortcuts();
+    } else {
+      while (!done()) step();
+    }
+    add_counts();
+    program::EngineRun& engine = run_.engine;
+    engine.cycles = engine.phase_ends.empty() ? 0 : engine.phase_ends.back().cycles;
+    engine.traffic = feeds_.traffic();
+    run_.command_error = core_.command_error();
+    return std::move(run_);
+  }
+
+ private:
+  struct ReadPort {
+    Stalls address_stalls, data_stalls;
+    bool holding = false;
+    std::deque<std::uint64_t> waiting;  // addresses of beats that the memory has not taken yet
+  };
+
+  bool done() const { return run_.engine.phase_ends.size() == phases_; }
+
+  // ---- one cycle ----
+
+  void step() {
+    Core::Inputs in;
+    submitted_ = false;
+    in.push = drive_host();
+    drive_read(weights_, kWeights, core_.weight_reader(), in.wgt_ar_ready, in.wgt_r_valid);
+    drive_read(activations_, kActivations, core_.act_reader(), in.act_ar_ready, in.act_r_valid);
+    in.aw_ready = !aw_stalls_.now() && addresses_ < kWritesAccepted;
+    in.w_ready = !w_stalls_.now() && beats_ < kWritesAccepted;
+    const bool b_stall = b_stalls_.now();
+    b_holding_ = b_holding_ || (!b_stall && answers_ > 0 && memory_->finished(kWrites, true, cycles(now_)) > 0);
+    in.b_valid = b_holding_;
+
+    const Core::Wires w = core_.evaluate(in);
+    count(w.activity);
+    const bool restless = core_.restless();
+    const bool was_idle = core_.idle();
+
+    sample_host();
+    sample_read(weights_, kWeights, core_.weight_reader(), w.wgt_r_fire, w.wgt_ar_fire);
+    sample_read(activations_, kActivations, core_.act_reader(), w.act_r_fire, w.act_ar_fire);
+    sample_write(in, w);
+    if (w.retired) retire();
+    if (options_.watch_tiles) watch_tiles(w);
+    core_.clock(in, w);
+    ++now_;
+    ++run_.effort.stepped;
+    if (was_idle && !w.retired && host_.unfinished == 0) end_phase();
+    quiet_ = !moves_ && !restless && !submitted_;
+  }
+
+  void count(std::uint32_t activity) {
+    if (activity != activity_) {
+      flush();
+      activity_ = activity;
+      moves_ = (activity & ~(activity >> 1) & 0x55555555U) != 0;
+    }
+    ++same_;
+    if (moves_) last_move_ = now_;
+    if (now_ - last_move_ > limit_) throw CheckError(stuck());
+  }
+
+  /// Adds the cycles of one activity to the counts.
+  void flush() {
+    if (same_ == 0) return;
+    for (unsigned b = 0; b < kNumBlocks; ++b) counts_.activity[b][activity_ >> (2 * b) & 3] += same_;
+    counts_.causes[static_cast<std::size_t>(program::cause_of(activity_))] += same_;
+    same_ = 0;
+  }
+
+  void next_command() {
+    const HostItem item = HostItem::unpack(feeds_.take(Feed::kHost));
+    host_.has_command = item.has_command;
+    host_.words_left = item.words;
+    host_.barriers = item.barriers;
+  }
+
+  /// Returns whether the registers push a command in this cycle.
+  bool drive_host() {
+    Host& h = host_;
+    const bool hold = host_stalls_.now();
+    answer_ready_ = false;
+    if (!h.working) {
+      if (!h.may_push()) return false;
+      h.access = h.words_left != 0 ? Host::Access::kStaging : h.room == 0 ? Host::Access::kStatus : Host::Access::kPush;
+      h.working = true;
+      h.address_valid = h.data_valid = h.address_done = h.data_done = false;
+    }
+    h.address_valid = !h.address_done && (h.address_valid || !hold);
+    h.data_valid = h.access != Host::Access::kStatus && !h.data_done &&
+                   (h.data_valid || (h.address_done ? !hold : !host_stalls_.now()));
+    answer_ready_ = !hold;
+    return h.aw_valid && h.w_valid && !h.b_valid && h.access == Host::Access::kPush;
+  }
+
+  void sample_host() {
+    Host& h = host_;
+    if (!h.working) return;
+    if (h.access == Host::Access::kStatus) {
+      const bool take = h.address_valid && !h.ar_valid, answer = h.ar_valid && !h.r_valid;
+      if (take) h.address_done = true;
+      const bool read = answer_ready_ && h.r_valid;
+      if (read) {
+        h.working = false;
+        h.room = h.r_free;
+        h.r_valid = false;
+        h.r_free = 0;
+      }
+      if (take) h.ar_valid = true;
+      if (answer) {
+        h.ar_valid = false;
+        h.r_valid = true;
+        h.r_free = core_.queue_free();
+      }
+    } else {
+      const bool written = h.aw_valid && h.w_valid && !h.b_valid;
+      const bool take_address = h.address_valid && !h.aw_valid, take_data = h.data_valid && !h.w_valid;
+      if (take_address) h.address_done = true;
+      if (take_data) h.data_done = true;
+      if (answer_ready_ && h.b_valid) {
+        h.b_valid = false;
+        finish_write();
+      }
+      if (take_address) h.aw_valid = true;
+      if (take_data) h.w_valid = true;
+      if (written) {
+        h.aw_valid = h.w_valid = false;
+        h.b_valid = true;
+      }
+    }
+    if (!h.working) h.address_valid = h.data_valid = h.address_done = h.data_done = false;
+  }
+
+  void finish_write() {
+    host_.working = false;
+    if (host_.access == Host::Access::kStaging) {
+      --host_.words_left;
+    } else {
+      ++host_.unfinished;
+      --host_.room;
+      next_command();
+    }
+  }
+
+  void drive_read(ReadPort& port, unsigned number, const Reader& reader, bool& ar_ready, bool& r_valid) {
+    ar_ready = !port.address_stalls.now() && reader.owed < kBeatsAccepted;
+    const bool stall = port.data_stalls.now();
+    port.holding = port.holding ||
+                   (!stall && reader.owed > port.waiting.size() && memory_->finished(number, false, cycles(now_)) > 0);
+    r_valid = port.holding;
+  }
+
+  void sample_read(ReadPort& port, unsigned number, const Reader& reader, bool r_fire, bool ar_fire) {
+    if (r_fire) {
+      memory_->take(number, false);
+      port.holding = false;
+    }
+    if (ar_fire) {
+      unsigned i = 0;
+      if (port.waiting.empty()) {  // most memories take all at once
+        while (i < reader.burst() && submit(number, false, reader.address + i * beat_bytes_)) ++i;
+        if (i == reader.burst()) return;
+      }
+      const bool refused = port.waiting.empty();
+      for (; i < reader.burst(); ++i) port.waiting.push_back(reader.address + i * beat_bytes_);
+      if (refused) return;
+    }
+    while (!port.waiting.empty() && submit(number, false, port.waiting.front())) port.waiting.pop_front();
+  }
+
+  void sample_write(const Core::Inputs& in, const Core::Wires& w) {
+    if (w.b_fire) {
+      memory_->take(kWrites, true);
+      --answers_;
+      b_holding_ = false;
+    }
+    if (core_.aw_valid() && in.aw_ready) {
+      ++addresses_;
+      write_addresses_.push_back(core_.out_address());
+    }
+    if (core_.w_valid() && in.w_ready) ++beats_;
+    while (addresses_ > 0 && beats_ > 0 && submit(kWrites, true, write_addresses_.front())) {
+      write_addresses_.pop_front();
+      --addresses_;
+      --beats_;
+      ++answers_;
+    }
+  }
+
+  /// The memory may take what it refused while no block moves, which makes room at the ports.
+  bool submit(unsigned port, bool is_write, std::uint64_t address) {
+    const bool taken =
+        memory_->submit({port, is_write, address, Bytes(static_cast<std::int64_t>(beat_bytes_))}, cycles(now_));
+    submitted_ = submitted_ || taken;
+    return taken;
+  }
+
+  void retire() {
+    --host_.unfinished;
+    run_.engine.retired.push_back(now_);
+    if (recording_ != nullptr) recording_->retired.push_back(static_cast<std::uint32_t>(now_ - record_begin_));
+    if (options_.progress) options_.progress(run_.engine.retired.size());
+  }
+
+  void watch_tiles(const Core::Wires& w) {
+    if (core_.tile_begins(w)) {
+      run_.engine.tiles.push_back({now_, 0});
+      if (recording_ != nullptr) recording_->tile_begins.push_back(static_cast<std::uint32_t>(now_ - record_begin_));
+    }
+    if (core_.tile_ends(w)) {
+      run_.engine.tiles[tiles_ended_++].end = now_;
+      if (recording_ != nullptr) recording_->tile_ends.push_back(static_cast<std::uint32_t>(now_ - record_begin_));
+    }
+  }
+
+  /// As CoreBench: a phase ends in the first cycle in which all its commands are executed and the core is idle.
+  void end_phase() {
+    if (done() || host_.may_push()) return;
+    phase_ended_ = true;
+    if (recording_ == nullptr) note_phase_end();
+  }
+
+  void note_phase_end() {
+    add_counts();
+    program::EngineRun::PhaseEnd end;
+    end.cycles = now_;
+    end.activity = total_;
+    end.causes = total_causes_;
+    for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p) end.bytes[p] = feeds_.total(static_cast<MemoryPort>(p));
+    run_.engine.phase_ends.push_back(end);
+    run_.engine.memory_counters = memory_->counters(cycles(now_));
+    if (host_.barriers > 0) --host_.barriers;
+  }
+
+  std::string stuck() const {
+    static const char* names[] = {"idle", "busy", "starved", "blocked"};
+    std::string text = "stuck in cycle " + std::to_string(now_) + ": no block has moved for " + std::to_string(limit_) +
+                       " cycles, command " + std::to_string(run_.engine.retired.size()) + " of " +
+                       std::to_string(num_commands_) + ":";
+    for (unsigned b = 0; b < kNumBlocks; ++b) {
+      const unsigned activity = activity_ >> (2 * b) & 3;
+      if (activity != 0) text += " " + std::string(program::kBlocks[b].name) + " " + names[activity] + ";";
+    }
+    return text + " the memory owes " + std::to_string(core_.weight_reader().owed) + " beats of weights, " +
+           std::to_string(core_.act_reader().owed) + " of activations and " + std::to_string(answers_) +
+           " answers to writes";
+  }
+
+  // ---- skip ----
+
+  /// After a cycle in which nothing changed: the cycles in which nothing will.
+  void skip() {
+    if (!quiet_) return;
+    const bool polls = host_.polls() && core_.queue_free() == 0 && host_.r_free == 0;
+    if (!polls && (host_.working || host_.may_push())) return;
+    const std::uint64_t last = now_ - 1;
+    std::uint64_t most = last_move_ + limit_ - last;  // the watchdog's cycle is stepped
+    if (const auto next = memory_->next_change(cycles(last))) {
+      const auto at = static_cast<std::uint64_t>(next->count());
+      most = std::min(most, at > now_ ? at - now_ : 0);
+    }
+    if (polls) most -= most % kPollCycles;
+    same_ += static_cast<std::uint32_t>(most);
+    now_ += most;
+    run_.effort.skipped += most;
+  }
+
+  // ---- repeat ----
+
+  void run_with_shortcuts() {
+    State* state = nullptr;  // the machine's, or null when it is not known
+    while (!done()) {
+      if (state_bytes_ > options_.state_bytes) {
+        if (moved_) restore(*state);
+        forget();
+        state = nullptr;
+      }
+      if (state == nullptr) state = find();
+      if (state == nullptr) {  // cannot be remembered
+        advance();
+        continue;
+      }
+      Outcome* const outcome = match(*state);
+      if (outcome != nullptr) {
+        apply(*outcome);
+        state = outcome->next;
+        continue;
+      }
+      if (moved_) restore(*state);
+      state = record(*state);
+    }
+    if (moved_) restore(*state);
+  }
+
+  /// Steps to the next place where states are compared.
+  void advance() {
+    phase_ended_ = false;
+    const std::uint64_t begin = run_.effort.stepped;
+    do {
+      const std::uint64_t marks = marked();
+      step();
+      if (phase_ended_) return;
+      skip();
+      const std::uint64_t stepped = run_.effort.stepped - begin;
+      if (stepped >= kMostStepped || (stepped >= kFewestStepped && marked() != marks)) return;
+    } while (true);
+  }
+
+  /// Grows with every tile, activation step and command: where states are likely to repeat.
+  std::uint64_t marked() const {
+    return feeds_.taken(Feed::kSequenceTile) + feeds_.taken(Feed::kActStep) + feeds_.taken(Feed::kExecute);
+  }
+
+  bool write_key() {
+    if (!weights_.waiting.empty() || !activations_.waiting.empty() || addresses_ != 0 || beats_ != 0) return false;
+    exported_.clear();
+    if (!memory_->export_state(cycles(now_), exported_)) return false;
+    key_.clear();
+    Writer write(key_);
+    core_.visit_state(write);
+    host_.visit_state(write);
+    write(answers_), write(weights_.holding), write(activations_.holding), write(b_holding_);
+    write.put(exported_.size());
+    for (const std::int64_t value : exported_) write.put(static_cast<std::uint64_t>(value));
+    return true;
+  }
+
+  /// The machine's state among those remembered, new if need be; null when it cannot be remembered.
+  State* find() {
+    if (!write_key()) return nullptr;
+    const auto found = states_.find(key_);
+    if (found != states_.end()) return found->second.get();
+    auto state = std::make_unique<State>();
+    state->key = key_;
+    state_bytes_ += sizeof(State) + key_.capacity() + 64;
+    ++run_.effort.states;
+    State* const result = state.get();
+    states_.emplace(std::string_view(result->key), std::move(state));
+    return result;
+  }
+
+  void forget() {
+    add_counts();
+    states_.clear();
+    state_bytes_ = 0;
+    ++run_.effort.forgotten;
+  }
+
+  /// Makes the machine what the state says: it has followed outcomes without moving itself.
+  void restore(const State& state) {
+    Reading read(state.key);
+    core_.visit_state(read);
+    core_.restored();
+    host_.visit_state(read);
+    read(answers_), read(weights_.holding), read(activations_.holding), read(b_holding_);
+    exported_.resize(read.get());
+    for (std::int64_t& value : exported_) value = static_cast<std::int64_t>(read.get());
+    memory_->import_state(cycles(now_), exported_);
+    moved_ = false;
+  }
+
+  Outcome* match(State& state) {
+    for (std::size_t i = 0; i < state.outcomes.size(); ++i) {
+      Outcome& outcome = *state.outcomes[i];
+      const Item* items = outcome.items.data();
+      bool same = true;
+      for (const Outcome::Taken& taken : outcome.taken) {
+        same = feeds_.matches(taken.feed, items, taken.count);
+        if (!same) break;
+        items += taken.count;
+      }
+      if (!same) continue;
+      if (i != 0) std::swap(state.outcomes[i], state.outcomes[i / 2]);
+      return &outcome;
+    }
+    return nullptr;
+  }
+
+  /// The outcome happens now: everything but the machine's own state moves on.
+  void apply(Outcome& outcome) {
+    for (const Outcome::Taken& taken : outcome.taken) feeds_.take_seen(taken.feed, taken.count);
+    for (const std::uint32_t at : outcome.retired) {
+      run_.engine.retired.push_back(now_ + at);
+      if (options_.progress) options_.progress(run_.engine.retired.size());
+    }
+    for (const std::uint32_t at : outcome.tile_begins) run_.engine.tiles.push_back({now_ + at, 0});
+    for (const std::uint32_t at : outcome.tile_ends) run_.engine.tiles[tiles_ended_++].end = now_ + at;
+    if (outcome.times++ == 0) used_.push_back(&outcome);
+    now_ += outcome.cycles;
+    last_move_ = now_ - outcome.still;
+    run_.effort.repeated += outcome.cycles;
+    moved_ = true;
+    if (outcome.ends_phase) note_phase_end();
+  }
+
+  /// Steps on from a state and remembers what happened. Returns the state after it.
+  State* record(State& state) {
+    add_counts();
+    auto outcome = std::make_unique<Outcome>();
+    std::array<std::uint64_t, kNumFeeds> taken{};
+    for (unsigned f = 0; f < kNumFeeds; ++f) taken[f] = feeds_.taken(static_cast<Feed>(f));
+    record_begin_ = now_;
+    recording_ = outcome.get();
+    advance();
+    recording_ = nullptr;
+
+    flush();
+    outcome->counts = counts_;
+    outcome->cycles = static_cast<std::uint32_t>(now_ - record_begin_);
+    outcome->still = static_cast<std::uint32_t>(now_ - last_move_);
+    outcome->ends_phase = phase_ended_;
+    for (unsigned f = 0; f < kNumFeeds; ++f) {
+      const auto feed = static_cast<Feed>(f);
+      if (feeds_.taken(feed) == taken[f]) continue;
+      outcome->taken.push_back({feed, static_cast<std::uint8_t>(feeds_.taken(feed) - taken[f])});
+      for (std::uint64_t i = taken[f]; i < feeds_.taken(feed); ++i) outcome->items.push_back(feeds_.item(feed, i));
+    }
+    if (phase_ended_) note_phase_end();
+    outcome->next = find();
+    if (outcome->next == nullptr) return nullptr;
+    State* const next = outcome->next;
+    state_bytes_ += outcome->bytes();
+    state.outcomes.push_back(std::move(outcome));
+    return next;
+  }
+
+  void add_counts() {
+    flush();
+    const auto add = [this](const Counts& counts, std::uint64_t times) {
+      for (unsigned b = 0; b < kNumBlocks; ++b) {
+        for (unsigned a = 0; a < 4; ++a) total_[b][a] += times * counts.activity[b][a];
+      }
+      for (std::size_t c = 0; c < kNumCauses; ++c) total_causes_[c] += times * counts.causes[c];
+    };
+    add(counts_, 1);
+    counts_ = Counts{};
+    for (Outcome* outcome : used_) {
+      add(outcome->counts, outcome->times);
+      outcome->times = 0;
+    }
+    used_.clear();
+  }
+
+  static constexpr std::uint64_t kFewestStepped = 64, kMostStepped = 180;
+
+  const Options& options_;
+  const std::size_t phases_, num_commands_;
+  const unsigned beat_bytes_;
+  Run run_;
+  Feeds feeds_;
+  Core core_;
+  std::unique_ptr<memory::MemoryModel> memory_;
+  base::Rng rng_;
+  Stalls host_stalls_, aw_stalls_, w_stalls_, b_stalls_;
+  Host host_;
+  bool answer_ready_ = false;
+  ReadPort weights_, activations_;
+  std::uint32_t addresses_ = 0, beats_ = 0, answers_ = 0;
+  std::deque<std::uint64_t> write_addresses_;
+  bool b_holding_ = false;
+  std::uint64_t now_ = 0, last_move_ = 0, limit_ = 0;
+  std::size_t tiles_ended_ = 0;
+
+  // Counts: the last activity and for how many cycles, what is not yet in the total, the total.
+  std::uint32_t activity_ = 0, same_ = 0;
+  bool moves_ = false, quiet_ = false, submitted_ = false, phase_ended_ = false;
+  Counts counts_;
+  program::ActivityCounts total_{};
+  std::array<std::uint64_t, kNumCauses> total_causes_{};
+
+  std::unordered_map<std::string_view, std::unique_ptr<State>> states_;
+  std::size_t state_bytes_ = 0;
+  std::vector<Outcome*> used_;  // outcomes that happened since counts were added
+  Outcome* recording_ = nullptr;
+  std::uint64_t record_begin_ = 0;
+  bool moved_ = false;  // by outcomes: the state at hand is not the machine's
+  std::string key_;
+  std::vector<std::int64_t> exported_;
+};
+
+}  // namespace
+
+Run run(const program::CoreParams& params, const std::vector<program::Command>& commands,
+        const std::vector<std::size_t>& phases, const program::MemoryImage& image, const Options& options) {
+  for (const program::Command& command : commands)
+    if (command.opcode == program::Opcode::kWait)
+      throw std::logic_error("the fast engine has no I/O queue: it runs no program that waits for loads");
+  return Machine(params, commands, phases, image, options).run();
+}
+
+}  // namespace moesaic::fast

@@ -1,0 +1,67 @@
+#pragma once
+/// The fast engine: a program on one core behind a memory, without data. Its cycle counts, the end of every phase and
+/// tile, the blocks' activity, the causes and the traffic are those of the cycle engine under cosim::CoreBench, to the
+/// cycle. Plain C++: any number of runs in one process.
+///
+/// Three ways through time, all exact:
+///   step     one cycle: what every block would do, in integers (fast::Core)
+///   skip     nothing moves and nothing can until the memory answers: on to that cycle at once
+///   repeat   the whole state (core, host, ports and memory, relative to now) was met before, with the same work ahead:
+///            what followed then follows now (memoisation, after Schnarr and Larus, "Fast Out-Of-Order Processor
+///            Simulation Using Memoization", ASPLOS 1998). States are compared in full, never by hash alone.
+/// With random stalls every cycle is stepped; a memory that does not export its state is never repeated.
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/units.h"
+#include "models/memory/memory_model.h"
+#include "sim/program/commands.h"
+#include "sim/program/core_params.h"
+#include "sim/program/engine_run.h"
+#include "sim/program/memory_image.h"
+
+namespace moesaic::fast {
+
+struct Options {
+  memory::MemoryConfig memory;
+  base::Femtoseconds period{2000000};  ///< of the core's clock, for memories with a clock of their own
+  /// Another model in the place of the one that `memory` describes.
+  std::function<std::unique_ptr<memory::MemoryModel>()> make_memory;
+  /// Random stalls: the same as CoreBench's of this seed.
+  std::optional<std::uint64_t> stall_seed;
+  /// Cycles in which no block does anything before the run counts as stuck, on top of the memory's latencies.
+  std::uint64_t watchdog_cycles = 20000;
+  bool shortcuts = true;     ///< skip and repeat; without them every cycle is stepped
+  bool watch_tiles = false;  ///< fill EngineRun::tiles
+  std::size_t state_bytes = std::size_t{48}
+                            << 20;  ///< room for the states that are remembered; past it all are forgotten
+  /// Called with the number of commands executed so far.
+  std::function<void(std::size_t)> progress;
+};
+
+/// Where the cycles went: they add up to the run's.
+struct Effort {
+  std::uint64_t stepped = 0, skipped = 0, repeated = 0;
+  std::uint64_t states = 0;     ///< remembered, all in all
+  std::uint64_t forgotten = 0;  ///< times that all states were forgotten to make room
+};
+
+struct Run {
+  program::EngineRun engine;
+  bool command_error = false;
+  std::string memory_name;
+  Effort effort;
+};
+
+/// `phases` holds the first command of each phase ([0] is 0). Of `image` only the regions count: what lies where, not
+/// the bytes. std::logic_error for a `wait`: the I/O queue is not modelled here. base::CheckError: a read or write
+/// outside its regions, a run that is stuck.
+Run run(const program::CoreParams& params, const std::vector<program::Command>& commands,
+        const std::vector<std::size_t>& phases, const program::MemoryImage& image, const Options& options);
+
+}  // namespace moesaic::fast

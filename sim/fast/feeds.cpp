@@ -1,0 +1,566 @@
+#include "sim/fast/feeds.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "base/error.h"
+
+namespace moesaic::fast {
+
+using program::Command;
+using program::Kind;
+using program::MemoryPort;
+using program::Opcode;
+
+namespace {
+
+constexpr std::uint64_t kAddrMask = (std::uint64_t{1} << program::CoreParams::kAddrBits) - 1;
+
+enum : unsigned {
+  kHostRing,
+  kQueueRing,
+  kExecuteRing,
+  kSegmentRing,
+  kTileRing,
+  kActSegmentRing,
+  kActStepRing,
+  kBlockRing,
+  kChunkRing
+};
+
+bool is_pair(const Command& c) { return c.paired || c.swiglu_part; }
+bool drains(const Command& c) { return c.opcode == Opcode::kCombine || (c.opcode == Opcode::kMatmul && c.k_last); }
+
+std::string at(std::uint64_t address) {
+  std::string digits;
+  for (int shift = 36; shift >= 0; shift -= 4) digits += "0123456789abcdef"[address >> shift & 15];
+  return "address 0x" + digits;
+}
+
+}  // namespace
+
+void TileCursor::start(const Command& command, std::uint32_t n, bool paired, bool k_last) {
+  k_ = command.k;
+  group_size_ = command.group_size;
+  group_begin_ = command.group_left;
+  paired_ = paired;
+  k_last_ = k_last;
+  n_left_ = n;
+  k_left_ = k_;
+  group_left_ = group_begin_;
+  which_ = false;
+  valid_ = true;
+  settle();
+}
+
+void TileCursor::settle() {
+  depth_ = std::min({group_left_, k_left_, static_cast<std::uint32_t>(rows_)});
+  tile_cols_ = std::min(n_left_, static_cast<std::uint32_t>(cols_));
+  block_end_ = depth_ == k_left_;
+  group_end_ = depth_ == group_left_ || (block_end_ && k_last_);
+  last_ = block_end_ && n_left_ <= cols_ && (which_ || !paired_);
+}
+
+void TileCursor::advance() {
+  if (last_) {
+    valid_ = false;
+    return;
+  }
+  if (block_end_) {
+    if (which_ || !paired_) n_left_ -= tile_cols_;
+    which_ = paired_ && !which_;
+    k_left_ = k_;
+    group_left_ = group_begin_;
+  } else {
+    k_left_ -= depth_;
+    group_left_ = group_end_ ? group_size_ : group_left_ - depth_;
+  }
+  settle();
+}
+
+Feeds::Feeds(const program::CoreParams& params, const std::vector<Command>& commands,
+             const std::vector<std::size_t>& phases, const program::MemoryImage* image)
+    : params_(params),
+      beat_bytes_(params.beat_bytes()),
+      beat_shift_(program::log2_ceil(params.beat_bytes())),
+      commands_(commands),
+      phases_(phases),
+      image_(image),
+      segment_tile_(params.rows, params.cols),
+      tile_(params.rows, params.cols),
+      step_tile_(params.rows, params.cols) {
+  reset();
+}
+
+void Feeds::reset() {
+  for (Ring& ring : rings_) {
+    ring.made = 0;
+    ring.command = 0;
+  }
+  taken_ = {};
+  staged_ = {};
+  phase_ = 0;
+  segment_tile_ = tile_ = step_tile_ = TileCursor(params_.rows, params_.cols);
+  stage_ = Stage::kParams;
+  act_rows_.assign(params_.max_tokens, Row{});
+  chunk_rows_.assign(params_.max_tokens, Row{});
+  act_left_ = step_combine_ = block_left_ = chunk_left_ = false;
+  chunk_end_beat_ = ~std::uint64_t{0};
+  traffic_ = image_ != nullptr ? program::Traffic(*image_) : program::Traffic();
+  planes_range_ = params_range_ = requant_range_ = act_range_ = write_range_ = Range{};
+  beat_open_ = false;
+  writable_begin_ = writable_end_ = 0;
+}
+
+void Feeds::put(unsigned ring, Item item, std::uint64_t address) {
+  Ring& r = rings_[ring];
+  r.item[r.made % kRing] = item;
+  r.address[r.made % kRing] = address;
+  ++r.made;
+}
+
+Item Feeds::take(Feed feed) {
+  const Item item = peek(feed);
+  if (item == kNoItem) throw std::logic_error("a block takes more than the program gives");
+  ++taken_[static_cast<unsigned>(feed)];
+  if (image_ != nullptr && kCounted[static_cast<unsigned>(feed)]) account(feed);
+  return item;
+}
+
+bool Feeds::make(unsigned ring) {
+  switch (ring) {
+    case kHostRing:
+      return make_host();
+    case kQueueRing:
+      return make_queue();
+    case kExecuteRing:
+      return make_execute();
+    case kSegmentRing:
+      return make_segment();
+    case kTileRing:
+      return make_tile();
+    case kActSegmentRing:
+      return make_act_segment();
+    case kActStepRing:
+      return make_act_step();
+    case kBlockRing:
+      return make_block();
+    default:
+      return make_chunk();
+  }
+}
+
+template <class Wanted>
+const Command* Feeds::next_command(unsigned ring, const Wanted& wanted) {
+  for (std::size_t& next = rings_[ring].command; next < commands_.size();) {
+    const Command& command = commands_[next++];
+    if (wanted(command)) return &command;
+  }
+  return nullptr;
+}
+
+bool Feeds::make_host() {
+  std::size_t& next = rings_[kHostRing].command;
+  if (next > commands_.size()) return false;
+  HostItem item;
+  while (phase_ + 1 < phases_.size() && phases_[phase_ + 1] == next) {
+    ++phase_;
+    ++item.barriers;
+  }
+  if (next < commands_.size()) {
+    item.has_command = true;
+    const program::CommandWords words = commands_[next].pack();
+    for (unsigned w = 0; w < program::kCommandWords; ++w) item.words += words[w] != staged_[w] ? 1 : 0;
+    staged_ = words;
+  }
+  ++next;
+  put(kHostRing, item.pack());
+  return true;
+}
+
+bool Feeds::make_queue() {
+  const Command* command = next_command(kQueueRing, [](const Command&) { return true; });
+  if (command == nullptr) return false;
+  put(kQueueRing, command->opcode == Opcode::kMatmul ? 1 : 2);
+  return true;
+}
+
+bool Feeds::make_execute() {
+  const Command* command = next_command(kExecuteRing, [](const Command&) { return true; });
+  if (command == nullptr) return false;
+  Work work = Work::kUnknown;
+  if (command->opcode == Opcode::kSetRow) work = Work::kSetRow;
+  if (command->opcode == Opcode::kLoadAct) work = Work::kLoad;
+  if (command->opcode == Opcode::kMatmul) work = command->k_last ? Work::kMatmulAndDrain : Work::kMatmul;
+  if (command->opcode == Opcode::kCombine) work = Work::kCombine;
+  put(kExecuteRing, static_cast<Item>(work));
+  return true;
+}
+
+Segment Feeds::segment(std::uint64_t address, std::uint64_t bytes) const {
+  Segment s;
+  s.skip = static_cast<std::uint8_t>(in_beat(address));
+  s.beats = static_cast<std::uint32_t>(beat_of(bytes + s.skip + beat_bytes_ - 1));
+  s.end = static_cast<std::uint8_t>(in_beat(address + bytes - 1) + 1);
+  const std::uint64_t page = beat_of(4096 - (address - s.skip) % 4096);
+  s.page = static_cast<std::uint16_t>(std::min<std::uint64_t>(page, s.beats));
+  return s;
+}
+
+bool Feeds::make_segment() {
+  const auto start = [this](const Command& command) {
+    segment_command_ = command;
+    segment_tile_.start(command, command.n, command.paired, command.k_last);
+    weight_at_ = command.weight_addr;
+    params_at_ = command.params_addr;
+    requant_at_ = command.requant_addr;
+    plane_ = 0;
+    plane_offset_ = 0;
+    stage_ = Stage::kParams;
+  };
+  if (!segment_tile_.valid()) {
+    const Command* command = next_command(kSegmentRing, [](const Command& c) { return c.opcode == Opcode::kMatmul; });
+    if (command == nullptr) return false;
+    start(*command);
+  }
+  const Command& c = segment_command_;
+  if (stage_ == Stage::kParams && !segment_tile_.group_end()) stage_ = Stage::kPlanes;
+  segment_stage_[rings_[kSegmentRing].made % kRing] = static_cast<std::uint8_t>(stage_);
+  const unsigned cols = segment_tile_.cols();
+  const bool requant = segment_tile_.block_end() && c.k_last;
+  std::uint64_t address = 0, bytes = 0;
+  bool tile_done = false;
+  switch (stage_) {
+    case Stage::kParams:
+      address = params_at_;
+      bytes = cols * (c.offset_mode ? 2U : 3U);
+      params_at_ = (params_at_ + bytes) & kAddrMask;
+      stage_ = Stage::kPlanes;
+      break;
+    case Stage::kPlanes: {
+      const std::uint64_t plane = (segment_tile_.depth() * cols + 7) / 8;
+      address = (weight_at_ + plane_offset_) & kAddrMask;
+      bytes = plane * (c.plane_major ? 1U : c.planes_read);
+      if (c.plane_major && plane_ + 1 != c.planes_read) {
+        ++plane_;
+        plane_offset_ = (plane_offset_ + c.plane_stride) & kAddrMask;
+      } else {
+        weight_at_ = (weight_at_ + plane * (c.plane_major ? 1U : c.planes_stored)) & kAddrMask;
+        plane_ = 0;
+        plane_offset_ = 0;
+        tile_done = !requant;
+        stage_ = requant ? Stage::kRequant : Stage::kParams;
+      }
+      break;
+    }
+    case Stage::kRequant:
+      address = requant_at_;
+      bytes = 3 * cols;
+      requant_at_ = (requant_at_ + bytes) & kAddrMask;
+      tile_done = true;
+      stage_ = Stage::kParams;
+      break;
+  }
+  Segment s = segment(address, bytes);
+  s.last = tile_done && segment_tile_.last();
+  put(kSegmentRing, s.pack(), address);
+  if (tile_done) segment_tile_.advance();
+  return true;
+}
+
+bool Feeds::make_tile() {
+  if (!tile_.valid()) {
+    const Command* command = next_command(kTileRing, [](const Command& c) { return c.opcode == Opcode::kMatmul; });
+    if (command == nullptr) return false;
+    tile_command_ = *command;
+    tile_.start(*command, command->n, command->paired, command->k_last);
+  }
+  Tile tile;
+  tile.depth = static_cast<std::uint8_t>(tile_.depth());
+  tile.cols = static_cast<std::uint8_t>(tile_.cols());
+  tile.planes = tile_command_.planes_read;
+  tile.tokens = tile_command_.tokens;
+  tile.group_end = tile_.group_end();
+  tile.requant = tile_.block_end() && tile_command_.k_last;
+  tile.offset_mode = tile_command_.offset_mode;
+  tile.last = tile_.last();
+  put(kTileRing, tile.pack());
+  tile_.advance();
+  return true;
+}
+
+void Feeds::set_row(std::vector<Row>& rows, const Command& c) const {
+  if (c.opcode == Opcode::kSetRow && c.token < rows.size())
+    rows[c.token] = {c.weight_addr, c.params_addr, c.requant_addr};
+}
+
+bool Feeds::make_act_segment() {
+  if (!act_left_) {
+    const Command* command = next_command(kActSegmentRing, [this](const Command& c) {
+      set_row(act_rows_, c);
+      return (c.opcode == Opcode::kLoadAct && !c.source_hidden) || c.opcode == Opcode::kCombine;
+    });
+    if (command == nullptr) return false;
+    act_command_ = *command;
+    act_left_ = true;
+    act_row_ = false;
+    act_token_ = 0;
+    act_expert_ = 0;
+    act_n_ = command->n;
+    act_r_ = command->requant_addr;
+    act_at_ = command->offset;
+    act_step_ = 0;
+  }
+  const Command& c = act_command_;
+  const std::uint64_t row = act_rows_[act_token_ % act_rows_.size()].in + act_at_ + act_step_;
+  const std::uint32_t cols = std::min(act_n_, static_cast<std::uint32_t>(params_.cols));
+  std::uint64_t address = row & kAddrMask, bytes = 0;
+  if (c.opcode == Opcode::kLoadAct) {
+    bytes = c.elem_bytes == 2 ? std::uint64_t{2} * c.k : c.k;
+    act_left_ = ++act_token_ != c.tokens;
+  } else if (!act_row_) {
+    address = act_r_;
+    bytes = 2;
+    act_r_ = (act_r_ + 2) & kAddrMask;
+    act_row_ = true;
+  } else {
+    bytes = 2 * cols;
+    act_row_ = false;
+    act_step_ = (act_step_ + c.plane_stride) & kAddrMask;
+    if (++act_expert_ == c.k) {
+      act_expert_ = 0;
+      act_step_ = 0;
+      if (++act_token_ == c.tokens) {
+        act_token_ = 0;
+        act_r_ = c.requant_addr;
+        act_left_ = act_n_ > params_.cols;
+        act_n_ -= cols;
+        act_at_ = (act_at_ + 2 * cols) & kAddrMask;
+      }
+    }
+  }
+  Segment s = segment(address, bytes);
+  s.last = !act_left_;
+  put(kActSegmentRing, s.pack(), address);
+  return true;
+}
+
+bool Feeds::make_act_step() {
+  if (!step_combine_ && !step_tile_.valid()) {
+    const Command* command = next_command(
+        kActStepRing, [](const Command& c) { return c.opcode == Opcode::kLoadAct || c.opcode == Opcode::kCombine; });
+    if (command == nullptr) return false;
+    step_command_ = *command;
+    step_combine_ = command->opcode == Opcode::kCombine;
+    step_n_ = command->n;
+    step_token_ = 0;
+    step_expert_ = 0;
+    if (!step_combine_) step_tile_.start(*command, command->tokens * params_.cols, false, false);
+  }
+  const Command& c = step_command_;
+  ActStep step;
+  step.combine = step_combine_;
+  if (step_combine_) {
+    const std::uint32_t cols = std::min(step_n_, static_cast<std::uint32_t>(params_.cols));
+    step.size = static_cast<std::uint8_t>(cols);
+    step.bytes = 2;
+    if (++step_expert_ == c.k) {
+      step_expert_ = 0;
+      if (++step_token_ == c.tokens) {
+        step_token_ = 0;
+        step.block_end = true;
+        step.last = step_n_ <= params_.cols;
+        step_n_ -= cols;
+      }
+    }
+    step_combine_ = !step.last;
+  } else {
+    step.size = static_cast<std::uint8_t>(step_tile_.depth());
+    step.bytes = c.elem_bytes == 2 ? 2 : 1;
+    step.hidden = c.source_hidden;
+    step.last = step_tile_.last();
+    step_tile_.advance();
+  }
+  put(kActStepRing, step.pack());
+  return true;
+}
+
+bool Feeds::make_block() {
+  if (!block_left_) {
+    const Command* command = next_command(kBlockRing, drains);
+    if (command == nullptr) return false;
+    block_command_ = *command;
+    block_left_ = true;
+    block_which_ = false;
+    block_col_ = 0;
+  }
+  const Command& c = block_command_;
+  const std::uint32_t left = c.n - block_col_;
+  Block block;
+  block.cols = static_cast<std::uint8_t>(std::min(left, static_cast<std::uint32_t>(params_.cols)));
+  block.tokens = c.tokens;
+  block.up = c.paired ? block_which_ : c.which_up;
+  block.last = left <= params_.cols && (block_which_ || !c.paired);
+  block.pair = is_pair(c);
+  block.combine = c.opcode == Opcode::kCombine;
+  block.write_acc = c.write_acc;
+  block.write_y = c.write_y;
+  block.write_h = c.write_h;
+  put(kBlockRing, block.pack());
+  block_left_ = !block.last;
+  if (block_which_ || !c.paired) block_col_ += params_.cols;
+  block_which_ = c.paired && !block_which_;
+  return true;
+}
+
+bool Feeds::make_chunk() {
+  if (!chunk_left_) {
+    const Command* command = next_command(kChunkRing, [this](const Command& c) {
+      set_row(chunk_rows_, c);
+      return drains(c) && (is_pair(c) ? c.write_h && (c.paired || c.which_up) : c.write_acc || c.write_y);
+    });
+    if (command == nullptr) return false;
+    chunk_command_ = *command;
+    chunk_left_ = chunk_first_ = true;
+    chunk_col_ = 0;
+    chunk_token_ = chunk_part_ = 0;
+    chunk_y_ = is_pair(*command) || !command->write_acc;
+  }
+  const Command& c = chunk_command_;
+  const Row& row = chunk_rows_[chunk_token_ % chunk_rows_.size()];
+  const std::uint32_t left = c.n - chunk_col_, cols = std::min(left, static_cast<std::uint32_t>(params_.cols));
+  const std::uint32_t count = std::min(cols - 4 * chunk_part_, std::uint32_t{4});
+  const std::uint64_t column = std::uint64_t{chunk_col_} + 4 * chunk_part_;
+  std::uint64_t base = 0;
+  unsigned element = 0;
+  if (is_pair(c)) {
+    element = 2;
+    base = row.aux + c.aux_offset;
+  } else if (!chunk_y_) {
+    element = 8;
+    base = row.aux + c.aux_offset;
+  } else {
+    element = c.elem_bytes == 2 ? 2 : 1;
+    base = row.out + (c.opcode == Opcode::kCombine ? c.aux_offset : c.offset);
+  }
+  const std::uint64_t address = (base + column * element) & kAddrMask;
+  Chunk chunk;
+  chunk.offset = static_cast<std::uint8_t>(in_beat(address));
+  chunk.bytes = static_cast<std::uint8_t>(count * element);
+  chunk.same_beat = beat_of(address) == chunk_end_beat_;
+  chunk_end_beat_ = beat_of((address + chunk.bytes - 1) & kAddrMask);
+  chunk_begins_[rings_[kChunkRing].made % kRing] = chunk_first_;
+  chunk_first_ = false;
+  put(kChunkRing, chunk.pack(), address);
+
+  if (!chunk_y_ && c.write_y) {
+    chunk_y_ = true;
+    return true;
+  }
+  chunk_y_ = is_pair(c) || !c.write_acc;
+  ++chunk_part_;
+  if (4 * chunk_part_ < cols) return true;
+  chunk_part_ = 0;
+  if (++chunk_token_ != c.tokens) return true;
+  chunk_token_ = 0;
+  chunk_col_ += params_.cols;
+  chunk_left_ = left > params_.cols;
+  return true;
+}
+
+void Feeds::account(Feed feed) {
+  const unsigned f = static_cast<unsigned>(feed);
+  const std::uint64_t slot = (taken_[f] - 1) % kRing;
+  const Ring& ring = rings_[kRingOf[f]];
+  const std::uint64_t address = ring.address[slot];
+  if (feed == Feed::kChunk) {
+    account_write(address, Chunk::unpack(ring.item[slot]).bytes, chunk_begins_[slot] != 0);
+  } else if (feed == Feed::kActSegment) {
+    account_read(MemoryPort::kActivationRead, act_range_, address, Segment::unpack(ring.item[slot]).beats);
+  } else {
+    Range& range = segment_stage_[slot] == static_cast<std::uint8_t>(Stage::kPlanes)   ? planes_range_
+                   : segment_stage_[slot] == static_cast<std::uint8_t>(Stage::kParams) ? params_range_
+                                                                                       : requant_range_;
+    account_read(MemoryPort::kWeightRead, range, address, Segment::unpack(ring.item[slot]).beats);
+  }
+}
+
+void Feeds::account_read(MemoryPort port, Range& range, std::uint64_t address, std::uint64_t beats) {
+  const std::uint64_t begin = address - in_beat(address);
+  if (begin != range.end) {
+    count(port, range);
+    range.begin = range.end = begin;
+  }
+  range.end += beats * beat_bytes_;
+}
+
+void Feeds::check_reads(MemoryPort port, const Range& range) const {
+  for (std::uint64_t beat = range.begin; beat < range.end; beat += beat_bytes_) {
+    bool named = false;
+    for (std::uint64_t i = 0; i < beat_bytes_ && !named; ++i) named = image_->region_at(beat + i) != nullptr;
+    if (!named)
+      throw base::CheckError(std::string(program::kMemoryPortNames[static_cast<std::size_t>(port)]) +
+                             " port: got a read at " + at(beat) + ", expected one within a region");
+  }
+}
+
+void Feeds::count(MemoryPort port, Range& range) {
+  if (range.begin == range.end) return;
+  const std::uint64_t padding = traffic_.padding(port);
+  traffic_.count(port, range.begin, range.end - range.begin);
+  // A beat without a single byte of a region shows as padding.
+  if (port != MemoryPort::kWrite && traffic_.padding(port) - padding >= beat_bytes_) check_reads(port, range);
+  range = Range{};
+}
+
+void Feeds::close_beat() {
+  if (!beat_open_) return;
+  beat_open_ = false;
+  const std::uint64_t begin = beat_ * beat_bytes_;
+  if (begin != write_range_.end) {
+    count(MemoryPort::kWrite, write_range_);
+    write_range_.begin = write_range_.end = begin;
+  }
+  write_range_.end += beat_bytes_;
+}
+
+void Feeds::account_write(std::uint64_t address, unsigned bytes, bool first) {
+  if (first) close_beat();
+  if (address < writable_begin_ || address + bytes > writable_end_) {
+    for (std::uint64_t byte = address; byte < address + bytes; ++byte) {
+      const auto* region = image_->region_at(byte);
+      const bool writable =
+          region != nullptr && (region->kind == Kind::kOutputs || region->kind == Kind::kHidden ||
+                                region->kind == Kind::kExpertRows || region->kind == Kind::kActivations);
+      if (!writable) throw base::CheckError("write port: got a write at " + at(byte) + ", expected one within results");
+      writable_begin_ = region->address;
+      writable_end_ = region->address + region->bytes;
+    }
+  }
+  const std::uint64_t all = ~std::uint64_t{0} >> (64 - beat_bytes_);
+  for (unsigned left = bytes; left > 0;) {
+    const auto offset = static_cast<unsigned>(in_beat(address)), part = std::min(left, beat_bytes_ - offset);
+    if (beat_open_ && beat_ != beat_of(address)) close_beat();
+    if (!beat_open_) {
+      beat_open_ = true;
+      beat_ = beat_of(address);
+      strobes_ = 0;
+    }
+    strobes_ |= (~std::uint64_t{0} >> (64 - part)) << offset;
+    if (strobes_ == all) close_beat();
+    address = (address + part) & kAddrMask;
+    left -= part;
+  }
+}
+
+const program::Traffic& Feeds::traffic() {
+  close_beat();
+  count(MemoryPort::kWeightRead, planes_range_);
+  count(MemoryPort::kWeightRead, params_range_);
+  count(MemoryPort::kWeightRead, requant_range_);
+  count(MemoryPort::kActivationRead, act_range_);
+  count(MemoryPort::kWrite, write_range_);
+  return traffic_;
+}
+
+}  // namespace moesaic::fast

@@ -1,0 +1,90 @@
+// sim/fast against the SystemC twin: random cases on random cores.
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <string>
+
+#include "base/error.h"
+#include "sim/cosim/core_bench.h"
+#include "sim/cosim/lockstep.h"
+#include "sim/cosim/verify_case.h"
+
+using namespace moesaic;
+
+namespace {
+
+/// `cases` random cases on one random core, the fast engine's control as second engine.
+cosim::Report in_lock_step(std::uint64_t seed, std::uint64_t core, std::uint64_t cases) {
+  cosim::Report report;
+  const cosim::Build build = cosim::draw_core(seed, core);
+  cosim::CoreBench bench(cosim::make_cycle_engine(build.params), cosim::make_fast_engine(build.params));
+  for (std::uint64_t i = 0; i < cases; ++i) {
+    cosim::VerifyCase c = cosim::draw_case(seed, core * 1000 + i, build, nullptr);
+    c.load_seed.reset();  // the fast engine loads nothing from storage
+    try {
+      const cosim::VerifyOutcome outcome = cosim::run_case(bench, c);
+      report.cycles += outcome.cycles;
+      report.port_values_compared += outcome.port_values;
+    } catch (const base::CheckError& error) {
+      ++report.differences;
+      report.message =
+          "core " + std::to_string(core) + ", case " + std::to_string(i) + ", " + c.text + ": " + error.what();
+      return report;
+    }
+  }
+  return report;
+}
+
+/// The fast engine's own run, with its shortcuts and without, against the twin's run.
+cosim::Report runs_alike(std::uint64_t seed, std::uint64_t core, std::uint64_t cases) {
+  cosim::Report report;
+  const cosim::Build build = cosim::draw_core(seed, core);
+  cosim::CoreBench bench(cosim::make_cycle_engine(build.params));
+  for (std::uint64_t i = 0; i < cases; ++i) {
+    const cosim::VerifyCase c = cosim::draw_totals_case(seed, core * 1000 + i, build, nullptr);
+    try {
+      const cosim::TotalsOutcome outcome = cosim::run_totals_case(bench, build.params, c);
+      report.cycles += outcome.cycles;
+      report.transfers += outcome.shortened;
+    } catch (const base::CheckError& error) {
+      ++report.differences;
+      report.message =
+          "core " + std::to_string(core) + ", case " + std::to_string(i) + ", " + c.text + ": " + error.what();
+      return report;
+    }
+  }
+  return report;
+}
+
+std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::stoull(text);
+}
+
+}  // namespace
+
+TEST_CASE("the fast engine's control equals the twin on every port without data, in every cycle", "[cosim][fast]") {
+  const std::uint64_t seed = from_environment("FAST_SEED", 1), cores = from_environment("FAST_CORES", 12);
+  std::uint64_t cycles = 0;
+  for (std::uint64_t core = 0; core < cores; ++core) {
+    const cosim::Report report = cosim::run_forked([&] { return in_lock_step(seed, core, 8); });
+    INFO(report.message);
+    REQUIRE(report.ok());
+    cycles += report.cycles;
+  }
+  CHECK(cycles > 10000);
+}
+
+TEST_CASE("the fast engine ends every tile, command and phase in the twin's cycle, with and without shortcuts",
+          "[cosim][fast]") {
+  const std::uint64_t seed = from_environment("FAST_SEED", 2), cores = from_environment("FAST_CORES", 16);
+  std::uint64_t cycles = 0, shortened = 0;
+  for (std::uint64_t core = 0; core < cores; ++core) {
+    const cosim::Report report = cosim::run_forked([&] { return runs_alike(seed, core, 10); });
+    INFO(report.message);
+    REQUIRE(report.ok());
+    cycles += report.cycles;
+    shortened += report.transfers;
+  }
+  CHECK(cycles > 10000);
+  CHECK(shortened > 1000);
+}

@@ -1,0 +1,227 @@
+// sim/fast by itself: shortcuts change nothing. That it equals the cycle engine is shown in tests/cosim/fast.
+#include "sim/fast/engine.h"
+
+#include <catch2/catch.hpp>
+#include <memory>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "sim/program/program.h"
+
+using namespace moesaic;
+using program::CoreParams;
+using program::Kind;
+
+namespace {
+
+struct Work {
+  CoreParams core;
+  program::MemoryImage image = program::MemoryImage::without_bytes();
+  std::vector<program::Command> commands;
+  std::vector<std::size_t> phases{0};
+  memory::MemoryConfig memory;
+};
+
+CoreParams draw_core(base::Rng& rng) {
+  CoreParams core;
+  core.rows = 8U << rng.below(3);
+  core.cols = 8U << rng.below(3);
+  core.planes_per_cycle = 1U << rng.below(3);
+  core.max_act_bits = 8;
+  core.axi_data_bits = 64U << rng.below(3);
+  core.max_tokens = 1U << rng.below(6);
+  core.act_depth = 32U << rng.below(7);
+  core.hidden_depth = 64U << rng.below(5);
+  core.fifo_depth = 16U << rng.below(4);
+  core.command_depth = 4U << rng.below(3);
+  return core;
+}
+
+/// Experts and a combination, larger than a test with data could afford.
+Work draw_work(base::Rng& rng) {
+  Work work;
+  work.core = draw_core(rng);
+  work.memory = {"simple", rng.range(1, 90), rng.range(1, 40),
+                 rng.pick(std::vector<std::int64_t>{3, 8, 13, 16, 32, 102})};
+  program::ProgramBuilder builder(work.core, work.image);
+  const std::int64_t hidden = 8 * rng.range(8, 40), width = 8 * rng.range(4, 28), group = 8 * rng.range(1, 16);
+  const auto bytes = [](std::int64_t count) { return static_cast<std::uint64_t>(count); };
+  const std::uint64_t skew = rng.below(64);
+  const auto tokens = rng.range(1, 24);
+  const std::uint64_t x =
+      work.image.allocate("x", Kind::kActivations, bytes(tokens * hidden), static_cast<unsigned>(skew));
+  const std::uint64_t r = work.image.allocate("r", Kind::kRouting, bytes(tokens * 4));
+  const std::uint64_t down = work.image.allocate("down", Kind::kExpertRows, bytes(tokens * 2 * hidden * 2));
+  const std::uint64_t y = work.image.allocate("y", Kind::kOutputs, bytes(tokens * hidden * 2));
+  const auto layout_kind = rng.chance(1, 2) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor;
+  for (std::int64_t expert = 0; expert < 2; ++expert) {
+    const auto format = expert == 0 ? numerics::Format::integer(static_cast<int>(rng.range(1, 8)))
+                                    : numerics::Format::nested(static_cast<int>(rng.range(1, 8)));
+    const auto object = builder.reserve(
+        "expert", std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
+                      format, numerics::expert_shapes(hidden, width, group),
+                      {layout_kind, static_cast<int>(work.core.rows), static_cast<int>(work.core.cols)})));
+    std::vector<program::TokenRow> rows;
+    for (std::int64_t t = 0; t < tokens; ++t)
+      rows.push_back({x + bytes(t * hidden), down + bytes((2 * t + expert) * hidden * 2), 0, 0});
+    builder.expert(object, rows, {});
+    if (rng.chance(1, 2)) work.phases.push_back(builder.commands().size());
+  }
+  std::vector<program::TokenRow> rows;
+  for (std::int64_t t = 0; t < tokens; ++t)
+    rows.push_back({down + bytes(2 * t * hidden * 2), y + bytes(t * hidden * 2), 0, 0});
+  builder.combine(rows, r, 2, hidden * 2, hidden);
+  work.commands = builder.take();
+  return work;
+}
+
+fast::Run run(const Work& work, fast::Options options) {
+  options.memory = work.memory;
+  options.watch_tiles = true;
+  return fast::run(work.core, work.commands, work.phases, work.image, options);
+}
+
+std::string difference(const fast::Run& a, const fast::Run& b) {
+  return program::first_run_difference(a.engine, b.engine, "one", "other");
+}
+
+/// A memory with room for so many beats of each port, whose state nobody can have.
+class NarrowMemory final : public memory::MemoryModel {
+ public:
+  NarrowMemory(const memory::MemoryConfig& config, std::int64_t room)
+      : memory_(memory::make_memory(config, base::Femtoseconds(2000000))), room_(room) {}
+  std::string name() const override { return "narrow"; }
+  bool submit(const memory::Request& request, base::Cycles now) override {
+    if (inside_[request.port] == room_) return false;
+    ++inside_[request.port];
+    return memory_->submit(request, now);
+  }
+  std::int64_t finished(unsigned port, bool is_write, base::Cycles now) override {
+    return memory_->finished(port, is_write, now);
+  }
+  void take(unsigned port, bool is_write) override {
+    --inside_[port];
+    memory_->take(port, is_write);
+  }
+  std::optional<base::Cycles> next_change(base::Cycles now) override { return memory_->next_change(now); }
+  void reset() override { memory_->reset(); }
+
+ private:
+  std::unique_ptr<memory::MemoryModel> memory_;
+  std::int64_t room_;
+  std::int64_t inside_[3] = {};
+};
+
+class DeadMemory final : public memory::MemoryModel {
+ public:
+  std::string name() const override { return "dead"; }
+  bool submit(const memory::Request&, base::Cycles) override { return true; }
+  std::int64_t finished(unsigned, bool, base::Cycles) override { return 0; }
+  void take(unsigned, bool) override {}
+  std::optional<base::Cycles> next_change(base::Cycles) override { return std::nullopt; }
+  void reset() override {}
+};
+
+}  // namespace
+
+TEST_CASE("a run with shortcuts is the run without them, tile by tile, and most cycles are repeated", "[unit][fast]") {
+  base::Rng rng(17);
+  std::uint64_t cycles = 0, repeated = 0, skipped = 0;
+  for (int i = 0; i < 30; ++i) {
+    const Work work = draw_work(rng);
+    fast::Options options;
+    const fast::Run with = run(work, options);
+    options.shortcuts = false;
+    const fast::Run without = run(work, options);
+    INFO("case " << i);
+    REQUIRE(difference(with, without) == "");
+    REQUIRE(with.effort.stepped + with.effort.skipped + with.effort.repeated == with.engine.cycles);
+    REQUIRE(without.effort.stepped == without.engine.cycles);
+    REQUIRE(with.engine.phase_ends.size() == work.phases.size());
+    REQUIRE(with.engine.retired.size() == work.commands.size());
+    cycles += with.engine.cycles;
+    repeated += with.effort.repeated;
+    skipped += with.effort.skipped;
+  }
+  CHECK(repeated > cycles / 2);
+  CHECK(skipped > 0);
+}
+
+TEST_CASE("states that had to be forgotten change nothing", "[unit][fast]") {
+  base::Rng rng(18);
+  std::uint64_t forgotten = 0;
+  for (int i = 0; i < 8; ++i) {
+    const Work work = draw_work(rng);
+    fast::Options options;
+    const fast::Run with = run(work, options);
+    options.state_bytes = 30000;
+    const fast::Run narrow = run(work, options);
+    INFO("case " << i);
+    REQUIRE(difference(with, narrow) == "");
+    forgotten += narrow.effort.forgotten;
+  }
+  CHECK(forgotten > 10);
+}
+
+TEST_CASE("a memory that refuses beats and does not tell its state is skipped through, never repeated",
+          "[unit][fast]") {
+  base::Rng rng(19);
+  std::uint64_t skipped = 0;
+  for (int i = 0; i < 10; ++i) {
+    const Work work = draw_work(rng);
+    const std::int64_t room = rng.range(1, 12);
+    fast::Options options;
+    options.make_memory = [&] { return std::make_unique<NarrowMemory>(work.memory, room); };
+    const fast::Run with = run(work, options);
+    options.shortcuts = false;
+    const fast::Run without = run(work, options);
+    INFO("case " << i);
+    REQUIRE(difference(with, without) == "");
+    CHECK(with.memory_name == "narrow");
+    CHECK(with.effort.repeated == 0);
+    CHECK(with.effort.states == 0);
+    skipped += with.effort.skipped;
+  }
+  CHECK(skipped > 1000);
+}
+
+TEST_CASE("a run that cannot go on ends in the same cycle with shortcuts and without, and says who waits",
+          "[unit][fast]") {
+  base::Rng rng(20);
+  const Work work = draw_work(rng);
+  std::vector<std::string> messages;
+  for (const bool shortcuts : {false, true}) {
+    fast::Options options;
+    options.watchdog_cycles = 700;
+    options.shortcuts = shortcuts;
+    options.make_memory = [] { return std::make_unique<DeadMemory>(); };
+    try {
+      run(work, options);
+      FAIL("a dead memory went unnoticed");
+    } catch (const base::CheckError& error) {
+      messages.emplace_back(error.what());
+    }
+  }
+  CHECK(messages[0] == messages[1]);
+  CHECK_THAT(messages[0], Catch::Matchers::Contains("stuck in cycle"));
+  CHECK_THAT(messages[0], Catch::Matchers::Contains("act_loader starved"));
+}
+
+TEST_CASE("a program that reads or writes where it may not is refused", "[unit][fast]") {
+  base::Rng rng(21);
+  Work work = draw_work(rng);
+  for (program::Command& command : work.commands)
+    if (command.opcode == program::Opcode::kMatmul) command.weight_addr = std::uint64_t{1} << 38;
+  CHECK_THROWS_WITH(run(work, {}), Catch::Matchers::Contains("weight_read port: got a read at address 0x4000000000"));
+  work = draw_work(rng);
+  for (program::Command& command : work.commands)
+    if (command.opcode == program::Opcode::kSetRow) command.params_addr = std::uint64_t{1} << 38;
+  CHECK_THROWS_WITH(run(work, {}), Catch::Matchers::Contains("write port: got a write at address 0x40000"));
+}
+
+TEST_CASE("a program without commands ends at once", "[unit][fast]") {
+  Work work;
+  const fast::Run nothing = run(work, {});
+  CHECK(nothing.engine.phase_ends.size() == 1);
+  CHECK(nothing.engine.cycles == 1);
+}
