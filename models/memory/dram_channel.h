@@ -1,8 +1,9 @@
 #pragma once
 /// One DRAM channel and its controller: open-page FR-FCFS with bounded overtaking, write drain by watermarks, all-bank
 /// refresh that is never postponed. Time is the DRAM clock; the policy is written down in docs/memory.md.
-/// Event-driven: run() jumps from command to command. What is issued before clock t depends on nothing but the accesses
-/// that arrive up to t: run() may be called as seldom or as often as one likes.
+/// Event-driven: run() jumps from command to command, and a command makes only those banks choose anew that it touched.
+/// What is issued before clock t depends on nothing but the accesses that arrive up to t: run() may be called as seldom
+/// or as often as one likes.
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -80,22 +81,28 @@ class DramChannel {
     int hits = 0;       // of these, to the open row
     int overtaken = 0;  // row hits since the oldest ready entry is waiting for another row
   };
-  /// What a bank would do next in the current direction, but for the clock.
-  struct Choice {
-    bool known = false;
-    bool masked = false;
-    DramCommandKind kind = DramCommandKind::kRefresh;
-    std::int32_t entry = kNone;
-    std::uint64_t age = 0;
-  };
   struct Bank {
     std::int64_t next_act = 0, next_pre = 0, next_rd = 0, next_wr = 0;
     std::int64_t row = -1;  // open row
-    Choice choice;
     List lists[2];
   };
   struct Group {
     std::int64_t next_act = 0, next_rd = 0, next_wr = 0, next_masked = 0;
+  };
+  /// What a bank would do next in one direction, and the clock before which the bank itself does not allow it.
+  struct Choice {
+    std::int64_t clock = 0;
+    std::uint64_t age = 0;
+    std::int32_t entry = kNone;
+    std::uint32_t group = 0;
+  };
+  /// The banks' choices in one direction, and sets of banks, a bit each.
+  struct Choices {
+    std::vector<Choice> of;                                // by bank
+    std::uint64_t active = 0;                              // have ready entries
+    std::uint64_t stale = 0;                               // choose again before looking
+    std::uint64_t columns = 0, activates = 0, closes = 0;  // what those that are not stale would do
+    std::uint64_t masked = 0;                              // columns that are masked writes
   };
   /// The next command, if nothing arrives before.
   struct Pick {
@@ -104,30 +111,33 @@ class DramChannel {
     DramCommandKind kind = DramCommandKind::kRefresh;
     std::int32_t entry = kNone;
     unsigned bank = 0;
-    bool better_than(const Pick& other) const;
   };
 
   Direction mode() const { return writing_ ? kWrites : kReads; }
+  Entry& entry(std::int32_t at) { return entries_[static_cast<std::size_t>(at)]; }
+  const Entry& entry(std::int32_t at) const { return entries_[static_cast<std::size_t>(at)]; }
   std::int32_t first_ready(const List& list) const;
   std::int32_t first_hit(const Bank& bank, const List& list) const;
-  void choose(Bank& bank) const;
-  Pick pick_of(unsigned bank);
-  Pick pick_refresh() const;
-  const Pick& pick();
+  void choose(unsigned bank, Direction direction);
+  void forget_choices(std::uint64_t banks);
+  void pick_columns();
+  void pick_rows();
+  void pick_refresh();
+  void pick();
   void take_arrival(std::vector<DramOutcome>& outcomes);
   bool join(const DramAccess& access, std::vector<DramOutcome>& outcomes);
-  void block(Entry& entry);
+  void block(Entry& added);
   void unblock_waiting(const Entry& issued);
-  void make_ready(Entry& entry);
+  void make_ready(const Entry& ready);
   void issue(const Pick& pick, std::vector<DramOutcome>& outcomes);
   void issue_column(const Pick& pick, std::vector<DramOutcome>& outcomes);
   void activate(const Pick& pick);
+  void precharge(const Pick& pick);
+  void precharge_all(std::int64_t clock);
   void refresh(std::int64_t clock);
   void update_mode();
   void report(const Pick& pick) const;
-  bool same_burst(const Entry& a, const Entry& b) const {
-    return a.access.row == b.access.row && a.access.column == b.access.column;
-  }
+  static bool same_burst(const DramAccess& a, const DramAccess& b) { return a.row == b.row && a.column == b.column; }
 
   DramConfig config_;
   unsigned index_;
@@ -135,15 +145,17 @@ class DramChannel {
   std::uint64_t full_mask_;
   std::vector<Bank> banks_;
   std::vector<Group> groups_;
-  std::vector<std::uint8_t> group_of_;
+  std::uint64_t all_banks_;
   std::int64_t next_act_ = 0, next_rd_ = 0, next_wr_ = 0, next_cmd_ = 0;  // of the channel
   std::int64_t last_acts_[4];                                             // a ring: the fourth last is the next to go
   unsigned oldest_act_ = 0;
-  std::int64_t due_;  // of the next refresh
+  std::int64_t due_;                        // of the next refresh
+  std::uint64_t open_ = 0;                  // banks with an open row
+  std::int64_t all_act_ = 0, all_pre_ = 0;  // the latest next_act, next_pre of any bank
   Ring<DramAccess> pending_;
   std::vector<Entry> entries_;
   std::vector<std::int32_t> free_;
-  std::uint64_t active_[2] = {0, 0};  // banks with ready entries
+  Choices choices_[2];
   std::uint64_t queued_[2] = {0, 0};
   int ready_[2] = {0, 0};
   int urgent_ = 0;  // ready writes that a read is blocked by
