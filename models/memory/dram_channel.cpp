@@ -79,23 +79,27 @@ void DramChannel::forget_choices(std::uint64_t banks) {
 void DramChannel::pick_columns() {
   const Choices& choices = choices_[mode()];
   const std::int64_t floor = std::max({now_, next_cmd_, writing_ ? next_wr_ : next_rd_});
-  const Choice* best = nullptr;
-  for (std::uint64_t left = choices.columns; left != 0; left &= left - 1) {
-    const auto bank = static_cast<unsigned>(__builtin_ctzll(left));
-    const Choice& choice = choices.of[bank];
-    const Group& group = groups_[choice.group];
-    const std::int64_t of_group = !writing_                           ? group.next_rd
-                                  : (choices.masked >> bank & 1) != 0 ? group.next_masked
-                                                                      : group.next_wr;
-    const std::int64_t clock = std::max(floor, std::max(choice.clock, of_group));
-    if (clock > pick_.clock || (clock == pick_.clock && best != nullptr && choice.age > best->age)) continue;
-    best = &choice;
-    pick_.clock = clock;
-    pick_.bank = bank;
+  std::uint64_t oldest = 0;
+  const auto look = [&](std::uint64_t banks, std::int64_t Group::*of_group) {
+    for (; banks != 0; banks &= banks - 1) {
+      const auto bank = static_cast<unsigned>(__builtin_ctzll(banks));
+      const Choice& choice = choices.of[bank];
+      const std::int64_t clock = std::max(floor, std::max(choice.clock, groups_[choice.group].*of_group));
+      if (clock > pick_.clock || (clock == pick_.clock && choice.age > oldest)) continue;
+      pick_.clock = clock;
+      pick_.bank = bank;
+      oldest = choice.age;
+    }
+  };
+  if (choices.columns == 0) return;
+  if (writing_) {
+    look(choices.columns & ~choices.masked, &Group::next_wr);
+    look(choices.columns & choices.masked, &Group::next_masked);
+  } else {
+    look(choices.columns, &Group::next_rd);
   }
-  if (best == nullptr) return;
   pick_.kind = writing_ ? DramCommandKind::kWrite : DramCommandKind::kRead;
-  pick_.entry = best->entry;
+  pick_.entry = choices.of[pick_.bank].entry;
 }
 
 /// An ACT or PRE that is earlier than the column command, at equal clocks the oldest access's.
@@ -134,8 +138,7 @@ void DramChannel::pick_refresh() {
 }
 
 /// Sets pick_: the earliest command; at equal clocks a column command before a row command, then the oldest access.
-void DramChannel::pick() {
-  if (pick_known_) return;
+void DramChannel::find_pick() {
   pick_known_ = true;
   pick_.clock = kNever;
   Choices& choices = choices_[mode()];

@@ -123,7 +123,10 @@ class DramChannel {
   void pick_columns();
   void pick_rows();
   void pick_refresh();
-  void pick();
+  void find_pick();
+  void pick() {
+    if (!pick_known_) find_pick();
+  }
   void take_arrival(std::vector<DramOutcome>& outcomes);
   bool join(const DramAccess& access, std::vector<DramOutcome>& outcomes);
   void block(Entry& added);

@@ -27,6 +27,10 @@ DramMemory::DramMemory(const DramConfig& config, base::Femtoseconds period) : co
     throw std::logic_error("DRAM: " + key.key + ": got " + key.got + ", expected " + key.expected);
   }
   if (period_ < 1) throw std::logic_error("DRAM: the core's clock period must be at least 1 fs");
+  by_clock_ = Divider(config_.clock_period_fs);
+  by_period_ = Divider(period_);
+  capacity_ = static_cast<std::uint64_t>(config_.capacity().count());
+  read_clocks_ = config_.timing.cl + config_.burst_clocks();
   burst_shift_ = log2_of(config_.burst_bytes());
   unsigned shift = 0;
   for (std::size_t i = kNumAddressFields; i-- > 0;) {
@@ -51,6 +55,7 @@ void DramMemory::reset() {
   outcomes_.clear();
   now_ = 0;
   horizon_ = to_dram(0);
+  wakes_.assign(channels_.size(), DramChannel::kNever);
   wake_ = DramChannel::kNever;
   ports_used_ = 0;
   read_bytes_ = written_bytes_ = read_beats_ = written_beats_ = 0;
@@ -84,28 +89,36 @@ DramMemory::Place DramMemory::place_of(std::uint64_t burst) const {
   return place;
 }
 
-/// Settles everything that no beat submitted at `now` or later can change.
-void DramMemory::advance(std::int64_t now) {
-  if (now != now_) {
-    if (now < now_) throw std::logic_error("DRAM: asked about a cycle before the last one");
-    now_ = now;
-    horizon_ = to_dram(now);
-  }
-  if (wake_ >= horizon_) return;
+unsigned DramMemory::channel_of(std::uint64_t burst) const {
+  const auto field = static_cast<std::size_t>(AddressField::kChannel);
+  return static_cast<unsigned>(burst >> shift_[field] & mask_[field]);
+}
+
+void DramMemory::enter(std::int64_t now) {
+  if (now < now_) throw std::logic_error("DRAM: asked about a cycle before the last one");
+  now_ = now;
+  horizon_ = to_dram(now);
+}
+
+void DramMemory::settle() {
   wake_ = DramChannel::kNever;
-  for (DramChannel& channel : channels_) {
-    const std::int64_t next = channel.next_event();
-    if (next < horizon_) channel.run(horizon_, outcomes_);
-    const unsigned index = static_cast<unsigned>(&channel - channels_.data());
-    for (const DramOutcome& outcome : outcomes_) {
-      Port& port = ports_[outcome.port][outcome.is_write ? 1 : 0];
-      port.credits[index].returns.push_back(to_core(outcome.released));
-      if (!outcome.is_write) port.done[static_cast<std::size_t>(outcome.number - port.next_done)] = outcome.done;
+  unsigned readers = 0;  // ports whose reads moved on, a bit each
+  for (std::size_t index = 0; index < channels_.size(); ++index) {
+    if (wakes_[index] < horizon_) {
+      channels_[index].run(horizon_, outcomes_);
+      wakes_[index] = channels_[index].next_event();
+      for (const DramOutcome& outcome : outcomes_) {
+        Port& port = ports_[outcome.port][outcome.is_write ? 1 : 0];
+        port.credits[index].returns.push_back(to_core(outcome.released));
+        if (outcome.is_write) continue;
+        port.done[static_cast<std::size_t>(outcome.number - port.next_done)] = outcome.done;
+        readers |= 1U << outcome.port;
+      }
+      outcomes_.clear();
     }
-    outcomes_.clear();
-    wake_ = std::min(wake_, next < horizon_ ? channel.next_event() : next);
+    wake_ = std::min(wake_, wakes_[index]);
   }
-  for (unsigned port = 0; port < ports_used_; ++port) resolve(ports_[port][0]);
+  for (; readers != 0; readers &= readers - 1) resolve(ports_[static_cast<std::size_t>(__builtin_ctz(readers))][0]);
 }
 
 /// Beats are there in the port's order: one is when it has arrived and all accesses up to its last are done.
@@ -133,14 +146,28 @@ std::int64_t DramMemory::free_places(Port& port, bool is_write, unsigned channel
   return (is_write ? config_.write_queue : config_.read_queue) - credits.used;
 }
 
+/// For each burst one in its channel; notes the channel that has none.
+bool DramMemory::has_places(Port& port, bool is_write, std::uint64_t first, std::uint64_t last) {
+  for (std::uint64_t burst = first; burst <= last; ++burst) {
+    const unsigned channel = channel_of(burst);
+    std::int64_t needed = 1;
+    for (std::uint64_t before = first; before < burst; ++before) needed += channel_of(before) == channel ? 1 : 0;
+    if (needed > std::min(config_.read_queue, config_.write_queue))
+      throw std::logic_error("DRAM: a beat of more bursts than a queue holds");
+    if (free_places(port, is_write, channel, now_) >= needed) continue;
+    port.refused |= std::uint64_t{1} << channel;
+    return false;
+  }
+  return true;
+}
+
 bool DramMemory::submit(const Request& request, Cycles now) {
   Port& port = port_of(request.port, request.is_write);
   const auto bytes = static_cast<std::uint64_t>(request.bytes.count());
-  const auto end = static_cast<std::uint64_t>(config_.capacity().count());
   if (request.bytes.count() < 1) throw std::logic_error("DRAM: a beat of no bytes");
-  if (request.address >= end || bytes > end - request.address) {
+  if (request.address >= capacity_ || bytes > capacity_ - request.address) {
     throw base::CheckError("memory: got an access at " + hex(request.address) +
-                           ", expected one below the capacity of " + std::to_string(end) + " bytes");
+                           ", expected one below the capacity of " + std::to_string(capacity_) + " bytes");
   }
   advance(now.count());
 
@@ -148,19 +175,9 @@ bool DramMemory::submit(const Request& request, Cycles now) {
   const bool joins = port.has_last && port.last_burst == first;
   // A read that joins needs no place; a write that joins gives it back on arrival.
   const std::uint64_t first_new = joins && !request.is_write ? first + 1 : first;
-  for (std::uint64_t burst = first_new; burst <= last; ++burst) {
-    const unsigned channel = place_of(burst).channel;
-    std::int64_t needed = 1;
-    for (std::uint64_t before = first_new; before < burst; ++before) needed += place_of(before).channel == channel;
-    if (needed > std::min(config_.read_queue, config_.write_queue))
-      throw std::logic_error("DRAM: a beat of more bursts than a queue holds");
-    if (free_places(port, request.is_write, channel, now_) >= needed) continue;
-    port.refused |= std::uint64_t{1} << channel;
-    return false;
-  }
+  if (!has_places(port, request.is_write, first_new, last)) return false;
   for (std::uint64_t burst = first_new; burst <= last; ++burst)
-    add_access(port, request, burst, joins && burst == first, horizon_);
-  wake_ = std::min(wake_, first_new <= last ? horizon_ : wake_);
+    add_access(port, request, burst, joins && burst == first);
   port.has_last = true;
   ports_used_ = std::max(ports_used_, request.port + 1);
   port.last_burst = last;
@@ -174,18 +191,17 @@ bool DramMemory::submit(const Request& request, Cycles now) {
     written_bytes_ += bytes;
   } else {
     port.waiting.push_back({port.next_number - 1, horizon_});
-    resolve(port);
+    if (first_new > last) resolve(port);  // its data may be there
     ++read_beats_;
     read_bytes_ += bytes;
   }
   return true;
 }
 
-void DramMemory::add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join,
-                            std::int64_t arrival) {
+void DramMemory::add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join) {
   const Place place = place_of(burst);
   DramAccess access;
-  access.arrival = arrival;
+  access.arrival = horizon_;
   access.port = static_cast<std::uint8_t>(request.port);
   access.is_write = request.is_write;
   access.may_join = may_join;
@@ -205,6 +221,8 @@ void DramMemory::add_access(Port& port, const Request& request, std::uint64_t bu
   port.refused &= ~(std::uint64_t{1} << place.channel);
   ++port.credits[place.channel].used;
   channels_[place.channel].arrive(access);
+  wakes_[place.channel] = std::min(wakes_[place.channel], horizon_);
+  wake_ = std::min(wake_, horizon_);
 }
 
 std::int64_t DramMemory::finished(unsigned number, bool is_write, Cycles now) {
@@ -231,7 +249,7 @@ std::optional<Cycles> DramMemory::next_change(Cycles now) {
         next = std::min(next, port.finish[finished]);
       } else if (!port.waiting.empty()) {
         // An RD that is still to come, at the next event of any channel at the earliest.
-        next = std::min(next, to_core(wake_ + config_.timing.cl + config_.burst_clocks()));
+        next = std::min(next, to_core(wake_ + read_clocks_));
       }
       for (std::uint64_t left = port.refused; left != 0; left &= left - 1) {
         const Credits& credits = port.credits[static_cast<std::size_t>(__builtin_ctzll(left))];
