@@ -75,28 +75,47 @@ void DramChannel::forget_choices(std::uint64_t banks) {
   pick_known_ = false;
 }
 
+/// The clock of a bank's column command in the current direction, not before `floor`.
+std::int64_t DramChannel::column_clock(unsigned bank, std::int64_t floor) const {
+  const Choices& choices = choices_[mode()];
+  const Choice& choice = choices.of[bank];
+  const Group& group = groups_[choice.group];
+  std::int64_t of_group = group.next_rd;
+  if (writing_) of_group = (choices.masked >> bank & 1) != 0 ? group.next_masked : group.next_wr;
+  return std::max(floor, std::max(choice.clock, of_group));
+}
+
+/// Streams: the oldest access whose turn it is in its bank, if it can go at `floor`, comes before all others. Looks at
+/// the few oldest only; false when none of these can.
+bool DramChannel::pick_oldest(std::int64_t floor) {
+  const Choices& choices = choices_[mode()];
+  std::int32_t at = choices.oldest;
+  for (int tries = 0; tries < 4 && at != kNone; ++tries, at = entry(at).younger) {
+    const unsigned bank = entry(at).access.flat_bank;
+    if ((choices.columns >> bank & 1) == 0 || choices.of[bank].entry != at) continue;
+    if (column_clock(bank, floor) > floor) continue;
+    pick_.clock = floor;
+    pick_.bank = bank;
+    return true;
+  }
+  return false;
+}
+
 /// The earliest column command, at equal clocks the oldest access's.
 void DramChannel::pick_columns() {
   const Choices& choices = choices_[mode()];
-  const std::int64_t floor = std::max({now_, next_cmd_, writing_ ? next_wr_ : next_rd_});
-  std::uint64_t oldest = 0;
-  const auto look = [&](std::uint64_t banks, std::int64_t Group::*of_group) {
-    for (; banks != 0; banks &= banks - 1) {
-      const auto bank = static_cast<unsigned>(__builtin_ctzll(banks));
-      const Choice& choice = choices.of[bank];
-      const std::int64_t clock = std::max(floor, std::max(choice.clock, groups_[choice.group].*of_group));
-      if (clock > pick_.clock || (clock == pick_.clock && choice.age > oldest)) continue;
+  if (choices.columns == 0) return;
+  const std::int64_t floor = std::max(std::max(now_, next_cmd_), writing_ ? next_wr_ : next_rd_);
+  if (!pick_oldest(floor)) {
+    std::uint64_t age = 0;
+    for (std::uint64_t left = choices.columns; left != 0; left &= left - 1) {
+      const auto bank = static_cast<unsigned>(__builtin_ctzll(left));
+      const std::int64_t clock = column_clock(bank, floor);
+      if (clock > pick_.clock || (clock == pick_.clock && choices.of[bank].age > age)) continue;
       pick_.clock = clock;
       pick_.bank = bank;
-      oldest = choice.age;
+      age = choices.of[bank].age;
     }
-  };
-  if (choices.columns == 0) return;
-  if (writing_) {
-    look(choices.columns & ~choices.masked, &Group::next_wr);
-    look(choices.columns & choices.masked, &Group::next_masked);
-  } else {
-    look(choices.columns, &Group::next_rd);
   }
   pick_.kind = writing_ ? DramCommandKind::kWrite : DramCommandKind::kRead;
   pick_.entry = choices.of[pick_.bank].entry;
@@ -200,13 +219,18 @@ void DramChannel::take_arrival(std::vector<DramOutcome>& outcomes) {
   added.after = kNone;
   (list.last == kNone ? list.first : entry(list.last).after) = at;
   list.last = at;
+  Choices& choices = choices_[direction];
+  added.older = choices.youngest;
+  added.younger = kNone;
+  (choices.youngest == kNone ? choices.oldest : entry(choices.youngest).younger) = at;
+  choices.youngest = at;
   if (added.blockers == 0) {
     // The youngest access of a bank changes what the bank does only as its first one or as the first hit.
     const bool hits = added.access.row == bank.row;
     const bool changes = list.ready == 0 || (hits && list.hits == 0);
     make_ready(added);
     if (changes) {
-      choices_[direction].stale |= std::uint64_t{1} << added.access.flat_bank;
+      choices.stale |= std::uint64_t{1} << added.access.flat_bank;
       if (direction == mode()) pick_known_ = false;
     }
   }
@@ -378,10 +402,13 @@ void DramChannel::issue_column(const Pick& pick, std::vector<DramOutcome>& outco
 
   (issued.before == kNone ? list.first : entry(issued.before).after) = issued.after;
   (issued.after == kNone ? list.last : entry(issued.after).before) = issued.before;
+  Choices& choices = choices_[direction];
+  (issued.older == kNone ? choices.oldest : entry(issued.older).younger) = issued.younger;
+  (issued.younger == kNone ? choices.youngest : entry(issued.younger).older) = issued.older;
   --list.hits;
   --queued_[direction];
   --ready_[direction];
-  if (--list.ready == 0) choices_[direction].active &= ~bit;
+  if (--list.ready == 0) choices.active &= ~bit;
   forget_choices(bit);
   if (issued.has_waiting) unblock_waiting(issued);
   free_.push_back(pick.entry);

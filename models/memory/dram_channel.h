@@ -67,7 +67,8 @@ class DramChannel {
   static constexpr std::int32_t kNone = -1;
   enum Direction : unsigned { kReads = 0, kWrites = 1 };
   struct Entry {
-    std::int32_t before = kNone, after = kNone;  // in its bank's list, oldest first
+    std::int32_t before = kNone, after = kNone;   // in its bank's list, oldest first
+    std::int32_t older = kNone, younger = kNone;  // of all queued in its direction
     std::uint64_t age = 0;
     DramAccess access;
     int blockers = 0;                     // older accesses to the same burst that must go first
@@ -103,6 +104,7 @@ class DramChannel {
     std::uint64_t stale = 0;                               // choose again before looking
     std::uint64_t columns = 0, activates = 0, closes = 0;  // what those that are not stale would do
     std::uint64_t masked = 0;                              // columns that are masked writes
+    std::int32_t oldest = kNone, youngest = kNone;         // of all queued accesses
   };
   /// The next command, if nothing arrives before.
   struct Pick {
@@ -119,7 +121,9 @@ class DramChannel {
   std::int32_t first_ready(const List& list) const;
   std::int32_t first_hit(const Bank& bank, const List& list) const;
   void choose(unsigned bank, Direction direction);
+  std::int64_t column_clock(unsigned bank, std::int64_t floor) const;
   void forget_choices(std::uint64_t banks);
+  bool pick_oldest(std::int64_t floor);
   void pick_columns();
   void pick_rows();
   void pick_refresh();

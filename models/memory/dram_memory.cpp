@@ -58,6 +58,7 @@ void DramMemory::reset() {
   wakes_.assign(channels_.size(), DramChannel::kNever);
   wake_ = DramChannel::kNever;
   ports_used_ = 0;
+  busy_ = 0;
   read_bytes_ = written_bytes_ = read_beats_ = written_beats_ = 0;
   if (sink_) trace(sink_);
 }
@@ -67,12 +68,9 @@ void DramMemory::trace(std::function<void(const DramCommand&)> sink) {
   for (DramChannel& channel : channels_) channel.trace(sink_);
 }
 
-DramMemory::Port& DramMemory::port_of(unsigned port, bool is_write) {
-  if (port >= kMaxPorts) {
-    throw std::logic_error("DRAM: got port " + std::to_string(port) + ", expected one of 0.." +
-                           std::to_string(kMaxPorts - 1));
-  }
-  return ports_[port][is_write ? 1 : 0];
+void DramMemory::refuse_port(unsigned port) {
+  throw std::logic_error("DRAM: got port " + std::to_string(port) + ", expected one of 0.." +
+                         std::to_string(kMaxPorts - 1));
 }
 
 DramMemory::Place DramMemory::place_of(std::uint64_t burst) const {
@@ -137,26 +135,28 @@ void DramMemory::resolve(Port& port) {
   }
 }
 
-std::int64_t DramMemory::free_places(Port& port, bool is_write, unsigned channel, std::int64_t now) {
+/// `needed` places in the channel's queue; notes that there are fewer.
+bool DramMemory::has_place(Port& port, bool is_write, unsigned channel, std::int64_t needed) {
   Credits& credits = port.credits[channel];
-  while (!credits.returns.empty() && credits.returns.front() <= now) {
+  while (!credits.returns.empty() && credits.returns.front() <= now_) {
     credits.returns.pop_front();
     --credits.used;
   }
-  return (is_write ? config_.write_queue : config_.read_queue) - credits.used;
+  if ((is_write ? config_.write_queue : config_.read_queue) - credits.used >= needed) return true;
+  port.refused |= std::uint64_t{1} << channel;
+  return false;
 }
 
-/// For each burst one in its channel; notes the channel that has none.
+/// For each burst a place in its channel.
 bool DramMemory::has_places(Port& port, bool is_write, std::uint64_t first, std::uint64_t last) {
+  if (first == last) return has_place(port, is_write, channel_of(first), 1);
   for (std::uint64_t burst = first; burst <= last; ++burst) {
     const unsigned channel = channel_of(burst);
     std::int64_t needed = 1;
     for (std::uint64_t before = first; before < burst; ++before) needed += channel_of(before) == channel ? 1 : 0;
     if (needed > std::min(config_.read_queue, config_.write_queue))
       throw std::logic_error("DRAM: a beat of more bursts than a queue holds");
-    if (free_places(port, is_write, channel, now_) >= needed) continue;
-    port.refused |= std::uint64_t{1} << channel;
-    return false;
+    if (!has_place(port, is_write, channel, needed)) return false;
   }
   return true;
 }
@@ -175,6 +175,7 @@ bool DramMemory::submit(const Request& request, Cycles now) {
   const bool joins = port.has_last && port.last_burst == first;
   // A read that joins needs no place; a write that joins gives it back on arrival.
   const std::uint64_t first_new = joins && !request.is_write ? first + 1 : first;
+  busy_ |= 1U << (2 * request.port + (request.is_write ? 1 : 0));
   if (!has_places(port, request.is_write, first_new, last)) return false;
   for (std::uint64_t burst = first_new; burst <= last; ++burst)
     add_access(port, request, burst, joins && burst == first);
@@ -241,20 +242,21 @@ void DramMemory::take(unsigned number, bool is_write) {
 std::optional<Cycles> DramMemory::next_change(Cycles now) {
   advance(now.count());
   std::int64_t next = DramChannel::kNever;
-  for (unsigned number = 0; number < ports_used_; ++number) {
-    for (const Port& port : ports_[number]) {
-      const std::size_t finished =
-          port.finish.empty() || port.finish.front() > now_ ? 0 : port.finish.count_until(now_);
-      if (finished < port.finish.size()) {
-        next = std::min(next, port.finish[finished]);
-      } else if (!port.waiting.empty()) {
-        // An RD that is still to come, at the next event of any channel at the earliest.
-        next = std::min(next, to_core(wake_ + read_clocks_));
-      }
-      for (std::uint64_t left = port.refused; left != 0; left &= left - 1) {
-        const Credits& credits = port.credits[static_cast<std::size_t>(__builtin_ctzll(left))];
-        next = std::min(next, credits.returns.empty() ? to_core(wake_) : credits.returns.front());
-      }
+  for (std::uint32_t left = busy_; left != 0; left &= left - 1) {
+    const auto which = static_cast<std::size_t>(__builtin_ctz(left));
+    const Port& port = ports_[which / 2][which % 2];
+    const std::size_t finished = port.finish.empty() || port.finish.front() > now_ ? 0 : port.finish.count_until(now_);
+    if (finished < port.finish.size()) {
+      next = std::min(next, port.finish[finished]);
+    } else if (!port.waiting.empty()) {
+      // An RD that is still to come, at the next event of any channel at the earliest.
+      next = std::min(next, to_core(wake_ + read_clocks_));
+    } else if (port.refused == 0) {
+      busy_ &= ~(1U << which);
+    }
+    for (std::uint64_t channels = port.refused; channels != 0; channels &= channels - 1) {
+      const Credits& credits = port.credits[static_cast<std::size_t>(__builtin_ctzll(channels))];
+      next = std::min(next, credits.returns.empty() ? to_core(wake_) : credits.returns.front());
     }
   }
   if (next == DramChannel::kNever) return std::nullopt;

@@ -73,7 +73,11 @@ class DramMemory final : public MemoryModel {
     std::uint64_t refused = 0;     // channels that had no place for a beat and have taken none since
   };
 
-  Port& port_of(unsigned port, bool is_write);
+  Port& port_of(unsigned port, bool is_write) {
+    if (port >= kMaxPorts) refuse_port(port);
+    return ports_[port][is_write ? 1 : 0];
+  }
+  [[noreturn]] static void refuse_port(unsigned port);
   Place place_of(std::uint64_t burst) const;
   /// Settles everything that no beat submitted at `now` or later can change.
   void advance(std::int64_t now) {
@@ -85,7 +89,7 @@ class DramMemory final : public MemoryModel {
   void resolve(Port& port);
   unsigned channel_of(std::uint64_t burst) const;
   bool has_places(Port& port, bool is_write, std::uint64_t first, std::uint64_t last);
-  std::int64_t free_places(Port& port, bool is_write, unsigned channel, std::int64_t now);
+  bool has_place(Port& port, bool is_write, unsigned channel, std::int64_t needed);
   void add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join);
 
   DramConfig config_;
@@ -99,6 +103,7 @@ class DramMemory final : public MemoryModel {
   std::vector<DramChannel> channels_;
   std::array<std::array<Port, 2>, kMaxPorts> ports_;  // [port][is_write]
   unsigned ports_used_ = 0;                           // ports below it have submitted
+  std::uint32_t busy_ = 0;                            // bit 2 * port + is_write: something may change for it
   std::vector<DramOutcome> outcomes_;
   std::int64_t now_ = 0, horizon_ = 0;       // core cycle asked last; DRAM clock before which all is settled
   std::vector<std::int64_t> wakes_;          // by channel: no later clock has its next event

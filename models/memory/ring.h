@@ -25,7 +25,9 @@ class Ring {
   }
   /// How many of the elements, which ascend, are <= `limit`.
   std::size_t count_until(const T& limit) const {
-    std::size_t low = 0, high = count_;
+    std::size_t low = 0, high = 1;  // few, as a rule
+    while (high < count_ && (*this)[high] <= limit) low = high + 1, high = 2 * high + 1;
+    high = high < count_ ? high : count_;
     while (low < high) {
       const std::size_t middle = (low + high) / 2;
       if ((*this)[middle] <= limit)
