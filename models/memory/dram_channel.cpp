@@ -1,7 +1,5 @@
 #include "models/memory/dram_channel.h"
 
-#include <algorithm>
-
 namespace moesaic::memory {
 
 namespace {
@@ -168,7 +166,7 @@ void DramChannel::find_pick() {
 }
 
 std::int64_t DramChannel::next_event() {
-  const std::int64_t arrival = pending_.empty() ? kNever : pending_.front().arrival;
+  const std::int64_t arrival = pending_.empty() ? kNever : first_outcome(pending_.front().arrival);
   if (ready_[kReads] + ready_[kWrites] == 0) return arrival;
   pick();
   return std::min(arrival, pick_.clock);
@@ -192,9 +190,12 @@ void DramChannel::run(std::int64_t until, std::vector<DramOutcome>& outcomes) {
 void DramChannel::take_arrival(std::vector<DramOutcome>& outcomes) {
   const DramAccess& access = pending_.front();
   now_ = std::max(now_, access.arrival);
-  if (access.is_write && access.may_join && join(access, outcomes)) {
-    pending_.pop_front();
-    return;
+  if (access.is_write && access.may_join) {
+    --joins_pending_;
+    if (join(access, outcomes)) {
+      pending_.pop_front();
+      return;
+    }
   }
   std::int32_t at = 0;
   if (free_.empty()) {
@@ -256,18 +257,20 @@ bool DramChannel::join(const DramAccess& access, std::vector<DramOutcome>& outco
 
 /// Reads wait for older writes to their burst, writes for every older access to theirs.
 void DramChannel::block(Entry& added) {
-  for (const Direction direction : {kReads, kWrites}) {
-    if (direction == kReads && !added.access.is_write) continue;
-    const List& list = banks_[added.access.flat_bank].lists[direction];
-    for (std::int32_t at = list.first; at != kNone; at = entry(at).after) {
-      Entry& older = entry(at);
-      if (!same_burst(older.access, added.access)) continue;
-      ++added.blockers;
-      older.has_waiting = true;
-      if (direction == kReads || added.access.is_write || older.urgent) continue;
-      older.urgent = true;
-      if (older.blockers == 0) ++urgent_;
-    }
+  const Bank& bank = banks_[added.access.flat_bank];
+  block_behind(bank.lists[kWrites], added);
+  if (added.access.is_write) block_behind(bank.lists[kReads], added);
+}
+
+void DramChannel::block_behind(const List& list, Entry& added) {
+  for (std::int32_t at = list.first; at != kNone; at = entry(at).after) {
+    Entry& older = entry(at);
+    if (!same_burst(older.access, added.access)) continue;
+    ++added.blockers;
+    older.has_waiting = true;
+    if (!older.access.is_write || added.access.is_write || older.urgent) continue;
+    older.urgent = true;
+    if (older.blockers == 0) ++urgent_;
   }
 }
 

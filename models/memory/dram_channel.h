@@ -4,6 +4,7 @@
 /// Event-driven: run() jumps from command to command, and a command makes only those banks choose anew that it touched.
 /// What is issued before clock t depends on nothing but the accesses that arrive up to t: run() may be called as seldom
 /// or as often as one likes.
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -51,7 +52,12 @@ class DramChannel {
  public:
   DramChannel(const DramConfig& config, unsigned index);
 
-  void arrive(const DramAccess& access) { pending_.push_back(access); }
+  /// Returns a clock before which the access can cause no outcome.
+  std::int64_t arrive(const DramAccess& access) {
+    pending_.push_back(access);
+    joins_pending_ += access.is_write && access.may_join ? 1 : 0;
+    return first_outcome(access.arrival);
+  }
   /// Everything that happens at clocks < `until`; outcomes are appended in order of `released`.
   void run(std::int64_t until, std::vector<DramOutcome>& outcomes);
   /// No outcome that is not known yet is released before this clock; kNever without work. May be early.
@@ -115,6 +121,10 @@ class DramChannel {
     unsigned bank = 0;
   };
 
+  /// Of accesses that arrive at `arrival` or later: a write that joins leaves on arrival, others with a RD or WR.
+  std::int64_t first_outcome(std::int64_t arrival) const {
+    return joins_pending_ > 0 ? arrival : std::max(std::max(arrival, next_cmd_), std::min(next_rd_, next_wr_));
+  }
   Direction mode() const { return writing_ ? kWrites : kReads; }
   Entry& entry(std::int32_t at) { return entries_[static_cast<std::size_t>(at)]; }
   const Entry& entry(std::int32_t at) const { return entries_[static_cast<std::size_t>(at)]; }
@@ -134,6 +144,7 @@ class DramChannel {
   void take_arrival(std::vector<DramOutcome>& outcomes);
   bool join(const DramAccess& access, std::vector<DramOutcome>& outcomes);
   void block(Entry& added);
+  void block_behind(const List& list, Entry& added);
   void unblock_waiting(const Entry& issued);
   void make_ready(const Entry& ready);
   void issue(const Pick& pick, std::vector<DramOutcome>& outcomes);
@@ -160,6 +171,7 @@ class DramChannel {
   std::uint64_t open_ = 0;                  // banks with an open row
   std::int64_t all_act_ = 0, all_pre_ = 0;  // the latest next_act, next_pre of any bank
   Ring<DramAccess> pending_;
+  std::int64_t joins_pending_ = 0;  // of pending_, those that may join
   std::vector<Entry> entries_;
   std::vector<std::int32_t> free_;
   Choices choices_[2];

@@ -221,9 +221,9 @@ void DramMemory::add_access(Port& port, const Request& request, std::uint64_t bu
   }
   port.refused &= ~(std::uint64_t{1} << place.channel);
   ++port.credits[place.channel].used;
-  channels_[place.channel].arrive(access);
-  wakes_[place.channel] = std::min(wakes_[place.channel], horizon_);
-  wake_ = std::min(wake_, horizon_);
+  const std::int64_t outcome = channels_[place.channel].arrive(access);
+  wakes_[place.channel] = std::min(wakes_[place.channel], outcome);
+  wake_ = std::min(wake_, outcome);
 }
 
 std::int64_t DramMemory::finished(unsigned number, bool is_write, Cycles now) {
@@ -265,10 +265,12 @@ std::optional<Cycles> DramMemory::next_change(Cycles now) {
 
 std::vector<Counter> DramMemory::counters(Cycles now) {
   advance(now.count());
+  std::fill(wakes_.begin(), wakes_.end(),
+            0);  // commands that finish nothing, too: rows opened, idle channels' refreshes
+  settle();
   DramCounts sum;
   std::uint64_t queued = 0;
-  for (DramChannel& channel : channels_) {
-    channel.run(horizon_, outcomes_);  // refreshes of an idle channel: no outcomes
+  for (const DramChannel& channel : channels_) {
     const DramCounts& c = channel.counts();
     sum.activates += c.activates;
     sum.precharges += c.precharges;

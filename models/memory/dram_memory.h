@@ -106,7 +106,7 @@ class DramMemory final : public MemoryModel {
   std::uint32_t busy_ = 0;                            // bit 2 * port + is_write: something may change for it
   std::vector<DramOutcome> outcomes_;
   std::int64_t now_ = 0, horizon_ = 0;       // core cycle asked last; DRAM clock before which all is settled
-  std::vector<std::int64_t> wakes_;          // by channel: no later clock has its next event
+  std::vector<std::int64_t> wakes_;          // by channel: a clock before which it has no outcome
   std::int64_t wake_ = DramChannel::kNever;  // the least of them
   std::uint64_t read_bytes_ = 0, written_bytes_ = 0, read_beats_ = 0, written_beats_ = 0;
   std::function<void(const DramCommand&)> sink_;
