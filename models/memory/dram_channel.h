@@ -128,32 +128,32 @@ class DramChannel {
   Direction mode() const { return writing_ ? kWrites : kReads; }
   Entry& entry(std::int32_t at) { return entries_[static_cast<std::size_t>(at)]; }
   const Entry& entry(std::int32_t at) const { return entries_[static_cast<std::size_t>(at)]; }
-  std::int32_t first_ready(const List& list) const;
-  std::int32_t first_hit(const Bank& bank, const List& list) const;
+  inline std::int32_t first_ready(const List& list) const;
+  inline std::int32_t first_hit(const Bank& bank, const List& list) const;
   void choose(unsigned bank, Direction direction);
-  std::int64_t column_clock(unsigned bank, std::int64_t floor) const;
-  void forget_choices(std::uint64_t banks);
-  bool pick_oldest(std::int64_t floor);
-  void pick_columns();
-  void pick_rows();
+  inline std::int64_t column_clock(unsigned bank, std::int64_t floor) const;
+  inline void forget_choices(std::uint64_t banks);
+  inline bool pick_oldest(std::int64_t floor);
+  inline void pick_columns();
+  inline void pick_rows();
   void pick_refresh();
   void find_pick();
   void pick() {
     if (!pick_known_) find_pick();
   }
-  void take_arrival(std::vector<DramOutcome>& outcomes);
+  inline void take_arrival(std::vector<DramOutcome>& outcomes);
   bool join(const DramAccess& access, std::vector<DramOutcome>& outcomes);
-  void block(Entry& added);
-  void block_behind(const List& list, Entry& added);
+  inline void block(Entry& added);
+  inline void block_behind(const List& list, Entry& added);
   void unblock_waiting(const Entry& issued);
-  void make_ready(const Entry& ready);
-  void issue(const Pick& pick, std::vector<DramOutcome>& outcomes);
-  void issue_column(const Pick& pick, std::vector<DramOutcome>& outcomes);
+  inline void make_ready(const Entry& ready);
+  inline void issue(const Pick& pick, std::vector<DramOutcome>& outcomes);
+  inline void issue_column(const Pick& pick, std::vector<DramOutcome>& outcomes);
   void activate(const Pick& pick);
   void precharge(const Pick& pick);
   void precharge_all(std::int64_t clock);
   void refresh(std::int64_t clock);
-  void update_mode();
+  inline void update_mode();
   void report(const Pick& pick) const;
   static bool same_burst(const DramAccess& a, const DramAccess& b) { return a.row == b.row && a.column == b.column; }
 

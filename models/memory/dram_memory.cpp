@@ -73,6 +73,12 @@ void DramMemory::refuse_port(unsigned port) {
                          std::to_string(kMaxPorts - 1));
 }
 
+void DramMemory::refuse(const Request& request) const {
+  if (request.bytes.count() < 1) throw std::logic_error("DRAM: a beat of no bytes");
+  throw base::CheckError("memory: got an access at " + hex(request.address) + ", expected one below the capacity of " +
+                         std::to_string(capacity_) + " bytes");
+}
+
 DramMemory::Place DramMemory::place_of(std::uint64_t burst) const {
   const auto field = [&](AddressField which) {
     const auto i = static_cast<std::size_t>(which);
@@ -85,11 +91,6 @@ DramMemory::Place DramMemory::place_of(std::uint64_t burst) const {
   place.row = static_cast<std::int64_t>(field(AddressField::kRow));
   place.column = static_cast<std::int32_t>(field(AddressField::kColumn));
   return place;
-}
-
-unsigned DramMemory::channel_of(std::uint64_t burst) const {
-  const auto field = static_cast<std::size_t>(AddressField::kChannel);
-  return static_cast<unsigned>(burst >> shift_[field] & mask_[field]);
 }
 
 void DramMemory::enter(std::int64_t now) {
@@ -135,21 +136,8 @@ void DramMemory::resolve(Port& port) {
   }
 }
 
-/// `needed` places in the channel's queue; notes that there are fewer.
-bool DramMemory::has_place(Port& port, bool is_write, unsigned channel, std::int64_t needed) {
-  Credits& credits = port.credits[channel];
-  while (!credits.returns.empty() && credits.returns.front() <= now_) {
-    credits.returns.pop_front();
-    --credits.used;
-  }
-  if ((is_write ? config_.write_queue : config_.read_queue) - credits.used >= needed) return true;
-  port.refused |= std::uint64_t{1} << channel;
-  return false;
-}
-
 /// For each burst a place in its channel.
 bool DramMemory::has_places(Port& port, bool is_write, std::uint64_t first, std::uint64_t last) {
-  if (first == last) return has_place(port, is_write, channel_of(first), 1);
   for (std::uint64_t burst = first; burst <= last; ++burst) {
     const unsigned channel = channel_of(burst);
     std::int64_t needed = 1;
@@ -164,11 +152,7 @@ bool DramMemory::has_places(Port& port, bool is_write, std::uint64_t first, std:
 bool DramMemory::submit(const Request& request, Cycles now) {
   Port& port = port_of(request.port, request.is_write);
   const auto bytes = static_cast<std::uint64_t>(request.bytes.count());
-  if (request.bytes.count() < 1) throw std::logic_error("DRAM: a beat of no bytes");
-  if (request.address >= capacity_ || bytes > capacity_ - request.address) {
-    throw base::CheckError("memory: got an access at " + hex(request.address) +
-                           ", expected one below the capacity of " + std::to_string(capacity_) + " bytes");
-  }
+  if (bytes == 0 || bytes > capacity_ || request.address > capacity_ - bytes) refuse(request);
   advance(now.count());
 
   const std::uint64_t first = request.address >> burst_shift_, last = (request.address + bytes - 1) >> burst_shift_;
@@ -176,7 +160,16 @@ bool DramMemory::submit(const Request& request, Cycles now) {
   // A read that joins needs no place; a write that joins gives it back on arrival.
   const std::uint64_t first_new = joins && !request.is_write ? first + 1 : first;
   busy_ |= 1U << (2 * request.port + (request.is_write ? 1 : 0));
-  if (!has_places(port, request.is_write, first_new, last)) return false;
+  const bool taken = first_new == last ? has_place(port, request.is_write, channel_of(last), 1)
+                                       : has_places(port, request.is_write, first_new, last);
+  if (!taken) return false;
+  accept(port, request, {first, first_new, last});
+  return true;
+}
+
+void DramMemory::accept(Port& port, const Request& request, const Bursts& bursts) {
+  const auto [first, first_new, last] = bursts;
+  const bool joins = port.has_last && port.last_burst == first;
   for (std::uint64_t burst = first_new; burst <= last; ++burst)
     add_access(port, request, burst, joins && burst == first);
   port.has_last = true;
@@ -189,14 +182,13 @@ bool DramMemory::submit(const Request& request, Cycles now) {
     }
     port.finish.push_back(to_core(horizon_));
     ++written_beats_;
-    written_bytes_ += bytes;
+    written_bytes_ += static_cast<std::uint64_t>(request.bytes.count());
   } else {
     port.waiting.push_back({port.next_number - 1, horizon_});
     if (first_new > last) resolve(port);  // its data may be there
     ++read_beats_;
-    read_bytes_ += bytes;
+    read_bytes_ += static_cast<std::uint64_t>(request.bytes.count());
   }
-  return true;
 }
 
 void DramMemory::add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join) {

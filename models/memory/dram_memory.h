@@ -55,6 +55,10 @@ class DramMemory final : public MemoryModel {
     std::int64_t last_access;  // the beat is there when the port's accesses up to this one are
     std::int64_t arrival;      // DRAM clock
   };
+  /// Of a beat: first to last, those from `first_new` on need an access.
+  struct Bursts {
+    std::uint64_t first, first_new, last;
+  };
   /// Places of a port in one channel's queue, as the core sees them.
   struct Credits {
     std::int64_t used = 0;
@@ -77,8 +81,10 @@ class DramMemory final : public MemoryModel {
     if (port >= kMaxPorts) refuse_port(port);
     return ports_[port][is_write ? 1 : 0];
   }
+  // Apart, so that the calls for each beat stay small.
   [[noreturn]] static void refuse_port(unsigned port);
-  Place place_of(std::uint64_t burst) const;
+  [[noreturn]] void refuse(const Request& request) const;
+  inline Place place_of(std::uint64_t burst) const;
   /// Settles everything that no beat submitted at `now` or later can change.
   void advance(std::int64_t now) {
     if (now != now_) enter(now);
@@ -86,11 +92,25 @@ class DramMemory final : public MemoryModel {
   }
   void enter(std::int64_t now);
   void settle();
-  void resolve(Port& port);
-  unsigned channel_of(std::uint64_t burst) const;
+  inline void resolve(Port& port);
+  unsigned channel_of(std::uint64_t burst) const {
+    const auto field = static_cast<std::size_t>(AddressField::kChannel);
+    return static_cast<unsigned>(burst >> shift_[field] & mask_[field]);
+  }
+  /// `needed` places in the channel's queue; notes that there are fewer.
+  bool has_place(Port& port, bool is_write, unsigned channel, std::int64_t needed) {
+    Credits& credits = port.credits[channel];
+    while (!credits.returns.empty() && credits.returns.front() <= now_) {
+      credits.returns.pop_front();
+      --credits.used;
+    }
+    if ((is_write ? config_.write_queue : config_.read_queue) - credits.used >= needed) return true;
+    port.refused |= std::uint64_t{1} << channel;
+    return false;
+  }
   bool has_places(Port& port, bool is_write, std::uint64_t first, std::uint64_t last);
-  bool has_place(Port& port, bool is_write, unsigned channel, std::int64_t needed);
-  void add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join);
+  void accept(Port& port, const Request& request, const Bursts& bursts);
+  inline void add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join);
 
   DramConfig config_;
   std::int64_t period_;
