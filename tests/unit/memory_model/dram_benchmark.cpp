@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#include <vector>
 
 #include "base/rng.h"
 #include "models/memory/dram_memory.h"
