@@ -1,7 +1,5 @@
 #include "models/memory/dram_channel.h"
 
-#include <algorithm>
-
 namespace moesaic::memory {
 
 namespace {
@@ -19,137 +17,186 @@ DramChannel::DramChannel(const DramConfig& config, unsigned index)
       full_mask_(~std::uint64_t{0} >> (64 - config.burst_bytes())),
       banks_(static_cast<std::size_t>(config.banks_per_channel())),
       groups_(static_cast<std::size_t>(config.bank_groups)),
+      all_banks_(~std::uint64_t{0} >> (64 - config.banks_per_channel())),
       due_(config.timing.refi) {
-  for (std::int64_t bank = 0; bank < config.banks_per_channel(); ++bank)
-    group_of_.push_back(static_cast<std::uint8_t>(bank / config.banks));
+  for (Choices& choices : choices_) {
+    choices.of.resize(banks_.size());
+    for (std::size_t bank = 0; bank < banks_.size(); ++bank)
+      choices.of[bank].group = static_cast<std::uint32_t>(bank) / static_cast<std::uint32_t>(config.banks);
+  }
   std::fill(std::begin(last_acts_), std::end(last_acts_), -config.timing.faw);
-}
-
-/// The earliest command; at equal clocks a column command before a row command, then the oldest access.
-bool DramChannel::Pick::better_than(const Pick& other) const {
-  if (clock != other.clock) return clock < other.clock;
-  if (is_column(kind) != is_column(other.kind)) return is_column(kind);
-  return age < other.age;
 }
 
 std::int32_t DramChannel::first_ready(const List& list) const {
   std::int32_t at = list.first;
-  while (entries_[static_cast<std::size_t>(at)].blockers > 0) at = entries_[static_cast<std::size_t>(at)].after;
+  while (entry(at).blockers > 0) at = entry(at).after;
   return at;
 }
 
 std::int32_t DramChannel::first_hit(const Bank& bank, const List& list) const {
   std::int32_t at = list.first;
-  for (;; at = entries_[static_cast<std::size_t>(at)].after) {
-    const Entry& entry = entries_[static_cast<std::size_t>(at)];
-    if (entry.blockers == 0 && entry.access.row == bank.row) return at;
-  }
+  while (entry(at).blockers > 0 || entry(at).access.row != bank.row) at = entry(at).after;
+  return at;
 }
 
-/// For a bank that has ready entries of the current direction.
-void DramChannel::choose(Bank& bank) const {
-  const List& list = bank.lists[mode()];
-  Choice& choice = bank.choice;
-  choice.known = true;
-  choice.masked = false;
+void DramChannel::choose(unsigned number, Direction direction) {
+  const std::uint64_t bit = std::uint64_t{1} << number;
+  Choices& choices = choices_[direction];
+  choices.stale &= ~bit;
+  choices.columns &= ~bit;
+  choices.activates &= ~bit;
+  choices.closes &= ~bit;
+  if ((choices.active & bit) == 0) return;
+  const Bank& bank = banks_[number];
+  const List& list = bank.lists[direction];
+  Choice& choice = choices.of[number];
   choice.entry = first_ready(list);
-  const Entry* entry = &entries_[static_cast<std::size_t>(choice.entry)];
   if (bank.row < 0) {
-    choice.kind = DramCommandKind::kActivate;
-  } else if (list.hits > 0 && (entry->access.row == bank.row || list.overtaken < config_.starvation_cap)) {
+    choices.activates |= bit;
+    choice.clock = bank.next_act;
+  } else if (list.hits > 0 && (entry(choice.entry).access.row == bank.row || list.overtaken < config_.starvation_cap)) {
     choice.entry = first_hit(bank, list);
-    entry = &entries_[static_cast<std::size_t>(choice.entry)];
-    choice.kind = writing_ ? DramCommandKind::kWrite : DramCommandKind::kRead;
-    choice.masked = writing_ && entry->access.bytes != full_mask_;
+    choices.columns |= bit;
+    choice.clock = direction == kWrites ? bank.next_wr : bank.next_rd;
+    const bool masked = direction == kWrites && entry(choice.entry).access.bytes != full_mask_;
+    choices.masked = masked ? choices.masked | bit : choices.masked & ~bit;
   } else {
-    choice.kind = DramCommandKind::kPrecharge;
+    choices.closes |= bit;
+    choice.clock = bank.next_pre;
   }
-  choice.age = entry->age;
+  choice.age = entry(choice.entry).age;
 }
 
-DramChannel::Pick DramChannel::pick_of(unsigned number) {
-  Bank& bank = banks_[number];
-  if (!bank.choice.known) choose(bank);
-  const Group& group = groups_[group_of_[number]];
-  std::int64_t clock = std::max(now_, next_cmd_);
-  switch (bank.choice.kind) {
-    case DramCommandKind::kRead:
-      clock = std::max(std::max(clock, next_rd_), std::max(bank.next_rd, group.next_rd));
-      break;
-    case DramCommandKind::kWrite:
-      raise(clock, bank.choice.masked ? group.next_masked : group.next_wr);
-      clock = std::max(std::max(clock, next_wr_), bank.next_wr);
-      break;
-    case DramCommandKind::kPrecharge:
-      raise(clock, bank.next_pre);
-      break;
-    default:
-      raise(clock, last_acts_[oldest_act_] + config_.timing.faw);
-      clock = std::max(std::max(clock, next_act_), std::max(bank.next_act, group.next_act));
-  }
-  Pick pick;
-  pick.clock = clock;
-  pick.age = bank.choice.age;
-  pick.kind = bank.choice.kind;
-  pick.entry = bank.choice.entry;
-  pick.bank = number;
-  return pick;
+void DramChannel::forget_choices(std::uint64_t banks) {
+  choices_[kReads].stale |= banks;
+  choices_[kWrites].stale |= banks;
+  pick_known_ = false;
 }
 
-/// Close what is open, then refresh.
-DramChannel::Pick DramChannel::pick_refresh() const {
-  Pick pick;
-  pick.kind = DramCommandKind::kRefresh;
-  pick.clock = std::max({now_, next_cmd_, due_});
-  for (const Bank& bank : banks_)
-    if (bank.row >= 0) pick.kind = DramCommandKind::kPrechargeAll;
-  for (const Bank& bank : banks_) {
-    if (pick.kind == DramCommandKind::kRefresh) raise(pick.clock, bank.next_act);
-    if (pick.kind == DramCommandKind::kPrechargeAll && bank.row >= 0) raise(pick.clock, bank.next_pre);
-  }
-  return pick;
+/// The clock of a bank's column command in the current direction, not before `floor`.
+std::int64_t DramChannel::column_clock(unsigned bank, std::int64_t floor) const {
+  const Choices& choices = choices_[mode()];
+  const Choice& choice = choices.of[bank];
+  const Group& group = groups_[choice.group];
+  std::int64_t of_group = group.next_rd;
+  if (writing_) of_group = (choices.masked >> bank & 1) != 0 ? group.next_masked : group.next_wr;
+  return std::max(floor, std::max(choice.clock, of_group));
 }
 
-const DramChannel::Pick& DramChannel::pick() {
-  if (pick_known_) return pick_;
+/// Streams: the oldest access whose turn it is in its bank, if it can go at `floor`, comes before all others. Looks at
+/// the few oldest only; false when none of these can.
+bool DramChannel::pick_oldest(std::int64_t floor) {
+  const Choices& choices = choices_[mode()];
+  std::int32_t at = choices.oldest;
+  for (int tries = 0; tries < 4 && at != kNone; ++tries, at = entry(at).younger) {
+    const unsigned bank = entry(at).access.flat_bank;
+    if ((choices.columns >> bank & 1) == 0 || choices.of[bank].entry != at) continue;
+    if (column_clock(bank, floor) > floor) continue;
+    pick_.clock = floor;
+    pick_.bank = bank;
+    return true;
+  }
+  return false;
+}
+
+/// The earliest column command, at equal clocks the oldest access's.
+void DramChannel::pick_columns() {
+  const Choices& choices = choices_[mode()];
+  if (choices.columns == 0) return;
+  const std::int64_t floor = std::max(std::max(now_, next_cmd_), writing_ ? next_wr_ : next_rd_);
+  if (!pick_oldest(floor)) {
+    std::uint64_t age = 0;
+    for (std::uint64_t left = choices.columns; left != 0; left &= left - 1) {
+      const auto bank = static_cast<unsigned>(__builtin_ctzll(left));
+      const std::int64_t clock = column_clock(bank, floor);
+      if (clock > pick_.clock || (clock == pick_.clock && choices.of[bank].age > age)) continue;
+      pick_.clock = clock;
+      pick_.bank = bank;
+      age = choices.of[bank].age;
+    }
+  }
+  pick_.kind = writing_ ? DramCommandKind::kWrite : DramCommandKind::kRead;
+  pick_.entry = choices.of[pick_.bank].entry;
+}
+
+/// An ACT or PRE that is earlier than the column command, at equal clocks the oldest access's.
+void DramChannel::pick_rows() {
+  const Choices& choices = choices_[mode()];
+  const std::int64_t column = pick_.clock, soonest = std::max(now_, next_cmd_);
+  if (soonest >= column) return;
+  const Choice* best = nullptr;
+  const auto consider = [&](unsigned bank, std::int64_t clock, DramCommandKind kind) {
+    const Choice& choice = choices.of[bank];
+    if (clock >= column || clock > pick_.clock || (clock == pick_.clock && choice.age > best->age)) return;
+    best = &choice;
+    pick_.clock = clock;
+    pick_.bank = bank;
+    pick_.kind = kind;
+    pick_.entry = choice.entry;
+  };
+  for (std::uint64_t left = choices.closes; left != 0; left &= left - 1) {
+    const auto bank = static_cast<unsigned>(__builtin_ctzll(left));
+    consider(bank, std::max(soonest, choices.of[bank].clock), DramCommandKind::kPrecharge);
+  }
+  const std::int64_t floor = std::max({soonest, next_act_, last_acts_[oldest_act_] + config_.timing.faw});
+  if (floor > pick_.clock || floor >= column) return;
+  for (std::uint64_t left = choices.activates; left != 0; left &= left - 1) {
+    const auto bank = static_cast<unsigned>(__builtin_ctzll(left));
+    const Choice& choice = choices.of[bank];
+    consider(bank, std::max(floor, std::max(choice.clock, groups_[choice.group].next_act)), DramCommandKind::kActivate);
+  }
+}
+
+/// Close what is open, then refresh. Of a bank that is closed the clock of its PRE is past.
+void DramChannel::pick_refresh() {
   pick_ = Pick{};
-  for (std::uint64_t left = active_[mode()]; left != 0; left &= left - 1) {
-    const Pick candidate = pick_of(static_cast<unsigned>(__builtin_ctzll(left)));
-    if (candidate.better_than(pick_)) pick_ = candidate;
-  }
-  if (pick_.clock >= due_) pick_ = pick_refresh();
+  pick_.kind = open_ != 0 ? DramCommandKind::kPrechargeAll : DramCommandKind::kRefresh;
+  pick_.clock = std::max(std::max(now_, next_cmd_), std::max(due_, open_ != 0 ? all_pre_ : all_act_));
+}
+
+/// Sets pick_: the earliest command; at equal clocks a column command before a row command, then the oldest access.
+void DramChannel::find_pick() {
   pick_known_ = true;
-  return pick_;
+  pick_.clock = kNever;
+  Choices& choices = choices_[mode()];
+  while (choices.stale != 0) choose(static_cast<unsigned>(__builtin_ctzll(choices.stale)), mode());
+  pick_columns();
+  pick_rows();
+  if (pick_.clock >= due_) pick_refresh();
 }
 
 std::int64_t DramChannel::next_event() {
-  const std::int64_t arrival = pending_.empty() ? kNever : pending_.front().arrival;
+  const std::int64_t arrival = pending_.empty() ? kNever : first_outcome(pending_.front().arrival);
   if (ready_[kReads] + ready_[kWrites] == 0) return arrival;
-  return std::min(arrival, pick().clock);
+  pick();
+  return std::min(arrival, pick_.clock);
 }
 
 void DramChannel::run(std::int64_t until, std::vector<DramOutcome>& outcomes) {
   for (;;) {
-    const std::int64_t command = pick().clock;
-    if (!pending_.empty() && pending_.front().arrival <= command) {
+    pick();
+    if (!pending_.empty() && pending_.front().arrival <= pick_.clock) {
       if (pending_.front().arrival >= until) return;
       take_arrival(outcomes);
     } else {
-      if (command >= until) return;
-      const Pick next = pick_;
-      pick_known_ = false;
-      now_ = next.clock;
-      issue(next, outcomes);
+      if (pick_.clock >= until) return;
+      now_ = pick_.clock;
+      issue(pick_, outcomes);
       update_mode();
     }
   }
 }
 
 void DramChannel::take_arrival(std::vector<DramOutcome>& outcomes) {
-  const DramAccess access = pending_.front();
-  pending_.pop_front();
+  const DramAccess& access = pending_.front();
   now_ = std::max(now_, access.arrival);
-  if (access.is_write && access.may_join && join(access, outcomes)) return;
+  if (access.is_write && access.may_join) {
+    --joins_pending_;
+    if (join(access, outcomes)) {
+      pending_.pop_front();
+      return;
+    }
+  }
   std::int32_t at = 0;
   if (free_.empty()) {
     at = static_cast<std::int32_t>(entries_.size());
@@ -158,44 +205,50 @@ void DramChannel::take_arrival(std::vector<DramOutcome>& outcomes) {
     at = free_.back();
     free_.pop_back();
   }
-  Entry& entry = entries_[static_cast<std::size_t>(at)];
-  entry = Entry{};
-  entry.access = access;
-  entry.age = age_++;
-  ++queued_[access.is_write ? 1 : 0];
-  block(entry);
-  List& list = banks_[access.flat_bank].lists[access.is_write ? kWrites : kReads];
-  entry.before = list.last;
-  (list.last == kNone ? list.first : entries_[static_cast<std::size_t>(list.last)].after) = at;
+  const Direction direction = access.is_write ? kWrites : kReads;
+  Bank& bank = banks_[access.flat_bank];
+  List& list = bank.lists[direction];
+  Entry& added = entry(at);
+  added.access = access;
+  pending_.pop_front();
+  added.age = age_++;
+  added.blockers = 0;
+  added.has_waiting = added.urgent = added.opened = added.closed = false;
+  ++queued_[direction];
+  block(added);
+  added.before = list.last;
+  added.after = kNone;
+  (list.last == kNone ? list.first : entry(list.last).after) = at;
   list.last = at;
-  if (entry.blockers > 0) {
-    update_mode();  // a read may have made a write urgent
-    return;
+  Choices& choices = choices_[direction];
+  added.older = choices.youngest;
+  added.younger = kNone;
+  (choices.youngest == kNone ? choices.oldest : entry(choices.youngest).younger) = at;
+  choices.youngest = at;
+  if (added.blockers == 0) {
+    // The youngest access of a bank changes what the bank does only as its first one or as the first hit.
+    const bool hits = added.access.row == bank.row;
+    const bool changes = list.ready == 0 || (hits && list.hits == 0);
+    make_ready(added);
+    if (changes) {
+      choices.stale |= std::uint64_t{1} << added.access.flat_bank;
+      if (direction == mode()) pick_known_ = false;
+    }
   }
-  make_ready(entry);
-  const bool was_writing = writing_;
-  update_mode();
-  if (!pick_known_ || writing_ != was_writing || access.is_write != writing_) return;
-  // Only this bank's choice is new.
-  if (pick_.entry != kNone && pick_.bank == access.flat_bank) {
-    pick_known_ = false;
-    return;
-  }
-  const Pick candidate = pick_of(access.flat_bank);
-  if (candidate.clock < due_ && (pick_.entry == kNone || candidate.better_than(pick_))) pick_ = candidate;
+  update_mode();  // a read that is blocked may have made a write urgent
 }
 
 /// A write beat goes into the port's queued access to the same burst, unless somebody waits for that one.
 bool DramChannel::join(const DramAccess& access, std::vector<DramOutcome>& outcomes) {
   const List& list = banks_[access.flat_bank].lists[kWrites];
-  for (std::int32_t at = list.last; at != kNone; at = entries_[static_cast<std::size_t>(at)].before) {
-    Entry& entry = entries_[static_cast<std::size_t>(at)];
-    if (entry.access.row != access.row || entry.access.column != access.column) continue;
-    if (entry.access.port != access.port || entry.has_waiting) return false;
-    entry.access.bytes |= access.bytes;
+  for (std::int32_t at = list.last; at != kNone; at = entry(at).before) {
+    Entry& queued = entry(at);
+    if (!same_burst(queued.access, access)) continue;
+    if (queued.access.port != access.port || queued.has_waiting) return false;
+    queued.access.bytes |= access.bytes;
     ++counts_.joined_writes;
     outcomes.push_back({access.port, true, access.number, now_, 0});
-    banks_[access.flat_bank].choice.known = false;  // it may no longer be a masked write
+    choices_[kWrites].stale |= std::uint64_t{1} << access.flat_bank;  // it may no longer be a masked write
     if (writing_) pick_known_ = false;
     return true;
   }
@@ -203,19 +256,21 @@ bool DramChannel::join(const DramAccess& access, std::vector<DramOutcome>& outco
 }
 
 /// Reads wait for older writes to their burst, writes for every older access to theirs.
-void DramChannel::block(Entry& entry) {
-  for (const Direction direction : {kReads, kWrites}) {
-    if (direction == kReads && !entry.access.is_write) continue;
-    const List& list = banks_[entry.access.flat_bank].lists[direction];
-    for (std::int32_t at = list.first; at != kNone; at = entries_[static_cast<std::size_t>(at)].after) {
-      Entry& older = entries_[static_cast<std::size_t>(at)];
-      if (!same_burst(older, entry)) continue;
-      ++entry.blockers;
-      older.has_waiting = true;
-      if (!older.access.is_write || entry.access.is_write || older.urgent) continue;
-      older.urgent = true;
-      if (older.blockers == 0) ++urgent_;
-    }
+void DramChannel::block(Entry& added) {
+  const Bank& bank = banks_[added.access.flat_bank];
+  block_behind(bank.lists[kWrites], added);
+  if (added.access.is_write) block_behind(bank.lists[kReads], added);
+}
+
+void DramChannel::block_behind(const List& list, Entry& added) {
+  for (std::int32_t at = list.first; at != kNone; at = entry(at).after) {
+    Entry& older = entry(at);
+    if (!same_burst(older.access, added.access)) continue;
+    ++added.blockers;
+    older.has_waiting = true;
+    if (!older.access.is_write || added.access.is_write || older.urgent) continue;
+    older.urgent = true;
+    if (older.blockers == 0) ++urgent_;
   }
 }
 
@@ -223,48 +278,38 @@ void DramChannel::unblock_waiting(const Entry& issued) {
   for (const Direction direction : {kReads, kWrites}) {
     if (direction == kReads && !issued.access.is_write) continue;
     const List& list = banks_[issued.access.flat_bank].lists[direction];
-    for (std::int32_t at = list.first; at != kNone; at = entries_[static_cast<std::size_t>(at)].after) {
-      Entry& entry = entries_[static_cast<std::size_t>(at)];
-      if (entry.age > issued.age && same_burst(entry, issued) && --entry.blockers == 0) make_ready(entry);
+    for (std::int32_t at = list.first; at != kNone; at = entry(at).after) {
+      Entry& waiting = entry(at);
+      if (waiting.age > issued.age && same_burst(waiting.access, issued.access) && --waiting.blockers == 0) {
+        make_ready(waiting);
+        forget_choices(std::uint64_t{1} << waiting.access.flat_bank);
+      }
     }
   }
 }
 
-void DramChannel::make_ready(Entry& entry) {
-  const unsigned direction = entry.access.is_write ? kWrites : kReads;
-  Bank& bank = banks_[entry.access.flat_bank];
-  bank.choice.known = false;
+void DramChannel::make_ready(const Entry& ready) {
+  const Direction direction = ready.access.is_write ? kWrites : kReads;
+  Bank& bank = banks_[ready.access.flat_bank];
   ++bank.lists[direction].ready;
-  if (bank.row == entry.access.row) ++bank.lists[direction].hits;
+  if (bank.row == ready.access.row) ++bank.lists[direction].hits;
   ++ready_[direction];
-  active_[direction] |= std::uint64_t{1} << entry.access.flat_bank;
-  if (entry.urgent) ++urgent_;
+  choices_[direction].active |= std::uint64_t{1} << ready.access.flat_bank;
+  if (ready.urgent) ++urgent_;
 }
 
 void DramChannel::issue(const Pick& pick, std::vector<DramOutcome>& outcomes) {
   next_cmd_ = pick.clock + config_.timing.cmd;
   if (sink_) report(pick);
-  Bank& bank = banks_[pick.bank];
-  bank.choice.known = false;
   switch (pick.kind) {
     case DramCommandKind::kActivate:
       activate(pick);
       break;
     case DramCommandKind::kPrecharge:
-      bank.row = -1;
-      raise(bank.next_act, pick.clock + config_.timing.rp);
-      for (List& list : bank.lists) list.hits = list.overtaken = 0;
-      entries_[static_cast<std::size_t>(pick.entry)].closed = true;
-      ++counts_.precharges;
+      precharge(pick);
       break;
     case DramCommandKind::kPrechargeAll:
-      for (Bank& each : banks_) {
-        each.row = -1;
-        each.choice.known = false;
-        raise(each.next_act, pick.clock + config_.timing.rp_ab);
-        for (List& list : each.lists) list.hits = list.overtaken = 0;
-      }
-      ++counts_.precharge_alls;
+      precharge_all(pick.clock);
       break;
     case DramCommandKind::kRead:
     case DramCommandKind::kWrite:
@@ -279,37 +324,64 @@ void DramChannel::issue(const Pick& pick, std::vector<DramOutcome>& outcomes) {
 void DramChannel::activate(const Pick& pick) {
   const DramTiming& t = config_.timing;
   Bank& bank = banks_[pick.bank];
-  Entry& opener = entries_[static_cast<std::size_t>(pick.entry)];
+  Entry& opener = entry(pick.entry);
   opener.opened = true;
   bank.row = opener.access.row;
   for (List& list : bank.lists) {
     list.hits = list.overtaken = 0;
-    for (std::int32_t at = list.first; at != kNone; at = entries_[static_cast<std::size_t>(at)].after) {
-      const Entry& entry = entries_[static_cast<std::size_t>(at)];
-      if (entry.blockers == 0 && entry.access.row == bank.row) ++list.hits;
-    }
+    for (std::int32_t at = list.first; at != kNone; at = entry(at).after)
+      if (entry(at).blockers == 0 && entry(at).access.row == bank.row) ++list.hits;
   }
   bank.next_rd = pick.clock + t.rcd;
   bank.next_wr = pick.clock + t.rcd_wr;
   bank.next_pre = pick.clock + t.ras;
   bank.next_act = pick.clock + t.rc;
-  raise(groups_[group_of_[pick.bank]].next_act, pick.clock + t.rrd_l);
+  raise(all_pre_, bank.next_pre);
+  raise(all_act_, bank.next_act);
+  raise(groups_[choices_[kReads].of[pick.bank].group].next_act, pick.clock + t.rrd_l);
   raise(next_act_, pick.clock + t.rrd_s);
   last_acts_[oldest_act_] = pick.clock;
   oldest_act_ = (oldest_act_ + 1) % 4;
+  open_ |= std::uint64_t{1} << pick.bank;
+  forget_choices(std::uint64_t{1} << pick.bank);
   ++counts_.activates;
+}
+
+void DramChannel::precharge(const Pick& pick) {
+  Bank& bank = banks_[pick.bank];
+  bank.row = -1;
+  raise(bank.next_act, pick.clock + config_.timing.rp);
+  raise(all_act_, bank.next_act);
+  for (List& list : bank.lists) list.hits = list.overtaken = 0;
+  entry(pick.entry).closed = true;
+  open_ &= ~(std::uint64_t{1} << pick.bank);
+  forget_choices(std::uint64_t{1} << pick.bank);
+  ++counts_.precharges;
+}
+
+void DramChannel::precharge_all(std::int64_t clock) {
+  for (Bank& bank : banks_) {
+    bank.row = -1;
+    raise(bank.next_act, clock + config_.timing.rp_ab);
+    for (List& list : bank.lists) list.hits = list.overtaken = 0;
+  }
+  raise(all_act_, clock + config_.timing.rp_ab);
+  open_ = 0;
+  forget_choices(all_banks_);
+  ++counts_.precharge_alls;
 }
 
 void DramChannel::issue_column(const Pick& pick, std::vector<DramOutcome>& outcomes) {
   const DramTiming& t = config_.timing;
   const std::int64_t clock = pick.clock;
+  const std::uint64_t bit = std::uint64_t{1} << pick.bank;
   Bank& bank = banks_[pick.bank];
-  Group& group = groups_[group_of_[pick.bank]];
-  Entry& entry = entries_[static_cast<std::size_t>(pick.entry)];
-  const bool is_write = entry.access.is_write;
-  List& list = bank.lists[is_write ? kWrites : kReads];
+  Group& group = groups_[choices_[kReads].of[pick.bank].group];
+  Entry& issued = entry(pick.entry);
+  const Direction direction = issued.access.is_write ? kWrites : kReads;
+  List& list = bank.lists[direction];
   list.overtaken = first_ready(list) == pick.entry ? 0 : list.overtaken + 1;
-  if (is_write) {
+  if (direction == kWrites) {
     const std::int64_t last = clock + t.cwl + burst_;
     raise(next_wr_, clock + t.ccd_s);
     raise(group.next_wr, clock + t.ccd_l_wr);
@@ -318,8 +390,8 @@ void DramChannel::issue_column(const Pick& pick, std::vector<DramOutcome>& outco
     raise(group.next_rd, last + t.wtr_l);
     raise(bank.next_pre, last + t.wr);
     ++counts_.writes;
-    if (entry.access.bytes != full_mask_) ++counts_.masked_writes;
-    if (entry.urgent) --urgent_;
+    if (issued.access.bytes != full_mask_) ++counts_.masked_writes;
+    if (issued.urgent) --urgent_;
   } else {
     raise(next_rd_, clock + t.ccd_s);
     raise(group.next_rd, clock + t.ccd_l);
@@ -327,22 +399,29 @@ void DramChannel::issue_column(const Pick& pick, std::vector<DramOutcome>& outco
     raise(bank.next_pre, clock + t.rtp);
     ++counts_.reads;
   }
-  ++(entry.closed ? counts_.row_conflicts : entry.opened ? counts_.row_misses : counts_.row_hits);
-  outcomes.push_back({entry.access.port, is_write, entry.access.number, clock, clock + t.cl + burst_});
+  raise(all_pre_, bank.next_pre);
+  ++(issued.closed ? counts_.row_conflicts : issued.opened ? counts_.row_misses : counts_.row_hits);
+  outcomes.push_back({issued.access.port, direction == kWrites, issued.access.number, clock, clock + t.cl + burst_});
 
-  (entry.before == kNone ? list.first : entries_[static_cast<std::size_t>(entry.before)].after) = entry.after;
-  (entry.after == kNone ? list.last : entries_[static_cast<std::size_t>(entry.after)].before) = entry.before;
+  (issued.before == kNone ? list.first : entry(issued.before).after) = issued.after;
+  (issued.after == kNone ? list.last : entry(issued.after).before) = issued.before;
+  Choices& choices = choices_[direction];
+  (issued.older == kNone ? choices.oldest : entry(issued.older).younger) = issued.younger;
+  (issued.younger == kNone ? choices.youngest : entry(issued.younger).older) = issued.older;
   --list.hits;
-  --queued_[is_write ? 1 : 0];
-  --ready_[is_write ? kWrites : kReads];
-  if (--list.ready == 0) active_[is_write ? kWrites : kReads] &= ~(std::uint64_t{1} << pick.bank);
-  if (entry.has_waiting) unblock_waiting(entry);
+  --queued_[direction];
+  --ready_[direction];
+  if (--list.ready == 0) choices.active &= ~bit;
+  forget_choices(bit);
+  if (issued.has_waiting) unblock_waiting(issued);
   free_.push_back(pick.entry);
   ++phase_;
 }
 
 void DramChannel::refresh(std::int64_t clock) {
   for (Bank& bank : banks_) raise(bank.next_act, clock + config_.timing.rfc);
+  raise(all_act_, clock + config_.timing.rfc);
+  forget_choices(all_banks_);
   ++counts_.refreshes;
   counts_.refresh_clocks += static_cast<std::uint64_t>(clock + config_.timing.rfc - due_);
   due_ += config_.timing.refi;
@@ -361,7 +440,6 @@ void DramChannel::update_mode() {
   }
   if (writing == writing_) return;
   writing_ = writing;
-  for (Bank& bank : banks_) bank.choice.known = false;
   phase_ = 0;
   pick_known_ = false;
 }
@@ -372,9 +450,9 @@ void DramChannel::report(const Pick& pick) const {
   command.channel = index_;
   command.kind = pick.kind;
   if (pick.entry != kNone) {
-    const DramAccess& access = entries_[static_cast<std::size_t>(pick.entry)].access;
-    command.bank_group = group_of_[pick.bank];
-    command.bank = static_cast<unsigned>(pick.bank - group_of_[pick.bank] * static_cast<unsigned>(config_.banks));
+    const DramAccess& access = entry(pick.entry).access;
+    command.bank_group = choices_[kReads].of[pick.bank].group;
+    command.bank = pick.bank - command.bank_group * static_cast<unsigned>(config_.banks);
     if (pick.kind != DramCommandKind::kPrecharge) command.row = access.row;
     if (is_column(pick.kind)) command.column = access.column;
     command.masked = pick.kind == DramCommandKind::kWrite && access.bytes != full_mask_;

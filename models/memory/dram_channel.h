@@ -1,8 +1,10 @@
 #pragma once
 /// One DRAM channel and its controller: open-page FR-FCFS with bounded overtaking, write drain by watermarks, all-bank
 /// refresh that is never postponed. Time is the DRAM clock; the policy is written down in docs/memory.md.
-/// Event-driven: run() jumps from command to command. What is issued before clock t depends on nothing but the accesses
-/// that arrive up to t: run() may be called as seldom or as often as one likes.
+/// Event-driven: run() jumps from command to command, and a command makes only those banks choose anew that it touched.
+/// What is issued before clock t depends on nothing but the accesses that arrive up to t: run() may be called as seldom
+/// or as often as one likes.
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -50,7 +52,12 @@ class DramChannel {
  public:
   DramChannel(const DramConfig& config, unsigned index);
 
-  void arrive(const DramAccess& access) { pending_.push_back(access); }
+  /// Returns a clock before which the access can cause no outcome.
+  std::int64_t arrive(const DramAccess& access) {
+    pending_.push_back(access);
+    joins_pending_ += access.is_write && access.may_join ? 1 : 0;
+    return first_outcome(access.arrival);
+  }
   /// Everything that happens at clocks < `until`; outcomes are appended in order of `released`.
   void run(std::int64_t until, std::vector<DramOutcome>& outcomes);
   /// No outcome that is not known yet is released before this clock; kNever without work. May be early.
@@ -66,7 +73,8 @@ class DramChannel {
   static constexpr std::int32_t kNone = -1;
   enum Direction : unsigned { kReads = 0, kWrites = 1 };
   struct Entry {
-    std::int32_t before = kNone, after = kNone;  // in its bank's list, oldest first
+    std::int32_t before = kNone, after = kNone;   // in its bank's list, oldest first
+    std::int32_t older = kNone, younger = kNone;  // of all queued in its direction
     std::uint64_t age = 0;
     DramAccess access;
     int blockers = 0;                     // older accesses to the same burst that must go first
@@ -80,22 +88,29 @@ class DramChannel {
     int hits = 0;       // of these, to the open row
     int overtaken = 0;  // row hits since the oldest ready entry is waiting for another row
   };
-  /// What a bank would do next in the current direction, but for the clock.
-  struct Choice {
-    bool known = false;
-    bool masked = false;
-    DramCommandKind kind = DramCommandKind::kRefresh;
-    std::int32_t entry = kNone;
-    std::uint64_t age = 0;
-  };
   struct Bank {
     std::int64_t next_act = 0, next_pre = 0, next_rd = 0, next_wr = 0;
     std::int64_t row = -1;  // open row
-    Choice choice;
     List lists[2];
   };
   struct Group {
     std::int64_t next_act = 0, next_rd = 0, next_wr = 0, next_masked = 0;
+  };
+  /// What a bank would do next in one direction, and the clock before which the bank itself does not allow it.
+  struct Choice {
+    std::int64_t clock = 0;
+    std::uint64_t age = 0;
+    std::int32_t entry = kNone;
+    std::uint32_t group = 0;
+  };
+  /// The banks' choices in one direction, and sets of banks, a bit each.
+  struct Choices {
+    std::vector<Choice> of;                                // by bank
+    std::uint64_t active = 0;                              // have ready entries
+    std::uint64_t stale = 0;                               // choose again before looking
+    std::uint64_t columns = 0, activates = 0, closes = 0;  // what those that are not stale would do
+    std::uint64_t masked = 0;                              // columns that are masked writes
+    std::int32_t oldest = kNone, youngest = kNone;         // of all queued accesses
   };
   /// The next command, if nothing arrives before.
   struct Pick {
@@ -104,30 +119,43 @@ class DramChannel {
     DramCommandKind kind = DramCommandKind::kRefresh;
     std::int32_t entry = kNone;
     unsigned bank = 0;
-    bool better_than(const Pick& other) const;
   };
 
-  Direction mode() const { return writing_ ? kWrites : kReads; }
-  std::int32_t first_ready(const List& list) const;
-  std::int32_t first_hit(const Bank& bank, const List& list) const;
-  void choose(Bank& bank) const;
-  Pick pick_of(unsigned bank);
-  Pick pick_refresh() const;
-  const Pick& pick();
-  void take_arrival(std::vector<DramOutcome>& outcomes);
-  bool join(const DramAccess& access, std::vector<DramOutcome>& outcomes);
-  void block(Entry& entry);
-  void unblock_waiting(const Entry& issued);
-  void make_ready(Entry& entry);
-  void issue(const Pick& pick, std::vector<DramOutcome>& outcomes);
-  void issue_column(const Pick& pick, std::vector<DramOutcome>& outcomes);
-  void activate(const Pick& pick);
-  void refresh(std::int64_t clock);
-  void update_mode();
-  void report(const Pick& pick) const;
-  bool same_burst(const Entry& a, const Entry& b) const {
-    return a.access.row == b.access.row && a.access.column == b.access.column;
+  /// Of accesses that arrive at `arrival` or later: a write that joins leaves on arrival, others with a RD or WR.
+  std::int64_t first_outcome(std::int64_t arrival) const {
+    return joins_pending_ > 0 ? arrival : std::max(std::max(arrival, next_cmd_), std::min(next_rd_, next_wr_));
   }
+  Direction mode() const { return writing_ ? kWrites : kReads; }
+  Entry& entry(std::int32_t at) { return entries_[static_cast<std::size_t>(at)]; }
+  const Entry& entry(std::int32_t at) const { return entries_[static_cast<std::size_t>(at)]; }
+  inline std::int32_t first_ready(const List& list) const;
+  inline std::int32_t first_hit(const Bank& bank, const List& list) const;
+  void choose(unsigned bank, Direction direction);
+  inline std::int64_t column_clock(unsigned bank, std::int64_t floor) const;
+  inline void forget_choices(std::uint64_t banks);
+  inline bool pick_oldest(std::int64_t floor);
+  inline void pick_columns();
+  inline void pick_rows();
+  void pick_refresh();
+  void find_pick();
+  void pick() {
+    if (!pick_known_) find_pick();
+  }
+  inline void take_arrival(std::vector<DramOutcome>& outcomes);
+  bool join(const DramAccess& access, std::vector<DramOutcome>& outcomes);
+  inline void block(Entry& added);
+  inline void block_behind(const List& list, Entry& added);
+  void unblock_waiting(const Entry& issued);
+  inline void make_ready(const Entry& ready);
+  inline void issue(const Pick& pick, std::vector<DramOutcome>& outcomes);
+  inline void issue_column(const Pick& pick, std::vector<DramOutcome>& outcomes);
+  void activate(const Pick& pick);
+  void precharge(const Pick& pick);
+  void precharge_all(std::int64_t clock);
+  void refresh(std::int64_t clock);
+  inline void update_mode();
+  void report(const Pick& pick) const;
+  static bool same_burst(const DramAccess& a, const DramAccess& b) { return a.row == b.row && a.column == b.column; }
 
   DramConfig config_;
   unsigned index_;
@@ -135,15 +163,18 @@ class DramChannel {
   std::uint64_t full_mask_;
   std::vector<Bank> banks_;
   std::vector<Group> groups_;
-  std::vector<std::uint8_t> group_of_;
+  std::uint64_t all_banks_;
   std::int64_t next_act_ = 0, next_rd_ = 0, next_wr_ = 0, next_cmd_ = 0;  // of the channel
   std::int64_t last_acts_[4];                                             // a ring: the fourth last is the next to go
   unsigned oldest_act_ = 0;
-  std::int64_t due_;  // of the next refresh
+  std::int64_t due_;                        // of the next refresh
+  std::uint64_t open_ = 0;                  // banks with an open row
+  std::int64_t all_act_ = 0, all_pre_ = 0;  // the latest next_act, next_pre of any bank
   Ring<DramAccess> pending_;
+  std::int64_t joins_pending_ = 0;  // of pending_, those that may join
   std::vector<Entry> entries_;
   std::vector<std::int32_t> free_;
-  std::uint64_t active_[2] = {0, 0};  // banks with ready entries
+  Choices choices_[2];
   std::uint64_t queued_[2] = {0, 0};
   int ready_[2] = {0, 0};
   int urgent_ = 0;  // ready writes that a read is blocked by

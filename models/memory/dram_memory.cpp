@@ -27,6 +27,10 @@ DramMemory::DramMemory(const DramConfig& config, base::Femtoseconds period) : co
     throw std::logic_error("DRAM: " + key.key + ": got " + key.got + ", expected " + key.expected);
   }
   if (period_ < 1) throw std::logic_error("DRAM: the core's clock period must be at least 1 fs");
+  by_clock_ = Divider(config_.clock_period_fs);
+  by_period_ = Divider(period_);
+  capacity_ = static_cast<std::uint64_t>(config_.capacity().count());
+  read_clocks_ = config_.timing.cl + config_.burst_clocks();
   burst_shift_ = log2_of(config_.burst_bytes());
   unsigned shift = 0;
   for (std::size_t i = kNumAddressFields; i-- > 0;) {
@@ -51,8 +55,10 @@ void DramMemory::reset() {
   outcomes_.clear();
   now_ = 0;
   horizon_ = to_dram(0);
+  wakes_.assign(channels_.size(), DramChannel::kNever);
   wake_ = DramChannel::kNever;
   ports_used_ = 0;
+  busy_ = 0;
   read_bytes_ = written_bytes_ = read_beats_ = written_beats_ = 0;
   if (sink_) trace(sink_);
 }
@@ -62,12 +68,15 @@ void DramMemory::trace(std::function<void(const DramCommand&)> sink) {
   for (DramChannel& channel : channels_) channel.trace(sink_);
 }
 
-DramMemory::Port& DramMemory::port_of(unsigned port, bool is_write) {
-  if (port >= kMaxPorts) {
-    throw std::logic_error("DRAM: got port " + std::to_string(port) + ", expected one of 0.." +
-                           std::to_string(kMaxPorts - 1));
-  }
-  return ports_[port][is_write ? 1 : 0];
+void DramMemory::refuse_port(unsigned port) {
+  throw std::logic_error("DRAM: got port " + std::to_string(port) + ", expected one of 0.." +
+                         std::to_string(kMaxPorts - 1));
+}
+
+void DramMemory::refuse(const Request& request) const {
+  if (request.bytes.count() < 1) throw std::logic_error("DRAM: a beat of no bytes");
+  throw base::CheckError("memory: got an access at " + hex(request.address) + ", expected one below the capacity of " +
+                         std::to_string(capacity_) + " bytes");
 }
 
 DramMemory::Place DramMemory::place_of(std::uint64_t burst) const {
@@ -84,28 +93,31 @@ DramMemory::Place DramMemory::place_of(std::uint64_t burst) const {
   return place;
 }
 
-/// Settles everything that no beat submitted at `now` or later can change.
-void DramMemory::advance(std::int64_t now) {
-  if (now != now_) {
-    if (now < now_) throw std::logic_error("DRAM: asked about a cycle before the last one");
-    now_ = now;
-    horizon_ = to_dram(now);
-  }
-  if (wake_ >= horizon_) return;
+void DramMemory::enter(std::int64_t now) {
+  if (now < now_) throw std::logic_error("DRAM: asked about a cycle before the last one");
+  now_ = now;
+  horizon_ = to_dram(now);
+}
+
+void DramMemory::settle() {
   wake_ = DramChannel::kNever;
-  for (DramChannel& channel : channels_) {
-    const std::int64_t next = channel.next_event();
-    if (next < horizon_) channel.run(horizon_, outcomes_);
-    const unsigned index = static_cast<unsigned>(&channel - channels_.data());
-    for (const DramOutcome& outcome : outcomes_) {
-      Port& port = ports_[outcome.port][outcome.is_write ? 1 : 0];
-      port.credits[index].returns.push_back(to_core(outcome.released));
-      if (!outcome.is_write) port.done[static_cast<std::size_t>(outcome.number - port.next_done)] = outcome.done;
+  unsigned readers = 0;  // ports whose reads moved on, a bit each
+  for (std::size_t index = 0; index < channels_.size(); ++index) {
+    if (wakes_[index] < horizon_) {
+      channels_[index].run(horizon_, outcomes_);
+      wakes_[index] = channels_[index].next_event();
+      for (const DramOutcome& outcome : outcomes_) {
+        Port& port = ports_[outcome.port][outcome.is_write ? 1 : 0];
+        port.credits[index].returns.push_back(to_core(outcome.released));
+        if (outcome.is_write) continue;
+        port.done[static_cast<std::size_t>(outcome.number - port.next_done)] = outcome.done;
+        readers |= 1U << outcome.port;
+      }
+      outcomes_.clear();
     }
-    outcomes_.clear();
-    wake_ = std::min(wake_, next < horizon_ ? channel.next_event() : next);
+    wake_ = std::min(wake_, wakes_[index]);
   }
-  for (unsigned port = 0; port < ports_used_; ++port) resolve(ports_[port][0]);
+  for (; readers != 0; readers &= readers - 1) resolve(ports_[static_cast<std::size_t>(__builtin_ctz(readers))][0]);
 }
 
 /// Beats are there in the port's order: one is when it has arrived and all accesses up to its last are done.
@@ -124,43 +136,42 @@ void DramMemory::resolve(Port& port) {
   }
 }
 
-std::int64_t DramMemory::free_places(Port& port, bool is_write, unsigned channel, std::int64_t now) {
-  Credits& credits = port.credits[channel];
-  while (!credits.returns.empty() && credits.returns.front() <= now) {
-    credits.returns.pop_front();
-    --credits.used;
+/// For each burst a place in its channel.
+bool DramMemory::has_places(Port& port, bool is_write, std::uint64_t first, std::uint64_t last) {
+  for (std::uint64_t burst = first; burst <= last; ++burst) {
+    const unsigned channel = channel_of(burst);
+    std::int64_t needed = 1;
+    for (std::uint64_t before = first; before < burst; ++before) needed += channel_of(before) == channel ? 1 : 0;
+    if (needed > std::min(config_.read_queue, config_.write_queue))
+      throw std::logic_error("DRAM: a beat of more bursts than a queue holds");
+    if (!has_place(port, is_write, channel, needed)) return false;
   }
-  return (is_write ? config_.write_queue : config_.read_queue) - credits.used;
+  return true;
 }
 
 bool DramMemory::submit(const Request& request, Cycles now) {
   Port& port = port_of(request.port, request.is_write);
   const auto bytes = static_cast<std::uint64_t>(request.bytes.count());
-  const auto end = static_cast<std::uint64_t>(config_.capacity().count());
-  if (request.bytes.count() < 1) throw std::logic_error("DRAM: a beat of no bytes");
-  if (request.address >= end || bytes > end - request.address) {
-    throw base::CheckError("memory: got an access at " + hex(request.address) +
-                           ", expected one below the capacity of " + std::to_string(end) + " bytes");
-  }
+  if (bytes == 0 || bytes > capacity_ || request.address > capacity_ - bytes) refuse(request);
   advance(now.count());
 
   const std::uint64_t first = request.address >> burst_shift_, last = (request.address + bytes - 1) >> burst_shift_;
   const bool joins = port.has_last && port.last_burst == first;
   // A read that joins needs no place; a write that joins gives it back on arrival.
   const std::uint64_t first_new = joins && !request.is_write ? first + 1 : first;
-  for (std::uint64_t burst = first_new; burst <= last; ++burst) {
-    const unsigned channel = place_of(burst).channel;
-    std::int64_t needed = 1;
-    for (std::uint64_t before = first_new; before < burst; ++before) needed += place_of(before).channel == channel;
-    if (needed > std::min(config_.read_queue, config_.write_queue))
-      throw std::logic_error("DRAM: a beat of more bursts than a queue holds");
-    if (free_places(port, request.is_write, channel, now_) >= needed) continue;
-    port.refused |= std::uint64_t{1} << channel;
-    return false;
-  }
+  busy_ |= 1U << (2 * request.port + (request.is_write ? 1 : 0));
+  const bool taken = first_new == last ? has_place(port, request.is_write, channel_of(last), 1)
+                                       : has_places(port, request.is_write, first_new, last);
+  if (!taken) return false;
+  accept(port, request, {first, first_new, last});
+  return true;
+}
+
+void DramMemory::accept(Port& port, const Request& request, const Bursts& bursts) {
+  const auto [first, first_new, last] = bursts;
+  const bool joins = port.has_last && port.last_burst == first;
   for (std::uint64_t burst = first_new; burst <= last; ++burst)
-    add_access(port, request, burst, joins && burst == first, horizon_);
-  wake_ = std::min(wake_, first_new <= last ? horizon_ : wake_);
+    add_access(port, request, burst, joins && burst == first);
   port.has_last = true;
   ports_used_ = std::max(ports_used_, request.port + 1);
   port.last_burst = last;
@@ -171,21 +182,19 @@ bool DramMemory::submit(const Request& request, Cycles now) {
     }
     port.finish.push_back(to_core(horizon_));
     ++written_beats_;
-    written_bytes_ += bytes;
+    written_bytes_ += static_cast<std::uint64_t>(request.bytes.count());
   } else {
     port.waiting.push_back({port.next_number - 1, horizon_});
-    resolve(port);
+    if (first_new > last) resolve(port);  // its data may be there
     ++read_beats_;
-    read_bytes_ += bytes;
+    read_bytes_ += static_cast<std::uint64_t>(request.bytes.count());
   }
-  return true;
 }
 
-void DramMemory::add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join,
-                            std::int64_t arrival) {
+void DramMemory::add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join) {
   const Place place = place_of(burst);
   DramAccess access;
-  access.arrival = arrival;
+  access.arrival = horizon_;
   access.port = static_cast<std::uint8_t>(request.port);
   access.is_write = request.is_write;
   access.may_join = may_join;
@@ -204,7 +213,9 @@ void DramMemory::add_access(Port& port, const Request& request, std::uint64_t bu
   }
   port.refused &= ~(std::uint64_t{1} << place.channel);
   ++port.credits[place.channel].used;
-  channels_[place.channel].arrive(access);
+  const std::int64_t outcome = channels_[place.channel].arrive(access);
+  wakes_[place.channel] = std::min(wakes_[place.channel], outcome);
+  wake_ = std::min(wake_, outcome);
 }
 
 std::int64_t DramMemory::finished(unsigned number, bool is_write, Cycles now) {
@@ -223,20 +234,21 @@ void DramMemory::take(unsigned number, bool is_write) {
 std::optional<Cycles> DramMemory::next_change(Cycles now) {
   advance(now.count());
   std::int64_t next = DramChannel::kNever;
-  for (unsigned number = 0; number < ports_used_; ++number) {
-    for (const Port& port : ports_[number]) {
-      const std::size_t finished =
-          port.finish.empty() || port.finish.front() > now_ ? 0 : port.finish.count_until(now_);
-      if (finished < port.finish.size()) {
-        next = std::min(next, port.finish[finished]);
-      } else if (!port.waiting.empty()) {
-        // An RD that is still to come, at the next event of any channel at the earliest.
-        next = std::min(next, to_core(wake_ + config_.timing.cl + config_.burst_clocks()));
-      }
-      for (std::uint64_t left = port.refused; left != 0; left &= left - 1) {
-        const Credits& credits = port.credits[static_cast<std::size_t>(__builtin_ctzll(left))];
-        next = std::min(next, credits.returns.empty() ? to_core(wake_) : credits.returns.front());
-      }
+  for (std::uint32_t left = busy_; left != 0; left &= left - 1) {
+    const auto which = static_cast<std::size_t>(__builtin_ctz(left));
+    const Port& port = ports_[which / 2][which % 2];
+    const std::size_t finished = port.finish.empty() || port.finish.front() > now_ ? 0 : port.finish.count_until(now_);
+    if (finished < port.finish.size()) {
+      next = std::min(next, port.finish[finished]);
+    } else if (!port.waiting.empty()) {
+      // An RD that is still to come, at the next event of any channel at the earliest.
+      next = std::min(next, to_core(wake_ + read_clocks_));
+    } else if (port.refused == 0) {
+      busy_ &= ~(1U << which);
+    }
+    for (std::uint64_t channels = port.refused; channels != 0; channels &= channels - 1) {
+      const Credits& credits = port.credits[static_cast<std::size_t>(__builtin_ctzll(channels))];
+      next = std::min(next, credits.returns.empty() ? to_core(wake_) : credits.returns.front());
     }
   }
   if (next == DramChannel::kNever) return std::nullopt;
@@ -245,10 +257,12 @@ std::optional<Cycles> DramMemory::next_change(Cycles now) {
 
 std::vector<Counter> DramMemory::counters(Cycles now) {
   advance(now.count());
+  std::fill(wakes_.begin(), wakes_.end(),
+            0);  // commands that finish nothing, too: rows opened, idle channels' refreshes
+  settle();
   DramCounts sum;
   std::uint64_t queued = 0;
-  for (DramChannel& channel : channels_) {
-    channel.run(horizon_, outcomes_);  // refreshes of an idle channel: no outcomes
+  for (const DramChannel& channel : channels_) {
     const DramCounts& c = channel.counts();
     sum.activates += c.activates;
     sum.precharges += c.precharges;

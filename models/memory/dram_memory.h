@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "models/memory/divider.h"
 #include "models/memory/dram_channel.h"
 #include "models/memory/memory_model.h"
 #include "models/memory/ring.h"
@@ -38,11 +39,9 @@ class DramMemory final : public MemoryModel {
   void trace(std::function<void(const DramCommand&)> sink);
 
   /// The clock domains: first DRAM edge at or after core edge `now`, plus the synchroniser; and the other way.
-  std::int64_t to_dram(std::int64_t now) const {
-    return base::ceil_div(now * period_, config_.clock_period_fs) + kSynchroniserCycles;
-  }
+  std::int64_t to_dram(std::int64_t now) const { return by_clock_.ceil(now * period_) + kSynchroniserCycles; }
   std::int64_t to_core(std::int64_t clock) const {
-    return base::ceil_div(clock * config_.clock_period_fs, period_) + kSynchroniserCycles;
+    return by_period_.ceil(clock * config_.clock_period_fs) + kSynchroniserCycles;
   }
 
  private:
@@ -55,6 +54,10 @@ class DramMemory final : public MemoryModel {
   struct Beat {
     std::int64_t last_access;  // the beat is there when the port's accesses up to this one are
     std::int64_t arrival;      // DRAM clock
+  };
+  /// Of a beat: first to last, those from `first_new` on need an access.
+  struct Bursts {
+    std::uint64_t first, first_new, last;
   };
   /// Places of a port in one channel's queue, as the core sees them.
   struct Credits {
@@ -74,24 +77,57 @@ class DramMemory final : public MemoryModel {
     std::uint64_t refused = 0;     // channels that had no place for a beat and have taken none since
   };
 
-  Port& port_of(unsigned port, bool is_write);
-  Place place_of(std::uint64_t burst) const;
-  void advance(std::int64_t now);
-  void resolve(Port& port);
-  std::int64_t free_places(Port& port, bool is_write, unsigned channel, std::int64_t now);
-  void add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join, std::int64_t arrival);
+  Port& port_of(unsigned port, bool is_write) {
+    if (port >= kMaxPorts) refuse_port(port);
+    return ports_[port][is_write ? 1 : 0];
+  }
+  // Apart, so that the calls for each beat stay small.
+  [[noreturn]] static void refuse_port(unsigned port);
+  [[noreturn]] void refuse(const Request& request) const;
+  inline Place place_of(std::uint64_t burst) const;
+  /// Settles everything that no beat submitted at `now` or later can change.
+  void advance(std::int64_t now) {
+    if (now != now_) enter(now);
+    if (wake_ < horizon_) settle();
+  }
+  void enter(std::int64_t now);
+  void settle();
+  inline void resolve(Port& port);
+  unsigned channel_of(std::uint64_t burst) const {
+    const auto field = static_cast<std::size_t>(AddressField::kChannel);
+    return static_cast<unsigned>(burst >> shift_[field] & mask_[field]);
+  }
+  /// `needed` places in the channel's queue; notes that there are fewer.
+  bool has_place(Port& port, bool is_write, unsigned channel, std::int64_t needed) {
+    Credits& credits = port.credits[channel];
+    while (!credits.returns.empty() && credits.returns.front() <= now_) {
+      credits.returns.pop_front();
+      --credits.used;
+    }
+    if ((is_write ? config_.write_queue : config_.read_queue) - credits.used >= needed) return true;
+    port.refused |= std::uint64_t{1} << channel;
+    return false;
+  }
+  bool has_places(Port& port, bool is_write, std::uint64_t first, std::uint64_t last);
+  void accept(Port& port, const Request& request, const Bursts& bursts);
+  inline void add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join);
 
   DramConfig config_;
   std::int64_t period_;
+  Divider by_clock_, by_period_;                     // of the DRAM, of the core
+  std::uint64_t capacity_ = 0;                       // bytes
+  std::int64_t read_clocks_ = 0;                     // from RD to the clock after its data
   std::array<unsigned, kNumAddressFields> shift_{};  // of each field, from the burst's number
   std::array<std::uint64_t, kNumAddressFields> mask_{};
   unsigned burst_shift_ = 0;
   std::vector<DramChannel> channels_;
   std::array<std::array<Port, 2>, kMaxPorts> ports_;  // [port][is_write]
   unsigned ports_used_ = 0;                           // ports below it have submitted
+  std::uint32_t busy_ = 0;                            // bit 2 * port + is_write: something may change for it
   std::vector<DramOutcome> outcomes_;
-  std::int64_t now_ = 0, horizon_ = 0;  // core cycle asked last; DRAM clock before which all is settled
-  std::int64_t wake_ = DramChannel::kNever;
+  std::int64_t now_ = 0, horizon_ = 0;       // core cycle asked last; DRAM clock before which all is settled
+  std::vector<std::int64_t> wakes_;          // by channel: a clock before which it has no outcome
+  std::int64_t wake_ = DramChannel::kNever;  // the least of them
   std::uint64_t read_bytes_ = 0, written_bytes_ = 0, read_beats_ = 0, written_beats_ = 0;
   std::function<void(const DramCommand&)> sink_;
 };
