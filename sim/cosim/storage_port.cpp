@@ -48,8 +48,8 @@ StoragePort::StoragePort(const program::LoadProgram* program, program::MemoryIma
       image_(image),
       model_(model),
       times_(times),
-      request_stalls_(Stalls::channel(stall_seed, streams)),
-      answer_stalls_(Stalls::channel(stall_seed, streams)) {
+      request_stalls_(program::Stalls::channel(stall_seed, streams)),
+      answer_stalls_(program::Stalls::channel(stall_seed, streams)) {
   if (program_ == nullptr) return;
   issued_.resize(program_->loads.size());
   times_.resize(program_->loads.size());
