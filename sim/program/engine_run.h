@@ -94,7 +94,7 @@ struct EngineRun {
   std::vector<std::uint64_t> retired;  ///< cycle in which each command was executed, ascending
   std::vector<PhaseEnd> phase_ends;
   std::vector<LoadTimes> loads;  ///< in the program's order
-  std::vector<TileTime> tiles;  ///< in order; only of engines that were asked to watch them
+  std::vector<TileTime> tiles;   ///< in order; only of engines that were asked to watch them
   Traffic traffic;
   std::vector<memory::Counter> memory_counters;  ///< of the memory's model, at the last phase's end
 };
