@@ -24,7 +24,7 @@ ALLOWED = {
     "sim/run": [
         "base", "reference/numerics", "reference/quantise", "workloads", "models/memory", "reference/network", "sim/program",
     ],
-    "sim/fast": ["base", "reference/numerics", "models/memory", "sim/program"],
+    "sim/fast": ["base", "reference/numerics", "models/memory", "models/storage", "sim/program"],
     "sim/cycle": ["base", "reference/numerics", "models/memory", "sim/program"],
     "sim/cosim": ["base", "reference/numerics", "models/memory", "models/storage", "sim/program", "sim/fast", "sim/cycle"],
     "cli": None,  # may include everything

@@ -81,7 +81,8 @@ class CoreBench::Run {
         phases_(phases),
         options_(options),
         memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
-        storage_(options.make_storage ? options.make_storage() : std::make_unique<SimpleStorage>(options.storage)),
+        storage_(options.make_storage ? options.make_storage()
+                                      : std::make_unique<storage::SimpleStorage>(options.storage)),
         rng_(options.stall_seed.value_or(0)),
         host_(commands, phases, loads, engine.params(), Stalls::channel(options.stall_seed, rng_)),
         weights_(program::MemoryPort::kWeightRead, image, *memory_, result_.engine.traffic, engine.params(),
@@ -261,7 +262,7 @@ class CoreBench::Run {
   const BenchOptions& options_;
   BenchRun result_;
   std::unique_ptr<memory::MemoryModel> memory_;
-  std::unique_ptr<StorageModel> storage_;
+  std::unique_ptr<storage::CoreStorage> storage_;
   base::Rng rng_;
   AxilHost host_;
   ReadPort weights_, activations_;

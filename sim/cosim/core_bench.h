@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "models/memory/memory_model.h"
+#include "models/storage/core_storage.h"
 #include "sim/cosim/core_engine.h"
-#include "sim/cosim/storage_model.h"
 #include "sim/program/engine_run.h"
 #include "sim/program/load_program.h"
 
@@ -22,9 +22,9 @@ struct BenchOptions {
   base::Femtoseconds period{2000000};  ///< of the core's clock, for memories with a clock of their own
   /// Another model in the place of the one that `memory` describes.
   std::function<std::unique_ptr<memory::MemoryModel>()> make_memory;
-  SimpleStorageConfig storage;
+  storage::SimpleStorageConfig storage;
   /// Another model in the place of the one that `storage` describes.
-  std::function<std::unique_ptr<StorageModel>()> make_storage;
+  std::function<std::unique_ptr<storage::CoreStorage>()> make_storage;
   /// Random stalls on every channel of every port, each with its own rate.
   std::optional<std::uint64_t> stall_seed;
   /// Flips bit `bit` of the second engine's outputs (all ports' bits in order) in cycle `cycle`: the run must then

@@ -22,7 +22,7 @@ class ReadPort {
            program::Traffic& traffic, const program::CoreParams& params, const std::optional<std::uint64_t>& stall_seed,
            base::Rng& streams);
   /// From now on a beat of which every byte in a region is awaited may not be read.
-  void refuse(const AwaitedBytes& awaited) { awaited_ = &awaited; }
+  void refuse(const program::AwaitedBytes& awaited) { awaited_ = &awaited; }
   void drive(CoreInputs& in, std::uint64_t now);
   void sample(const CoreInputs& in, const CoreOutputs& out, std::uint64_t now);
   std::string waits(const CoreOutputs& out) const;
@@ -44,7 +44,7 @@ class ReadPort {
   std::deque<Owed> owed_;      // beats not yet handed out
   std::size_t submitted_ = 0;  // of owed_, known to the model
   bool holding_ = false;       // r_valid is up
-  const AwaitedBytes* awaited_ = nullptr;
+  const program::AwaitedBytes* awaited_ = nullptr;
 };
 
 /// One AXI4 write subordinate for single-beat bursts.

@@ -16,32 +16,7 @@ Cycles cycles(std::uint64_t count) { return Cycles(static_cast<std::int64_t>(cou
 
 }  // namespace
 
-void AwaitedBytes::add(std::uint64_t begin, std::uint64_t end) {
-  remove(begin, end);
-  if (begin < end) ranges_[begin] = end;
-}
-
-void AwaitedBytes::remove(std::uint64_t begin, std::uint64_t end) {
-  auto range = ranges_.upper_bound(begin);
-  if (range != ranges_.begin()) --range;
-  while (range != ranges_.end() && range->first < end) {
-    const auto [from, to] = *range;
-    if (to <= begin) {
-      ++range;
-      continue;
-    }
-    range = ranges_.erase(range);
-    if (from < begin) ranges_[from] = begin;
-    if (to > end) ranges_[end] = to;
-  }
-}
-
-bool AwaitedBytes::contains(std::uint64_t address) const {
-  const auto after = ranges_.upper_bound(address);
-  return after != ranges_.begin() && address < std::prev(after)->second;
-}
-
-StoragePort::StoragePort(const program::LoadProgram* program, program::MemoryImage& image, StorageModel& model,
+StoragePort::StoragePort(const program::LoadProgram* program, program::MemoryImage& image, storage::CoreStorage& model,
                          std::vector<program::EngineRun::LoadTimes>& times,
                          const std::optional<std::uint64_t>& stall_seed, base::Rng& streams)
     : program_(program),
@@ -82,15 +57,16 @@ void StoragePort::sample(const CoreInputs& in, const CoreOutputs& out, std::uint
     holding_.reset();
   }
   if (out.io_req_valid_o != 0 && in.io_req_ready_i != 0) {
-    const StorageRequest request{static_cast<unsigned>(out.io_req_id_o), out.io_req_source_o, out.io_req_destination_o,
-                                 base::Bytes(static_cast<std::int64_t>(out.io_req_bytes_o))};
+    const storage::StorageRequest request{static_cast<unsigned>(out.io_req_id_o), out.io_req_source_o,
+                                          out.io_req_destination_o,
+                                          base::Bytes(static_cast<std::int64_t>(out.io_req_bytes_o))};
     accept(request, now);
     refused_ = request;
   }
   if (refused_ && model_.submit(*refused_, cycles(now))) refused_.reset();
 }
 
-void StoragePort::accept(const StorageRequest& request, std::uint64_t now) {
+void StoragePort::accept(const storage::StorageRequest& request, std::uint64_t now) {
   const std::size_t loads = program_ == nullptr ? 0 : program_->loads.size();
   for (std::size_t i = 0; i < loads; ++i) {
     const Descriptor& d = program_->loads[i].descriptor;

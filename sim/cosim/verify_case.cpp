@@ -38,8 +38,8 @@ void draw_memory(base::Rng& rng, BenchOptions& bench) {
   config.bytes_per_cycle = rng.pick(std::vector<std::int64_t>{4, 8, 13, 16, 32, 64});
 }
 
-SimpleStorageConfig draw_storage(base::Rng& rng) {
-  SimpleStorageConfig config;
+storage::SimpleStorageConfig draw_storage(base::Rng& rng) {
+  storage::SimpleStorageConfig config;
   config.latency_cycles = rng.chance(1, 4) ? rng.range(200, 1500) : rng.range(1, 60);
   config.bytes_per_cycle = rng.pick(std::vector<std::int64_t>{1, 3, 8, 32, 128});
   config.queue_depth = rng.range(1, 16);

@@ -6,13 +6,14 @@
 #include <string>
 
 #include "base/error.h"
+#include "models/storage/storage_device.h"
 #include "sim/cosim/core_bench.h"
 #include "sim/cosim/kernel_run.h"
 #include "sim/cosim/lockstep.h"
-#include "sim/cosim/storage_device.h"
 #include "sim/cosim/storage_port.h"
 #include "sim/cosim/tlm_memory.h"
 #include "sim/cosim/verify_case.h"
+#include "sim/program/awaited_bytes.h"
 #include "tests/bad_config/cli/run_program.h"
 
 using namespace moesaic;
@@ -172,7 +173,9 @@ cosim::Report run_from_nvme() {
   const storage::StorageConfig config = storage::storage_preset(storage::storage_preset_names("nvme").front());
   cosim::CoreBench bench(cosim::make_cycle_engine(params));
   cosim::BenchOptions options;
-  options.make_storage = [&] { return std::make_unique<cosim::StorageDevice>(storage::make_storage(config), period); };
+  options.make_storage = [&] {
+    return std::make_unique<storage::StorageDevice>(storage::make_storage(config), period);
+  };
   const FromStorage work(params, true);
   program::MemoryImage image = work.loaded.image;
   const cosim::BenchRun done = bench.run(work.loaded.commands, work.phases, image, options, &work.loads);
@@ -200,10 +203,10 @@ cosim::Report run_without_waits() {
 }
 
 /// Takes requests and never completes one.
-class DeadStorage final : public cosim::StorageModel {
+class DeadStorage final : public storage::CoreStorage {
  public:
   std::string name() const override { return "dead storage"; }
-  bool submit(const cosim::StorageRequest&, base::Cycles) override { return true; }
+  bool submit(const storage::StorageRequest&, base::Cycles) override { return true; }
   std::optional<unsigned> finished(base::Cycles) override { return std::nullopt; }
   void take(unsigned) override {}
   std::optional<base::Cycles> next_change(base::Cycles) override { return std::nullopt; }
@@ -225,7 +228,7 @@ cosim::Report run_on_dead_storage() {
 
 TEST_CASE("awaited are the bytes that were added and not removed since", "[cosim][verify]") {
   base::Rng rng(8);
-  cosim::AwaitedBytes awaited;
+  program::AwaitedBytes awaited;
   std::vector<bool> expected(300);
   for (int step = 0; step < 3000; ++step) {
     const std::uint64_t begin = rng.below(300), end = begin + rng.below(std::min<std::uint64_t>(60, 301 - begin));

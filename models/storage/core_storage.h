@@ -1,6 +1,7 @@
 #pragma once
-/// Timing of the storage behind a core's storage port. Data does not pass through here: a model says when a request is
-/// done, the bench moves the bytes. Time is the core's clock. The seam for models of real devices.
+/// Timing of the storage behind a core's storage port (docs/io_queue.md), for every engine. Data does not pass through
+/// here: a model says when a request is done, the engine moves the bytes. Time is the core's clock; StorageDevice
+/// (storage_device.h) puts a device that keeps femtoseconds there.
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -10,7 +11,7 @@
 #include "base/rng.h"
 #include "base/units.h"
 
-namespace moesaic::cosim {
+namespace moesaic::storage {
 
 struct StorageRequest {
   unsigned id = 0;  ///< no two requests that are not taken have the same
@@ -19,9 +20,9 @@ struct StorageRequest {
   base::Bytes bytes;  ///< >= 1
 };
 
-class StorageModel {
+class CoreStorage {
  public:
-  virtual ~StorageModel() = default;
+  virtual ~CoreStorage() = default;
   /// What results are labelled with.
   virtual std::string name() const = 0;
   /// Takes a request at `now`; false: its queue is full, try later. Never goes back in time.
@@ -44,7 +45,7 @@ struct SimpleStorageConfig {
 
 /// One bandwidth, first come, first served; a request of b bytes takes b / bytes_per_cycle cycles and is done
 /// latency (plus its share of the spread) cycles after its last byte.
-class SimpleStorage final : public StorageModel {
+class SimpleStorage final : public CoreStorage {
  public:
   explicit SimpleStorage(const SimpleStorageConfig& config) : config_(config), rng_(config.seed) {}
   std::string name() const override;
@@ -60,4 +61,4 @@ class SimpleStorage final : public StorageModel {
   std::multimap<std::int64_t, unsigned> due_;  // id by cycle
 };
 
-}  // namespace moesaic::cosim
+}  // namespace moesaic::storage

@@ -1,20 +1,20 @@
 #pragma once
-/// A storage of models/storage (NVMe, host memory, UFS; docs/memory.md) behind a core's storage port.
+/// A storage device (NVMe, host memory, UFS; docs/memory.md) behind a core's storage port.
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "models/storage/core_storage.h"
 #include "models/storage/storage_model.h"
-#include "sim/cosim/storage_model.h"
 
-namespace moesaic::cosim {
+namespace moesaic::storage {
 
 /// The device keeps femtoseconds: a request that completes within a cycle is done at the clock edge that ends it.
-class StorageDevice final : public StorageModel {
+class StorageDevice final : public CoreStorage {
  public:
   /// `period` is the core's clock's.
-  StorageDevice(std::unique_ptr<storage::StorageModel> device, base::Femtoseconds period)
+  StorageDevice(std::unique_ptr<StorageModel> device, base::Femtoseconds period)
       : device_(std::move(device)), period_(period) {}
 
   std::string name() const override { return device_->name(); }
@@ -36,9 +36,9 @@ class StorageDevice final : public StorageModel {
 
  private:
   base::Femtoseconds time(base::Cycles now) const { return period_ * now.count(); }
-  std::unique_ptr<storage::StorageModel> device_;
+  std::unique_ptr<StorageModel> device_;
   base::Femtoseconds period_;
   std::optional<unsigned> done_;  // completed in the device, not taken by the core
 };
 
-}  // namespace moesaic::cosim
+}  // namespace moesaic::storage

@@ -1,8 +1,8 @@
-#include "sim/cosim/storage_model.h"
-
 #include <algorithm>
 
-namespace moesaic::cosim {
+#include "models/storage/core_storage.h"
+
+namespace moesaic::storage {
 
 using base::Cycles;
 
@@ -36,4 +36,4 @@ std::optional<Cycles> SimpleStorage::next_change(Cycles now) {
   return Cycles(later->first);
 }
 
-}  // namespace moesaic::cosim
+}  // namespace moesaic::storage
