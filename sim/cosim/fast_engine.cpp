@@ -31,6 +31,9 @@ class FastEngine final : public CoreEngine {
     aw_valid_ = w_valid_ = w_whole_ = b_valid_ = ar_valid_ = r_valid_ = false;
     aw_addr_ = w_data_ = b_resp_ = ar_addr_ = r_data_ = r_resp_ = 0;
     staging_ = {};
+    io_staging_ = {};
+    io_order_ = LoadOrder::kFifo;
+    io_credits_ = params_.io_credits;
     live_ = snapshot_ = {};
     cycles_ = cycles_snapshot_ = 0;
   }
@@ -48,6 +51,13 @@ class FastEngine final : public CoreEngine {
     core_in_.aw_ready = in.out_aw_ready_i != 0;
     core_in_.w_ready = in.out_w_ready_i != 0;
     core_in_.b_valid = in.out_b_valid_i != 0;
+    if (write_ == Write::kIoPush) io_pushed_ = Descriptor::unpack(io_staging_);
+    core_in_.io.push = write_ == Write::kIoPush ? &io_pushed_ : nullptr;
+    core_in_.io.order = io_order_;
+    core_in_.io.credits = io_credits_;
+    core_in_.io.req_ready = in.io_req_ready_i != 0;
+    core_in_.io.done_valid = in.io_done_valid_i != 0;
+    core_in_.io.done_id = static_cast<unsigned>(in.io_done_id_i);
     wires_ = core_.evaluate(core_in_);
   }
 
@@ -100,6 +110,13 @@ class FastEngine final : public CoreEngine {
       o.out_w_last_o = 1;
     }
     o.out_b_ready_o = core_.unanswered() != 0;
+    const fast::IoQueue& io = core_.io_queue();
+    o.io_req_valid_o = io.offers();
+    o.io_req_id_o = io.offered_id();
+    o.io_req_source_o = io.offered().source;
+    o.io_req_destination_o = io.offered().destination;
+    o.io_req_bytes_o = io.offered().bytes;
+    o.io_done_ready_o = io.outstanding() != 0;
     o.retired_o = wires_.retired;
     o.idle_o = core_.idle();
     o.activity_o = wires_.activity;
@@ -109,7 +126,7 @@ class FastEngine final : public CoreEngine {
   std::string open_waves(const std::string&) override { return "(none: the fast engine has no waves)"; }
 
  private:
-  enum class Write { kNone, kRefused, kStaging, kPush, kSnapshot };
+  enum class Write { kNone, kRefused, kStaging, kPush, kSnapshot, kIoStaging, kIoPush, kIoOrder, kIoCredits };
 
   Write pending_write() const {
     if (!aw_valid_ || !w_valid_ || b_valid_) return Write::kNone;
@@ -117,6 +134,10 @@ class FastEngine final : public CoreEngine {
     if (aw_addr_ % 4 == 0 && aw_addr_ / 64 == kRegStaging / 64) return Write::kStaging;
     if (aw_addr_ == kRegPush && core_.queue_free() != 0) return Write::kPush;
     if (aw_addr_ == kRegSnapshot) return Write::kSnapshot;
+    if (aw_addr_ % 4 == 0 && aw_addr_ / 32 == kRegIoStaging / 32) return Write::kIoStaging;
+    if (aw_addr_ == kRegIoPush) return Write::kIoPush;
+    if (aw_addr_ == kRegIoOrder && w_data_ < kLoadOrderNames.size()) return Write::kIoOrder;
+    if (aw_addr_ == kRegIoCredits && w_data_ <= params_.io_credits) return Write::kIoCredits;
     return Write::kRefused;
   }
 
@@ -138,8 +159,13 @@ class FastEngine final : public CoreEngine {
     if (write_ == Write::kNone) return;
     aw_valid_ = w_valid_ = false;
     b_valid_ = true;
-    b_resp_ = write_ == Write::kRefused ? kSlverr : 0;
-    if (write_ == Write::kStaging) staging_[aw_addr_ / 4 % kCommandWords] = static_cast<std::uint32_t>(w_data_);
+    const bool refused = write_ == Write::kRefused || (write_ == Write::kIoPush && !wires_.io.push);
+    b_resp_ = refused ? kSlverr : 0;
+    const auto data = static_cast<std::uint32_t>(w_data_);
+    if (write_ == Write::kStaging) staging_[aw_addr_ / 4 % kCommandWords] = data;
+    if (write_ == Write::kIoStaging) io_staging_[aw_addr_ / 4 % kDescriptorWords] = data;
+    if (write_ == Write::kIoOrder) io_order_ = static_cast<LoadOrder>(data);
+    if (write_ == Write::kIoCredits) io_credits_ = data;
   }
 
   void step_read() {
@@ -188,12 +214,28 @@ class FastEngine final : public CoreEngine {
       case kRegBlocks:
         return kNumBlocks;
       case kRegStatus:  // no data, no shift out of range; the bench's memory answers OKAY
-        return std::uint64_t{core_.queue_free()} << 8 | std::uint64_t{core_.command_error()} << 3 | !core_.idle();
+        return std::uint64_t{core_.queue_free()} << 8 | std::uint64_t{core_.io_queue().error()} << 4 |
+               std::uint64_t{core_.command_error()} << 3 | std::uint64_t{!core_.idle()};
+      case kRegIoOrder:
+        return static_cast<std::uint64_t>(io_order_);
+      case kRegIoCredits:
+        return io_credits_;
+      case kRegIoStatus:
+        return std::uint64_t{core_.io_queue().outstanding()} << 8 | core_.io_queue().free();
+      case kRegIoJobs:
+        return std::uint64_t{core_.io_queue().released_jobs()} << 16 | core_.io_queue().used_jobs();
+      case kRegIoDepth:
+        return params_.io_depth;
+      case kRegIoMaxCredits:
+        return params_.io_credits;
+      case kRegIoMaxJobs:
+        return params_.io_jobs;
       default:
         break;
     }
     if (address % 4 == 0) {
       if (address / 64 == kRegStaging / 64) return staging_[address / 4 % kCommandWords];
+      if (address / 32 == kRegIoStaging / 32) return io_staging_[address / 4 % kDescriptorWords];
       if (address / 8 == kRegCycles / 8) return half(cycles_snapshot_, address);
       if (address / 512 == kRegCounters / 512) {
         const std::uint64_t index = (address - kRegCounters) / 8;
@@ -234,6 +276,10 @@ class FastEngine final : public CoreEngine {
   bool aw_valid_ = false, w_valid_ = false, w_whole_ = false, b_valid_ = false, ar_valid_ = false, r_valid_ = false;
   std::uint64_t aw_addr_ = 0, w_data_ = 0, b_resp_ = 0, ar_addr_ = 0, r_data_ = 0, r_resp_ = 0;
   CommandWords staging_{};
+  DescriptorWords io_staging_{};
+  Descriptor io_pushed_;
+  LoadOrder io_order_ = LoadOrder::kFifo;
+  unsigned io_credits_ = 0;
   std::array<std::array<std::uint64_t, 4>, kNumBlocks> live_{}, snapshot_{};
   std::uint64_t cycles_ = 0, cycles_snapshot_ = 0;
 };

@@ -328,11 +328,15 @@ Build draw_core(std::uint64_t seed, std::uint64_t index) {
   p.hidden_depth = 32U << rng.below(6);
   p.fifo_depth = 16U << rng.below(3);
   p.command_depth = 4U << rng.below(3);
+  p.io_depth = 4U << rng.below(4);
+  p.io_credits = 1U << rng.below(7);
+  p.io_jobs = 2U << rng.below(4);
   for (const auto& [letter, value] :
        {std::pair('r', p.rows), std::pair('c', p.cols), std::pair('p', p.planes_per_cycle),
         std::pair('a', p.max_act_bits), std::pair('w', p.axi_data_bits), std::pair('t', p.max_tokens),
         std::pair('b', p.act_depth), std::pair('h', p.hidden_depth), std::pair('f', p.fifo_depth),
-        std::pair('q', p.command_depth)})
+        std::pair('q', p.command_depth), std::pair('d', p.io_depth), std::pair('o', p.io_credits),
+        std::pair('j', p.io_jobs)})
     build.name += letter + std::to_string(value);
   return build;
 }

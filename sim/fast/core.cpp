@@ -34,12 +34,14 @@ Core::Core(const program::CoreParams& params, Feeds& feeds)
       row_cols_(std::min(params.cols, params.axi_data_bits / 16)),
       all_strobes_(~std::uint64_t{0} >> (64 - params.beat_bytes())),
       pipe_mask_(~std::uint64_t{0} >> (64 - 8 * stages_)),
+      io_(params),
       wgt_(params.fifo_depth),
       act_(params.fifo_depth) {}
 
 void Core::reset() {
   const auto zero = [](auto& field) { field = {}; };
   wgt_.burst_count = act_.burst_count = 0;
+  io_.reset();
   visit_state(zero);
   restored();
 }
@@ -138,17 +140,27 @@ void Core::evaluate_commands(const Inputs& in, Wires& w) const {
   w.finish = running_ && !load_wait_ && !sequence_wait_ && !drain_wait_ && (group1_ | group2_ | group3_) == 0;
   w.start = queue_used_ != 0 && !running_;
   bool any = false;
+  bool held = false;
   if (w.start) {
-    w.work = static_cast<Work>(feeds_.peek(Feed::kExecute));
+    const Item item = feeds_.peek(Feed::kExecute);
+    w.work = static_cast<Work>(item & 0xff);
     any = w.work >= Work::kLoad;
+    if (w.work == Work::kWait) {
+      w.retire_job = static_cast<std::uint8_t>(item >> 8);
+      held = !io_.is_released(w.retire_job);
+      w.retire = !held;
+      w.start = !held;
+    }
   }
   w.retired = w.finish || (w.start && !any);
   w.pop = w.retired;
   w.push = in.push && queue_used_ != params_.command_depth;
   const bool dispatch_room = dispatch_fetch_ != 2 && dispatch_load_ != 2;
-  w.dispatch_push = queue_next_ == 1 && dispatch_room;
-  w.fetch_steps = w.dispatch_push || queue_next_ == 2;
-  w.activity |= code(program::Block::kScheduler, name(w.start || w.finish, false, queue_used_ != 0));
+  w.dispatch_push = queue_next_ == kQueuedMatmul && dispatch_room;
+  w.pass = queue_next_ == kQueuedWait && io_.is_fetchable(queue_job_);
+  w.pass_job = queue_job_;
+  w.fetch_steps = w.dispatch_push || queue_next_ == kQueuedOther || w.pass;
+  w.activity |= code(program::Block::kScheduler, name(w.start || w.finish, held, queue_used_ != 0));
   w.activity |= code(program::Block::kCommandQueue, name(w.push || w.pop || w.fetch_steps, queue_used_ != 0, false));
   const bool starts_sequence = w.start && (w.work == Work::kMatmul || w.work == Work::kMatmulAndDrain);
   w.activity |= code(program::Block::kTileSequencer,
@@ -214,6 +226,8 @@ Core::Wires Core::evaluate(const Inputs& in) const {
   evaluate_array(w);
   evaluate_commands(in, w);
   evaluate_streams(in, w);
+  w.io = io_.evaluate(in.io);
+  w.activity |= code(program::Block::kIoQueue, io_.activity(w.io));
   return w;
 }
 
@@ -225,6 +239,9 @@ void Core::clock(const Inputs& in, const Wires& w) {
   clock_weights(w);
   clock_activations(w);
   if (queue_used_ != 0 || w.push) clock_commands(w);
+  if (w.io.any()) io_.clock(in.io, w.io);
+  if (w.pass) io_.pass(w.pass_job);
+  if (w.retire) io_.retire(w.retire_job);
 }
 
 void Core::clock_commands(const Wires& w) {
@@ -241,11 +258,14 @@ void Core::clock_commands(const Wires& w) {
     drain_wait_ = drain_wait_ && !w.drain_done;
     if (w.finish) running_ = false;
   }
-  if (w.fetch_steps) queue_next_ = 0;
+  if (w.fetch_steps) queue_next_ = queue_job_ = 0;
   queue_fetch_ = queue_fetch_ + w.fetch_steps - w.pop;
   queue_used_ = queue_used_ + w.push - w.pop;
-  if (queue_next_ == 0 && queue_fetch_ != queue_used_)
-    queue_next_ = static_cast<std::uint8_t>(feeds_.take(Feed::kQueue));
+  if (queue_next_ == 0 && queue_fetch_ != queue_used_) {
+    const Item item = feeds_.take(Feed::kQueue);
+    queue_next_ = static_cast<std::uint8_t>(item);
+    queue_job_ = static_cast<std::uint8_t>(item >> 8);
+  }
 }
 
 void Core::clock_reader(Reader& reader, std::uint32_t pop, bool ar_fire, bool r_fire, bool insert) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sim/fast/feeds.h"
+#include "sim/fast/io_queue.h"
 #include "sim/program/core_params.h"
 
 namespace moesaic::fast {
@@ -38,6 +39,7 @@ class Core {
     bool push = false;  ///< a command is pushed (by the registers)
     bool wgt_ar_ready = false, wgt_r_valid = false, act_ar_ready = false, act_r_valid = false;
     bool aw_ready = false, w_ready = false, b_valid = false;
+    IoQueue::Inputs io;
   };
 
   /// What is on the wires in one cycle.
@@ -56,7 +58,10 @@ class Core {
     bool advance = false, beat_fire = false, issues = false, sequence_done = false;
     // commands
     bool push = false, pop = false, start = false, finish = false, fetch_steps = false, dispatch_push = false;
+    bool pass = false, retire = false;  ///< the fetch side steps over a wait; a wait is executed
+    std::uint8_t pass_job = 0, retire_job = 0;
     Work work = Work::kUnknown;
+    IoQueue::Wires io;
     // weights
     bool wgt_ar_fire = false, wgt_seg_fire = false, wgt_r_fire = false, wgt_insert = false, fetch_start = false;
     bool fetch_pop = false, loader_goes = false, loader_start = false, loader_pop = false;
@@ -80,6 +85,7 @@ class Core {
   unsigned queue_free() const { return params_.command_depth - queue_used_; }
   bool shift_error() const { return false; }
   bool command_error() const { return command_error_; }
+  const IoQueue& io_queue() const { return io_; }
   const Reader& weight_reader() const { return wgt_; }
   const Reader& act_reader() const { return act_; }
   bool asks(const Reader& reader) const { return reader.segment && reader.used + reader.burst() <= depth_; }
@@ -139,7 +145,9 @@ class Core {
 
   // command queue, dispatch, scheduler
   std::uint32_t queue_used_ = 0, queue_fetch_ = 0;  // entries; entries that the fetch side has passed
-  std::uint8_t queue_next_ = 0;                     // the fetch side's next: 0 none, 1 a matmul, 2 anything else
+  std::uint8_t queue_next_ = 0;                     // the fetch side's next: 0 none, or what Feed::kQueue says
+  std::uint8_t queue_job_ = 0;                      // of a wait there
+  IoQueue io_;
   std::uint8_t dispatch_fetch_ = 0, dispatch_load_ = 0;
   bool running_ = false, load_wait_ = false, sequence_wait_ = false, drain_wait_ = false, command_error_ = false;
   // weight fetch
@@ -207,7 +215,8 @@ void Core::visit_state(Visit& visit) {
       visit(burst.beats), visit(burst.skip), visit(burst.end);
     }
   };
-  visit(queue_used_), visit(queue_fetch_), visit(queue_next_), visit(dispatch_fetch_), visit(dispatch_load_);
+  visit(queue_used_), visit(queue_fetch_), visit(queue_next_), visit(queue_job_), visit(dispatch_fetch_),
+      visit(dispatch_load_);
   visit(running_), visit(load_wait_), visit(sequence_wait_), visit(drain_wait_), visit(command_error_);
   visit(fetch_), visit(fetch_segment_), reader(wgt_);
   visit(loader_), visit(loader_item_), visit(stage_), visit(plane_), visit(col_), visit(param_count_), visit(rq_count_);

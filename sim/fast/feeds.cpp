@@ -181,7 +181,10 @@ bool Feeds::make_host() {
 bool Feeds::make_queue() {
   const Command* command = next_command(kQueueRing, [](const Command&) { return true; });
   if (command == nullptr) return false;
-  put(kQueueRing, command->opcode == Opcode::kMatmul ? 1 : 2);
+  if (is_wait(*command))
+    put(kQueueRing, kQueuedWait | Item{command->job} << 8);
+  else
+    put(kQueueRing, command->opcode == Opcode::kMatmul ? kQueuedMatmul : kQueuedOther);
   return true;
 }
 
@@ -193,7 +196,8 @@ bool Feeds::make_execute() {
   if (command->opcode == Opcode::kLoadAct) work = Work::kLoad;
   if (command->opcode == Opcode::kMatmul) work = command->k_last ? Work::kMatmulAndDrain : Work::kMatmul;
   if (command->opcode == Opcode::kCombine) work = Work::kCombine;
-  put(kExecuteRing, static_cast<Item>(work));
+  if (is_wait(*command)) work = Work::kWait;
+  put(kExecuteRing, static_cast<Item>(work) | (work == Work::kWait ? Item{command->job} << 8 : 0));
   return true;
 }
 

@@ -23,8 +23,8 @@ inline constexpr Item kNoItem = ~Item{0};
 
 enum class Feed : std::uint8_t {
   kHost,          ///< HostItem: each command to push
-  kQueue,         ///< 1: a matmul, 2: anything else; each command of the queue's fetch side
-  kExecute,       ///< Work: each command that the scheduler starts
+  kQueue,         ///< Queued: each command of the queue's fetch side
+  kExecute,       ///< Work and, of a wait, 256 times the job: each command that the scheduler starts
   kSegment,       ///< Segment: what weight fetch asks the weight reader for
   kLoadTile,      ///< Tile: as the weight loader walks them
   kSequenceTile,  ///< Tile: the same list, as the sequencer walks it
@@ -35,7 +35,11 @@ enum class Feed : std::uint8_t {
 };
 inline constexpr unsigned kNumFeeds = 10;
 
-enum class Work : std::uint8_t { kUnknown, kSetRow, kLoad, kMatmul, kMatmulAndDrain, kCombine };
+/// As the queue's fetch side tells commands apart. A wait's item holds 256 times its job as well.
+enum Queued : std::uint8_t { kNothing, kQueuedMatmul, kQueuedOther, kQueuedWait };
+
+/// A wait for a job that does not exist is unknown, and only kQueuedOther above.
+enum class Work : std::uint8_t { kUnknown, kSetRow, kWait, kLoad, kMatmul, kMatmulAndDrain, kCombine };
 
 struct HostItem {
   unsigned words = 0;        ///< staging words to write
@@ -248,6 +252,9 @@ class Feeds {
   bool make_chunk();
   void put(unsigned ring, Item item, std::uint64_t address = 0);
   Segment segment(std::uint64_t address, std::uint64_t bytes) const;
+  bool is_wait(const program::Command& command) const {
+    return command.opcode == program::Opcode::kWait && command.job < params_.io_jobs;
+  }
   void set_row(std::vector<Row>& rows, const program::Command& command) const;
   /// Steps `ring` to its next command for which `wanted` holds; null at the end.
   template <class Wanted>
