@@ -255,6 +255,15 @@ std::optional<Cycles> DramMemory::next_change(Cycles now) {
   return Cycles(std::max(next, now_ + 1));
 }
 
+std::optional<MemoryModel::Coming> DramMemory::coming(unsigned number, bool is_write, Cycles now) {
+  advance(now.count());
+  const Port& port = port_of(number, is_write);
+  if (!port.finish.empty()) return Coming{Cycles(port.finish.front()), true};
+  if (port.waiting.empty()) return std::nullopt;
+  // An RD that is still to come, at the next event of any channel at the earliest.
+  return Coming{Cycles(std::max(to_core(wake_ + read_clocks_), now_ + 1)), false};
+}
+
 std::vector<Counter> DramMemory::counters(Cycles now) {
   advance(now.count());
   std::fill(wakes_.begin(), wakes_.end(),

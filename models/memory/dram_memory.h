@@ -31,6 +31,7 @@ class DramMemory final : public MemoryModel {
   std::int64_t finished(unsigned port, bool is_write, Cycles now) override;
   void take(unsigned port, bool is_write) override;
   std::optional<Cycles> next_change(Cycles now) override;
+  std::optional<Coming> coming(unsigned port, bool is_write, Cycles now) override;
   void reset() override;
   std::vector<Counter> counters(Cycles now) override;
   Cycles longest_wait() const override;

@@ -1,5 +1,7 @@
 #include "models/memory/memory_model.h"
 
+#include <algorithm>
+
 #include "models/memory/dram_memory.h"
 #include "models/memory/simple_memory.h"
 
@@ -21,6 +23,13 @@ MemoryConfig read_memory_config(const base::YamlNode& node) {
   config.write_latency_cycles = node.integer("write_latency_cycles", 1, 100000);
   config.bytes_per_cycle = node.integer("bytes_per_cycle", 1, 4096);
   return config;
+}
+
+std::optional<MemoryModel::Coming> MemoryModel::coming(unsigned port, bool is_write, Cycles now) {
+  if (finished(port, is_write, now) > 0) return Coming{now, true};
+  const auto next = next_change(now);
+  if (!next) return std::nullopt;
+  return Coming{std::max(*next, now + Cycles(1)), false};
 }
 
 std::unique_ptr<MemoryModel> make_memory(const MemoryConfig& config, base::Femtoseconds period) {

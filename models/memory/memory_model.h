@@ -42,12 +42,21 @@ class MemoryModel {
   virtual bool submit(const Request& request, Cycles now) = 0;
   /// How many beats of `port` finish at `now` or before and have not been taken.
   virtual std::int64_t finished(unsigned port, bool is_write, Cycles now) = 0;
-  /// Takes one finished beat, oldest first.
+  /// Takes one finished beat, oldest first. Decides nothing for other ports.
   virtual void take(unsigned port, bool is_write) = 0;
   /// The earliest cycle after `now` at which, if nothing more is submitted or taken, finished() of some port grows or a
   /// refused submit() could be taken; nothing when neither can happen. May be early, never late: what is skipped up to
   /// here is skipped exactly.
   virtual std::optional<Cycles> next_change(Cycles now) = 0;
+  /// Of the oldest beat of `port` that was not taken: the cycle in which it finishes, where that is settled, whatever
+  /// is submitted from now on; or else a cycle after `now` before which it does not finish if nothing more is
+  /// submitted. Nothing when there is no such beat. Built on finished() and next_change() where a model knows no
+  /// better.
+  struct Coming {
+    Cycles cycle;
+    bool known = false;
+  };
+  virtual std::optional<Coming> coming(unsigned port, bool is_write, Cycles now);
   /// Forgets all requests and starts at cycle 0.
   virtual void reset() = 0;
   /// What the model counted in cycles before `now`, for results: the same names in the same order on every call. None

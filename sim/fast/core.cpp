@@ -9,6 +9,7 @@ using program::Activity;
 namespace {
 
 constexpr unsigned kMaxUnanswered = 15;
+constexpr std::uint64_t kAddrMask = (std::uint64_t{1} << program::CoreParams::kAddrBits) - 1;
 
 constexpr std::uint32_t code(program::Block block, Activity activity) {
   return static_cast<std::uint32_t>(activity) << (2 * static_cast<unsigned>(block));
@@ -308,14 +309,22 @@ void Core::clock_reader(Reader& reader, std::uint32_t pop, bool ar_fire, bool r_
   }
 }
 
-void Core::take_segment(Reader& reader, Item item, std::uint64_t address) {
+void Core::take_segment(Reader& reader, Item item, std::uint64_t number, std::uint64_t address) {
   const Segment segment = Segment::unpack(item);
   reader.segment = true;
   reader.beats_left = segment.beats;
   reader.page = segment.page;
   reader.skip = segment.skip;
   reader.end = segment.end;
+  reader.item = number;
   reader.address = address - segment.skip;
+}
+
+void Core::restore_address(Reader& reader, Feed feed) const {
+  if (!reader.segment) return;
+  const Segment segment = Segment::unpack(feeds_.item(feed, reader.item));
+  reader.address = feeds_.address_of(feed, reader.item) - segment.skip +
+                   std::uint64_t{segment.beats - reader.beats_left} * beat_bytes_;
 }
 
 /// What the loader's next step would take: it follows from the tile and where it stands in it.
@@ -384,7 +393,7 @@ void Core::clock_weights(const Wires& w) {
   if (w.wgt_ar_fire || w.wgt_r_fire || w.wgt_insert || w.loader_goes)
     clock_reader(wgt_, w.loader_goes ? plan_pop_ : 0, w.wgt_ar_fire, w.wgt_r_fire, w.wgt_insert);
   if (w.wgt_seg_fire) {
-    take_segment(wgt_, fetch_segment_, fetch_address_);
+    take_segment(wgt_, fetch_segment_, feeds_.taken(Feed::kSegment) - 1, fetch_address_);
     fetch_ = !w.fetch_pop;
     fetch_segment_ = 0;
   }
@@ -443,7 +452,7 @@ void Core::clock_activations(const Wires& w) {
     return;
   }
   if (w.act_seg_fire) {
-    take_segment(act_, act_segment_, act_address_);
+    take_segment(act_, act_segment_, feeds_.taken(Feed::kActSegment) - 1, act_address_);
     act_left_ = !Segment::unpack(act_segment_).last;
     act_segment_ = act_left_ ? feeds_.take(Feed::kActSegment) : 0;
     if (act_left_) act_address_ = feeds_.address(Feed::kActSegment);
@@ -593,7 +602,10 @@ void Core::clock_output(const Inputs& in, const Wires& w) {
   if (in.w_ready) w_ = false;
   if (w.dma_send) {
     out_beat_ = beat_index_;
+    out_item_ = beat_item_;
+    out_ahead_ = beat_ahead_;
     out_strobes_ = strobes_;
+    beat_ahead_ = 0;
     beat_valid_ = false;
     strobes_ = 0;
     aw_ = w_ = true;
@@ -604,8 +616,10 @@ void Core::clock_output(const Inputs& in, const Wires& w) {
     const auto part = static_cast<std::uint8_t>(std::min<unsigned>(chunk_bytes_, beat_bytes_ - chunk_offset_));
     beat_valid_ = true;
     beat_index_ = chunk_address_ / beat_bytes_;
+    beat_item_ = feeds_.taken(Feed::kChunk) - 1;
+    beat_ahead_ = static_cast<std::uint32_t>(beat_index_ - feeds_.address(Feed::kChunk) / beat_bytes_);
     strobes_ |= (~std::uint64_t{0} >> (64 - part)) << chunk_offset_;
-    chunk_address_ = (chunk_address_ + part) & ((std::uint64_t{1} << program::CoreParams::kAddrBits) - 1);
+    chunk_address_ = (chunk_address_ + part) & kAddrMask;
     chunk_bytes_ = static_cast<std::uint8_t>(chunk_bytes_ - part);
     chunk_offset_ = 0;
     same_beat_ = false;
@@ -626,6 +640,16 @@ void Core::restored() {
   plan_act();
   tile_ = Tile::unpack(tile_item_);
   block_ = fast::Block::unpack(block_item_);
+  if (fetch_) fetch_address_ = feeds_.address(Feed::kSegment);
+  if (act_left_) act_address_ = feeds_.address(Feed::kActSegment);
+  restore_address(wgt_, Feed::kSegment);
+  restore_address(act_, Feed::kActSegment);
+  if (chunk_) {
+    const Chunk chunk = Chunk::unpack(feeds_.item(Feed::kChunk, feeds_.taken(Feed::kChunk) - 1));
+    chunk_address_ = (feeds_.address(Feed::kChunk) + chunk.bytes - chunk_bytes_) & kAddrMask;
+  }
+  if (beat_valid_) beat_index_ = feeds_.address_of(Feed::kChunk, beat_item_) / beat_bytes_ + beat_ahead_;
+  if (aw_ || w_) out_beat_ = feeds_.address_of(Feed::kChunk, out_item_) / beat_bytes_ + out_ahead_;
 }
 
 }  // namespace moesaic::fast

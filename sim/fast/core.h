@@ -27,7 +27,8 @@ struct Reader {
   std::uint32_t beat_in_burst = 0;
   std::vector<Burst> bursts;  ///< a ring: those with beats not yet in the gearbox
   std::uint32_t burst_read = 0, burst_count = 0;
-  std::uint64_t address = 0;  ///< of the next burst; decides nothing
+  std::uint64_t item = 0;     ///< of the segment, by number in its feed
+  std::uint64_t address = 0;  ///< of the next burst; follows from the segment and what is left of it
 
   std::uint32_t burst() const { return page < 16 ? page : 16; }
 };
@@ -93,6 +94,8 @@ class Core {
   bool w_valid() const { return w_; }
   unsigned unanswered() const { return unanswered_; }
   std::uint64_t out_address() const { return out_beat_ * beat_bytes_; }
+  /// The chunk, by number, of which the beat that is written has its last byte.
+  std::uint64_t out_item() const { return out_item_; }
   std::uint64_t out_strobes() const { return out_strobes_; }
   /// Something will change at the next edge though no block is busy.
   bool restless() const { return load_done_ || flush_; }
@@ -131,7 +134,8 @@ class Core {
   void clock_drain(const Wires& w);
   void clock_output(const Inputs& in, const Wires& w);
   void clock_reader(Reader& reader, std::uint32_t pop, bool ar_fire, bool r_fire, bool insert);
-  void take_segment(Reader& reader, Item item, std::uint64_t address);
+  void take_segment(Reader& reader, Item item, std::uint64_t number, std::uint64_t address);
+  void restore_address(Reader& reader, Feed feed) const;
   void issue_beat();
   void step_loader();
   void plan_loader();
@@ -153,7 +157,7 @@ class Core {
   // weight fetch
   bool fetch_ = false;
   Item fetch_segment_ = 0;
-  std::uint64_t fetch_address_ = 0;  // decides nothing
+  std::uint64_t fetch_address_ = 0;  // follows from the segment
   Reader wgt_;
   // weight loader
   bool loader_ = false;
@@ -163,7 +167,7 @@ class Core {
   // activation loader
   bool act_left_ = false;  // a segment is offered
   Item act_segment_ = 0;
-  std::uint64_t act_address_ = 0;  // decides nothing
+  std::uint64_t act_address_ = 0;  // follows from the segment
   Reader act_;
   bool act_works_ = false, load_done_ = false;
   Item act_item_ = 0;
@@ -190,7 +194,10 @@ class Core {
   bool chunk_ = false, same_beat_ = false, beat_valid_ = false, flush_ = false, aw_ = false, w_ = false;
   std::uint8_t chunk_offset_ = 0, chunk_bytes_ = 0, unanswered_ = 0;
   std::uint64_t strobes_ = 0;
-  std::uint64_t chunk_address_ = 0, beat_index_ = 0, out_beat_ = 0, out_strobes_ = 0;  // decide nothing
+  std::uint64_t beat_item_ = 0, out_item_ = 0;                       // chunks, by number, that ended in the beats
+  std::uint32_t beat_ahead_ = 0, out_ahead_ = 0;                     // beats, from those chunks' first bytes on
+  std::uint64_t chunk_address_ = 0, beat_index_ = 0, out_beat_ = 0;  // follow from the above
+  std::uint64_t out_strobes_ = 0;                                    // decides nothing
 
   // Derived from the above.
   Tile loader_tile_, tile_;
@@ -206,6 +213,12 @@ class Core {
 
 template <class Visit>
 void Core::visit_state(Visit& visit) {
+  // An item by its distance from the next one to take: equal states then have equal addresses as far as the items do.
+  const auto place = [this, &visit](bool known, Feed feed, std::uint64_t& item) {
+    std::uint64_t back = known ? feeds_.taken(feed) - item : 0;
+    visit(back);
+    item = feeds_.taken(feed) - back;
+  };
   const auto reader = [&visit](Reader& r) {
     visit(r.segment), visit(r.beats_left), visit(r.page), visit(r.skip), visit(r.end), visit(r.owed), visit(r.used);
     visit(r.avail), visit(r.beat_in_burst), visit(r.burst_count);
@@ -228,6 +241,12 @@ void Core::visit_state(Visit& visit) {
   visit(drain_chunk_), visit(rq1_), visit(rq2_), visit(sw1_), visit(sw2_), visit(sw3_);
   visit(chunk_), visit(same_beat_), visit(beat_valid_), visit(flush_), visit(aw_), visit(w_), visit(chunk_offset_);
   visit(chunk_bytes_), visit(unanswered_), visit(strobes_);
+  place(wgt_.segment, Feed::kSegment, wgt_.item), place(act_.segment, Feed::kActSegment, act_.item);
+  place(beat_valid_, Feed::kChunk, beat_item_), visit(beat_ahead_);
+  const bool out = aw_ || w_;
+  place(out, Feed::kChunk, out_item_);
+  out_ahead_ = out ? out_ahead_ : 0;
+  visit(out_ahead_);
 }
 
 }  // namespace moesaic::fast

@@ -28,7 +28,7 @@ namespace {
 
 constexpr unsigned kBeatsAccepted = 64;  // of a read port, before it refuses addresses
 constexpr unsigned kWritesAccepted = 4;
-constexpr std::uint64_t kPollCycles = 3;  // of one read of the status register
+constexpr std::uint8_t kPollCycles = 3;  // of one read of the status register
 
 constexpr unsigned kWeights = static_cast<unsigned>(MemoryPort::kWeightRead);
 constexpr unsigned kActivations = static_cast<unsigned>(MemoryPort::kActivationRead);
@@ -128,9 +128,28 @@ struct Outcome {
   }
 };
 
+/// A stretch of what followed a state behind a memory that was asked as the run went: the beats that came, up to the
+/// next time that the core asked for some, or to the end of the outcome.
+struct Leg {
+  std::vector<Outcome::Taken> taken;  // of each feed from which something was taken
+  std::vector<Item> items;            // feed by feed
+  std::vector<std::uint32_t> beats;   // that came: 4 * cycle, from the state on, + port; ascending
+  std::uint32_t until = 0;            // the cycle, from the state on, through which no others came
+  std::uint8_t port = 0;              // asked for in that cycle
+  std::uint8_t count = 0;             // beats; 0: the outcome ends
+  std::int64_t item = 0;              // in which the beats lie: its number, from what the state has taken on
+  std::int64_t offset = 0;            // bytes from its first on
+  std::vector<std::unique_ptr<Leg>> next;
+  std::unique_ptr<Outcome> outcome;
+  std::size_t bytes() const { return sizeof *this + 2 * taken.size() + 8 * items.size() + 4 * beats.size() + 64; }
+};
+
 struct State {
   std::string key;
-  std::vector<std::unique_ptr<Outcome>> outcomes;
+  std::vector<std::unique_ptr<Outcome>> outcomes;  // with the memory's state in the key
+  std::vector<std::unique_ptr<Leg>> legs;          // without
+  std::uint8_t still = 0;      // nothing moves until a beat comes: cycles to skip are a multiple of it
+  std::uint32_t activity = 0;  // meanwhile
 };
 
 class Machine {
@@ -164,7 +183,11 @@ class Machine {
   Run run() {
     const bool shortcuts = options_.shortcuts && !options_.stall_seed;
     if (shortcuts) {
-      run_with_shortcuts();
+      asks_ = !memory_->export_state(cycles(0), exported_);
+      if (asks_)
+        run_asking();
+      else
+        run_with_shortcuts();
     } else {
       while (!done()) step();
     }
@@ -196,7 +219,7 @@ class Machine {
     in.aw_ready = !aw_stalls_.now() && addresses_ < kWritesAccepted;
     in.w_ready = !w_stalls_.now() && beats_ < kWritesAccepted;
     const bool b_stall = b_stalls_.now();
-    b_holding_ = b_holding_ || (!b_stall && answers_ > 0 && memory_->finished(kWrites, true, cycles(now_)) > 0);
+    b_holding_ = b_holding_ || (!b_stall && answers_ > 0 && comes(kWrites, true));
     in.b_valid = b_holding_;
 
     const Core::Wires w = core_.evaluate(in);
@@ -313,14 +336,13 @@ class Machine {
   void drive_read(ReadPort& port, unsigned number, const Reader& reader, bool& ar_ready, bool& r_valid) {
     ar_ready = !port.address_stalls.now() && reader.owed < kBeatsAccepted;
     const bool stall = port.data_stalls.now();
-    port.holding = port.holding ||
-                   (!stall && reader.owed > port.waiting.size() && memory_->finished(number, false, cycles(now_)) > 0);
+    port.holding = port.holding || (!stall && reader.owed > port.waiting.size() && comes(number, false));
     r_valid = port.holding;
   }
 
   void sample_read(ReadPort& port, unsigned number, const Reader& reader, bool r_fire, bool ar_fire) {
     if (r_fire) {
-      memory_->take(number, false);
+      take(number, false);
       port.holding = false;
     }
     if (ar_fire) {
@@ -338,7 +360,7 @@ class Machine {
 
   void sample_write(const Core::Inputs& in, const Core::Wires& w) {
     if (w.b_fire) {
-      memory_->take(kWrites, true);
+      take(kWrites, true);
       --answers_;
       b_holding_ = false;
     }
@@ -357,10 +379,36 @@ class Machine {
 
   /// The memory may take what it refused while no block moves, which makes room at the ports.
   bool submit(unsigned port, bool is_write, std::uint64_t address) {
-    const bool taken =
-        memory_->submit({port, is_write, address, Bytes(static_cast<std::int64_t>(beat_bytes_))}, cycles(now_));
+    bool taken = true;
+    if (submits_known_ > 0)
+      --submits_known_;
+    else
+      taken = memory_->submit({port, is_write, address, Bytes(static_cast<std::int64_t>(beat_bytes_))}, cycles(now_));
     submitted_ = submitted_ || taken;
+    if (leg_ != nullptr) note_submit(port, address, taken);
     return taken;
+  }
+
+  /// Whether the port's next beat is there. What was asked before is not asked again.
+  bool comes(unsigned port, bool is_write) {
+    bool yes = false;
+    if (came_at_ < came_.size() && came_[came_at_] == came(port)) {
+      yes = true;
+      ++came_at_;
+    } else if (now_ >= ask_from_) {
+      yes = memory_->finished(port, is_write, cycles(now_)) > 0;
+      if (yes) take_ |= 1U << port;
+    }
+    if (yes && leg_ != nullptr) leg_->beats.push_back(came(port));
+    return yes;
+  }
+
+  std::uint32_t came(unsigned port) const { return static_cast<std::uint32_t>(now_ - record_begin_) * 4 + port; }
+
+  void take(unsigned port, bool is_write) {
+    if ((take_ >> port & 1) == 0) return;
+    take_ &= ~(1U << port);
+    memory_->take(port, is_write);
   }
 
   void retire() {
@@ -418,9 +466,19 @@ class Machine {
 
   /// After a cycle in which nothing changed: the cycles in which nothing will.
   void skip() {
-    if (!quiet_) return;
-    const bool polls = host_.polls() && core_.queue_free() == 0 && host_.r_free == 0;
-    if (!polls && (host_.working || host_.may_push())) return;
+    const std::uint8_t still = stillness();
+    if (still != 0) skip_cycles(still == kPollCycles);
+  }
+
+  /// 0: something changes in the next cycle. Otherwise nothing does until the memory answers, but that after so many
+  /// cycles the host is where it was.
+  std::uint8_t stillness() const {
+    if (!quiet_) return 0;
+    if (host_.polls() && core_.queue_free() == 0 && host_.r_free == 0) return kPollCycles;
+    return host_.working || host_.may_push() ? 0 : 1;
+  }
+
+  void skip_cycles(bool polls) {
     const std::uint64_t last = now_ - 1;
     std::uint64_t most = last_move_ + limit_ - last;  // the watchdog's cycle is stepped
     if (const auto next = memory_->next_change(cycles(last))) {
@@ -482,7 +540,9 @@ class Machine {
   bool write_key() {
     if (!weights_.waiting.empty() || !activations_.waiting.empty() || addresses_ != 0 || beats_ != 0) return false;
     exported_.clear();
-    if (!memory_->export_state(cycles(now_), exported_)) return false;
+    if (asks_ ? weights_.holding || activations_.holding || b_holding_
+              : !memory_->export_state(cycles(now_), exported_))
+      return false;
     key_.clear();
     Writer write(key_);
     core_.visit_state(write);
@@ -523,7 +583,7 @@ class Machine {
     read(answers_), read(weights_.holding), read(activations_.holding), read(b_holding_);
     exported_.resize(read.get());
     for (std::int64_t& value : exported_) value = static_cast<std::int64_t>(read.get());
-    memory_->import_state(cycles(now_), exported_);
+    if (!asks_) memory_->import_state(cycles(now_), exported_);
     moved_ = false;
   }
 
@@ -555,7 +615,7 @@ class Machine {
     for (const std::uint32_t at : outcome.tile_ends) run_.engine.tiles[tiles_ended_++].end = now_ + at;
     if (outcome.times++ == 0) used_.push_back(&outcome);
     now_ += outcome.cycles;
-    last_move_ = now_ - outcome.still;
+    if (outcome.still < outcome.cycles) last_move_ = now_ - outcome.still;
     run_.effort.repeated += outcome.cycles;
     moved_ = true;
     if (outcome.ends_phase) note_phase_end();
@@ -592,6 +652,263 @@ class Machine {
     return next;
   }
 
+  // ---- repeat the core, ask the memory ----
+
+  void run_asking() {
+    State* state = nullptr;
+    while (!done()) {
+      if (state_bytes_ > options_.state_bytes) {
+        if (moved_) restore(*state);
+        forget();
+        state = nullptr;
+      }
+      if (state == nullptr) state = find();
+      if (state == nullptr) {
+        advance();
+        continue;
+      }
+      if (state->still != 0 && now_ - last_move_ <= limit_) skip_still(*state);
+      if (now_ - last_move_ > limit_) {  // the watchdog's cycle
+        if (moved_) restore(*state);
+        step();
+        state = nullptr;
+        continue;
+      }
+      Outcome* const outcome = follow(*state);
+      if (outcome != nullptr) {
+        came_.clear();
+        submits_known_ = ask_from_ = 0;
+        apply(*outcome);
+        state = outcome->next;
+        continue;
+      }
+      if (moved_) restore(*state);
+      state = record_asking(*state);
+    }
+    if (moved_) restore(*state);
+  }
+
+  /// As skip(), from a state from which nothing changes until a beat comes.
+  void skip_still(const State& state) {
+    flush();
+    activity_ = state.activity;
+    moves_ = false;
+    skip_cycles(state.still == kPollCycles);
+  }
+
+  /// Goes on from the state as it did before, as long as the memory answers as it did before. Returns the outcome, or
+  /// null where this is something new: beats that came are then in came_, those asked for in submits_known_.
+  Outcome* follow(State& state) {
+    record_begin_ = now_;
+    came_.clear();
+    came_at_ = 0;
+    path_.clear();
+    ahead_ = {};
+    ask_from_ = now_;
+    for (unsigned p = 0; p < kNumPorts; ++p) look(p, now_, now_);
+    std::vector<std::unique_ptr<Leg>>* legs = &state.legs;
+    for (;;) {
+      Leg* const leg = follow_leg(*legs);
+      if (leg == nullptr) return nullptr;
+      if (leg->outcome != nullptr) return leg->outcome.get();
+      const bool is_write = leg->port == kWrites;
+      const Feed feed = feed_of(leg->port);
+      const std::uint64_t item = feeds_.taken(feed) + static_cast<std::uint64_t>(leg->item);
+      std::uint64_t address = feeds_.address_of(feed, item) + static_cast<std::uint64_t>(leg->offset);
+      const Cycles at = cycles(record_begin_ + leg->until);
+      for (unsigned i = 0; i < leg->count; ++i) {
+        if (!memory_->submit({leg->port, is_write, address, Bytes(static_cast<std::int64_t>(beat_bytes_))}, at))
+          return nullptr;
+        ++submits_known_;
+        address += beat_bytes_;
+      }
+      path_.push_back(leg);
+      for (const Outcome::Taken& taken : leg->taken) ahead_[static_cast<unsigned>(taken.feed)] += taken.count;
+      for (unsigned p = 0; p < kNumPorts; ++p)
+        if (!coming_[p].known) look(p, record_begin_ + leg->until, ask_from_);
+      legs = &leg->next;
+    }
+  }
+
+  Leg* follow_leg(std::vector<std::unique_ptr<Leg>>& legs) {
+    const std::size_t begin = came_.size();
+    for (std::size_t i = 0; i < legs.size(); ++i) {
+      const Leg& leg = *legs[i];
+      if (leg.beats.size() < came_.size() - begin ||
+          !std::equal(came_.begin() + static_cast<std::ptrdiff_t>(begin), came_.end(), leg.beats.begin()))
+        continue;
+      const Item* items = leg.items.data();
+      bool same = true;
+      for (const Outcome::Taken& taken : leg.taken) {
+        same = feeds_.matches(taken.feed, items, taken.count, ahead_[static_cast<unsigned>(taken.feed)]);
+        if (!same) break;
+        items += taken.count;
+      }
+      if (!same || !beats_come(leg, came_.size() - begin)) continue;
+      if (i != 0) std::swap(legs[i], legs[i / 2]);
+      return legs[i / 2].get();
+    }
+    return nullptr;
+  }
+
+  /// Takes beats as they come while they come as they did on this leg, of which `done` have.
+  bool beats_come(const Leg& leg, std::size_t done) {
+    const std::uint64_t until = record_begin_ + leg.until;
+    for (;; ++done) {
+      const bool more = done < leg.beats.size();
+      const std::uint64_t expected = more ? record_begin_ + leg.beats[done] / 4 : until + 1;
+      unsigned port = 0;
+      for (;;) {
+        port = 0;
+        for (unsigned p = 1; p < kNumPorts; ++p)
+          if (coming_[p].cycle < coming_[port].cycle) port = p;
+        if (coming_[port].known || coming_[port].cycle > expected || coming_[port].cycle > until) break;
+        look(port, coming_[port].cycle, coming_[port].cycle);  // a cycle before which nothing comes
+      }
+      const std::uint64_t next = coming_[port].cycle;
+      if (!more && next > until) {
+        ask_from_ = until + 1;
+        return true;
+      }
+      if (!more || next != expected || port != leg.beats[done] % 4) {
+        ask_from_ = std::max(ask_from_, std::min(next, expected));
+        return false;
+      }
+      memory_->finished(port, port == kWrites, cycles(next));
+      memory_->take(port, port == kWrites);
+      came_.push_back(leg.beats[done]);
+      look(port, next, next + 1);
+    }
+  }
+
+  /// When the port's next beat comes, at `first` or later, as the memory knows at `now`.
+  void look(unsigned port, std::uint64_t now, std::uint64_t first) {
+    const auto coming = memory_->coming(port, port == kWrites, cycles(now));
+    coming_[port].known = coming && coming->known;
+    coming_[port].cycle = !coming ? kNever : std::max(first, static_cast<std::uint64_t>(coming->cycle.count()));
+  }
+
+  static Feed feed_of(unsigned port) {
+    return port == kWeights ? Feed::kSegment : port == kActivations ? Feed::kActSegment : Feed::kChunk;
+  }
+
+  std::uint64_t item_of(unsigned port) const {
+    return port == kWeights       ? core_.weight_reader().item
+           : port == kActivations ? core_.act_reader().item
+                                  : core_.out_item();
+  }
+
+  /// Steps on from a state, with what follow() came to know of it, and remembers what happened.
+  State* record_asking(State& state) {
+    add_counts();
+    auto outcome = std::make_unique<Outcome>();
+    for (unsigned f = 0; f < kNumFeeds; ++f) begin_taken_[f] = leg_taken_[f] = feeds_.taken(static_cast<Feed>(f));
+    recording_ = outcome.get();
+    came_at_ = 0;
+    recorded_.clear();
+    recordable_ = true;
+    begin_leg();
+    const std::uint8_t still = advance_asking();
+    end_leg();
+    leg_ = nullptr;
+    recording_ = nullptr;
+    check_followed();
+    came_.clear();
+    ask_from_ = 0;
+
+    flush();
+    outcome->counts = counts_;
+    outcome->cycles = static_cast<std::uint32_t>(now_ - record_begin_);
+    outcome->still = static_cast<std::uint32_t>(now_ - last_move_);
+    outcome->ends_phase = phase_ended_;
+    for (unsigned f = 0; f < kNumFeeds; ++f) {
+      const std::uint64_t count = feeds_.taken(static_cast<Feed>(f)) - begin_taken_[f];
+      if (count != 0) outcome->taken.push_back({static_cast<Feed>(f), static_cast<std::uint8_t>(count)});
+    }
+    const std::uint32_t activity = activity_;
+    if (phase_ended_) note_phase_end();
+    State* const next = find();
+    if (next == nullptr) return nullptr;
+    if (still != 0) {
+      next->still = still;
+      next->activity = activity;
+    }
+    if (!recordable_) return next;
+    outcome->next = next;
+    state_bytes_ += outcome->bytes();
+    recorded_.back()->outcome = std::move(outcome);
+    std::vector<std::unique_ptr<Leg>>* legs = path_.empty() ? &state.legs : &path_.back()->next;
+    for (std::size_t i = path_.size(); i < recorded_.size(); ++i) {
+      state_bytes_ += recorded_[i]->bytes();
+      legs->push_back(std::move(recorded_[i]));
+      legs = &legs->back()->next;
+    }
+    return next;
+  }
+
+  /// The core did again what it had done on the path that was followed.
+  void check_followed() const {
+    bool same = came_at_ == came_.size() && submits_known_ == 0 && (!recordable_ || path_.size() < recorded_.size());
+    for (std::size_t i = 0; same && recordable_ && i < path_.size(); ++i)
+      same = recorded_[i]->until == path_[i]->until && recorded_[i]->count == path_[i]->count;
+    if (!same) throw std::logic_error("fast: a core in a known state did not do what it had done");
+  }
+
+  /// Steps to the next place where states are compared, at the latest until nothing moves; returns what State::still
+  /// says.
+  std::uint8_t advance_asking() {
+    phase_ended_ = false;
+    const std::uint64_t begin = run_.effort.stepped;
+    do {
+      const std::uint64_t marks = marked();
+      step();
+      if (phase_ended_) return 0;
+      const std::uint8_t still = stillness();
+      const std::uint64_t stepped = run_.effort.stepped - begin;
+      if (still != 0 || stepped >= kMostStepped || (stepped >= kFewestAsked && marked() != marks)) return still;
+    } while (true);
+  }
+
+  void begin_leg() {
+    recorded_.push_back(std::make_unique<Leg>());
+    leg_ = recorded_.back().get();
+  }
+
+  /// Of the leg: what was taken since the one before.
+  void end_leg() {
+    for (unsigned f = 0; f < kNumFeeds; ++f) {
+      const auto feed = static_cast<Feed>(f);
+      const std::uint64_t taken = feeds_.taken(feed);
+      if (taken == leg_taken_[f]) continue;
+      leg_->taken.push_back({feed, static_cast<std::uint8_t>(taken - leg_taken_[f])});
+      for (; leg_taken_[f] < taken; ++leg_taken_[f]) leg_->items.push_back(feeds_.item(feed, leg_taken_[f]));
+    }
+    leg_->until = static_cast<std::uint32_t>(now_ - record_begin_) - (leg_->count == 0 ? 1 : 0);
+  }
+
+  void note_submit(unsigned port, std::uint64_t address, bool taken) {
+    recordable_ = recordable_ && taken;
+    if (!recordable_) return;
+    const Feed feed = feed_of(port);
+    const std::uint64_t item = item_of(port);
+    const auto from_begin = static_cast<std::int64_t>(item - begin_taken_[static_cast<unsigned>(feed)]);
+    const auto offset = static_cast<std::int64_t>(address - feeds_.address_of(feed, item));
+    if (recorded_.size() > 1 && leg_->beats.empty()) {  // more beats of the one before?
+      Leg& last = *recorded_[recorded_.size() - 2];
+      if (last.until == now_ - record_begin_ && last.port == port && last.item == from_begin &&
+          last.offset + std::int64_t{last.count} * beat_bytes_ == offset) {
+        ++last.count;
+        return;
+      }
+    }
+    leg_->port = static_cast<std::uint8_t>(port);
+    leg_->count = 1;
+    leg_->item = from_begin;
+    leg_->offset = offset;
+    end_leg();
+    begin_leg();
+  }
+
   void add_counts() {
     flush();
     const auto add = [this](const Counts& counts, std::uint64_t times) {
@@ -610,6 +927,9 @@ class Machine {
   }
 
   static constexpr std::uint64_t kFewestStepped = 64, kMostStepped = 180;
+  static constexpr std::uint64_t kFewestAsked = 24;  // shorter: what the memory answers repeats less
+  static constexpr unsigned kNumPorts = 3;
+  static constexpr std::uint64_t kNever = ~std::uint64_t{0};
 
   const Options& options_;
   const std::size_t phases_, num_commands_;
@@ -644,6 +964,25 @@ class Machine {
   bool moved_ = false;  // by outcomes: the state at hand is not the machine's
   std::string key_;
   std::vector<std::int64_t> exported_;
+
+  // Repeating the core alone.
+  bool asks_ = false;  // the memory does not export its state
+  struct Coming {
+    std::uint64_t cycle = 0;
+    bool known = false;  // false: not before
+  };
+  std::array<Coming, kNumPorts> coming_{};
+  std::array<unsigned, kNumFeeds> ahead_{};  // items that the path takes
+  std::vector<Leg*> path_;                   // that was followed, but for its last leg
+  std::vector<std::uint32_t> came_;          // on it, as Leg::beats
+  std::size_t came_at_ = 0;                  // those before were told to the core
+  std::uint64_t ask_from_ = 0;               // cycle; of earlier ones came_ says all
+  std::uint64_t submits_known_ = 0;          // that the memory took and the core has not yet made
+  unsigned take_ = 0;                        // ports whose beat is the memory's still
+  std::array<std::uint64_t, kNumFeeds> begin_taken_{}, leg_taken_{};
+  std::vector<std::unique_ptr<Leg>> recorded_;
+  Leg* leg_ = nullptr;  // that is recorded
+  bool recordable_ = false;
 };
 
 }  // namespace

@@ -182,13 +182,13 @@ class Feeds {
   Item item(Feed feed, std::uint64_t index) const {
     return rings_[kRingOf[static_cast<unsigned>(feed)]].item[index % kRing];
   }
-  /// Whether the next items are these.
-  bool matches(Feed feed, const Item* items, unsigned count) {
+  /// Whether the items that come after the next `ahead` ones are these.
+  bool matches(Feed feed, const Item* items, unsigned count, unsigned ahead = 0) {
     if (count == 0) return true;
-    if (peek(feed, count - 1) == kNoItem) return false;
+    if (peek(feed, ahead + count - 1) == kNoItem) return false;
     const unsigned f = static_cast<unsigned>(feed);
     const Ring& ring = rings_[kRingOf[f]];
-    const auto begin = static_cast<unsigned>(taken_[f] % kRing), first = std::min(count, kRing - begin);
+    const auto begin = static_cast<unsigned>((taken_[f] + ahead) % kRing), first = std::min(count, kRing - begin);
     return std::equal(items, items + first, ring.item.begin() + begin) &&
            std::equal(items + first, items + count, ring.item.begin());
   }
@@ -207,9 +207,10 @@ class Feeds {
   static constexpr unsigned kRemembered = 200;
 
   /// First byte of the segment or chunk taken last.
-  std::uint64_t address(Feed feed) const {
-    const unsigned f = static_cast<unsigned>(feed);
-    return rings_[kRingOf[f]].address[(taken_[f] - 1) % kRing];
+  std::uint64_t address(Feed feed) const { return address_of(feed, taken(feed) - 1); }
+  /// Of the one with number `index`, which must be one that item() has or one that was peeked at.
+  std::uint64_t address_of(Feed feed, std::uint64_t index) const {
+    return rings_[kRingOf[static_cast<unsigned>(feed)]].address[index % kRing];
   }
 
   /// Traffic of everything taken so far.

@@ -1,7 +1,9 @@
 #include "tests/unit/memory_model/dram_traffic.h"
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
+#include <string>
 
 namespace moesaic::testing {
 
@@ -34,6 +36,15 @@ TrafficRun drive(memory::MemoryModel& model, const Traffic& traffic, bool every_
   TrafficRun run;
   run.ports.resize(traffic.size());
   std::vector<std::size_t> next(traffic.size(), 0), taken(traffic.size(), 0);
+  std::vector<std::optional<memory::MemoryModel::Coming>> promise(traffic.size());  // of each port's oldest beat
+  const auto keeps = [&promise](std::size_t port, std::int64_t now) {
+    if (!promise[port]) return;
+    const std::int64_t cycle = promise[port]->cycle.count();
+    if (promise[port]->known ? cycle != now : cycle > now)
+      throw std::logic_error("a beat was promised for cycle " + std::to_string(cycle) + " and came in " +
+                             std::to_string(now));
+    promise[port].reset();
+  };
   for (std::int64_t now = 0;;) {
     ++run.visits;
     bool left = false;
@@ -45,6 +56,7 @@ TrafficRun drive(memory::MemoryModel& model, const Traffic& traffic, bool every_
       const bool is_write = beats.front().request.is_write;
       for (std::int64_t ready = model.finished(static_cast<unsigned>(port), is_write, Cycles(now)); ready > 0;
            --ready) {
+        keeps(port, now);
         model.take(static_cast<unsigned>(port), is_write);
         done[taken[port]++].finished = now;
         run.end = now;
@@ -53,12 +65,20 @@ TrafficRun drive(memory::MemoryModel& model, const Traffic& traffic, bool every_
         if (!model.submit(beats[next[port]].request, Cycles(now))) break;
         done.push_back({now, -1});
         ++next[port];
+        for (auto& other : promise)
+          if (other && !other->known) other.reset();
       }
       if (next[port] < beats.size() && beats[next[port]].not_before > now)
         due = std::min(due, beats[next[port]].not_before);
       left = left || next[port] < beats.size() || taken[port] < beats.size();
     }
     if (!left) return run;
+    for (std::size_t port = 0; port < traffic.size(); ++port) {
+      if (traffic[port].empty() || promise[port]) continue;
+      promise[port] = model.coming(static_cast<unsigned>(port), traffic[port].front().request.is_write, Cycles(now));
+      if (promise[port] && promise[port]->cycle <= Cycles(now)) throw std::logic_error("a beat that was not finished");
+      if (!promise[port] && taken[port] < next[port]) throw std::logic_error("a beat of which the model knows nothing");
+    }
     if (every_cycle) {
       ++now;
       continue;
