@@ -99,18 +99,68 @@ class Bytes {
   std::size_t at_ = 0;
 };
 
-template <class Visit>
-void for_each_count(program::EngineRun& run, const Visit& visit) {
+void put_counters(Bytes& bytes, const std::vector<memory::Counter>& counters) {
+  bytes.put(counters.size());
+  for (const memory::Counter& counter : counters) {
+    bytes.put(counter.name);
+    bytes.put(counter.value);
+  }
+}
+
+std::vector<memory::Counter> take_counters(Bytes& bytes) {
+  std::vector<memory::Counter> counters(bytes.take());
+  for (memory::Counter& counter : counters) {
+    counter.name = bytes.take_text();
+    counter.value = bytes.take();
+  }
+  return counters;
+}
+
+/// visit(std::uint64_t&) on all numbers of a run but the counters with names; `resize` on its vectors before that.
+template <class Visit, class Resize>
+void for_each_count(program::EngineRun& run, const Visit& visit, const Resize& resize) {
   visit(run.cycles);
+  resize(run.retired);
   for (std::uint64_t& cycle : run.retired) visit(cycle);
+  resize(run.tags);
+  for (std::uint64_t& tag : run.tags) visit(tag);
+  resize(run.phase_ends);
   for (auto& end : run.phase_ends) {
-    visit(end.cycles);
+    for (std::uint64_t* count : {&end.tag, &end.begin, &end.cycles, &end.commands}) visit(*count);
     for (auto& block : end.activity)
       for (std::uint64_t& count : block) visit(count);
     for (std::uint64_t& count : end.causes) visit(count);
     for (std::uint64_t& count : end.bytes) visit(count);
   }
+  resize(run.loads);
+  for (auto& load : run.loads) {
+    program::DescriptorWords words = load.descriptor.pack();
+    for (std::uint32_t& word : words) {
+      std::uint64_t value = word;
+      visit(value);
+      word = static_cast<std::uint32_t>(value);
+    }
+    load.descriptor = program::Descriptor::unpack(words);
+    for (std::uint64_t* cycle : {&load.pushed, &load.issued, &load.completed}) visit(*cycle);
+  }
   run.traffic.for_each_count(visit);
+}
+
+void put_run(Bytes& bytes, program::EngineRun& run) {
+  for_each_count(
+      run, [&bytes](std::uint64_t& value) { bytes.put(value); },
+      [&bytes](const auto& vector) { bytes.put(vector.size()); });
+  put_counters(bytes, run.memory_counters);
+  put_counters(bytes, run.host_counters);
+}
+
+/// `run` has the traffic of the image's regions.
+void take_run(Bytes& bytes, program::EngineRun& run) {
+  for_each_count(
+      run, [&bytes](std::uint64_t& value) { value = bytes.take(); },
+      [&bytes](auto& vector) { vector.resize(bytes.take()); });
+  run.memory_counters = take_counters(bytes);
+  run.host_counters = take_counters(bytes);
 }
 
 struct Results {
@@ -181,12 +231,7 @@ Results run_engine(const SimulateEngine& engine, const program::Chip& chip, prog
     cosim::BenchRun run = bench.run(lowered.loaded.commands, lowered.phase_begin(), image, options);
     check_errors(run.shift_error, run.memory_error, run.storage_error, run.command_error);
     Bytes bytes;
-    for_each_count(run.engine, [&bytes](std::uint64_t& value) { bytes.put(value); });
-    bytes.put(run.engine.memory_counters.size());
-    for (const memory::Counter& counter : run.engine.memory_counters) {
-      bytes.put(counter.name);
-      bytes.put(counter.value);
-    }
+    put_run(bytes, run.engine);
     for (const auto& region : image.regions()) {
       if (!is_result(region)) continue;
       std::vector<std::uint8_t> block(region.bytes);
@@ -197,15 +242,8 @@ Results run_engine(const SimulateEngine& engine, const program::Chip& chip, prog
   }));
   Results results;
   results.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  results.run.retired.resize(lowered.loaded.commands.size());
-  results.run.phase_ends.resize(lowered.phases.size());
   results.run.traffic = program::Traffic(image);
-  for_each_count(results.run, [&answer](std::uint64_t& value) { value = answer.take(); });
-  results.run.memory_counters.resize(answer.take());
-  for (memory::Counter& counter : results.run.memory_counters) {
-    counter.name = answer.take_text();
-    counter.value = answer.take();
-  }
+  take_run(answer, results.run);
   for (const auto& region : std::vector<program::MemoryImage::Region>(image.regions())) {
     if (!is_result(region)) continue;
     std::vector<std::uint8_t> block(region.bytes);

@@ -6,17 +6,13 @@ namespace moesaic::cosim {
 
 using namespace program;
 
-AxilHost::AxilHost(const std::vector<Command>& commands, const std::vector<std::size_t>& phases,
-                   const LoadProgram* loads, const CoreParams& params, Stalls stalls)
-    : commands_(commands),
-      phases_(phases),
-      loads_(loads == nullptr ? std::vector<PlaneLoad>{} : loads->loads),
-      stalls_(stalls) {
-  if (!commands_.empty()) wanted_ = commands_.front().pack();
-  if (loads_.empty()) return;
-  if (loads->credits.value_or(params.io_credits) != params.io_credits)
-    settings_.emplace_back(kRegIoCredits, *loads->credits);
-  if (loads->order != LoadOrder::kFifo) settings_.emplace_back(kRegIoOrder, static_cast<std::uint32_t>(loads->order));
+AxilHost::AxilHost(const HostAgent& agent, Listener& listener, const CoreParams& params, Stalls stalls)
+    : agent_(agent), listener_(listener), stalls_(stalls) {
+  const IoSettings settings = agent.settings();
+  if (settings.credits.value_or(params.io_credits) != params.io_credits)
+    settings_.emplace_back(kRegIoCredits, *settings.credits);
+  if (settings.order != LoadOrder::kFifo)
+    settings_.emplace_back(kRegIoOrder, static_cast<std::uint32_t>(settings.order));
 }
 
 void AxilHost::start(const Access& access) {
@@ -32,13 +28,9 @@ bool AxilHost::next_setting() {
   return true;
 }
 
-bool AxilHost::is_due(const PlaneLoad& load) const {
-  return pushed_ >= load.command && (phase_ + 1 >= phases_.size() || load.command < phases_[phase_ + 1]);
-}
-
 bool AxilHost::next_load_access() {
-  if (next_load_ == loads_.size() || !is_due(loads_[next_load_])) return false;
-  const Descriptor& descriptor = loads_[next_load_].descriptor;
+  if (agent_.loads().empty()) return false;
+  const Descriptor& descriptor = agent_.loads().front();
   const bool job_is_closed = (closed_jobs_ >> descriptor.job & 1) != 0;
   if (job_is_closed || io_room_ == 0) {
     if (asked_) return false;
@@ -54,6 +46,7 @@ bool AxilHost::next_load_access() {
     }
   }
   start_write(kRegIoPush, 0);
+  pushing_load_ = true;
   return true;
 }
 
@@ -63,14 +56,16 @@ bool AxilHost::next_access(bool idle) {
     case Stage::kCommands: {
       if (next_setting() || next_load_access()) return true;
       asked_ = false;
-      if (pushed_ == commands_.size()) {
-        // The bench ends the last phase before the counters are read.
-        if (!idle || phase_ < phases_.size() || next_load_ < loads_.size()) return false;
+      if (agent_.commands().empty()) {
+        if (!idle || !agent_.is_finished()) return false;
         stage_ = Stage::kSnapshot;
         start_write(kRegSnapshot, 0);
         return true;
       }
-      if (phase_ + 1 < phases_.size() && pushed_ >= phases_[phase_ + 1]) return false;
+      if (!has_wanted_) {
+        wanted_ = agent_.commands().front().command.pack();
+        has_wanted_ = true;
+      }
       for (unsigned w = 0; w < kCommandWords; ++w) {
         if (staged_[w] != wanted_[w]) {
           start_write(kRegStaging + 4 * w, wanted_[w]);
@@ -139,6 +134,13 @@ void AxilHost::drive(CoreInputs& in, bool idle) {
 
 void AxilHost::sample(const CoreInputs& in, const CoreOutputs& out) {
   if (!working_) return;
+  if (pushing_load_) {
+    pushing_load_ = false;
+    const Descriptor& pushed = agent_.loads().front();
+    if (pushed.last) closed_jobs_ |= std::uint64_t{1} << pushed.job;
+    ++loads_pushed_;
+    listener_.load_pushed(pushed);
+  }
   if (access_.write) {
     if (in.axil_aw_valid_i != 0 && out.axil_aw_ready_o != 0) address_done_ = true;
     if (in.axil_w_valid_i != 0 && out.axil_w_ready_o != 0) data_done_ = true;
@@ -155,11 +157,9 @@ void AxilHost::finish_write(std::uint64_t response) {
   if (access_.address == kRegPush) {
     ++pushed_;
     --room_;
-    if (pushed_ < commands_.size()) wanted_ = commands_[pushed_].pack();
+    has_wanted_ = false;
+    listener_.command_pushed(agent_.commands().front());
   } else if (access_.address == kRegIoPush) {
-    const Descriptor& pushed = loads_[next_load_].descriptor;
-    if (pushed.last) closed_jobs_ |= std::uint64_t{1} << pushed.job;
-    ++next_load_;
     --io_room_;
   } else if (access_.address >= kRegIoStaging && access_.address < kRegIoStaging + 4 * kDescriptorWords) {
     io_staged_[(access_.address - kRegIoStaging) / 4] = access_.data;
@@ -187,10 +187,9 @@ void AxilHost::finish_read(std::uint64_t data, std::uint64_t response) {
 
 std::string AxilHost::waits() const {
   if (working_) return "host waits for an answer at address " + std::to_string(access_.address);
-  return "host has pushed " + std::to_string(pushed_) + " of " + std::to_string(commands_.size()) + " commands" +
-         (loads_.empty()
-              ? ""
-              : " and " + std::to_string(next_load_) + " of " + std::to_string(loads_.size()) + " descriptors");
+  return "host has pushed " + std::to_string(pushed_) + " commands and " + std::to_string(loads_pushed_) +
+         " descriptors, and is offered " + std::to_string(agent_.commands().size()) + " and " +
+         std::to_string(agent_.loads().size());
 }
 
 }  // namespace moesaic::cosim

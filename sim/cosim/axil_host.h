@@ -1,9 +1,9 @@
 #pragma once
-/// The host: writes staging words that changed, pushes commands while the queue has room, waits, reads status and
-/// counters. With loads, descriptors go first whenever the next one is due, the I/O queue has room and its job's entry
-/// is free; while it is not, the host asks for room once between any two accesses for commands.
+/// The host: pushes what its agent offers (program/host_agent.h). Writes staging words that changed, pushes commands
+/// while the queue has room, waits, reads status and counters. Descriptors go first whenever one is offered, the I/O
+/// queue has room and its job's entry is free; while it is not, the host asks for room once between any two accesses
+/// for commands.
 #include <cstdint>
-#include <deque>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,22 +11,31 @@
 #include "sim/cosim/core_ports.h"
 #include "sim/program/core_params.h"
 #include "sim/program/engine_run.h"
-#include "sim/program/load_program.h"
+#include "sim/program/host_agent.h"
 #include "sim/program/stalls.h"
 
 namespace moesaic::cosim {
 
 class AxilHost {
  public:
-  AxilHost(const std::vector<program::Command>& commands, const std::vector<std::size_t>& phases,
-           const program::LoadProgram* loads, const program::CoreParams& params, program::Stalls stalls);
+  /// Who is told what is pushed, in sample(): a command when the answer to its push was taken, a load when the write
+  /// that pushes it began.
+  class Listener {
+   public:
+    virtual void command_pushed(const program::OfferedCommand& command) = 0;
+    virtual void load_pushed(const program::Descriptor& load) = 0;
+
+   protected:
+    ~Listener() = default;
+  };
+
+  AxilHost(const program::HostAgent& agent, Listener& listener, const program::CoreParams& params,
+           program::Stalls stalls);
 
   /// Falling edge. `idle`: the core has executed everything that was pushed.
   void drive(CoreInputs& in, bool idle);
   /// Just before the rising edge.
   void sample(const CoreInputs& in, const CoreOutputs& out);
-  /// The bench has noted the end of a phase: the next one's commands may be pushed.
-  void begin_phase() { ++phase_; }
 
   std::size_t pushed() const { return pushed_; }
   bool done() const { return stage_ == Stage::kDone; }
@@ -48,24 +57,23 @@ class AxilHost {
   bool next_access(bool idle);
   bool next_setting();
   bool next_load_access();
-  bool is_due(const program::PlaneLoad& load) const;
   void start_write(std::uint32_t address, std::uint32_t data) { start({true, address, data}); }
   void start_read(std::uint32_t address) { start({false, address, 0}); }
   void start(const Access& access);
   void finish_write(std::uint64_t response);
   void finish_read(std::uint64_t data, std::uint64_t response);
 
-  const std::vector<program::Command>& commands_;
-  const std::vector<std::size_t>& phases_;
-  const std::vector<program::PlaneLoad> loads_;
+  const program::HostAgent& agent_;
+  Listener& listener_;
   program::Stalls stalls_;
   Stage stage_ = Stage::kCommands;
-  std::size_t pushed_ = 0, phase_ = 0;
+  std::size_t pushed_ = 0, loads_pushed_ = 0;
   program::CommandWords staged_{}, wanted_{};
+  bool has_wanted_ = false;                                        // wanted_ is the offered command
   std::uint64_t room_ = 0;                                         // free queue entries, at least
   std::vector<std::pair<std::uint32_t, std::uint32_t>> settings_;  // address and value, still to be written
   program::DescriptorWords io_staged_{};
-  std::size_t next_load_ = 0;
+  bool pushing_load_ = false;      // the write that pushes a descriptor began in this cycle
   std::uint64_t io_room_ = 0;      // free descriptor entries, at least
   std::uint64_t closed_jobs_ = 0;  // job j at bit j: closed, and its wait not known to be executed
   bool asked_ = false;             // for room in the I/O queue, since the last access for commands

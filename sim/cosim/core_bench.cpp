@@ -14,7 +14,7 @@ namespace moesaic::cosim {
 
 using base::CheckError;
 using program::ActivityCounts;
-using program::Command;
+using program::Cause;
 using program::MemoryImage;
 using program::Stalls;
 
@@ -70,27 +70,25 @@ unsigned output_bits(const program::CoreParams& params) {
 }
 
 /// One run: the loop over cycles.
-class CoreBench::Run {
+class CoreBench::Run final : private AxilHost::Listener {
  public:
-  Run(CoreEngine& engine, CoreEngine* second, const std::vector<Command>& commands,
-      const std::vector<std::size_t>& phases, MemoryImage& image, const BenchOptions& options,
-      const program::LoadProgram* loads)
+  Run(CoreEngine& engine, CoreEngine* second, program::HostAgent& agent, MemoryImage& image,
+      const BenchOptions& options)
       : engine_(engine),
         second_(second),
-        commands_(commands),
-        phases_(phases),
+        agent_(agent),
         options_(options),
         memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
         storage_(options.make_storage ? options.make_storage()
                                       : std::make_unique<storage::SimpleStorage>(options.storage)),
         rng_(options.stall_seed.value_or(0)),
-        host_(commands, phases, loads, engine.params(), Stalls::channel(options.stall_seed, rng_)),
+        host_(agent, *this, engine.params(), Stalls::channel(options.stall_seed, rng_)),
         weights_(program::MemoryPort::kWeightRead, image, *memory_, result_.engine.traffic, engine.params(),
                  options.stall_seed, rng_),
         activations_(program::MemoryPort::kActivationRead, image, *memory_, result_.engine.traffic, engine.params(),
                      options.stall_seed, rng_),
         results_(image, *memory_, result_.engine.traffic, engine.params(), options.stall_seed, rng_),
-        loads_(loads, image, *storage_, result_.engine.loads, options.stall_seed, rng_) {
+        loads_(agent, image, *storage_, result_.engine.loads, options.stall_seed, rng_) {
     weights_.refuse(loads_.awaited());
     activations_.refuse(loads_.awaited());
     result_.engine.traffic = program::Traffic(image);
@@ -101,6 +99,7 @@ class CoreBench::Run {
 
   BenchRun run() {
     reset();
+    agent_.begin();
     while (!host_.done()) cycle();
     finish();
     return std::move(result_);
@@ -158,6 +157,7 @@ class CoreBench::Run {
     if (host_.snapshot_in_flight()) recent_.push_back(counts_);
     if (out_.retired_o != 0) {
       result_.engine.retired.push_back(now_);
+      agent_.command_executed(now_ + 1);
       if (options_.progress) options_.progress(result_.engine.retired.size());
     }
     engine_.rise();
@@ -165,24 +165,34 @@ class CoreBench::Run {
     ++now_;
     ++result_.bench_cycles;
     idle_ = out_.idle_o != 0 && out_.retired_o == 0 && host_.pushed() == result_.engine.retired.size();
-    end_phase();
+    if (idle_ && agent_.phase_is_pushed()) end_phase();
+    if (agent_.wake() && *agent_.wake() <= now_) agent_.woken(now_);
+  }
+
+  void command_pushed(const program::OfferedCommand& command) override {
+    result_.engine.tags.push_back(command.tag);
+    agent_.command_pushed(now_ + 1);
+  }
+
+  void load_pushed(const program::Descriptor& load) override {
+    loads_.push(load, now_);
+    agent_.load_pushed(now_ + 1);
   }
 
   /// A phase ends in the first cycle in which all its commands are executed and the core says that it is idle.
   void end_phase() {
-    auto& ends = result_.engine.phase_ends;
-    if (!idle_ || ends.size() == phases_.size()) return;
-    const std::size_t end = ends.size() + 1 < phases_.size() ? phases_[ends.size() + 1] : commands_.size();
-    if (host_.pushed() < end) return;
     program::EngineRun::PhaseEnd phase_end;
+    phase_end.tag = agent_.phase().tag;
+    phase_end.begin = agent_.phase().begin;
     phase_end.cycles = now_;
+    phase_end.commands = result_.engine.retired.size();
     phase_end.activity = counts_;
     phase_end.causes = causes_;
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
       phase_end.bytes[p] = result_.engine.traffic.total(static_cast<program::MemoryPort>(p));
-    ends.push_back(phase_end);
+    result_.engine.phase_ends.push_back(phase_end);
     result_.engine.memory_counters = memory_->counters(base::Cycles(static_cast<std::int64_t>(now_)));
-    host_.begin_phase();
+    agent_.phase_ended(now_);
   }
 
   void count_activity() {
@@ -192,8 +202,9 @@ class CoreBench::Run {
       ++counts_[b][activity];
       moves = moves || activity == static_cast<std::size_t>(program::Activity::kBusy);
     }
-    ++causes_[static_cast<std::size_t>(program::cause_of(out_.activity_o))];
-    if (moves || host_.finishing() || loads_.is_working(now_)) last_move_ = now_;
+    const Cause cause = program::cause_of(out_.activity_o);
+    ++causes_[static_cast<std::size_t>(cause == Cause::kHost ? agent_.idle_cause() : cause)];
+    if (moves || host_.finishing() || loads_.is_working(now_) || agent_.wake()) last_move_ = now_;
     if (now_ - last_move_ > limit_) throw CheckError(stuck());
   }
 
@@ -219,8 +230,7 @@ class CoreBench::Run {
   std::string stuck() const {
     static const char* names[] = {"idle", "busy", "starved", "blocked"};
     std::string text = "stuck in cycle " + std::to_string(now_) + ": no block has moved for " + std::to_string(limit_) +
-                       " cycles, command " + std::to_string(result_.engine.retired.size()) + " of " +
-                       std::to_string(commands_.size()) + ":";
+                       " cycles, command " + std::to_string(result_.engine.retired.size()) + ":";
     for (std::size_t b = 0; b < counts_.size(); ++b) {
       const auto activity = static_cast<std::size_t>(out_.activity_o >> (2 * b) & 3);
       if (activity != 0) text += " " + std::string(program::kBlocks[b].name) + " " + names[activity] + ";";
@@ -232,6 +242,7 @@ class CoreBench::Run {
   /// What the core counted is what was seen on its ports, and adds up.
   void finish() {
     result_.engine.cycles = result_.engine.phase_ends.empty() ? 0 : result_.engine.phase_ends.back().cycles;
+    result_.engine.host_counters = agent_.counters();
     const std::uint64_t status = host_.status();
     result_.shift_error = (status >> 1 & 1) != 0;
     result_.memory_error = (status >> 2 & 1) != 0;
@@ -257,8 +268,7 @@ class CoreBench::Run {
 
   CoreEngine& engine_;
   CoreEngine* second_;
-  const std::vector<Command>& commands_;
-  const std::vector<std::size_t>& phases_;
+  program::HostAgent& agent_;
   const BenchOptions& options_;
   BenchRun result_;
   std::unique_ptr<memory::MemoryModel> memory_;
@@ -289,9 +299,14 @@ std::vector<std::string> CoreBench::open_waves(const std::string& path) {
   return {second_->open_waves(path), engine_->open_waves(path + ".twin")};
 }
 
-BenchRun CoreBench::run(const std::vector<Command>& commands, const std::vector<std::size_t>& phases,
+BenchRun CoreBench::run(program::HostAgent& agent, MemoryImage& image, const BenchOptions& options) {
+  return Run(*engine_, second_.get(), agent, image, options).run();
+}
+
+BenchRun CoreBench::run(const std::vector<program::Command>& commands, const std::vector<std::size_t>& phases,
                         MemoryImage& image, const BenchOptions& options, const program::LoadProgram* loads) {
-  return Run(*engine_, second_.get(), commands, phases, image, options, loads).run();
+  program::FixedProgram program(commands, phases, loads);
+  return run(program, image, options);
 }
 
 }  // namespace moesaic::cosim

@@ -13,6 +13,7 @@
 #include "models/storage/core_storage.h"
 #include "sim/cosim/core_engine.h"
 #include "sim/program/engine_run.h"
+#include "sim/program/host_agent.h"
 #include "sim/program/load_program.h"
 
 namespace moesaic::cosim {
@@ -65,11 +66,12 @@ class CoreBench {
   /// Waves of both engines; returns the files' names. Before the first run.
   std::vector<std::string> open_waves(const std::string& path);
 
-  /// Resets the core, pushes the commands, waits until it is idle, reads and checks its counters. `image` is updated in
-  /// place. `phases` holds the first command of each phase ([0] is 0): a phase begins only when the core is idle.
-  /// `loads`, when given, is what the host has loaded from storage into `image` meanwhile.
+  /// Resets the core, pushes what the agent offers until it is finished and the core idle, reads and checks the core's
+  /// counters. `image` is updated in place.
   /// base::CheckError: a difference between the engines, a broken protocol, a read of a plane that is not loaded,
   /// counters that do not add up, a stuck run.
+  BenchRun run(program::HostAgent& agent, program::MemoryImage& image, const BenchOptions& options);
+  /// The same for a program that is known from the beginning (program::FixedProgram).
   BenchRun run(const std::vector<program::Command>& commands, const std::vector<std::size_t>& phases,
                program::MemoryImage& image, const BenchOptions& options, const program::LoadProgram* loads = nullptr);
 

@@ -16,29 +16,31 @@ Cycles cycles(std::uint64_t count) { return Cycles(static_cast<std::int64_t>(cou
 
 }  // namespace
 
-StoragePort::StoragePort(const program::LoadProgram* program, program::MemoryImage& image, storage::CoreStorage& model,
-                         std::vector<program::EngineRun::LoadTimes>& times,
-                         const std::optional<std::uint64_t>& stall_seed, base::Rng& streams)
-    : program_(program),
+StoragePort::StoragePort(program::HostAgent& agent, program::MemoryImage& image, storage::CoreStorage& model,
+                         std::vector<program::EngineRun::Load>& loads, const std::optional<std::uint64_t>& stall_seed,
+                         base::Rng& streams)
+    : agent_(agent),
       image_(image),
       model_(model),
-      times_(times),
+      loads_(loads),
       request_stalls_(program::Stalls::channel(stall_seed, streams)),
       answer_stalls_(program::Stalls::channel(stall_seed, streams)) {
-  if (program_ == nullptr) return;
-  issued_.resize(program_->loads.size());
-  times_.resize(program_->loads.size());
-  for (const program::PlaneLoad& load : program_->loads) {
-    const Descriptor& d = load.descriptor;
-    if (!program_->storage.contains(d.source, d.bytes)) throw std::logic_error("a load's source is not in the storage");
-    if (!image_.contains(d.destination, d.bytes)) throw std::logic_error("a load's destination is not in the memory");
-    poison(d);
-  }
+  for (const program::ByteRange& range : agent_.prepare(image_))
+    awaited_.add(range.address, range.address + range.bytes);
 }
 
+void StoragePort::push(const Descriptor& d, std::uint64_t now) {
+  if (agent_.storage() == nullptr || !agent_.storage()->contains(d.source, d.bytes))
+    throw std::logic_error("a load's source is not in the storage");
+  if (!image_.contains(d.destination, d.bytes)) throw std::logic_error("a load's destination is not in the memory");
+  waiting_.push_back(loads_.size());
+  loads_.push_back({d, now, 0, 0});
+}
+
+/// Until it completes, a load's destination holds the complement of what it will.
 void StoragePort::poison(const Descriptor& d) {
   for (std::uint64_t i = 0; i < d.bytes; ++i)
-    image_.write_byte(d.destination + i, static_cast<std::uint8_t>(~program_->storage.read(d.source + i)));
+    image_.write_byte(d.destination + i, static_cast<std::uint8_t>(~agent_.storage()->read(d.source + i)));
   awaited_.add(d.destination, d.destination + d.bytes);
 }
 
@@ -67,18 +69,18 @@ void StoragePort::sample(const CoreInputs& in, const CoreOutputs& out, std::uint
 }
 
 void StoragePort::accept(const storage::StorageRequest& request, std::uint64_t now) {
-  const std::size_t loads = program_ == nullptr ? 0 : program_->loads.size();
-  for (std::size_t i = 0; i < loads; ++i) {
-    const Descriptor& d = program_->loads[i].descriptor;
-    if (issued_[i] || d.source != request.source || d.destination != request.destination ||
+  for (auto waiting = waiting_.begin(); waiting != waiting_.end(); ++waiting) {
+    const std::size_t load = *waiting;
+    const Descriptor& d = loads_[load].descriptor;
+    if (d.source != request.source || d.destination != request.destination ||
         static_cast<std::int64_t>(d.bytes) != request.bytes.count()) {
       continue;
     }
-    if (!load_of_.emplace(request.id, i).second)
+    if (!load_of_.emplace(request.id, load).second)
       throw base::CheckError("storage port: got id " + std::to_string(request.id) +
                              " again, expected one that is free");
-    issued_[i] = true;
-    times_[i].issued = now;
+    waiting_.erase(waiting);
+    loads_[load].issued = now;
     poison(d);  // from now on the storage may write there
     return;
   }
@@ -89,12 +91,13 @@ void StoragePort::accept(const storage::StorageRequest& request, std::uint64_t n
 void StoragePort::complete(unsigned id, std::uint64_t now) {
   const std::size_t load = load_of_.at(id);
   load_of_.erase(id);
-  const Descriptor& d = program_->loads[load].descriptor;
+  const Descriptor& d = loads_[load].descriptor;
   for (std::uint64_t i = 0; i < d.bytes; ++i)
-    image_.write_byte(d.destination + i, program_->storage.read(d.source + i));
+    image_.write_byte(d.destination + i, agent_.storage()->read(d.source + i));
   awaited_.remove(d.destination, d.destination + d.bytes);
-  times_[load].completed = now;
+  loads_[load].completed = now;
   ++completed_;
+  agent_.load_completed(load, now + 1);
 }
 
 bool StoragePort::is_working(std::uint64_t now) const { return model_.next_change(cycles(now)).has_value(); }

@@ -1,7 +1,8 @@
 #pragma once
-/// The storage's side of the core: takes the I/O queue's requests, copies bytes from the program's storage into its
+/// The storage's side of the core: takes the I/O queue's requests, copies bytes from the agent's storage into the
 /// memory when a storage::CoreStorage says so, and keeps book of which bytes of the memory are still to come.
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <string>
@@ -11,7 +12,7 @@
 #include "sim/cosim/core_ports.h"
 #include "sim/program/awaited_bytes.h"
 #include "sim/program/engine_run.h"
-#include "sim/program/load_program.h"
+#include "sim/program/host_agent.h"
 #include "sim/program/memory_image.h"
 #include "sim/program/stalls.h"
 
@@ -19,11 +20,13 @@ namespace moesaic::cosim {
 
 class StoragePort {
  public:
-  /// Poisons every destination: until a load completes, its bytes are the complement of what they will be.
-  /// std::logic_error when a source is not in the program's storage or a destination not in the image.
-  StoragePort(const program::LoadProgram* program, program::MemoryImage& image, storage::CoreStorage& model,
-              std::vector<program::EngineRun::LoadTimes>& times, const std::optional<std::uint64_t>& stall_seed,
+  /// Tells the agent of completions, and has it prepare the image. `loads` receives what happens to each load.
+  StoragePort(program::HostAgent& agent, program::MemoryImage& image, storage::CoreStorage& model,
+              std::vector<program::EngineRun::Load>& loads, const std::optional<std::uint64_t>& stall_seed,
               base::Rng& streams);
+  /// The host begins to push a descriptor in cycle `now`. std::logic_error when its source is not in the agent's
+  /// storage or its destination not in the image.
+  void push(const program::Descriptor& descriptor, std::uint64_t now);
   void drive(CoreInputs& in, std::uint64_t now);
   /// base::CheckError when the core asks for what no descriptor says.
   void sample(const CoreInputs& in, const CoreOutputs& out, std::uint64_t now);
@@ -39,13 +42,13 @@ class StoragePort {
   void complete(unsigned id, std::uint64_t now);
   void poison(const program::Descriptor& d);
 
-  const program::LoadProgram* program_;
+  program::HostAgent& agent_;
   program::MemoryImage& image_;
   storage::CoreStorage& model_;
-  std::vector<program::EngineRun::LoadTimes>& times_;
+  std::vector<program::EngineRun::Load>& loads_;
   program::Stalls request_stalls_, answer_stalls_;
   program::AwaitedBytes awaited_;
-  std::vector<bool> issued_;                        // by load
+  std::deque<std::size_t> waiting_;                 // loads that are pushed and not issued
   std::map<unsigned, std::size_t> load_of_;         // by id, of requests under way
   std::optional<storage::StorageRequest> refused_;  // accepted from the core, not yet by the model
   std::optional<unsigned> holding_;                 // io_done_valid is up with this id

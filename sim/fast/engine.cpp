@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <deque>
+#include <numeric>
 #include <stdexcept>
 #include <string_view>
 #include <type_traits>
@@ -194,6 +195,8 @@ class Machine {
     add_counts();
     program::EngineRun& engine = run_.engine;
     engine.cycles = engine.phase_ends.empty() ? 0 : engine.phase_ends.back().cycles;
+    engine.tags.resize(engine.retired.size());
+    std::iota(engine.tags.begin(), engine.tags.end(), std::uint64_t{0});
     engine.traffic = feeds_.traffic();
     run_.command_error = core_.command_error();
     return std::move(run_);
@@ -439,7 +442,10 @@ class Machine {
   void note_phase_end() {
     add_counts();
     program::EngineRun::PhaseEnd end;
+    end.tag = run_.engine.phase_ends.size();
+    end.begin = end.tag == 0 ? 0 : run_.engine.phase_ends.back().cycles;
     end.cycles = now_;
+    end.commands = run_.engine.retired.size();
     end.activity = total_;
     end.causes = total_causes_;
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p) end.bytes[p] = feeds_.total(static_cast<MemoryPort>(p));

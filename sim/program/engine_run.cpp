@@ -62,11 +62,26 @@ std::string first_run_difference(const EngineRun& a, const EngineRun& b, const s
   same("commands executed", a.retired.size(), b.retired.size());
   for (std::size_t i = 0; i < std::min(a.retired.size(), b.retired.size()); ++i)
     if (a.retired[i] != b.retired[i]) same(numbered("end of command", i), a.retired[i], b.retired[i]);
+  for (std::size_t i = 0; i < std::min(a.tags.size(), b.tags.size()); ++i)
+    if (a.tags[i] != b.tags[i]) same(numbered("tag of command", i), a.tags[i], b.tags[i]);
+  same("tags", a.tags.size(), b.tags.size());
+  same("loads", a.loads.size(), b.loads.size());
+  for (std::size_t i = 0; i < std::min(a.loads.size(), b.loads.size()) && difference.empty(); ++i) {
+    const std::string load = numbered("load", i) + ", ";
+    same(load + "pushed", a.loads[i].pushed, b.loads[i].pushed);
+    same(load + "issued", a.loads[i].issued, b.loads[i].issued);
+    same(load + "completed", a.loads[i].completed, b.loads[i].completed);
+    const DescriptorWords left = a.loads[i].descriptor.pack(), right = b.loads[i].descriptor.pack();
+    for (std::size_t w = 0; w < kDescriptorWords; ++w) same(load + numbered("descriptor word", w), left[w], right[w]);
+  }
   same("phases", a.phase_ends.size(), b.phase_ends.size());
   for (std::size_t p = 0; p < std::min(a.phase_ends.size(), b.phase_ends.size()); ++p) {
     const auto &left = a.phase_ends[p], &right = b.phase_ends[p];
     const std::string phase = numbered("phase", p) + ", ";
+    same(phase + "tag", left.tag, right.tag);
+    same(phase + "begin", left.begin, right.begin);
     same(phase + "cycles", left.cycles, right.cycles);
+    same(phase + "commands", left.commands, right.commands);
     for (std::size_t c = 0; c < kNumCauses; ++c)
       same(phase + "cause " + std::string(kCauseNames[c]), left.causes[c], right.causes[c]);
     for (std::size_t block = 0; block < kNumBlocks; ++block) {
@@ -82,6 +97,9 @@ std::string first_run_difference(const EngineRun& a, const EngineRun& b, const s
   same("memory counters", a.memory_counters.size(), b.memory_counters.size());
   for (std::size_t i = 0; i < std::min(a.memory_counters.size(), b.memory_counters.size()); ++i)
     same("memory, " + std::string(a.memory_counters[i].name), a.memory_counters[i].value, b.memory_counters[i].value);
+  same("host counters", a.host_counters.size(), b.host_counters.size());
+  for (std::size_t i = 0; i < std::min(a.host_counters.size(), b.host_counters.size()); ++i)
+    same("host, " + std::string(a.host_counters[i].name), a.host_counters[i].value, b.host_counters[i].value);
   same("regions", a.traffic.regions(), b.traffic.regions());
   for (std::size_t p = 0; p < kNumMemoryPorts && difference.empty(); ++p) {
     const auto port = static_cast<MemoryPort>(p);

@@ -57,14 +57,15 @@ enum class Cause : std::uint8_t {
   kWeights,      ///< a product is being sequenced and the array waits: for a full bank of weights, mostly
   kActivations,  ///< activations are loaded, or expert rows for a combination
   kDrain,        ///< the last results of a command are on their way out
-  kIo,           ///< a wait holds the core: planes of its job are not resident
+  kIo,           ///< a wait holds the core, or the host holds its commands back: planes of a job are not resident
   kCommands,     ///< a command starts, ends, or waits in the queue
-  kHost,         ///< nothing to do: the host pushes the next command
+  kHost,         ///< nothing to do: the host decides, or pushes the next command
 };
 inline constexpr std::size_t kNumCauses = 8;
 inline constexpr std::array<std::string_view, kNumCauses> kCauseNames{"computing", "results", "weights",  "activations",
                                                                       "drain",     "io",      "commands", "host"};
-/// `activity`: the core's activity_o, block b at bits 2b+1:2b.
+/// `activity`: the core's activity_o, block b at bits 2b+1:2b. Where it says kHost, the host agent's idle_cause() names
+/// the cycle.
 Cause cause_of(std::uint64_t activity);
 
 using ActivityCounts = std::array<std::array<std::uint64_t, 4>, kNumBlocks>;  ///< [block][Activity]
@@ -77,26 +78,34 @@ struct TileTime {
 inline bool operator==(const TileTime& a, const TileTime& b) { return a.begin == b.begin && a.end == b.end; }
 
 /// Commands run in order. A phase begins (its first command is pushed) only when the core is idle: the host waits for a
-/// layer's results before it knows the next layer's routing.
+/// layer's results before it knows the next layer's routing. Which commands and phases there are is the host agent's to
+/// say, while it runs (host_agent.h): tags are its names for them.
 struct EngineRun {
   struct PhaseEnd {
-    std::uint64_t cycles = 0;   ///< when the core became idle after the phase's last command
-    ActivityCounts activity{};  ///< of all cycles until then: every block's four counts add up to `cycles`
+    std::uint64_t tag = 0;
+    std::uint64_t begin = 0;     ///< when its work was known: at the end of the phase before it, or later
+    std::uint64_t cycles = 0;    ///< when the core became idle after the phase's last command
+    std::uint64_t commands = 0;  ///< executed until then
+    ActivityCounts activity{};   ///< of all cycles until then: every block's four counts add up to `cycles`
     std::array<std::uint64_t, kNumCauses> causes{};      ///< of all cycles until then, adding up to `cycles`
     std::array<std::uint64_t, kNumMemoryPorts> bytes{};  ///< Traffic::total() then
   };
-  /// Of one load of the program (LoadProgram::loads).
-  struct LoadTimes {
+  /// One load from storage.
+  struct Load {
+    Descriptor descriptor;
+    std::uint64_t pushed = 0;     ///< cycle in which the host began the write that pushes it
     std::uint64_t issued = 0;     ///< cycle in which the storage accepted the request
     std::uint64_t completed = 0;  ///< cycle in which the core took its completion
   };
   std::uint64_t cycles = 0;            ///< of the whole run: those of the last phase's end
   std::vector<std::uint64_t> retired;  ///< cycle in which each command was executed, ascending
+  std::vector<std::uint64_t> tags;     ///< of each command
   std::vector<PhaseEnd> phase_ends;
-  std::vector<LoadTimes> loads;  ///< in the program's order
-  std::vector<TileTime> tiles;   ///< in order; only of engines that were asked to watch them
+  std::vector<Load> loads;      ///< in the order in which they were pushed
+  std::vector<TileTime> tiles;  ///< in order; only of engines that were asked to watch them
   Traffic traffic;
   std::vector<memory::Counter> memory_counters;  ///< of the memory's model, at the last phase's end
+  std::vector<memory::Counter> host_counters;    ///< of the host agent, at the end
 };
 
 /// Empty when two engines' runs are the same in everything; else the first number that differs, with both values.

@@ -202,6 +202,83 @@ cosim::Report run_without_waits() {
   return {};
 }
 
+/// One product after the other, each a phase whose work is known at a time of its own, or when the core is idle again
+/// if that is later. Between them only loads could bring work, it says.
+class ByTheClock final : public program::HostAgent {
+ public:
+  ByTheClock(const program::Loaded& loaded, std::vector<std::size_t> phases, std::vector<std::uint64_t> times)
+      : loaded_(loaded), phases_(std::move(phases)), times_(std::move(times)) {
+    phases_.push_back(loaded.commands.size());
+  }
+
+ private:
+  void on_begin() override { next(0); }
+  void on_phase_ended(std::uint64_t now) override {
+    ++at_;
+    next(now);
+  }
+  void on_woken(std::uint64_t now) override {
+    set_wake(std::nullopt);
+    next(now);
+  }
+  void next(std::uint64_t now) {
+    if (at_ == times_.size()) return finish();
+    set_idle_cause(now < times_[at_] ? program::Cause::kIo : program::Cause::kHost);
+    if (now < times_[at_]) return set_wake(times_[at_]);
+    open_phase({100 + at_, now});
+    for (std::size_t i = phases_[at_]; i < phases_[at_ + 1]; ++i) offer(loaded_.commands[i], 7 * i);
+    close_phase();
+  }
+  const program::Loaded& loaded_;
+  std::vector<std::size_t> phases_;
+  std::vector<std::uint64_t> times_;
+  std::size_t at_ = 0;
+};
+
+cosim::Report run_by_the_clock() {
+  const program::CoreParams params;
+  cosim::CoreBench bench(cosim::make_cycle_engine(params));
+  program::Loaded loaded;
+  std::vector<program::KernelPlaces> places;
+  std::vector<std::size_t> phases;
+  for (int kernel = 0; kernel < 3; ++kernel) {
+    phases.push_back(loaded.commands.size());
+    places.push_back(program::append_kernel(small_product(), params, {}, "case", loaded));
+  }
+  cosim::BenchOptions options;
+  options.watchdog_cycles = 5000;  // the agent's own wait is longer
+  ByTheClock agent(loaded, phases, {9000, 0, 31000});
+  program::MemoryImage image = loaded.image, known = loaded.image;
+  const program::EngineRun run = bench.run(agent, image, options).engine;
+  const program::EngineRun fixed = bench.run(loaded.commands, phases, known, options).engine;
+  cosim::Report report;
+  for (const program::KernelPlaces& each : places)
+    report.message += numerics::first_difference(small_product(), program::kernel_result(small_product(), each, image),
+                                                 numerics::run_case(small_product()));
+  const auto expect = [&report](const std::string& what, std::uint64_t got, std::uint64_t expected) {
+    if (got != expected)
+      report.message += "; " + what + ": got " + std::to_string(got) + ", expected " + std::to_string(expected);
+  };
+  expect("phases", run.phase_ends.size(), 3);
+  if (!report.ok()) return report;
+  const std::uint64_t first_end = 9000 + fixed.phase_ends[0].cycles;
+  expect("end of the first", run.phase_ends[0].cycles, first_end);
+  expect("beginning of the second", run.phase_ends[1].begin, first_end);
+  expect("beginning of the third", run.phase_ends[2].begin, 31000);
+  expect("first command", run.retired[0], 9000 + fixed.retired[0]);
+  for (std::size_t p = 0; p < 3; ++p) {
+    expect("tag of a phase", run.phase_ends[p].tag, 100 + p);
+    expect("commands of a phase", run.phase_ends[p].commands, fixed.phase_ends[p].commands);
+  }
+  for (std::size_t i = 0; i < run.tags.size(); ++i) expect("tag of a command", run.tags[i], 7 * i);
+  const auto idle = [](const program::EngineRun& of, std::size_t phase, program::Cause cause) {
+    return of.phase_ends[phase].causes[static_cast<std::size_t>(cause)];
+  };
+  expect("io cycles", idle(run, 2, program::Cause::kIo), 9000 + 31000 - run.phase_ends[1].cycles);
+  expect("host cycles of the first", idle(run, 0, program::Cause::kHost), idle(fixed, 0, program::Cause::kHost));
+  return report;
+}
+
 /// Takes requests and never completes one.
 class DeadStorage final : public storage::CoreStorage {
  public:
@@ -247,6 +324,12 @@ TEST_CASE("awaited are the bytes that were added and not removed since", "[cosim
 
 TEST_CASE("weights loaded from storage give the same results, and loading overlaps computing", "[cosim][verify]") {
   const cosim::Report report = cosim::run_forked(run_from_storage);
+  INFO(report.message);
+  CHECK(report.ok());
+}
+
+TEST_CASE("an agent's work is pushed from the cycle on in which it is offered, and not before", "[cosim][verify]") {
+  const cosim::Report report = cosim::run_forked(run_by_the_clock);
   INFO(report.message);
   CHECK(report.ok());
 }
