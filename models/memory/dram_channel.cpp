@@ -166,14 +166,72 @@ void DramChannel::find_pick() {
 }
 
 std::int64_t DramChannel::next_event() {
+  if (pending_.empty() && ready_[kReads] + ready_[kWrites] == 0) return kNever;
+  if (hits_ > 0 && queued_[kReads] + queued_[kWrites] == 0)
+    return std::max({pending_.front().arrival, next_cmd_, next_rd_});
   const std::int64_t arrival = pending_.empty() ? kNever : first_outcome(pending_.front().arrival);
   if (ready_[kReads] + ready_[kWrites] == 0) return arrival;
   pick();
   return std::min(arrival, pick_.clock);
 }
 
+/// The clock of an RD that may go at `floor` as far as command and data bus are concerned.
+std::int64_t DramChannel::column_clock(const DramAccess& read, std::int64_t floor) const {
+  const std::int64_t of_group = groups_[choices_[kReads].of[read.flat_bank].group].next_rd;
+  return std::max({floor, read.arrival, banks_[read.flat_bank].next_rd, of_group});
+}
+
+/// As long as nothing is queued and all that arrives reads open rows: no row command competes, so that the RDs follow
+/// from the clocks alone, and an access is issued from where it waits to arrive. Returns whether all that happens
+/// before `until` has; otherwise something else comes first, from which on the queues decide.
+bool DramChannel::stream(std::int64_t until, std::vector<DramOutcome>& outcomes) {
+  while (!pending_.empty()) {
+    if (hits_ == 0 && !hits(pending_.front())) return false;
+    const std::int64_t floor = std::max({now_, next_cmd_, next_rd_});
+    // The earliest, at equal clocks the oldest.
+    std::int64_t clock = column_clock(pending_.front(), floor);
+    std::size_t first = 0;
+    for (std::size_t i = 1; clock > floor && i < pending_.size() && pending_[i].arrival < clock; ++i) {
+      const std::int64_t other = column_clock(pending_[i], floor);
+      if (other >= clock) continue;
+      clock = other;
+      first = i;
+    }
+    if (clock >= due_) return false;
+    for (; hits_ < pending_.size() && pending_[hits_].arrival <= clock; ++hits_)
+      if (!hits(pending_[hits_])) return false;
+    if (clock >= until) return true;
+    const DramAccess& read = pending_[first];
+    if (sink_) report(DramCommandKind::kRead, clock, read.flat_bank, &read);
+    now_ = clock;
+    next_cmd_ = clock + config_.timing.cmd;
+    note_read(read.flat_bank, clock);
+    banks_[read.flat_bank].lists[kReads].overtaken = 0;
+    ++counts_.row_hits;
+    outcomes.push_back({read.port, false, read.number, clock, clock + config_.timing.cl + burst_});
+    for (; first > 0; --first) pending_[first] = pending_[first - 1];
+    pending_.pop_front();
+    --hits_;
+    ++phase_;
+    pick_known_ = false;
+  }
+  return false;
+}
+
+void DramChannel::note_read(unsigned bank, std::int64_t clock) {
+  const DramTiming& t = config_.timing;
+  raise(next_rd_, clock + t.ccd_s);
+  raise(groups_[choices_[kReads].of[bank].group].next_rd, clock + t.ccd_l);
+  raise(next_wr_, clock + t.rtw);
+  raise(banks_[bank].next_pre, clock + t.rtp);
+  raise(all_pre_, banks_[bank].next_pre);
+  ++counts_.reads;
+}
+
 void DramChannel::run(std::int64_t until, std::vector<DramOutcome>& outcomes) {
   for (;;) {
+    if (queued_[kReads] + queued_[kWrites] == 0 && !pending_.empty() && stream(until, outcomes)) return;
+    hits_ = 0;
     pick();
     if (!pending_.empty() && pending_.front().arrival <= pick_.clock) {
       if (pending_.front().arrival >= until) return;
@@ -393,11 +451,7 @@ void DramChannel::issue_column(const Pick& pick, std::vector<DramOutcome>& outco
     if (issued.access.bytes != full_mask_) ++counts_.masked_writes;
     if (issued.urgent) --urgent_;
   } else {
-    raise(next_rd_, clock + t.ccd_s);
-    raise(group.next_rd, clock + t.ccd_l);
-    raise(next_wr_, clock + t.rtw);
-    raise(bank.next_pre, clock + t.rtp);
-    ++counts_.reads;
+    note_read(pick.bank, clock);
   }
   raise(all_pre_, bank.next_pre);
   ++(issued.closed ? counts_.row_conflicts : issued.opened ? counts_.row_misses : counts_.row_hits);
@@ -445,17 +499,20 @@ void DramChannel::update_mode() {
 }
 
 void DramChannel::report(const Pick& pick) const {
+  report(pick.kind, pick.clock, pick.bank, pick.entry == kNone ? nullptr : &entry(pick.entry).access);
+}
+
+void DramChannel::report(DramCommandKind kind, std::int64_t clock, unsigned bank, const DramAccess* access) const {
   DramCommand command;
-  command.clock = pick.clock;
+  command.clock = clock;
   command.channel = index_;
-  command.kind = pick.kind;
-  if (pick.entry != kNone) {
-    const DramAccess& access = entry(pick.entry).access;
-    command.bank_group = choices_[kReads].of[pick.bank].group;
-    command.bank = pick.bank - command.bank_group * static_cast<unsigned>(config_.banks);
-    if (pick.kind != DramCommandKind::kPrecharge) command.row = access.row;
-    if (is_column(pick.kind)) command.column = access.column;
-    command.masked = pick.kind == DramCommandKind::kWrite && access.bytes != full_mask_;
+  command.kind = kind;
+  if (access != nullptr) {
+    command.bank_group = choices_[kReads].of[bank].group;
+    command.bank = bank - command.bank_group * static_cast<unsigned>(config_.banks);
+    if (kind != DramCommandKind::kPrecharge) command.row = access->row;
+    if (is_column(kind)) command.column = access->column;
+    command.masked = kind == DramCommandKind::kWrite && access->bytes != full_mask_;
   }
   sink_(command);
 }

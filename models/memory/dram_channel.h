@@ -141,6 +141,10 @@ class DramChannel {
   void pick() {
     if (!pick_known_) find_pick();
   }
+  bool stream(std::int64_t until, std::vector<DramOutcome>& outcomes);
+  bool hits(const DramAccess& access) const { return !access.is_write && banks_[access.flat_bank].row == access.row; }
+  inline std::int64_t column_clock(const DramAccess& read, std::int64_t floor) const;
+  inline void note_read(unsigned bank, std::int64_t clock);
   inline void take_arrival(std::vector<DramOutcome>& outcomes);
   bool join(const DramAccess& access, std::vector<DramOutcome>& outcomes);
   inline void block(Entry& added);
@@ -155,6 +159,7 @@ class DramChannel {
   void refresh(std::int64_t clock);
   inline void update_mode();
   void report(const Pick& pick) const;
+  void report(DramCommandKind kind, std::int64_t clock, unsigned bank, const DramAccess* access) const;
   static bool same_burst(const DramAccess& a, const DramAccess& b) { return a.row == b.row && a.column == b.column; }
 
   DramConfig config_;
@@ -172,6 +177,7 @@ class DramChannel {
   std::int64_t all_act_ = 0, all_pre_ = 0;  // the latest next_act, next_pre of any bank
   Ring<DramAccess> pending_;
   std::int64_t joins_pending_ = 0;  // of pending_, those that may join
+  std::size_t hits_ = 0;            // of pending_, so many are known to be reads of open rows
   std::vector<Entry> entries_;
   std::vector<std::int32_t> free_;
   Choices choices_[2];
