@@ -131,7 +131,11 @@ void DramMemory::resolve(Port& port) {
     }
     if (port.next_done <= beat.last_access) return;
     port.latest = std::max(port.latest, beat.arrival);
-    port.finish.push_back(to_core(port.latest));
+    if (port.latest != port.shown) {
+      port.shown = port.latest;
+      port.shown_at = to_core(port.latest);
+    }
+    port.finish.push_back(port.shown_at);
     port.waiting.pop_front();
   }
 }
@@ -165,6 +169,37 @@ bool DramMemory::submit(const Request& request, Cycles now) {
   if (!taken) return false;
   accept(port, request, {first, first_new, last});
   return true;
+}
+
+std::int64_t DramMemory::submit_row(const Request& first, std::int64_t count, Cycles now) {
+  Port& port = port_of(first.port, first.is_write);
+  const auto bytes = static_cast<std::uint64_t>(first.bytes.count());
+  const std::uint64_t all = bytes * static_cast<std::uint64_t>(count);
+  // Reads of which each lies in one burst; all others, and what is to be refused, one by one.
+  if (first.is_write || bytes == 0 || (bytes & (bytes - 1)) != 0 || (first.address & (bytes - 1)) != 0 ||
+      bytes > std::uint64_t{1} << burst_shift_ || all > capacity_ || first.address > capacity_ - all)
+    return MemoryModel::submit_row(first, count, now);
+  advance(now.count());
+  busy_ |= 1U << (2 * first.port);
+  Request request = first;
+  std::int64_t taken = 0;
+  for (; taken < count; ++taken, request.address += bytes) {
+    const std::uint64_t burst = request.address >> burst_shift_;
+    if (port.has_last && port.last_burst == burst) {
+      port.waiting.push_back({port.next_number - 1, horizon_});
+      if (port.waiting.size() == 1) resolve(port);  // its data may be there
+      continue;
+    }
+    if (!has_place(port, false, channel_of(burst), 1)) break;
+    add_access(port, request, burst, false);
+    port.has_last = true;
+    port.last_burst = burst;
+    port.waiting.push_back({port.next_number - 1, horizon_});
+  }
+  if (taken > 0) ports_used_ = std::max(ports_used_, first.port + 1);
+  read_beats_ += static_cast<std::uint64_t>(taken);
+  read_bytes_ += static_cast<std::uint64_t>(taken) * bytes;
+  return taken;
 }
 
 void DramMemory::accept(Port& port, const Request& request, const Bursts& bursts) {
@@ -262,6 +297,20 @@ std::optional<MemoryModel::Coming> DramMemory::coming(unsigned number, bool is_w
   if (port.waiting.empty()) return std::nullopt;
   // An RD that is still to come, at the next event of any channel at the earliest.
   return Coming{Cycles(std::max(to_core(wake_ + read_clocks_), now_ + 1)), false};
+}
+
+std::size_t DramMemory::take_as(unsigned number, bool is_write, Cycles origin, std::uint32_t first,
+                                const std::uint32_t* cycles, std::size_t count) {
+  auto& finish = port_of(number, is_write).finish;
+  std::int64_t least = origin.count() + first;
+  std::size_t taken = 0;
+  for (; taken < count && !finish.empty(); ++taken) {
+    const std::int64_t cycle = std::max(finish.front(), least);
+    if (cycle != origin.count() + cycles[taken]) break;
+    finish.pop_front();
+    least = cycle + 1;
+  }
+  return taken;
 }
 
 std::vector<Counter> DramMemory::counters(Cycles now) {

@@ -28,10 +28,13 @@ class DramMemory final : public MemoryModel {
 
   std::string name() const override { return dram_name(config_); }
   bool submit(const Request& request, Cycles now) override;
+  std::int64_t submit_row(const Request& first, std::int64_t count, Cycles now) override;
   std::int64_t finished(unsigned port, bool is_write, Cycles now) override;
   void take(unsigned port, bool is_write) override;
   std::optional<Cycles> next_change(Cycles now) override;
   std::optional<Coming> coming(unsigned port, bool is_write, Cycles now) override;
+  std::size_t take_as(unsigned port, bool is_write, Cycles origin, std::uint32_t first, const std::uint32_t* cycles,
+                      std::size_t count) override;
   void reset() override;
   std::vector<Counter> counters(Cycles now) override;
   Cycles longest_wait() const override;
@@ -73,9 +76,11 @@ class DramMemory final : public MemoryModel {
     Ring<std::int64_t> done;       // reads: DRAM clock of accesses next_done.., or -1
     std::int64_t next_done = 0;    // the first access that `finish` does not account for
     std::int64_t latest = 0;       // DRAM clock until which all accesses before next_done are there
-    Ring<Beat> waiting;            // reads: beats whose finish is not known
-    Ring<std::int64_t> finish;     // core cycle of beats, ascending
-    std::uint64_t refused = 0;     // channels that had no place for a beat and have taken none since
+    std::int64_t shown = -1;       // clock that the core sees in cycle shown_at
+    std::int64_t shown_at = 0;
+    Ring<Beat> waiting;         // reads: beats whose finish is not known
+    Ring<std::int64_t> finish;  // core cycle of beats, ascending
+    std::uint64_t refused = 0;  // channels that had no place for a beat and have taken none since
   };
 
   Port& port_of(unsigned port, bool is_write) {

@@ -32,6 +32,23 @@ std::optional<MemoryModel::Coming> MemoryModel::coming(unsigned port, bool is_wr
   return Coming{std::max(*next, now + Cycles(1)), false};
 }
 
+std::int64_t MemoryModel::submit_row(const Request& first, std::int64_t count, Cycles now) {
+  Request request = first;
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (!submit(request, now)) return i;
+    request.address += static_cast<std::uint64_t>(request.bytes.count());
+  }
+  return count;
+}
+
+std::size_t MemoryModel::take_as(unsigned port, bool is_write, Cycles origin, std::uint32_t first,
+                                 const std::uint32_t* cycles, std::size_t count) {
+  static_cast<void>(first);  // only the first beat is looked at, and its cycle was asked about
+  if (count == 0 || finished(port, is_write, origin + Cycles(*cycles)) == 0) return 0;
+  take(port, is_write);
+  return 1;
+}
+
 std::unique_ptr<MemoryModel> make_memory(const MemoryConfig& config, base::Femtoseconds period) {
   if (config.kind == "dram") return std::make_unique<DramMemory>(config.dram, period);
   return std::make_unique<SimpleMemory>(config);

@@ -40,6 +40,9 @@ class MemoryModel {
   /// Takes a beat at `now`; submit() never goes back in time. False: the model's queue for this port is full, try
   /// later.
   virtual bool submit(const Request& request, Cycles now) = 0;
+  /// As submit() of `count` beats, one behind the other from `first` on, up to one that is refused; returns how many
+  /// were taken.
+  virtual std::int64_t submit_row(const Request& first, std::int64_t count, Cycles now);
   /// How many beats of `port` finish at `now` or before and have not been taken.
   virtual std::int64_t finished(unsigned port, bool is_write, Cycles now) = 0;
   /// Takes one finished beat, oldest first. Decides nothing for other ports.
@@ -57,6 +60,11 @@ class MemoryModel {
     bool known = false;
   };
   virtual std::optional<Coming> coming(unsigned port, bool is_write, Cycles now);
+  /// Takes beats, oldest first, as long as they can be taken in the cycles `origin` + `cycles[0]`, `origin` +
+  /// `cycles[1]`, …, which ascend: each when it is finished, one a cycle, none before `origin` + `first`. Returns how
+  /// many. Only beats whose finish is settled (coming()) count, whatever cycle the model was asked about last.
+  virtual std::size_t take_as(unsigned port, bool is_write, Cycles origin, std::uint32_t first,
+                              const std::uint32_t* cycles, std::size_t count);
   /// Forgets all requests and starts at cycle 0.
   virtual void reset() = 0;
   /// What the model counted in cycles before `now`, for results: the same names in the same order on every call. None

@@ -134,7 +134,8 @@ struct Outcome {
 struct Leg {
   std::vector<Outcome::Taken> taken;  // of each feed from which something was taken
   std::vector<Item> items;            // feed by feed
-  std::vector<std::uint32_t> beats;   // that came: 4 * cycle, from the state on, + port; ascending
+  std::vector<std::uint32_t> beats;   // that came, in which cycle from the state on; ascending
+  std::vector<std::uint8_t> ports;    // on which ports; of a cycle ascending
   std::uint32_t until = 0;            // the cycle, from the state on, through which no others came
   std::uint8_t port = 0;              // asked for in that cycle
   std::uint8_t count = 0;             // beats; 0: the outcome ends
@@ -142,7 +143,7 @@ struct Leg {
   std::int64_t offset = 0;            // bytes from its first on
   std::vector<std::unique_ptr<Leg>> next;
   std::unique_ptr<Outcome> outcome;
-  std::size_t bytes() const { return sizeof *this + 2 * taken.size() + 8 * items.size() + 4 * beats.size() + 64; }
+  std::size_t bytes() const { return sizeof *this + 2 * taken.size() + 8 * items.size() + 5 * beats.size() + 64; }
 };
 
 struct State {
@@ -395,18 +396,20 @@ class Machine {
   /// Whether the port's next beat is there. What was asked before is not asked again.
   bool comes(unsigned port, bool is_write) {
     bool yes = false;
-    if (came_at_ < came_.size() && came_[came_at_] == came(port)) {
+    const auto cycle = static_cast<std::uint32_t>(now_ - record_begin_);
+    if (came_at_ < came_.size() && came_[came_at_] == cycle && came_ports_[came_at_] == port) {
       yes = true;
       ++came_at_;
     } else if (now_ >= ask_from_) {
       yes = memory_->finished(port, is_write, cycles(now_)) > 0;
       if (yes) take_ |= 1U << port;
     }
-    if (yes && leg_ != nullptr) leg_->beats.push_back(came(port));
+    if (yes && leg_ != nullptr) {
+      leg_->beats.push_back(cycle);
+      leg_->ports.push_back(static_cast<std::uint8_t>(port));
+    }
     return yes;
   }
-
-  std::uint32_t came(unsigned port) const { return static_cast<std::uint32_t>(now_ - record_begin_) * 4 + port; }
 
   void take(unsigned port, bool is_write) {
     if ((take_ >> port & 1) == 0) return;
@@ -707,6 +710,7 @@ class Machine {
   Outcome* follow(State& state) {
     record_begin_ = now_;
     came_.clear();
+    came_ports_.clear();
     came_at_ = 0;
     path_.clear();
     ahead_ = {};
@@ -720,14 +724,12 @@ class Machine {
       const bool is_write = leg->port == kWrites;
       const Feed feed = feed_of(leg->port);
       const std::uint64_t item = feeds_.taken(feed) + static_cast<std::uint64_t>(leg->item);
-      std::uint64_t address = feeds_.address_of(feed, item) + static_cast<std::uint64_t>(leg->offset);
+      const std::uint64_t address = feeds_.address_of(feed, item) + static_cast<std::uint64_t>(leg->offset);
       const Cycles at = cycles(record_begin_ + leg->until);
-      for (unsigned i = 0; i < leg->count; ++i) {
-        if (!memory_->submit({leg->port, is_write, address, Bytes(static_cast<std::int64_t>(beat_bytes_))}, at))
-          return nullptr;
-        ++submits_known_;
-        address += beat_bytes_;
-      }
+      const std::int64_t accepted = memory_->submit_row(
+          {leg->port, is_write, address, Bytes(static_cast<std::int64_t>(beat_bytes_))}, leg->count, at);
+      submits_known_ += static_cast<std::uint64_t>(accepted);
+      if (accepted != leg->count) return nullptr;
       path_.push_back(leg);
       for (const Outcome::Taken& taken : leg->taken) ahead_[static_cast<unsigned>(taken.feed)] += taken.count;
       for (unsigned p = 0; p < kNumPorts; ++p)
@@ -740,8 +742,10 @@ class Machine {
     const std::size_t begin = came_.size();
     for (std::size_t i = 0; i < legs.size(); ++i) {
       const Leg& leg = *legs[i];
-      if (leg.beats.size() < came_.size() - begin ||
-          !std::equal(came_.begin() + static_cast<std::ptrdiff_t>(begin), came_.end(), leg.beats.begin()))
+      if (leg.beats.size() < came_.size() - begin) continue;
+      const auto from = static_cast<std::ptrdiff_t>(begin);
+      if (!std::equal(came_.begin() + from, came_.end(), leg.beats.begin()) ||
+          !std::equal(came_ports_.begin() + from, came_ports_.end(), leg.ports.begin()))
         continue;
       const Item* items = leg.items.data();
       bool same = true;
@@ -760,9 +764,9 @@ class Machine {
   /// Takes beats as they come while they come as they did on this leg, of which `done` have.
   bool beats_come(const Leg& leg, std::size_t done) {
     const std::uint64_t until = record_begin_ + leg.until;
-    for (;; ++done) {
+    for (;;) {
       const bool more = done < leg.beats.size();
-      const std::uint64_t expected = more ? record_begin_ + leg.beats[done] / 4 : until + 1;
+      const std::uint64_t expected = more ? record_begin_ + leg.beats[done] : until + 1;
       unsigned port = 0;
       for (;;) {
         port = 0;
@@ -776,15 +780,32 @@ class Machine {
         ask_from_ = until + 1;
         return true;
       }
-      if (!more || next != expected || port != leg.beats[done] % 4) {
+      if (!more || next != expected || port != leg.ports[done]) {
         ask_from_ = std::max(ask_from_, std::min(next, expected));
         return false;
       }
-      memory_->finished(port, port == kWrites, cycles(next));
-      memory_->take(port, port == kWrites);
-      came_.push_back(leg.beats[done]);
-      look(port, next, next + 1);
+      take_row(leg, done);
     }
+  }
+
+  /// Takes the leg's next beat, which is there, and those after it on the same port that are known to come as on the
+  /// leg before any on another port does.
+  void take_row(const Leg& leg, std::size_t& done) {
+    const unsigned port = leg.ports[done];
+    std::uint64_t limit = kNever;
+    for (unsigned p = 0; p < kNumPorts; ++p)
+      if (p != port) limit = std::min(limit, coming_[p].cycle);
+    std::size_t end = done + 1;
+    while (end < leg.beats.size() && leg.ports[end] == port && record_begin_ + leg.beats[end] < limit) ++end;
+    const std::size_t taken =
+        memory_->take_as(port, port == kWrites, cycles(record_begin_), leg.beats[done], &leg.beats[done], end - done);
+    if (taken == 0) throw std::logic_error("fast: a beat that was known to come did not");
+    const auto from = static_cast<std::ptrdiff_t>(done), to = static_cast<std::ptrdiff_t>(done + taken);
+    came_.insert(came_.end(), leg.beats.begin() + from, leg.beats.begin() + to);
+    came_ports_.insert(came_ports_.end(), leg.ports.begin() + from, leg.ports.begin() + to);
+    done += taken;
+    const std::uint64_t last = record_begin_ + leg.beats[done - 1];
+    look(port, last, last + 1);
   }
 
   /// When the port's next beat comes, at `first` or later, as the memory knows at `now`.
@@ -981,6 +1002,7 @@ class Machine {
   std::array<unsigned, kNumFeeds> ahead_{};  // items that the path takes
   std::vector<Leg*> path_;                   // that was followed, but for its last leg
   std::vector<std::uint32_t> came_;          // on it, as Leg::beats
+  std::vector<std::uint8_t> came_ports_;     // as Leg::ports
   std::size_t came_at_ = 0;                  // those before were told to the core
   std::uint64_t ask_from_ = 0;               // cycle; of earlier ones came_ says all
   std::uint64_t submits_known_ = 0;          // that the memory took and the core has not yet made
