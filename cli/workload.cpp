@@ -60,6 +60,12 @@ nlohmann::ordered_json describe_json(const workloads::Network& n) {
   j["kv_heads"] = n.kv_heads;
   j["head_dim"] = n.head_dim;
   j["gated"] = n.gated;
+  j["latent_attention"] = nullptr;
+  if (n.latent)
+    j["latent_attention"] = {{"q_rank", n.latent->q_rank},
+                             {"kv_rank", n.latent->kv_rank},
+                             {"nope_dim", n.latent->nope_dim},
+                             {"rope_dim", n.latent->rope_dim}};
   j["vocab"] = or_null(n.vocab);
   j["max_positions"] = or_null(n.max_positions);
   j["rope_theta"] = or_null(n.rope_theta);
@@ -101,6 +107,9 @@ void print_describe(const workloads::Network& n) {
   fmt::print("  shared experts       {}, width {} together\n", n.shared_experts, n.shared_intermediate);
   fmt::print("  dense layers         first {}, width {}\n", n.dense_first, n.dense_intermediate);
   fmt::print("  attention            {} heads, {} key-value heads of {}\n", n.heads, n.kv_heads, n.head_dim);
+  if (n.latent)
+    fmt::print("  latent rows          {} for queries, {} for keys and values; heads of {} + {}\n", n.latent->q_rank,
+               n.latent->kv_rank, n.latent->nope_dim, n.latent->rope_dim);
   if (n.vocab) fmt::print("  vocabulary           {}\n", *n.vocab);
   fmt::print("  params per expert    {}\n", n.params_per_expert());
   fmt::print("  routed params total  {}\n", n.routed_params());

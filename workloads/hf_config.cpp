@@ -160,6 +160,14 @@ void read_qwen_moe(const YamlNode& config, Network& n) {
 void read_deepseek(const YamlNode& config, Network& n) {
   // The head width is that of the values: with latent attention the keys have no single one.
   read_head_dim(config, n, {"v_head_dim"});
+  if (const auto kv_rank = optional_integer(config, {"kv_lora_rank"}, 1, kMost)) {
+    LatentAttention latent;
+    latent.kv_rank = *kv_rank;
+    latent.q_rank = optional_integer(config, {"q_lora_rank"}, 1, kMost).value_or(0);
+    latent.nope_dim = integer(config, {"qk_nope_head_dim"}, 1, 65536);
+    latent.rope_dim = integer(config, {"qk_rope_head_dim"}, 1, 65536);
+    n.latent = latent;
+  }
   read_experts(config, n, {"n_routed_experts", "num_local_experts", "num_experts"}, "moe_intermediate_size");
   n.norm_topk_prob = boolean(config, "norm_topk_prob");
   n.shared_experts = optional_integer(config, {"n_shared_experts"}, 0, 1024).value_or(0);

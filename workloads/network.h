@@ -10,6 +10,15 @@
 
 namespace moesaic::workloads {
 
+/// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1): keys and values of all heads are made from
+/// one latent row a token, which is what the cache holds.
+struct LatentAttention {
+  std::int64_t q_rank = 0;    ///< width of the queries' latent row; 0: queries come from the hidden row directly
+  std::int64_t kv_rank = 0;   ///< width of the latent row of keys and values
+  std::int64_t nope_dim = 0;  ///< of a head's key and query, the part without position
+  std::int64_t rope_dim = 0;  ///< the part with rotary embedding, one for all heads' keys
+};
+
 struct Network {
   std::string name;          ///< zoo name, or the name of the folder or file it was read from
   std::string architecture;  ///< model_type of config.json; empty for a zoo shape
@@ -27,11 +36,13 @@ struct Network {
   std::int64_t dense_intermediate = 0;  ///< width of a layer without experts; 0 where there is none
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
-  std::int64_t head_dim = 0;
-  bool gated = true;  ///< three matrices an expert (gate, up, down), else two
+  std::int64_t head_dim = 0;              ///< with latent attention: of the values
+  std::optional<LatentAttention> latent;  ///< absent: every head has keys and values, shared by heads / kv_heads
+  bool gated = true;                      ///< three matrices an expert (gate, up, down), else two
+
+  std::optional<std::int64_t> vocab;  ///< of a zoo shape where its file says so
 
   // Known from a config.json only.
-  std::optional<std::int64_t> vocab;
   std::optional<std::int64_t> max_positions;
   std::optional<double> rope_theta;
   std::optional<std::string> rope_type;  ///< "default" means plain rotary embedding

@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/yaml.h"
 #include "workloads/hf_config.h"
@@ -53,6 +54,34 @@ bool selected(const std::vector<T>& selection, T value) {
   return selection.empty() || std::binary_search(selection.begin(), selection.end(), value);
 }
 
+WholeLayers read_whole_layers(const base::YamlNode& node, const Network& network) {
+  WholeLayers whole;
+  const auto read = [&node](const char* key) -> std::optional<numerics::Format> {
+    const std::optional<base::YamlNode> format = node.find(key);
+    if (!format) return std::nullopt;
+    return numerics::Format::parse(format->as_text(), format->where(), std::string("whole_layers.") + key);
+  };
+  const auto refuse = [&node, &network](const char* key, const std::string& expected) {
+    throw base::ConfigError(node.at(key).where(), std::string("whole_layers.") + key, "it with " + network.name,
+                            expected);
+  };
+  whole.shared_experts = read("shared_experts");
+  whole.dense_layers = read("dense_layers");
+  whole.attention = read("attention");
+  whole.head = read("head");
+  if (!whole.any())
+    throw base::ConfigError(node.where(), "whole_layers", "an empty map",
+                            "shared_experts, dense_layers, attention or head with a format, or no such key");
+  if (whole.shared_experts && network.shared_experts == 0) refuse("shared_experts", "a network with shared experts");
+  if (whole.dense_layers && network.moe_layers() == network.layers)
+    refuse("dense_layers", "a network with layers without experts");
+  if (whole.head && !network.vocab) refuse("head", "a network whose file says its vocabulary (vocab)");
+  const std::string& kind = network.architecture;
+  if (whole.attention && !network.latent && (kind == "deepseek_v2" || kind == "deepseek_v3" || kind == "kimi_k2"))
+    refuse("attention", "kv_lora_rank, q_lora_rank, qk_nope_head_dim and qk_rope_head_dim in its config.json");
+  return whole;
+}
+
 }  // namespace
 
 WorkloadFile read_workload(const std::string& path) {
@@ -62,8 +91,11 @@ WorkloadFile read_workload(const std::string& path) {
   const base::YamlNode model = root.at("model");
   w.model = beside(path, model.as_text());
   w.has_weights = is_folder(w.model);
+  const bool is_shape = w.model.size() > 5 && w.model.compare(w.model.size() - 5, 5, ".yaml") == 0;
   if (w.has_weights) {
     w.network = read_hf_config(w.model + "/config.json");
+  } else if (is_shape) {
+    w.network = parse_zoo_file(base::read_file(read_path(model, path)), w.model);
   } else {
     w.model = model.as_text();
     w.network = zoo_network(w.model, model.where(), model.key());
@@ -82,11 +114,19 @@ WorkloadFile read_workload(const std::string& path) {
     w.phase = phase->as_choice({"prefill", "decode"}) == "prefill" ? Phase::kPrefill : Phase::kDecode;
   w.requests = read_selection<std::uint64_t>(root, "requests", kLargest);
   w.steps = read_selection<std::uint64_t>(root, "steps", kLargest);
+  if (const std::optional<base::YamlNode> whole = root.find("whole_layers"))
+    w.whole = read_whole_layers(*whole, w.network);
   w.layers = read_selection<std::uint32_t>(root, "layers", w.network.layers - 1);
-  for (const std::uint32_t layer : w.layers)
-    if (!w.network.has_experts[layer])
+  bool any_experts = w.layers.empty();
+  for (const std::uint32_t layer : w.layers) {
+    any_experts = any_experts || w.network.has_experts[layer];
+    if (!w.network.has_experts[layer] && !w.whole.layers_without_experts())
       throw base::ConfigError(root.at("layers").where(), "layers", fmt::format("{}, a layer without experts", layer),
                               "layers with experts of " + w.network.name);
+  }
+  if (!any_experts)
+    throw base::ConfigError(root.at("layers").where(), "layers", "only layers without experts",
+                            "at least one with experts: the trace says there which tokens run");
   if (root.has("max_tokens")) w.max_tokens = static_cast<std::uint64_t>(root.integer("max_tokens", 1, kLargest));
   w.batch_requests = static_cast<std::uint64_t>(root.integer_or("batch_requests", 1, 1, 1 << 20));
   if (const std::optional<base::YamlNode> routing = root.find("routing")) w.routing = read_routing_rules(*routing);
@@ -94,12 +134,18 @@ WorkloadFile read_workload(const std::string& path) {
   return w;
 }
 
+std::vector<std::uint32_t> WorkloadFile::selected_layers() const {
+  if (!layers.empty()) return layers;
+  std::vector<std::uint32_t> all;
+  for (std::uint32_t layer = 0; layer < network.layers; ++layer)
+    if (network.has_experts[layer] || whole.layers_without_experts()) all.push_back(layer);
+  return all;
+}
+
 WorkloadSlice read_slice(const WorkloadFile& workload) {
   WorkloadSlice slice;
-  slice.layers = workload.layers;
-  if (slice.layers.empty())
-    for (std::uint32_t layer = 0; layer < workload.network.layers; ++layer)
-      if (workload.network.has_experts[layer]) slice.layers.push_back(layer);
+  for (const std::uint32_t layer : workload.selected_layers())
+    if (workload.network.has_experts[layer]) slice.layers.push_back(layer);
   slice.rows.resize(slice.layers.size());
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> token_of;  // (request, position)
   std::set<std::pair<std::uint32_t, std::size_t>> seen;                     // (layer, token)

@@ -10,9 +10,10 @@
 ///   layers: [0, 1]
 ///   max_tokens: 32               # optional: stop after this many (request, position) pairs
 ///   batch_requests: 4            # optional: so many requests go through their steps together; 1 when absent
+///   whole_layers: {attention: int8, dense_layers: int4}   # optional: what else of a layer runs, in which format
 ///   routing: {prune_ratio: median, capacity_factor: 1.25, round_to: 8}   # optional: routing_rules.h
 ///
-/// Paths are relative to the file. A model that is no folder there is looked up in the zoo.
+/// Paths are relative to the file. A model is a folder, a shape file (.yaml, in the zoo's form) or a name of the zoo.
 #pragma once
 
 #include <cstdint>
@@ -20,15 +21,23 @@
 #include <string>
 #include <vector>
 
+#include "reference/numerics/format.h"
 #include "workloads/network.h"
 #include "workloads/routing_rules.h"
 #include "workloads/trace.h"
 
 namespace moesaic::workloads {
 
+/// What of a layer runs beside its routed experts, and in which stored format; what is absent is left out.
+struct WholeLayers {
+  std::optional<numerics::Format> shared_experts, dense_layers, attention, head;
+  bool any() const { return shared_experts || dense_layers || attention || head; }
+  bool layers_without_experts() const { return dense_layers || attention; }
+};
+
 struct WorkloadFile {
   std::string path;
-  std::string model;         ///< resolved folder, or a name of the zoo
+  std::string model;         ///< resolved folder or shape file, or a name of the zoo
   bool has_weights = false;  ///< model is a folder
   Network network;
   std::string trace;                          ///< resolved
@@ -37,10 +46,15 @@ struct WorkloadFile {
   std::optional<Phase> phase;
   std::vector<std::uint64_t> requests;  ///< sorted; empty: all
   std::vector<std::uint64_t> steps;     ///< sorted; empty: all
-  std::vector<std::uint32_t> layers;    ///< sorted; empty: all
+  std::vector<std::uint32_t> layers;    ///< sorted; empty: all that `whole` lets run
   std::optional<std::uint64_t> max_tokens;
   std::uint64_t batch_requests = 1;
   RoutingRules routing;
+  WholeLayers whole;
+
+  /// The layers that run, ascending: those selected, or all with experts, and those without where `whole` has a part
+  /// for them.
+  std::vector<std::uint32_t> selected_layers() const;
 };
 
 WorkloadFile read_workload(const std::string& path);
@@ -55,8 +69,8 @@ struct SliceToken {
 
 /// The selected rows of the trace, gathered by layer. rows[l] are those of layers[l], in order of token.
 struct WorkloadSlice {
-  std::vector<SliceToken> tokens;  ///< in order of first appearance in the trace
-  std::vector<std::uint32_t> layers;
+  std::vector<SliceToken> tokens;     ///< in order of first appearance in the trace
+  std::vector<std::uint32_t> layers;  ///< those of the selected layers that have experts
   struct Row {
     std::size_t token = 0;  ///< index in tokens
     std::vector<std::uint32_t> experts;

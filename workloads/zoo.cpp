@@ -38,6 +38,15 @@ Network parse_zoo_file(const std::string& text, const std::string& file) {
   n.kv_heads = root.integer("kv_heads", 1, n.heads);
   n.head_dim = root.integer("head_dim", 1, 65536);
   n.gated = root.boolean("gated");
+  if (root.has("vocab")) n.vocab = root.integer("vocab", 1, kMost);
+  if (const auto node = root.find("latent_attention")) {
+    LatentAttention latent;
+    latent.q_rank = node->integer("q_rank", 0, kMost);
+    latent.kv_rank = node->integer("kv_rank", 1, kMost);
+    latent.nope_dim = node->integer("nope_dim", 1, 65536);
+    latent.rope_dim = node->integer("rope_dim", 1, 65536);
+    n.latent = latent;
+  }
   root.finish();
   for (std::int64_t layer = 0; layer < n.layers; ++layer)
     n.has_experts.push_back(layer >= n.dense_first && (layer - n.dense_first + 1) % every == 0);
