@@ -181,9 +181,7 @@ void WritePort::store(std::uint64_t address, const Data& data) {
   for (unsigned i = 0; i < beat_bytes_; ++i) {
     if ((data.strobes >> i & 1) == 0) continue;
     const auto* region = image_.region_at(address + i);
-    const bool writable =
-        region != nullptr && (region->kind == Kind::kOutputs || region->kind == Kind::kHidden ||
-                              region->kind == Kind::kExpertRows || region->kind == Kind::kActivations);
+    const bool writable = region != nullptr && program::is_written(region->kind);
     if (!writable) throw CheckError("write port: got a write at " + at(address + i) + ", expected one within results");
     image_.write_byte(address + i, static_cast<std::uint8_t>(data.words[i / 8] >> (8 * (i % 8))));
   }

@@ -533,9 +533,7 @@ void Feeds::account_write(std::uint64_t address, unsigned bytes, bool first) {
   if (address < writable_begin_ || address + bytes > writable_end_) {
     for (std::uint64_t byte = address; byte < address + bytes; ++byte) {
       const auto* region = image_->region_at(byte);
-      const bool writable =
-          region != nullptr && (region->kind == Kind::kOutputs || region->kind == Kind::kHidden ||
-                                region->kind == Kind::kExpertRows || region->kind == Kind::kActivations);
+      const bool writable = region != nullptr && program::is_written(region->kind);
       if (!writable) throw base::CheckError("write port: got a write at " + at(byte) + ", expected one within results");
       writable_begin_ = region->address;
       writable_end_ = region->address + region->bytes;

@@ -25,13 +25,61 @@ void write_little(MemoryImage& image, std::uint64_t address, const T* values, st
   image.write(address, bytes.data(), bytes.size());
 }
 
-std::vector<std::int16_t> read_rows(const MemoryImage& image, std::uint64_t address, std::size_t count) {
-  std::vector<std::uint8_t> bytes(count * 2);
+std::vector<std::int16_t> read_rows(const MemoryImage& image, std::uint64_t address, std::size_t count,
+                                    int elem_bytes = 2) {
+  std::vector<std::uint8_t> bytes(count * size(elem_bytes));
   image.read(address, bytes.data(), bytes.size());
   std::vector<std::int16_t> values(count);
   for (std::size_t i = 0; i < count; ++i)
-    values[i] = static_cast<std::int16_t>(static_cast<std::uint16_t>(bytes[2 * i] | bytes[2 * i + 1] << 8));
+    values[i] = elem_bytes == 1
+                    ? static_cast<std::int8_t>(bytes[i])
+                    : static_cast<std::int16_t>(static_cast<std::uint16_t>(bytes[2 * i] | bytes[2 * i + 1] << 8));
   return values;
+}
+
+int out_bytes(const Product& product) { return product.stack.out_bits == 16 ? 2 : 1; }
+int in_bytes(const numerics::Activations& x) { return x.act_bits == 16 ? 2 : 1; }
+
+std::vector<numerics::MatrixShape> shapes_of(const MatrixStack& stack) {
+  return std::vector<numerics::MatrixShape>(size(stack.count), {stack.n, stack.k, stack.group_size, 1});
+}
+
+/// The first n columns and k rows of a matrix.
+numerics::WeightMatrix part_of(const numerics::WeightMatrix& whole, std::int64_t n, std::int64_t k) {
+  numerics::WeightMatrix part;
+  part.format = whole.format;
+  part.n = n;
+  part.k = k;
+  part.group_size = whole.group_size;
+  const auto copy = [n](const auto& from, std::int64_t stride, std::int64_t used, auto& to) {
+    if (from.empty()) return;
+    for (std::int64_t row = 0; row < n; ++row)
+      to.insert(to.end(), from.begin() + row * stride, from.begin() + row * stride + used);
+  };
+  copy(whole.codes, whole.k, k, part.codes);
+  copy(whole.zero_point, whole.groups(), part.groups(), part.zero_point);
+  copy(whole.group_multiplier, whole.groups(), part.groups(), part.group_multiplier);
+  copy(whole.requant_multiplier, 1, 1, part.requant_multiplier);
+  copy(whole.requant_shift, 1, 1, part.requant_shift);
+  return part;
+}
+
+std::vector<std::int16_t> product_reference(const Product& product, const MatrixOf& matrices,
+                                            const std::string& where) {
+  std::vector<std::int16_t> y;
+  for (std::int64_t index = 0; index < product.stack.count; ++index) {
+    const numerics::WeightMatrix w = part_of(matrices(product.stack, index), product.n, product.k);
+    numerics::Activations x;
+    x.m = product.rows;
+    x.k = product.k;
+    x.act_bits = product.x.act_bits;
+    const auto begin = product.x.values.begin() + index * product.rows * product.k;
+    x.values.assign(begin, begin + product.rows * product.k);
+    const std::vector<std::int16_t> one =
+        numerics::requantise(w, numerics::multiply(w, x), numerics::token_shifts(x), product.stack.out_bits, where);
+    y.insert(y.end(), one.begin(), one.end());
+  }
+  return y;
 }
 
 /// Which choices of which rows go to each expert, ascending in expert, then row.
@@ -43,6 +91,10 @@ std::map<std::uint32_t, std::vector<std::size_t>> choices_by_expert(const LayerR
 }
 
 void check(const LayerRows& layer) {
+  for (const Product& product : layer.products)
+    if (product.rows < 1 || product.x.m != product.rows * product.stack.count || product.x.k != product.k)
+      throw std::logic_error("a product without rows: " + layer.name + ", " + product.name);
+  if (!layer.products.empty()) return;
   const std::size_t rows = size(layer.x.m);
   if (rows == 0 || layer.top_k < 1 || layer.chosen.size() != rows * size(layer.top_k) ||
       layer.r.size() != layer.chosen.size())
@@ -50,27 +102,38 @@ void check(const LayerRows& layer) {
 }
 
 void check_activations(const std::vector<LayerRows>& layers, const CoreParams& core, const std::string& where) {
-  for (const LayerRows& layer : layers)
-    if (layer.x.act_bits > static_cast<int>(core.max_act_bits))
+  const auto check_bits = [&](int act_bits) {
+    if (act_bits > static_cast<int>(core.max_act_bits))
       throw base::ConfigError(where, "array.max_act_bits", std::to_string(core.max_act_bits),
-                              "at least " + std::to_string(layer.x.act_bits) + ", the activations' bits");
+                              "at least " + std::to_string(act_bits) + ", the activations' bits");
+  };
+  for (const LayerRows& layer : layers) {
+    if (layer.products.empty()) check_bits(layer.x.act_bits);
+    for (const Product& product : layer.products) check_bits(product.x.act_bits);
+  }
 }
 
 class Lowering {
  public:
   /// `weights` null: without bytes.
-  Lowering(const ShapeOf& shapes, const WeightsOf* weights, const CoreParams& core, numerics::LayoutKind layout)
+  Lowering(const ShapeOf& shapes, const WeightsOf* weights, const MatrixOf* matrices, const CoreParams& core,
+           numerics::LayoutKind layout)
       : shapes_(shapes),
         weights_(weights),
+        matrices_(matrices),
         core_(core),
         spec_{layout, static_cast<int>(core.rows), static_cast<int>(core.cols)},
         builder_(core, out_.loaded.image),
-        tags_{{"hidden rows", {kSeveralLayers, kCombination}}} {
+        tags_{{"hidden rows", {kSeveralLayers, kCombination, Part::kExperts}}} {
     if (weights == nullptr) out_.loaded.image = MemoryImage::without_bytes();
   }
 
   RunProgram run(const std::vector<LayerRows>& layers) {
-    for (const LayerRows& layer : layers) place_experts(layer);
+    for (const LayerRows& layer : layers) {
+      check(layer);
+      place_experts(layer);
+      for (const Product& product : layer.products) place(layer, product.stack);
+    }
     for (const LayerRows& layer : layers) lower(layer);
     for (const auto& [key, object] : objects_) out_.experts.push_back({key.first, key.second, object});
     for (const MemoryImage::Region& region : out_.loaded.image.regions()) out_.tags.push_back(tags_.at(region.name));
@@ -79,8 +142,22 @@ class Lowering {
   }
 
  private:
+  void place(const LayerRows& layer, const MatrixStack& stack) {
+    if (stacks_.count(stack.name) != 0) return;
+    const auto stored =
+        std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(stack.format, shapes_of(stack), spec_));
+    tags_[stack.name] = {layer.layer, kCombination, layer.part};
+    const WeightObject object =
+        stack.is_cache ? builder_.reserve_cache(stack.name, stored) : builder_.reserve(stack.name, stored);
+    stacks_[stack.name] = object;
+    if (matrices_ == nullptr) return;
+    std::vector<const numerics::WeightMatrix*> parts;
+    for (std::int64_t i = 0; i < stack.count; ++i) parts.push_back(&(*matrices_)(stack, i));
+    const std::vector<std::uint8_t> bytes = stored->pack(parts);
+    out_.loaded.image.write(object.address, bytes.data(), bytes.size());
+  }
+
   void place_experts(const LayerRows& layer) {
-    check(layer);
     for (const auto& [expert, choices] : choices_by_expert(layer)) {
       const std::pair<int, int> key(layer.layer, static_cast<int>(expert));
       if (objects_.count(key) != 0) continue;
@@ -88,7 +165,7 @@ class Lowering {
       const auto stored = std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
           shape.format, numerics::expert_shapes(shape.hidden, shape.intermediate, shape.group_size), spec_));
       const std::string name = "layer " + std::to_string(key.first) + ", expert " + std::to_string(key.second);
-      tags_[name] = {key.first, key.second};
+      tags_[name] = {key.first, key.second, layer.part};
       if (weights_ == nullptr) {
         objects_[key] = builder_.reserve(name, stored);
         continue;
@@ -98,37 +175,85 @@ class Lowering {
     }
   }
 
-  std::uint64_t region(const LayerRows& layer, const char* what, Kind kind, std::uint64_t bytes) {
+  std::uint64_t region(const LayerRows& layer, const std::string& what, Kind kind, std::uint64_t bytes) {
     const std::string name = layer.name + ": " + what;
-    tags_[name] = {layer.layer, kCombination};
+    tags_[name] = {layer.layer, kCombination, layer.part};
     return out_.loaded.image.allocate(name, kind, bytes);
   }
 
+  void write(std::uint64_t address, const numerics::Activations& x) {
+    MemoryImage& image = out_.loaded.image;
+    if (!image.has_bytes()) return;  // nobody reads them
+    if (x.act_bits == 16) {
+      write_little(image, address, x.values.data(), x.values.size());
+    } else {
+      const std::vector<std::int8_t> narrow(x.values.begin(), x.values.end());
+      write_little(image, address, narrow.data(), narrow.size());
+    }
+  }
+
+  void lower_products(const LayerRows& layer) {
+    RunProgram::Phase phase;
+    phase.first_command = builder_.commands().size();
+    for (std::size_t p = 0; p < layer.products.size(); ++p) {
+      const Product& product = layer.products[p];
+      const auto rows = static_cast<std::uint64_t>(product.x.m),
+                 in = static_cast<std::uint64_t>(product.k * in_bytes(product.x)),
+                 out = static_cast<std::uint64_t>(product.n * out_bytes(product));
+      const std::uint64_t x = region(layer, product.name + " rows", product.in, rows * in);
+      write(x, product.x);
+      const std::uint64_t y = region(layer, product.name, product.out, rows * out);
+      phase.products.push_back(y);
+      RunProgram::Job job;
+      job.phase = out_.phases.size();
+      job.expert = kProduct;
+      job.rows = product.x.m;
+      job.first_command = builder_.commands().size();
+      job.product = p;
+      job.plane_adds = rows * static_cast<std::uint64_t>(product.n * product.k * product.stack.format.planes());
+      out_.jobs.push_back(job);
+      ProductOptions options;
+      options.act_bits = product.x.act_bits;
+      options.out_bits = product.stack.out_bits;
+      options.n = product.n;
+      options.k = product.k;
+      for (std::int64_t index = 0; index < product.stack.count; ++index) {
+        options.matrix = static_cast<int>(index);
+        std::vector<TokenRow> token_rows;
+        for (std::int64_t row = index * product.rows; row < (index + 1) * product.rows; ++row)
+          token_rows.push_back({x + static_cast<std::uint64_t>(row) * in, y + static_cast<std::uint64_t>(row) * out, 0,
+                                static_cast<unsigned>(product.x.shift(row))});
+        builder_.product(stacks_.at(product.stack.name), token_rows, options);
+      }
+    }
+    out_.phases.push_back(std::move(phase));
+  }
+
   void lower(const LayerRows& layer) {
+    if (!layer.products.empty()) return lower_products(layer);
     MemoryImage& image = out_.loaded.image;
     const std::size_t rows = size(layer.x.m), hidden = size(layer.x.k), top_k = size(layer.top_k);
     const std::uint64_t x_bytes = layer.x.act_bits == 16 ? 2 : 1, row_bytes = hidden * 2;
     const std::uint64_t x = region(layer, "activations", Kind::kActivations, rows * hidden * x_bytes);
-    if (!image.has_bytes()) {
-      // nobody reads them
-    } else if (x_bytes == 2) {
-      write_little(image, x, layer.x.values.data(), layer.x.values.size());
-    } else {
-      const std::vector<std::int8_t> narrow(layer.x.values.begin(), layer.x.values.end());
-      write_little(image, x, narrow.data(), narrow.size());
-    }
-    const std::uint64_t r = region(layer, "router weights", Kind::kRouting, layer.r.size() * 2);
-    if (image.has_bytes()) write_little(image, r, layer.r.data(), layer.r.size());
+    write(x, layer.x);
+    const bool combines = layer.part != Part::kDense;
+    const std::uint64_t r =
+        combines ? region(layer, "router weights", Kind::kRouting, layer.r.size() * 2) : std::uint64_t{0};
+    if (combines && image.has_bytes()) write_little(image, r, layer.r.data(), layer.r.size());
 
     RunProgram::Phase phase;
     phase.first_command = builder_.commands().size();
-    phase.expert_rows = region(layer, "expert rows", Kind::kExpertRows, rows * top_k * row_bytes);
-    phase.y = region(layer, "outputs", Kind::kOutputs, rows * row_bytes);
+    phase.expert_rows = region(layer, combines ? "expert rows" : "outputs",
+                               combines ? Kind::kExpertRows : Kind::kOutputs, rows * top_k * row_bytes);
+    if (combines) phase.y = region(layer, "outputs", Kind::kOutputs, rows * row_bytes);
     out_.phases.push_back(phase);
 
     for (const auto& [expert, choices] : choices_by_expert(layer)) {
       const int id = static_cast<int>(expert);
       begin_job(id, choices.size());
+      const ExpertShape shape = shapes_(layer.layer, id);
+      out_.jobs.back().plane_adds =
+          choices.size() * static_cast<std::uint64_t>(3 * shape.hidden * shape.intermediate * shape.format.planes());
       std::vector<TokenRow> token_rows;
       for (const std::size_t choice : choices) {
         const std::size_t row = choice / top_k;
@@ -137,10 +262,11 @@ class Lowering {
       }
       ExpertOptions options;
       options.act_bits = layer.x.act_bits;
-      options.sigma_h = shapes_(layer.layer, id).sigma_h;
+      options.sigma_h = shape.sigma_h;
       builder_.expert(objects_.at({layer.layer, id}), token_rows, options);
     }
 
+    if (!combines) return;
     begin_job(kCombination, rows);
     std::vector<TokenRow> token_rows;
     for (std::size_t row = 0; row < rows; ++row)
@@ -150,16 +276,23 @@ class Lowering {
   }
 
   void begin_job(int expert, std::size_t rows) {
-    out_.jobs.push_back({out_.phases.size() - 1, expert, static_cast<std::int64_t>(rows), builder_.commands().size()});
+    RunProgram::Job job;
+    job.phase = out_.phases.size() - 1;
+    job.expert = expert;
+    job.rows = static_cast<std::int64_t>(rows);
+    job.first_command = builder_.commands().size();
+    out_.jobs.push_back(job);
   }
 
   const ShapeOf& shapes_;
   const WeightsOf* weights_;
+  const MatrixOf* matrices_;
   CoreParams core_;
   numerics::LayoutSpec spec_;
   RunProgram out_;
   ProgramBuilder builder_;
   std::map<std::pair<int, int>, WeightObject> objects_;
+  std::map<std::string, WeightObject> stacks_;
   std::map<std::string, RunProgram::Tag> tags_;
 };
 
@@ -172,23 +305,35 @@ std::vector<std::size_t> RunProgram::phase_begin() const {
 }
 
 RunProgram lower_layers(const std::vector<LayerRows>& layers, const WeightsOf& weights, const CoreParams& core,
-                        numerics::LayoutKind layout, const std::string& where) {
+                        numerics::LayoutKind layout, const std::string& where, const MatrixOf& matrices) {
   check_activations(layers, core, where);
   const ShapeOf shapes = [&weights](int layer, int expert) {
     const numerics::ExpertWeights& w = weights(layer, expert);
     return ExpertShape{w.gate.format, w.hidden(), w.intermediate(), w.gate.group_size, w.sigma_h};
   };
-  return Lowering(shapes, &weights, core, layout).run(layers);
+  return Lowering(shapes, &weights, &matrices, core, layout).run(layers);
 }
 
 RunProgram lower_layers_without_data(const std::vector<LayerRows>& layers, const ShapeOf& shapes,
                                      const CoreParams& core, numerics::LayoutKind layout, const std::string& where) {
   check_activations(layers, core, where);
-  return Lowering(shapes, nullptr, core, layout).run(layers);
+  return Lowering(shapes, nullptr, nullptr, core, layout).run(layers);
 }
 
-LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights) {
+std::size_t LayerResult::values() const {
+  std::size_t count = expert_rows.size() + y.size();
+  for (const auto& product : products) count += product.size();
+  return count;
+}
+
+LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights, const MatrixOf& matrices) {
   check(layer);
+  if (!layer.products.empty()) {
+    LayerResult result;
+    for (const Product& product : layer.products)
+      result.products.push_back(product_reference(product, matrices, layer.name + ", " + product.name));
+    return result;
+  }
   const std::size_t rows = size(layer.x.m), hidden = size(layer.x.k), top_k = size(layer.top_k);
   LayerResult result;
   result.expert_rows.resize(rows * top_k * hidden);
@@ -209,6 +354,7 @@ LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights) {
       std::copy_n(one.y.begin() + static_cast<std::ptrdiff_t>(i * hidden), hidden,
                   result.expert_rows.begin() + static_cast<std::ptrdiff_t>(choices[i] * hidden));
   }
+  if (layer.part == Part::kDense) return result;
   // numerics::combine takes [experts, rows, H].
   std::vector<std::int16_t> down(result.expert_rows.size());
   for (std::size_t row = 0; row < rows; ++row)
@@ -225,6 +371,16 @@ std::string first_layer_difference(const LayerRows& layer, const LayerResult& ex
   const auto values = [](std::int16_t got, std::int16_t want) {
     return ": got " + std::to_string(got) + ", expected " + std::to_string(want);
   };
+  for (std::size_t p = 0; p < layer.products.size(); ++p) {
+    const Product& product = layer.products[p];
+    const std::vector<std::int16_t>& want = expected.products[p];
+    const std::vector<std::int16_t> got = read_rows(memory, phase.products[p], want.size(), out_bytes(product));
+    for (std::size_t i = 0; i < got.size(); ++i)
+      if (got[i] != want[i])
+        return layer.name + ": " + product.name + ", row " + std::to_string(i / size(product.n)) + ", column " +
+               std::to_string(i % size(product.n)) + values(got[i], want[i]);
+  }
+  if (!layer.products.empty()) return "";
   const std::vector<std::int16_t> rows = read_rows(memory, phase.expert_rows, expected.expert_rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i)
     if (rows[i] != expected.expert_rows[i])

@@ -1,11 +1,13 @@
 #pragma once
-/// A run: Mixture-of-Experts layers, one after the other, as one program. Each layer is a phase: its experts in
-/// ascending order, each over the rows routed to it (rows are gathered by address, never copied), then the combination
-/// of every row's choices. The weights of a (layer, expert) lie in memory once, whatever the number of phases that read
-/// them.
+/// A run: layers, one after the other, as one program. A part of a layer is a phase. Of experts: each over the rows
+/// routed to it, in ascending order (rows are gathered by address, never copied), then the combination of every row's
+/// choices. Or of products: rows against matrices, such as the projections of attention, or its scores against a cache
+/// of keys. What a phase reads lies in memory once, whatever the number of phases that read it.
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -17,12 +19,56 @@
 
 namespace moesaic::program {
 
-/// What one layer gets to do in one step: rows and their routing.
+/// What of a layer a phase is.
+enum class Part : std::uint8_t {
+  kExperts,      ///< routed experts, the shared one where it runs, their combination
+  kDense,        ///< the feed-forward network of a layer without experts
+  kProjections,  ///< into attention: queries, keys, values; with latent attention, the latent rows
+  kScores,       ///< queries against the cache of keys; before them, with latent attention, the queries' own products
+  kValues,       ///< probabilities against the cache of values, then the way back to the hidden row
+  kHead,         ///< the language-model head
+};
+inline constexpr std::array<std::string_view, 6> kPartNames{"experts", "dense",  "projections",
+                                                            "scores",  "values", "head"};
+inline constexpr std::size_t kNumParts = kPartNames.size();
+
+/// `count` equal matrices that lie in memory together: one weight, or those of every head.
+struct MatrixStack {
+  std::string name;  ///< of the object: products of one name read the same bytes
+  numerics::Format format;
+  std::int64_t count = 1, n = 0, k = 0, group_size = 0;
+  int out_bits = 8;       ///< of what it is multiplied to: 8 or 16
+  bool is_cache = false;  ///< keys or values: Kind::kCache
+};
+
+/// Rows against each matrix of a stack, or against its first n columns and k rows.
+struct Product {
+  std::string name;  ///< what results call it: "q", "scores"
+  std::string of;    ///< whose it is within the step: "request 3", or nothing
+  MatrixStack stack;
+  std::int64_t n = 0, k = 0;  ///< what is used of each matrix; n in whole blocks of columns, or all of it
+  std::int64_t rows = 0;      ///< for each matrix
+  Kind in = Kind::kActivations, out = Kind::kOutputs;
+  /// [count * rows, k], the first matrix's rows first. Without data only its extents count.
+  numerics::Activations x;
+};
+
+/// What goes on beside the chip before a phase begins, in units of work: what it costs is stated (chip file,
+/// stated_costs), not simulated.
+struct StatedWork {
+  std::int64_t norm_elements = 0, router_macs = 0, softmax_elements = 0;
+  bool any() const { return norm_elements != 0 || router_macs != 0 || softmax_elements != 0; }
+};
+
+/// One phase: a part of one layer in one step. Rows and their routing, or products.
 struct LayerRows {
   std::string name;  ///< "request 0, step 3, layer 2"
   int layer = 0;
-  numerics::Activations x;  ///< [rows, H]
-  std::int64_t top_k = 0;
+  Part part = Part::kExperts;
+  StatedWork stated;
+  std::vector<Product> products;  ///< kProjections, kScores, kValues, kHead: these, and nothing of what follows
+  numerics::Activations x;        ///< [rows, H]
+  std::int64_t top_k = 0;         ///< kDense: 1, and the results are the expert's, without a combination
   /// [rows, top_k], distinct in a row; a choice that was dropped (workloads::RoutedRows::kDropped) is not computed: its
   /// row stays 0, and the combination reads it with r = 0.
   std::vector<std::uint32_t> chosen;
@@ -39,27 +85,35 @@ struct ExpertShape {
   int sigma_h = 0;
 };
 using ShapeOf = std::function<ExpertShape(int layer, int expert)>;
+/// One matrix of a stack; the reference stays valid.
+using MatrixOf = std::function<const numerics::WeightMatrix&(const MatrixStack& stack, std::int64_t index)>;
 
 inline constexpr int kCombination = -1;
+inline constexpr int kProduct = -2;
 inline constexpr int kSeveralLayers = -1;
 
 struct RunProgram {
   struct Phase {
     std::size_t first_command = 0;
-    std::uint64_t expert_rows = 0;  ///< address of [rows, top_k, H] int16: each choice's expert output
-    std::uint64_t y = 0;            ///< address of [rows, H] int16
+    std::uint64_t expert_rows = 0;        ///< address of [rows, top_k, H] int16: each choice's expert output
+    std::uint64_t y = 0;                  ///< address of [rows, H] int16
+    std::vector<std::uint64_t> products;  ///< of each product, address of its results: [count * rows, n]
   };
-  /// The commands of one expert in one phase, or of the phase's combination. Jobs follow each other without gaps.
+  /// The commands of one expert in one phase, of the phase's combination, or of one of its products. Jobs follow each
+  /// other without gaps.
   struct Job {
     std::size_t phase = 0;
-    int expert = kCombination;
+    int expert = kCombination;  ///< or kProduct
     std::int64_t rows = 0;
     std::size_t first_command = 0;
+    std::size_t product = 0;       ///< kProduct: index in the phase's products
+    std::uint64_t plane_adds = 0;  ///< of all rows: weights that they meet, times bit planes read
   };
   /// Whose bytes a region of the image holds.
   struct Tag {
     int layer = 0;              ///< kSeveralLayers: hidden rows that went through memory share one region
     int expert = kCombination;  ///< kCombination: of no single expert
+    Part part = Part::kExperts;
   };
   struct Stored {
     int layer = 0, expert = 0;
@@ -76,7 +130,7 @@ struct RunProgram {
 
 /// InputError (`where`) when the core cannot run it: activations wider than its PEs.
 RunProgram lower_layers(const std::vector<LayerRows>& layers, const WeightsOf& weights, const CoreParams& core,
-                        numerics::LayoutKind layout, const std::string& where);
+                        numerics::LayoutKind layout, const std::string& where, const MatrixOf& matrices = {});
 
 /// The same commands and regions, from shapes alone: the memory image is without bytes, for timing. Of the layers' `x`
 /// only its extents, act_bits and token shifts are read.
@@ -85,10 +139,12 @@ RunProgram lower_layers_without_data(const std::vector<LayerRows>& layers, const
 
 /// What reference/numerics says.
 struct LayerResult {
-  std::vector<std::int16_t> expert_rows;  ///< [rows, top_k, H]
-  std::vector<std::int16_t> y;            ///< [rows, H]
+  std::vector<std::int16_t> expert_rows;            ///< [rows, top_k, H]
+  std::vector<std::int16_t> y;                      ///< [rows, H]
+  std::vector<std::vector<std::int16_t>> products;  ///< of each, [count * rows, n]
+  std::size_t values() const;
 };
-LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights);
+LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights, const MatrixOf& matrices = {});
 
 /// Empty when phase `phase` left in memory what `expected` says; else the first difference, with layer, expert, token,
 /// column and both values.

@@ -15,10 +15,11 @@ std::uint64_t MemoryImage::allocate(std::string name, Kind kind, std::uint64_t b
 
 void MemoryImage::relabel(std::uint64_t address, std::uint64_t bytes, Kind kind) {
   if (bytes == 0) return;
-  const auto found = std::find_if(regions_.begin(), regions_.end(), [&](const Region& r) {
-    return address >= r.address && address + bytes <= r.address + r.bytes;
-  });
-  if (found == regions_.end()) throw std::logic_error("relabel outside a region");
+  const auto after = std::upper_bound(regions_.begin(), regions_.end(), address,
+                                      [](std::uint64_t a, const Region& r) { return a < r.address; });
+  const auto found = after == regions_.begin() ? regions_.end() : after - 1;
+  if (found == regions_.end() || address + bytes > found->address + found->bytes)
+    throw std::logic_error("relabel outside a region");
   const Region whole = *found;
   std::vector<Region> parts;
   if (address > whole.address) parts.push_back({whole.name, whole.kind, whole.address, address - whole.address});

@@ -10,9 +10,25 @@
 namespace moesaic::program {
 
 /// What bytes are for; traffic is counted by kind.
-enum class Kind : std::uint8_t { kWeights, kParams, kRequant, kActivations, kHidden, kExpertRows, kRouting, kOutputs };
-inline constexpr std::array<std::string_view, 8> kKindNames{"weights", "params",      "requant", "activations",
-                                                            "hidden",  "expert_rows", "routing", "outputs"};
+enum class Kind : std::uint8_t {
+  kWeights,
+  kParams,
+  kRequant,
+  kActivations,
+  kHidden,
+  kExpertRows,
+  kRouting,
+  kOutputs,
+  kCache,   ///< keys and values of earlier tokens, read as weights with their parameters, and new rows of them
+  kScores,  ///< scores of attention, and the probabilities made from them, read as activations
+};
+inline constexpr std::array<std::string_view, 10> kKindNames{
+    "weights", "params", "requant", "activations", "hidden", "expert_rows", "routing", "outputs", "cache", "scores"};
+/// Whether the core may write there.
+constexpr bool is_written(Kind kind) {
+  return kind == Kind::kOutputs || kind == Kind::kHidden || kind == Kind::kExpertRows || kind == Kind::kActivations ||
+         kind == Kind::kCache || kind == Kind::kScores;
+}
 inline constexpr std::size_t kNumKinds = kKindNames.size();
 
 class MemoryImage {

@@ -26,10 +26,13 @@ WeightObject ProgramBuilder::place(const std::string& name, std::shared_ptr<cons
   return object;
 }
 
-WeightObject ProgramBuilder::reserve(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout) {
-  if (layout->spec().rows != static_cast<int>(params_.rows) || layout->spec().cols != static_cast<int>(params_.cols)) {
+void ProgramBuilder::check_layout(const numerics::StoredLayout& layout) const {
+  if (layout.spec().rows != static_cast<int>(params_.rows) || layout.spec().cols != static_cast<int>(params_.cols))
     throw std::logic_error("layout of another array");
-  }
+}
+
+WeightObject ProgramBuilder::reserve(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout) {
+  check_layout(*layout);
   const auto total = static_cast<std::uint64_t>(layout->total_bytes());
   WeightObject object{std::move(layout), image_.allocate(name, Kind::kWeights, total)};
   const auto params = static_cast<std::uint64_t>(object.layout->params_begin());
@@ -37,6 +40,34 @@ WeightObject ProgramBuilder::reserve(const std::string& name, std::shared_ptr<co
   image_.relabel(object.address + params, requant - params, Kind::kParams);
   image_.relabel(object.address + requant, total - requant, Kind::kRequant);
   return object;
+}
+
+WeightObject ProgramBuilder::reserve_cache(const std::string& name,
+                                           std::shared_ptr<const numerics::StoredLayout> layout) {
+  check_layout(*layout);
+  const auto total = static_cast<std::uint64_t>(layout->total_bytes());
+  return {std::move(layout), image_.allocate(name, Kind::kCache, total)};
+}
+
+ProgramBuilder::Part ProgramBuilder::whole(const WeightObject& object, int matrix) const {
+  const numerics::MatrixShape& shape = object.layout->matrices().at(static_cast<std::size_t>(matrix));
+  return {matrix, shape.n, shape.k};
+}
+
+/// What one pass over the part reads; of a whole object of one matrix StoredLayout::read_bytes().
+std::int64_t ProgramBuilder::read_bytes(const WeightObject& object, const Part& part) const {
+  const numerics::MatrixShape& shape = object.layout->matrices()[static_cast<std::size_t>(part.matrix)];
+  const numerics::Format& format = object.layout->format();
+  const std::int64_t group = std::min(shape.group_size, shape.k), rows = params_.rows;
+  const auto block = [&](std::int64_t cols) {
+    const auto planes_of = [&](std::int64_t k) {  // of one group
+      return k / rows * ceil_div(rows * cols, 8) + ceil_div(k % rows * cols, 8);
+    };
+    const std::int64_t planes = part.k / group * planes_of(group) + planes_of(part.k % group);
+    const std::int64_t params = ceil_div(part.k, group) * cols * (format.has_zero_point() ? 3 : 2);
+    return planes * format.planes() + params + 3 * cols;
+  };
+  return part.n / params_.cols * block(params_.cols) + (part.n % params_.cols == 0 ? 0 : block(part.n % params_.cols));
 }
 
 std::int64_t ProgramBuilder::tiles_in(std::int64_t k, std::int64_t group_size) const {
@@ -71,6 +102,27 @@ std::int64_t ProgramBuilder::block_tokens(const WeightObject& object, std::int64
     const std::int64_t rest = rows % tokens;
     const std::int64_t bytes = rows / tokens * block_bytes(object, tokens, act_bits, writes_h) +
                                (rest == 0 ? 0 : block_bytes(object, rest, act_bits, writes_h));
+    if (tokens > 1 && bytes > fewest) continue;
+    best = tokens;
+    fewest = bytes;
+  }
+  return best;
+}
+
+/// As block_tokens(), of a product.
+std::int64_t ProgramBuilder::product_block_tokens(const WeightObject& object, const Part& part, std::int64_t rows,
+                                                  int act_bits) const {
+  const numerics::MatrixShape& shape = object.layout->matrices()[static_cast<std::size_t>(part.matrix)];
+  const std::int64_t weights = read_bytes(object, part), blocks = ceil_div(part.n, std::int64_t{params_.cols}),
+                     tiles = tiles_in(part.k, std::min(shape.group_size, shape.k));
+  const auto bytes_of = [&](std::int64_t tokens) {
+    const std::int64_t loads = tokens * tiles <= params_.act_depth ? 1 : blocks;
+    return weights + tokens * part.k * (act_bits == 16 ? 2 : 1) * loads;
+  };
+  std::int64_t best = 1, fewest = 0;
+  for (std::int64_t tokens = 1; tokens <= std::min<std::int64_t>(rows, params_.max_tokens); ++tokens) {
+    const std::int64_t rest = rows % tokens,
+                       bytes = rows / tokens * bytes_of(tokens) + (rest == 0 ? 0 : bytes_of(rest));
     if (tokens > 1 && bytes > fewest) continue;
     best = tokens;
     fewest = bytes;
@@ -118,23 +170,22 @@ void ProgramBuilder::set_rows(const std::vector<TokenRow>& rows, std::size_t fir
   }
 }
 
-void ProgramBuilder::load(const Chunk& chunk, const numerics::MatrixShape& shape, const Source& source,
+void ProgramBuilder::load(const Chunk& chunk, std::int64_t group, const Part& part, const Source& source,
                           unsigned tokens) {
-  const std::int64_t group = std::min(shape.group_size, shape.k);
   Command command;
   command.opcode = Opcode::kLoadAct;
   command.tokens = static_cast<std::uint8_t>(tokens);
   command.k = static_cast<std::uint32_t>(chunk.length);
   command.group_size = static_cast<std::uint32_t>(group);
   command.group_left = static_cast<std::uint32_t>(group - chunk.k0 % group);
-  command.k_last = chunk.k0 + chunk.length == shape.k;
+  command.k_last = chunk.k0 + chunk.length == part.k;
   command.act_bits = static_cast<std::uint8_t>(source.act_bits);
   command.act_stride = static_cast<std::uint16_t>(chunk.tiles);
   command.shift_hidden = source.hidden_shift;
   command.source_hidden = source.hidden_buffer;
   command.elem_bytes = static_cast<std::uint8_t>(source.elem_bytes);
   if (source.hidden_buffer) {
-    command.hidden_stride = static_cast<std::uint16_t>(ceil_div(shape.k, 4));
+    command.hidden_stride = static_cast<std::uint16_t>(ceil_div(part.k, 4));
     command.hidden_base = static_cast<std::uint16_t>(chunk.k0 / 4);
   } else {
     command.offset = static_cast<std::uint32_t>(chunk.k0 * source.elem_bytes);
@@ -142,9 +193,10 @@ void ProgramBuilder::load(const Chunk& chunk, const numerics::MatrixShape& shape
   push(command);
 }
 
-Command ProgramBuilder::matmul(const WeightObject& object, int matrix, std::int64_t block, int which,
+Command ProgramBuilder::matmul(const WeightObject& object, const Part& part, std::int64_t block, int which,
                                const Chunk& chunk, unsigned tokens) const {
   const numerics::StoredLayout& layout = *object.layout;
+  const int matrix = part.matrix;
   const numerics::MatrixShape& shape = layout.matrices()[static_cast<std::size_t>(matrix)];
   const numerics::Format& format = layout.format();
   const std::int64_t group = std::min(shape.group_size, shape.k);
@@ -163,7 +215,7 @@ Command ProgramBuilder::matmul(const WeightObject& object, int matrix, std::int6
   command.group_left = static_cast<std::uint32_t>(group - chunk.k0 % group);
   command.group_continue = chunk.k0 % group != 0;
   command.acc_continue = chunk.k0 >= group;
-  command.k_last = chunk.k0 + chunk.length == shape.k;
+  command.k_last = chunk.k0 + chunk.length == part.k;
   command.act_stride = static_cast<std::uint16_t>(chunk.tiles);
   command.plane_major = layout.spec().kind == numerics::LayoutKind::kPlaneMajor;
   command.plane_stride = static_cast<std::uint64_t>(layout.plane_stride());
@@ -173,11 +225,14 @@ Command ProgramBuilder::matmul(const WeightObject& object, int matrix, std::int6
   return command;
 }
 
-/// Loads the activations and multiplies one matrix, whole or in chunks. `flags` gives what the results' fields are.
-void ProgramBuilder::run_matrix(const WeightObject& object, int matrix, const Source& source, unsigned tokens,
+/// Loads the activations and multiplies one matrix or a part of it, whole or in chunks: a command runs through blocks
+/// of columns only where all of K is used, as its addresses go on from block to block. `flags` gives what the results'
+/// fields are.
+void ProgramBuilder::run_matrix(const WeightObject& object, const Part& part, const Source& source, unsigned tokens,
                                 const Command& flags) {
-  const numerics::MatrixShape& shape = object.layout->matrices()[static_cast<std::size_t>(matrix)];
-  const std::int64_t tiles = tiles_in(shape.k, std::min(shape.group_size, shape.k)), room = params_.act_depth / tokens;
+  const numerics::MatrixShape& shape = object.layout->matrices()[static_cast<std::size_t>(part.matrix)];
+  const std::int64_t group = std::min(shape.group_size, shape.k);
+  const std::int64_t tiles = tiles_in(part.k, group), room = params_.act_depth / tokens;
   const auto with_flags = [&flags](Command command) {
     command.act_bits = flags.act_bits;
     command.out_bits = flags.out_bits;
@@ -193,23 +248,23 @@ void ProgramBuilder::run_matrix(const WeightObject& object, int matrix, const So
     return command;
   };
   const bool pair = shape.interleave == 2;
-  if (tiles <= room) {
-    const Chunk whole{0, shape.k, tiles};
-    load(whole, shape, source, tokens);
-    Command command = with_flags(matmul(object, matrix, 0, 0, whole, tokens));
-    command.n = static_cast<std::uint32_t>(shape.n);
+  if (tiles <= room && part.k == shape.k) {
+    const Chunk all{0, part.k, tiles};
+    load(all, group, part, source, tokens);
+    Command command = with_flags(matmul(object, part, 0, 0, all, tokens));
+    command.n = static_cast<std::uint32_t>(part.n);
     command.paired = pair;
     push(command);
     return;
   }
-  const std::vector<Chunk> parts = chunks(shape.k, std::min(shape.group_size, shape.k), room);
-  for (std::int64_t block = 0; block < object.layout->blocks(matrix); ++block) {
-    const std::int64_t first_col = block * params_.cols;
+  const std::vector<Chunk> parts = chunks(part.k, group, room);
+  for (std::int64_t first_col = 0; first_col < part.n; first_col += params_.cols) {
+    const std::int64_t block = first_col / params_.cols;
     for (int which = 0; which < shape.interleave; ++which) {
       for (const Chunk& chunk : parts) {
-        load(chunk, shape, source, tokens);
-        Command command = with_flags(matmul(object, matrix, block, which, chunk, tokens));
-        command.n = static_cast<std::uint32_t>(object.layout->block_cols(matrix, block));
+        if (parts.size() > 1 || block == 0) load(chunk, group, part, source, tokens);
+        Command command = with_flags(matmul(object, part, block, which, chunk, tokens));
+        command.n = static_cast<std::uint32_t>(object.layout->block_cols(part.matrix, block));
         command.swiglu_part = pair;
         command.which_up = which == 1;
         command.offset = static_cast<std::uint32_t>(first_col * flags.elem_bytes);
@@ -225,7 +280,15 @@ void ProgramBuilder::run_matrix(const WeightObject& object, int matrix, const So
 
 void ProgramBuilder::product(const WeightObject& object, const std::vector<TokenRow>& rows,
                              const ProductOptions& options) {
-  const std::int64_t block = block_tokens(object, static_cast<std::int64_t>(rows.size()), options.act_bits, false);
+  Part part = whole(object, options.matrix);
+  if (options.n != 0) part.n = options.n;
+  if (options.k != 0) part.k = options.k;
+  const numerics::MatrixShape& shape = object.layout->matrices()[static_cast<std::size_t>(options.matrix)];
+  if (part.n < 1 || part.n > shape.n || part.k < 1 || part.k > shape.k || shape.interleave != 1 ||
+      (part.n != shape.n && part.n % params_.cols != 0))
+    throw std::logic_error("a product with no part of its matrix");
+  const std::int64_t block =
+      product_block_tokens(object, part, static_cast<std::int64_t>(rows.size()), options.act_bits);
   Source source;
   source.act_bits = options.act_bits;
   source.elem_bytes = options.act_bits == 16 ? 2 : 1;
@@ -238,7 +301,7 @@ void ProgramBuilder::product(const WeightObject& object, const std::vector<Token
   for (std::size_t first = 0; first < rows.size(); first += static_cast<std::size_t>(block)) {
     const std::size_t count = std::min(static_cast<std::size_t>(block), rows.size() - first);
     set_rows(rows, first, count);
-    run_matrix(object, 0, source, static_cast<unsigned>(count), flags);
+    run_matrix(object, part, source, static_cast<unsigned>(count), flags);
   }
 }
 
@@ -288,12 +351,12 @@ void ProgramBuilder::expert(const WeightObject& object, const std::vector<TokenR
       if (spill && !options.write_h) part[i].aux = spill_ + i * hidden_row;
     }
     set_rows(part, 0, count);
-    run_matrix(object, 0, x, static_cast<unsigned>(count), to_hidden);
+    run_matrix(object, whole(object, 0), x, static_cast<unsigned>(count), to_hidden);
     if (spill) {
       for (TokenRow& row : part) row.in = row.aux;
       set_rows(part, 0, count);
     }
-    run_matrix(object, 1, h, static_cast<unsigned>(count), to_memory);
+    run_matrix(object, whole(object, 1), h, static_cast<unsigned>(count), to_memory);
   }
 }
 

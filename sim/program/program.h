@@ -32,6 +32,9 @@ struct ProductOptions {
   int out_bits = 8;
   bool write_y = true;
   bool write_acc = false;  ///< int64 accumulators to aux
+  int matrix = 0;          ///< which of the object's matrices, of interleave 1
+  /// What of it is used: its first `n` columns, whole blocks or all, and its first `k` rows; 0: all.
+  std::int64_t n = 0, k = 0;
 };
 
 struct ExpertOptions {
@@ -55,9 +58,10 @@ class ProgramBuilder {
 
   /// Only the room of an object: its bytes are 0, or none in an image without bytes.
   WeightObject reserve(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout);
+  /// The same for keys or values that a cache holds: all of its bytes are Kind::kCache.
+  WeightObject reserve_cache(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout);
 
-  /// y = x * W for every row; `object` is one matrix of interleave 1. Read `planes` of them (nested: fewer than
-  /// stored).
+  /// y = x * W for every row, with one of the object's matrices or with a part of it.
   void product(const WeightObject& object, const std::vector<TokenRow>& rows, const ProductOptions& options);
   /// The expert FFN for every row; `object` is {gate and up, down}.
   void expert(const WeightObject& object, const std::vector<TokenRow>& rows, const ExpertOptions& options);
@@ -74,16 +78,27 @@ class ProgramBuilder {
     std::int64_t k0, length, tiles;
   };
   struct Source;
+  /// One of an object's matrices, of which the first n columns and k rows are used.
+  struct Part {
+    int matrix;
+    std::int64_t n, k;
+  };
+  void check_layout(const numerics::StoredLayout& layout) const;
+  Part whole(const WeightObject& object, int matrix) const;
+  std::int64_t read_bytes(const WeightObject& object, const Part& part) const;
+  std::int64_t product_block_tokens(const WeightObject& object, const Part& part, std::int64_t rows,
+                                    int act_bits) const;
   std::int64_t tiles_in(std::int64_t k, std::int64_t group_size) const;
   std::int64_t block_tokens(const WeightObject& object, std::int64_t rows, int act_bits, bool writes_h) const;
   std::int64_t block_bytes(const WeightObject& object, std::int64_t tokens, int act_bits, bool writes_h) const;
   bool spills(const WeightObject& object, std::int64_t tokens) const;
   std::vector<Chunk> chunks(std::int64_t k, std::int64_t group_size, std::int64_t max_tiles) const;
   void set_rows(const std::vector<TokenRow>& rows, std::size_t first, std::size_t count);
-  void load(const Chunk& chunk, const numerics::MatrixShape& shape, const Source& source, unsigned tokens);
-  Command matmul(const WeightObject& object, int matrix, std::int64_t block, int which, const Chunk& chunk,
+  void load(const Chunk& chunk, std::int64_t group_size, const Part& part, const Source& source, unsigned tokens);
+  Command matmul(const WeightObject& object, const Part& part, std::int64_t block, int which, const Chunk& chunk,
                  unsigned tokens) const;
-  void run_matrix(const WeightObject& object, int matrix, const Source& source, unsigned tokens, const Command& flags);
+  void run_matrix(const WeightObject& object, const Part& part, const Source& source, unsigned tokens,
+                  const Command& flags);
   void push(const Command& command) { commands_.push_back(command); }
 
   CoreParams params_;

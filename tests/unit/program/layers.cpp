@@ -109,6 +109,84 @@ TEST_CASE("every row and every combination of a run of layers is the reference's
     }
 }
 
+TEST_CASE("a dense layer is one expert for every row, whose results no combination follows", "[unit][program]") {
+  const Bench bench(15);
+  LayerRows layer = bench.layers[0];
+  layer.part = Part::kDense;
+  layer.top_k = 1;
+  layer.chosen.assign(11, 3);
+  layer.r.assign(11, 32768);
+  const CoreParams core = core_with(4, 64, 64);
+  RunProgram run = lower_layers({layer}, bench.weights_of, core, LayoutKind::kTileMajor, "bench");
+  REQUIRE(run.jobs.size() == 1);
+  CHECK(run.jobs[0].rows == 11);
+  Interpreter(core, run.loaded.image).run(run.loaded.commands);
+  const LayerResult expected = layer_reference(layer, bench.weights_of);
+  CHECK(expected.values() == 11 * 24);
+  CHECK(first_layer_difference(layer, expected, run.phases[0], run.loaded.image) == "");
+}
+
+TEST_CASE("products read whole matrices, every head's, or the part of a cache that is filled", "[unit][program]") {
+  base::Rng rng(16);
+  std::map<std::pair<std::string, std::int64_t>, numerics::WeightMatrix> drawn;
+  const MatrixOf matrix_of = [&](const MatrixStack& stack, std::int64_t index) -> const numerics::WeightMatrix& {
+    const auto key = std::make_pair(stack.name, index);
+    if (drawn.count(key) == 0) drawn[key] = Bench::matrix(rng, stack.format, stack.n, stack.k);
+    return drawn.at(key);
+  };
+  const auto product = [&](const char* name, const MatrixStack& stack, std::int64_t n, std::int64_t k,
+                           std::int64_t rows, int out_bits) {
+    Product p;
+    p.name = name;
+    p.stack = stack;
+    p.stack.group_size = 16;
+    p.n = n;
+    p.k = k;
+    p.rows = rows;
+    p.stack.out_bits = out_bits;
+    if (p.stack.is_cache) p.in = p.out = Kind::kScores;
+    p.x.m = stack.count * rows;
+    p.x.k = k;
+    for (std::int64_t i = 0; i < p.x.m * k; ++i) p.x.values.push_back(static_cast<std::int16_t>(rng.range(-128, 127)));
+    return p;
+  };
+  const auto int8 = numerics::Format::integer(8);
+  LayerRows in, scores;
+  in.name = "layer 0, projections";
+  in.part = Part::kProjections;
+  in.products = {product("q", {"wq", numerics::Format::integer(3), 1, 37, 24, 16, 8, false}, 37, 24, 5, 8),
+                 product("kv_b", {"wb", numerics::Format::ternary(), 3, 20, 24, 16, 8, false}, 20, 24, 5, 16)};
+  scores.name = "layer 0, scores";
+  scores.part = Part::kScores;
+  scores.products = {product("scores", {"keys", int8, 2, 64, 24, 16, 8, true}, 24, 24, 7, 16),
+                     product("values", {"values", int8, 2, 20, 64, 16, 8, true}, 20, 24, 7, 8),
+                     product("values", {"values", int8, 2, 20, 64, 16, 8, true}, 20, 64, 2, 8)};
+  for (const LayoutKind layout : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor})
+    for (const CoreParams& core :
+         {core_with(8, 256, 512), core_with(2, 32, 32), core_with(4, 8, 8), core_with(1, 4, 4)}) {
+      INFO(core.max_tokens << " tokens, " << core.act_depth << " words");
+      RunProgram run = lower_layers({in, scores}, {}, core, layout, "bench", matrix_of);
+      REQUIRE(run.jobs.size() == 5);
+      CHECK(run.jobs[2].plane_adds == 2 * 7 * 24 * 24 * 8);
+      Interpreter(core, run.loaded.image).run(run.loaded.commands);
+      CHECK(first_layer_difference(in, layer_reference(in, {}, matrix_of), run.phases[0], run.loaded.image) == "");
+      const LayerResult expected = layer_reference(scores, {}, matrix_of);
+      CHECK(first_layer_difference(scores, expected, run.phases[1], run.loaded.image) == "");
+      std::size_t zero = 0;
+      for (const std::int16_t y : expected.products[0]) zero += y == 0;
+      CHECK(zero < expected.products[0].size() / 2);
+      // Without data the commands and regions are the same.
+      const RunProgram shapes = lower_layers_without_data({in, scores}, {}, core, layout, "bench");
+      CHECK(shapes.loaded.commands == run.loaded.commands);
+      CHECK(shapes.loaded.image.end() == run.loaded.image.end());
+      // A wrong byte is named.
+      const std::uint64_t at = run.phases[1].products[1] + 20 + 3;
+      run.loaded.image.write_byte(at, static_cast<std::uint8_t>(run.loaded.image.read(at) ^ 1));
+      CHECK(first_layer_difference(scores, expected, run.phases[1], run.loaded.image)
+                .find("layer 0, scores: values, row 1, column 3: got ") == 0);
+    }
+}
+
 TEST_CASE("a wrong byte in a result is named with layer, expert, token, column and both values", "[unit][program]") {
   const Bench bench(12);
   const CoreParams core = core_with(4, 64, 64);
