@@ -217,7 +217,7 @@ Results run_fast(const SimulateOptions& options, const program::Chip& chip, prog
 /// Runs the program in a child process; the results come back into the image's regions of expert rows and outputs.
 Results run_engine(const SimulateEngine& engine, const program::Chip& chip, program::RunProgram& lowered) {
   const auto is_result = [](const program::MemoryImage::Region& region) {
-    return region.kind == program::Kind::kExpertRows || region.kind == program::Kind::kOutputs;
+    return program::is_written(region.kind) && region.kind != program::Kind::kHidden;
   };
   program::MemoryImage& image = lowered.loaded.image;
   const auto start = std::chrono::steady_clock::now();
@@ -261,7 +261,7 @@ std::int64_t check_results(const run::RunInputs& inputs, const program::RunProgr
     const std::string difference =
         program::first_layer_difference(inputs.layers[p], expected[p], lowered.phases[p], lowered.loaded.image);
     if (!difference.empty()) throw base::CheckError(difference);
-    compared += static_cast<std::int64_t>(expected[p].expert_rows.size() + expected[p].y.size());
+    compared += static_cast<std::int64_t>(expected[p].values());
   }
   return compared;
 }
@@ -338,11 +338,11 @@ void run_simulate(const SimulateOptions& options) {
   program::RunProgram lowered =
       options.no_data
           ? program::lower_layers_without_data(inputs.layers, inputs.shape, chip.core, chip.layout, chip.path)
-          : program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, chip.path);
+          : program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, chip.path, inputs.matrices);
   check_capacity(chip, lowered.loaded.image);
   std::vector<program::LayerResult> expected(options.no_data ? 0 : inputs.layers.size());
   network::for_each_window(expected.size(), input_options.threads, [&](std::size_t p) {
-    expected[p] = program::layer_reference(inputs.layers[p], inputs.weights);
+    expected[p] = program::layer_reference(inputs.layers[p], inputs.weights, inputs.matrices);
   });
 
   const Results results = engine.make ? run_engine(engine, chip, lowered) : run_fast(options, chip, lowered);

@@ -14,6 +14,7 @@
 #include "base/sha256.h"
 #include "reference/network/forward.h"
 #include "reference/network/quantised_experts.h"
+#include "reference/numerics/combine.h"
 #include "reference/quantise/expert.h"
 #include "workloads/checkpoint.h"
 #include "workloads/tokens.h"
@@ -41,15 +42,22 @@ class Source {
   virtual int x_exp(int layer) const = 0;
   virtual int sigma_h(int layer) const = 0;
 
+  numerics::Format format(const WorkloadFile& workload, int layer, int expert) const {
+    if (expert == shared_expert(workload.network)) return *workload.whole.shared_experts;
+    if (expert == dense_expert(workload.network)) return *workload.whole.dense_layers;
+    return plan.at(layer, expert).format;
+  }
+
   /// Makes these (layer, expert) pairs, to be had from get().
-  void prepare(const std::set<std::pair<int, int>>& experts, const InputOptions& options) {
+  void prepare(const WorkloadFile& workload, const std::set<std::pair<int, int>>& experts,
+               const InputOptions& options) {
     const std::vector<std::pair<int, int>> list(experts.begin(), experts.end());
     std::vector<numerics::ExpertWeights> made(list.size());
     std::size_t done = 0;
     network::for_each_window(
         list.size(), options.threads,
         [&](std::size_t i) {
-          made[i] = make(list[i].first, list[i].second, plan.at(list[i].first, list[i].second).format);
+          made[i] = make(list[i].first, list[i].second, format(workload, list[i].first, list[i].second));
         },
         [&](std::size_t) {
           if (options.progress) options.progress(++done, list.size());
@@ -63,6 +71,13 @@ class Source {
  private:
   std::map<std::pair<int, int>, numerics::ExpertWeights> kept_;
 };
+
+/// Width of any expert's hidden rows.
+std::int64_t intermediate_of(const workloads::Network& network, int expert) {
+  if (expert == shared_expert(network)) return network.shared_intermediate;
+  if (expert == dense_expert(network)) return network.dense_intermediate;
+  return network.expert_intermediate;
+}
 
 class CheckpointSource : public Source {
  public:
@@ -92,17 +107,19 @@ class DrawnSource : public Source {
  public:
   DrawnSource(workloads::Network network, std::uint64_t seed) : network_(std::move(network)), rng_(seed) {}
   numerics::ExpertWeights make(int layer, int expert, numerics::Format format) const override {
-    const std::int64_t hidden = network_.hidden, width = network_.expert_intermediate;
-    base::Rng rng = rng_.stream("weights", static_cast<std::uint64_t>(layer * network_.experts + expert));
+    const std::int64_t hidden = network_.hidden, width = intermediate_of(network_, expert);
+    const bool routed = expert < network_.experts;
+    base::Rng rng = routed ? rng_.stream("weights", static_cast<std::uint64_t>(layer * network_.experts + expert))
+                           : rng_.stream(expert_name(network_, expert), static_cast<std::uint64_t>(layer));
     const auto draw = [&rng](std::int64_t rows, std::int64_t k) {
       std::vector<float> w(static_cast<std::size_t>(rows * k));
       for (float& value : w) value = static_cast<float>(rng.normal() / std::sqrt(static_cast<double>(k)));
       return w;
     };
     const std::vector<float> gate = draw(width, hidden), up = draw(width, hidden), down = draw(hidden, width);
-    return quantise::quantise_expert(gate.data(), up.data(), down.data(), hidden, width, format, plan.group_size,
-                                     network::kNetworkActBits, scales_,
-                                     fmt::format("{}: layer {}, expert {}", network_.name, layer, expert));
+    return quantise::quantise_expert(
+        gate.data(), up.data(), down.data(), hidden, width, format, plan.group_size, network::kNetworkActBits, scales_,
+        fmt::format("{}: layer {}, expert {}", network_.name, layer, expert_name(network_, expert)));
   }
   int x_exp(int) const override { return scales_.x_exp; }
   int sigma_h(int) const override { return scales_.sigma_h(); }
@@ -258,14 +275,51 @@ void apply_rules(const WorkloadFile& workload, std::vector<std::vector<workloads
   }
 }
 
+/// A batch's choices after the rules, and the shared expert's for every row where it runs.
+void add_choices(const WorkloadFile& workload, const workloads::RoutedRows& choices, program::LayerRows& rows) {
+  const std::size_t routed = static_cast<std::size_t>(choices.top_k);
+  rows.top_k = choices.top_k + (workload.whole.shared_experts ? 1 : 0);
+  for (std::size_t c = 0; c < choices.experts.size(); ++c) {
+    const double weight = choices.weights[c];
+    if (!(weight < kMostRouterWeight))
+      throw base::ConfigError(workload.trace, "weights", fmt::format("{}", weight),
+                              fmt::format("router weights below {}, what 16 bits hold", kMostRouterWeight));
+    rows.chosen.push_back(choices.experts[c]);
+    rows.r.push_back(quantise::router_weight(static_cast<float>(weight)));
+    if (!workload.whole.shared_experts || (c + 1) % routed != 0) continue;
+    rows.chosen.push_back(static_cast<std::uint32_t>(shared_expert(workload.network)));
+    rows.r.push_back(numerics::kRouterOne);
+  }
+}
+
+std::string whole_layers_fact(const workloads::WholeLayers& whole) {
+  std::string text;
+  const auto say = [&text](const char* what, const std::optional<numerics::Format>& format) {
+    if (format) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", what, format->name());
+  };
+  say("shared experts", whole.shared_experts);
+  say("dense layers", whole.dense_layers);
+  say("attention's projections", whole.attention);
+  say("head", whole.head);
+  if (whole.attention) text += "; keys and values int8, in pages of 64 tokens";
+  if (whole.attention || whole.head) text += "; matrices and rows of attention and head drawn";
+  return text;
+}
+
 /// Groups the slice's tokens into batches; returns the tokens of each.
 std::vector<std::vector<std::size_t>> make_batches(const WorkloadFile& workload, const WorkloadSlice& slice,
                                                    std::vector<Step>& steps) {
   std::map<std::uint64_t, std::uint64_t> group_of;                            // by request
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> step_index;  // (group, step)
   std::vector<std::vector<std::size_t>> tokens_of;
+  std::map<std::uint64_t, std::int64_t> capacity;  // by request
+  for (const workloads::SliceToken& token : slice.tokens) {
+    std::int64_t& positions = capacity[token.request];
+    positions = std::max(positions, static_cast<std::int64_t>(token.position) + 1);
+  }
   for (std::size_t t = 0; t < slice.tokens.size(); ++t) {
     const workloads::SliceToken& token = slice.tokens[t];
+    const auto position = static_cast<std::int64_t>(token.position);
     const std::uint64_t group =
         group_of.emplace(token.request, group_of.size() / workload.batch_requests).first->second;
     const auto [at, is_new] = step_index.emplace(std::make_pair(group, token.step), steps.size());
@@ -283,9 +337,9 @@ std::vector<std::vector<std::size_t>> make_batches(const WorkloadFile& workload,
     const auto part = std::find_if(step.parts.begin(), step.parts.end(),
                                    [&token](const Step::Part& p) { return p.request == token.request; });
     if (part == step.parts.end())
-      step.parts.push_back({token.request, 1});
+      step.parts.push_back({token.request, 1, position + 1, capacity.at(token.request)});
     else
-      ++part->tokens;
+      part->tokens += 1, part->context = std::max(part->context, position + 1);
     ++step.tokens;
     tokens_of[at->second].push_back(t);
   }
@@ -293,6 +347,14 @@ std::vector<std::vector<std::size_t>> make_batches(const WorkloadFile& workload,
 }
 
 }  // namespace
+
+int shared_expert(const workloads::Network& network) { return static_cast<int>(network.experts); }
+int dense_expert(const workloads::Network& network) { return static_cast<int>(network.experts) + 1; }
+std::string expert_name(const workloads::Network& network, int expert) {
+  if (expert == shared_expert(network)) return "shared";
+  if (expert == dense_expert(network)) return "dense";
+  return std::to_string(expert);
+}
 
 std::string Step::name() const {
   if (parts.size() == 1) return fmt::format("request {}, step {}", first_request(), step);
@@ -337,14 +399,16 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
   const std::vector<std::vector<std::size_t>> tokens_of = make_batches(workload, slice, inputs.steps);
 
   const base::Rng rng(options.seed);
+  const workloads::WholeLayers& whole = workload.whole;
   std::vector<std::vector<workloads::RoutedRows>> routed(slice.layers.size());  // by layer, then step
+  std::vector<std::vector<numerics::Activations>> routed_rows(slice.layers.size());
+  const auto quantised = [&](std::vector<float>& x, std::size_t rows, int layer) {
+    return quantise::quantise_rows(x.data(), static_cast<std::int64_t>(rows), network.hidden, facts.act_bits,
+                                   source->x_exp(layer));
+  };
   for (std::size_t s = 0; s < inputs.steps.size(); ++s)
     for (std::size_t l = 0; l < slice.layers.size(); ++l) {
       const std::uint32_t layer = slice.layers[l];
-      program::LayerRows rows;
-      rows.name = fmt::format("{}, layer {}", inputs.steps[s].name(), layer);
-      rows.layer = static_cast<int>(layer);
-      rows.top_k = network.top_k;
       workloads::RoutedRows choices;
       choices.top_k = network.top_k;
       std::vector<float> x;
@@ -365,40 +429,72 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
         }
         x.insert(x.end(), row.begin(), row.end());
       }
-      rows.x = quantise::quantise_rows(x.data(), static_cast<std::int64_t>(tokens_of[s].size()), network.hidden,
-                                       facts.act_bits, source->x_exp(static_cast<int>(layer)));
-      inputs.layers.push_back(std::move(rows));
-      inputs.step_of.push_back(s);
+      routed_rows[l].push_back(quantised(x, tokens_of[s].size(), static_cast<int>(layer)));
       routed[l].push_back(std::move(choices));
     }
   apply_rules(workload, routed, facts);
-  for (std::size_t i = 0; i < inputs.layers.size(); ++i) {
-    program::LayerRows& rows = inputs.layers[i];
-    const workloads::RoutedRows& choices = routed[i % slice.layers.size()][i / slice.layers.size()];
-    rows.chosen = choices.experts;
-    for (const double weight : choices.weights) {
-      if (!(weight < kMostRouterWeight))
-        throw base::ConfigError(workload.trace, "weights", fmt::format("{}", weight),
-                                fmt::format("router weights below {}, what 16 bits hold", kMostRouterWeight));
-      rows.r.push_back(quantise::router_weight(static_cast<float>(weight)));
+
+  const WholeLayers parts(workload, facts.group_size, facts.act_bits, options.seed, options.weights);
+  const auto add_phase = [&inputs](std::size_t s, program::LayerRows rows) {
+    inputs.layers.push_back(std::move(rows));
+    inputs.step_of.push_back(s);
+  };
+  for (std::size_t s = 0; s < inputs.steps.size(); ++s) {
+    const Step& step = inputs.steps[s];
+    for (const std::uint32_t layer : workload.selected_layers()) {
+      const int id = static_cast<int>(layer);
+      if (whole.attention)
+        for (program::LayerRows& rows : parts.attention(step.name(), id, step.parts)) add_phase(s, std::move(rows));
+      program::LayerRows rows;
+      rows.name = fmt::format("{}, layer {}", step.name(), layer);
+      rows.layer = id;
+      if (whole.any()) rows.stated.norm_elements = step.tokens * network.hidden;
+      const auto l = static_cast<std::size_t>(std::lower_bound(slice.layers.begin(), slice.layers.end(), layer) -
+                                              slice.layers.begin());
+      if (network.has_experts[layer]) {
+        add_choices(workload, routed[l][s], rows);
+        rows.x = std::move(routed_rows[l][s]);
+        if (whole.any()) rows.stated.router_macs = step.tokens * network.hidden * network.experts;
+        add_phase(s, std::move(rows));
+      } else if (whole.dense_layers) {
+        rows.part = program::Part::kDense;
+        rows.top_k = 1;
+        rows.chosen.assign(static_cast<std::size_t>(step.tokens), static_cast<std::uint32_t>(dense_expert(network)));
+        rows.r.assign(rows.chosen.size(), numerics::kRouterOne);
+        std::vector<float> x;
+        for (const std::size_t t : tokens_of[s]) {
+          const std::vector<float> row = draw_row(rng, slice.tokens[t], layer, network.hidden);
+          x.insert(x.end(), row.begin(), row.end());
+        }
+        rows.x = quantised(x, tokens_of[s].size(), id);
+        add_phase(s, std::move(rows));
+      }
     }
+    if (whole.head) add_phase(s, parts.head(step.name(), step.parts));
   }
+  facts.whole_layers = whole_layers_fact(whole);
 
   std::set<std::pair<int, int>> experts;
   for (const program::LayerRows& rows : inputs.layers)
     for (const std::uint32_t expert : rows.chosen)
       if (expert != workloads::RoutedRows::kDropped) experts.emplace(rows.layer, static_cast<int>(expert));
   if (options.weights) {
-    source->prepare(experts, options);
+    source->prepare(workload, experts, options);
+    const auto matrices = std::make_shared<DrawnMatrices>(options.seed, facts.act_bits);
+    inputs.matrices = [matrices](const program::MatrixStack& stack,
+                                 std::int64_t index) -> const numerics::WeightMatrix& {
+      return matrices->get(stack, index);
+    };
     inputs.weights = [source](int layer, int expert) -> const numerics::ExpertWeights& {
       return source->get(layer, expert);
     };
   }
-  inputs.shape = [source, hidden = network.hidden, width = network.expert_intermediate](int layer, int expert) {
-    return program::ExpertShape{source->plan.at(layer, expert).format, hidden, width, source->plan.group_size,
+  inputs.shape = [source, workload](int layer, int expert) {
+    return program::ExpertShape{source->format(workload, layer, expert), workload.network.hidden,
+                                intermediate_of(workload.network, expert), source->plan.group_size,
                                 source->sigma_h(layer)};
   };
-  inputs.format = [source](int layer, int expert) { return source->plan.at(layer, expert).format; };
+  inputs.format = [source, workload](int layer, int expert) { return source->format(workload, layer, expert); };
   inputs.owner = source;
   return inputs;
 }

@@ -8,6 +8,8 @@
 ///
 /// Weights are really quantised by the plan in every case. A step of one request, or of `batch_requests` requests
 /// together, is one batch; batches run one after the other, in the order in which the trace names their first rows.
+/// With `whole_layers` in the workload a batch has more phases than its layers' experts (whole_layers.h); the shared
+/// and the dense experts are experts with numbers of their own, their weights drawn where a shape gives none.
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -16,6 +18,7 @@
 
 #include "reference/numerics/format.h"
 #include "sim/program/layer_program.h"
+#include "sim/run/whole_layers.h"
 #include "workloads/plan.h"
 #include "workloads/workload_file.h"
 
@@ -23,10 +26,7 @@ namespace moesaic::run {
 
 /// One batch: the same step of one or several requests.
 struct Step {
-  struct Part {
-    std::uint64_t request = 0;
-    std::int64_t tokens = 0;
-  };
+  using Part = StepPart;
   std::vector<Part> parts;  ///< in the order of the trace
   std::uint64_t step = 0;
   workloads::Phase phase = workloads::Phase::kPrefill;
@@ -42,9 +42,10 @@ struct InputFacts {
   std::string activations;
   std::string routing;
   std::string weights;
-  std::string plan;        ///< "int8 everywhere, no plan given", "plan.yaml"
-  std::string plan_hash;   ///< SHA-256 of the plan file; empty without one
-  std::string model_hash;  ///< of the checkpoint; empty for a zoo model
+  std::string whole_layers;  ///< what runs beside the experts, and in which format; empty: nothing
+  std::string plan;          ///< "int8 everywhere, no plan given", "plan.yaml"
+  std::string plan_hash;     ///< SHA-256 of the plan file; empty without one
+  std::string model_hash;    ///< of the checkpoint; empty for a zoo model
   std::int64_t group_size = 0;
   int act_bits = 0;
   std::int64_t rows_held_to_trace = 0;
@@ -53,11 +54,18 @@ struct InputFacts {
   std::int64_t rows_of_near_ties = 0;  ///< of those, where the trace chose otherwise on a near-tie
 };
 
+/// Experts that no router chooses, by number.
+int shared_expert(const workloads::Network& network);
+int dense_expert(const workloads::Network& network);
+/// "3", "shared", "dense".
+std::string expert_name(const workloads::Network& network, int expert);
+
 struct RunInputs {
   std::vector<Step> steps;
-  std::vector<program::LayerRows> layers;  ///< for step, for layer
+  std::vector<program::LayerRows> layers;  ///< for step, for layer, for part of it
   std::vector<std::size_t> step_of;        ///< index in steps of each entry of layers
   program::WeightsOf weights;  ///< of every expert that some row goes to; thread-safe; empty without weights
+  program::MatrixOf matrices;  ///< of every product; empty without weights
   program::ShapeOf shape;      ///< of every expert, with weights or without
   std::function<numerics::Format(int layer, int expert)> format;
   InputFacts facts;

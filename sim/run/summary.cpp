@@ -23,6 +23,7 @@ using program::Kind;
 using program::kNumCauses;
 using program::kNumKinds;
 using program::kNumMemoryPorts;
+using program::kNumParts;
 using program::MemoryPort;
 
 constexpr std::array<MemoryPort, kNumMemoryPorts> kPorts{MemoryPort::kWeightRead, MemoryPort::kActivationRead,
@@ -34,8 +35,15 @@ constexpr std::array<const char*, 4> kActivityNames{"busy", "starved", "blocked"
 using Causes = std::array<std::uint64_t, kNumCauses>;
 using Bytes = std::array<std::uint64_t, kNumKinds>;
 
+struct PartTotals {
+  std::uint64_t phases = 0, cycles = 0, plane_adds = 0;
+  std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
+  Causes causes{};
+};
+
 struct LayerTotals {
-  std::uint64_t cycles = 0, rows = 0, plane_adds = 0, weight_reads = 0;
+  std::uint64_t cycles = 0, rows = 0, plane_adds = 0;
+  std::array<std::uint64_t, kNumParts> part_cycles{};
   std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
   Causes causes{};
   Bytes bytes{};
@@ -46,13 +54,21 @@ struct ExpertTotals {
   std::uint64_t cycles = 0, rows = 0, steps = 0, plane_adds = 0, bytes_read = 0;
 };
 
+/// Products of one name, over layers and steps.
+struct ProductTotals {
+  std::uint64_t rows = 0, cycles = 0, plane_adds = 0;
+};
+
 /// Everything that the tables show, in one pass over the run.
 struct Totals {
   std::map<int, LayerTotals> layers;
   std::map<std::pair<int, int>, ExpertTotals> experts;
+  std::array<PartTotals, kNumParts> parts;
+  std::map<std::string, ProductTotals> products;
   std::vector<std::uint64_t> step_cycles;
   Bytes bytes{};
-  std::uint64_t padding = 0, all_bytes = 0, plane_adds = 0, weights_times_rows = 0, expert_rows = 0;
+  std::uint64_t padding = 0, all_bytes = 0, plane_adds = 0;
+  std::uint64_t expert_rows = 0, expert_plane_adds = 0;  ///< of routed experts
 };
 
 std::uint64_t weights_per_expert(const Run& run) {
@@ -68,10 +84,25 @@ Totals add_up(const Run& run) {
     const auto& before = p == 0 ? zero : ends[p - 1];
     const program::LayerRows& rows = run.inputs.layers[p];
     LayerTotals& layer = totals.layers[rows.layer];
+    PartTotals& part = totals.parts[static_cast<std::size_t>(rows.part)];
     layer.cycles += ends[p].cycles - before.cycles;
-    layer.rows += static_cast<std::uint64_t>(rows.x.m);
-    for (std::size_t c = 0; c < kNumCauses; ++c) layer.causes[c] += ends[p].causes[c] - before.causes[c];
-    for (std::size_t i = 0; i < kNumMemoryPorts; ++i) layer.port_bytes[i] += ends[p].bytes[i] - before.bytes[i];
+    layer.part_cycles[static_cast<std::size_t>(rows.part)] += ends[p].cycles - before.cycles;
+    part.cycles += ends[p].cycles - before.cycles;
+    ++part.phases;
+    const bool opens_layer =
+        p == 0 || run.inputs.layers[p - 1].layer != rows.layer || run.inputs.step_of[p - 1] != run.inputs.step_of[p];
+    if (opens_layer)
+      layer.rows += static_cast<std::uint64_t>(rows.part == program::Part::kHead
+                                                   ? rows.products.front().x.m
+                                                   : run.inputs.steps[run.inputs.step_of[p]].tokens);
+    for (std::size_t c = 0; c < kNumCauses; ++c) {
+      layer.causes[c] += ends[p].causes[c] - before.causes[c];
+      part.causes[c] += ends[p].causes[c] - before.causes[c];
+    }
+    for (std::size_t i = 0; i < kNumMemoryPorts; ++i) {
+      layer.port_bytes[i] += ends[p].bytes[i] - before.bytes[i];
+      part.port_bytes[i] += ends[p].bytes[i] - before.bytes[i];
+    }
     for (std::size_t b = 0; b < program::kNumBlocks; ++b)
       for (std::size_t a = 0; a < 4; ++a) layer.activity[b][a] += ends[p].activity[b][a] - before.activity[b][a];
     totals.step_cycles[run.inputs.step_of[p]] += ends[p].cycles - before.cycles;
@@ -82,21 +113,30 @@ Totals add_up(const Run& run) {
     if (jobs[j].expert == kCombination) continue;
     const std::size_t end = j + 1 < jobs.size() ? jobs[j + 1].first_command : run.program.loaded.commands.size();
     const bool opens_phase = run.program.phases[jobs[j].phase].first_command == jobs[j].first_command;
-    // An expert's cycles run from the command before it (or the phase's beginning) to its last command.
+    // A job's cycles run from the command before it (or the phase's beginning) to its last command.
     const std::uint64_t begin = opens_phase ? (jobs[j].phase == 0 ? 0 : ends[jobs[j].phase - 1].cycles)
                                             : run.engine_run.retired[jobs[j].first_command - 1];
-    const int layer = run.inputs.layers[jobs[j].phase].layer;
+    const program::LayerRows& phase = run.inputs.layers[jobs[j].phase];
     const auto rows = static_cast<std::uint64_t>(jobs[j].rows);
-    const auto planes = static_cast<std::uint64_t>(run.inputs.format(layer, jobs[j].expert).planes());
-    const std::uint64_t adds = rows * weights_per_expert(run) * planes;
-    ExpertTotals& expert = totals.experts[{layer, jobs[j].expert}];
-    expert.cycles += run.engine_run.retired[end - 1] - begin;
+    const std::uint64_t adds = jobs[j].plane_adds, cycles = run.engine_run.retired[end - 1] - begin;
+    totals.layers[phase.layer].plane_adds += adds;
+    totals.parts[static_cast<std::size_t>(phase.part)].plane_adds += adds;
+    totals.plane_adds += adds;
+    if (jobs[j].expert == program::kProduct) {
+      ProductTotals& product = totals.products[phase.products[jobs[j].product].name];
+      product.rows += rows;
+      product.cycles += cycles;
+      product.plane_adds += adds;
+      continue;
+    }
+    ExpertTotals& expert = totals.experts[{phase.layer, jobs[j].expert}];
+    expert.cycles += cycles;
     expert.rows += rows;
     expert.steps += 1;
     expert.plane_adds += adds;
-    totals.layers[layer].plane_adds += adds;
-    totals.plane_adds += adds;
+    if (jobs[j].expert >= run.workload.network.experts) continue;
     totals.expert_rows += rows;
+    totals.expert_plane_adds += adds;
   }
 
   const auto& regions = run.program.loaded.image.regions();
@@ -115,6 +155,9 @@ Totals add_up(const Run& run) {
   }
   return totals;
 }
+
+bool is_head(const Run& run, int layer) { return layer == static_cast<int>(run.workload.network.layers); }
+std::string layer_name(const Run& run, int layer) { return is_head(run, layer) ? "head" : std::to_string(layer); }
 
 double share(std::uint64_t part, std::uint64_t whole) {
   return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
@@ -154,13 +197,15 @@ std::int64_t tokens(const Run& run) {
 std::vector<std::pair<std::string, std::int64_t>> histogram(const Run& run, const Totals& totals, double& average) {
   std::map<std::string, std::int64_t> count;
   std::int64_t bits = 0, experts = 0;
-  for (const auto& [layer, unused] : totals.layers)
+  for (const auto& [layer, unused] : totals.layers) {
+    if (is_head(run, layer) || !run.workload.network.has_experts[static_cast<std::size_t>(layer)]) continue;
     for (int expert = 0; expert < static_cast<int>(run.workload.network.experts); ++expert) {
       const numerics::Format format = run.inputs.format(layer, expert);
       ++count[format.name()];
       bits += format.planes();
       ++experts;
     }
+  }
   average = static_cast<double>(bits) / static_cast<double>(experts);
   std::vector<std::pair<std::string, std::int64_t>> ordered;
   for (const numerics::Format& format : numerics::all_formats())
@@ -320,7 +365,18 @@ constexpr const char* kOverlap =
     "weights of the next tile load while one computes (two banks), and the weight reader runs ahead into the next "
     "product "
     "until its FIFO is full; activations load between products";
-constexpr const char* kLeftOut = "attention, router, normalisation, embeddings and shared experts are not simulated";
+
+std::string left_out(const Run& run) {
+  const workloads::WholeLayers& whole = run.workload.whole;
+  if (!whole.any()) return "attention, router, normalisation, embeddings and shared experts are not simulated";
+  std::string text = "embeddings, rotary embedding and residual additions";
+  if (!whole.attention) text += ", attention";
+  if (!whole.shared_experts && run.workload.network.shared_experts > 0) text += ", shared experts";
+  if (!whole.dense_layers && run.workload.network.moe_layers() < run.workload.network.layers)
+    text += ", layers without experts";
+  if (!whole.head) text += ", the language-model head";
+  return text + " are not simulated";
+}
 
 std::string batching(const Run& run) {
   const std::string steps = plural(static_cast<std::int64_t>(run.inputs.steps.size()), "step");
@@ -382,7 +438,7 @@ std::string summary_json(const Run& run) {
   ordered_json formats;
   for (const auto& [name, count] : histogram(run, totals, average)) formats[name] = count;
   j["bits"]["average"] = average;
-  j["bits"]["average_per_row"] = share(totals.plane_adds, totals.expert_rows * weights_per_expert(run));
+  j["bits"]["average_per_row"] = share(totals.expert_plane_adds, totals.expert_rows * weights_per_expert(run));
   j["bits"]["experts_by_format"] = formats;
   j["bits"]["group_size"] = run.inputs.facts.group_size;
   j["bits"]["activations"] = run.inputs.facts.act_bits;
@@ -400,14 +456,34 @@ std::string summary_json(const Run& run) {
   j["cycles_by_cause"] = causes_json(run.engine_run.phase_ends.back().causes);
   j["blocks"] = blocks_json(run.engine_run.phase_ends.back().activity);
 
+  for (std::size_t p = 0; p < kNumParts; ++p) {
+    const PartTotals& part = totals.parts[p];
+    if (part.phases == 0) continue;
+    ordered_json& one = j["parts"][std::string(program::kPartNames[p])];
+    one["phases"] = part.phases;
+    one["cycles"] = part.cycles;
+    one["plane_additions"] = part.plane_adds;
+    one["cycles_by_cause"] = causes_json(part.causes);
+    for (std::size_t i = 0; i < kNumMemoryPorts; ++i)
+      one["bytes_by_port"][std::string(program::kMemoryPortNames[i])] = part.port_bytes[i];
+  }
+  for (const auto& [name, product] : totals.products) {
+    ordered_json& one = j["products"][name];
+    one["rows"] = product.rows;
+    one["cycles"] = product.cycles;
+    one["plane_additions"] = product.plane_adds;
+  }
+
   for (const auto& [layer, total] : totals.layers) {
     ordered_json one;
-    one["layer"] = layer;
+    one["layer"] = is_head(run, layer) ? ordered_json("head") : ordered_json(layer);
     one["rows"] = total.rows;
     one["cycles"] = total.cycles;
     one["utilisation_array"] = share(total.plane_adds, array_capacity(run, total.cycles));
     one["roofline"] = roofline_json(roofline(run, total.plane_adds, total.port_bytes), total.cycles);
     one["cycles_by_cause"] = causes_json(total.causes);
+    for (std::size_t p = 0; p < kNumParts; ++p)
+      if (total.part_cycles[p] > 0) one["cycles_by_part"][std::string(program::kPartNames[p])] = total.part_cycles[p];
     one["bytes_by_kind"] = bytes_json(total.bytes);
     one["blocks"] = blocks_json(total.activity);
     j["layers"].push_back(one);
@@ -419,7 +495,9 @@ std::string summary_json(const Run& run) {
   facts["memory_model"] = memory_name(run);
   facts["layout"] = numerics::layout_kind_name(run.chip.layout);
   facts["batching"] = batching(run);
-  facts["left_out"] = kLeftOut;
+  facts["whole_layers"] = run.inputs.facts.whole_layers.empty() ? "routed experts and their combination only"
+                                                                : run.inputs.facts.whole_layers;
+  facts["left_out"] = left_out(run);
   facts["activations"] = run.inputs.facts.activations;
   facts["routing"] = run.inputs.facts.routing;
   facts["weights"] = run.inputs.facts.weights;
@@ -479,12 +557,14 @@ std::string layers_csv(const Run& run) {
   std::string text = "layer,rows,cycles,utilisation_array";
   for (const auto name : program::kCauseNames) text += fmt::format(",cycles_{}", name);
   for (const auto name : program::kKindNames) text += fmt::format(",bytes_{}", name);
+  for (const auto name : program::kPartNames) text += fmt::format(",cycles_of_{}", name);
   text += '\n';
   for (const auto& [layer, total] : totals.layers) {
-    text += fmt::format("{},{},{},{:.6f}", layer, total.rows, total.cycles,
+    text += fmt::format("{},{},{},{:.6f}", layer_name(run, layer), total.rows, total.cycles,
                         share(total.plane_adds, array_capacity(run, total.cycles)));
     for (const std::uint64_t count : total.causes) text += fmt::format(",{}", count);
     for (const std::uint64_t count : total.bytes) text += fmt::format(",{}", count);
+    for (const std::uint64_t count : total.part_cycles) text += fmt::format(",{}", count);
     text += '\n';
   }
   return text;
@@ -496,7 +576,7 @@ std::string experts_csv(const Run& run) {
   for (const auto& stored : run.program.experts) {
     const ExpertTotals& total = totals.experts.at({stored.layer, stored.expert});
     text +=
-        fmt::format("{},{},{},{},{},{},{},{},{:.6f}\n", stored.layer, stored.expert,
+        fmt::format("{},{},{},{},{},{},{},{},{:.6f}\n", stored.layer, expert_name(run.workload.network, stored.expert),
                     stored.object.layout->format().name(), stored.object.layout->total_bytes(), total.steps, total.rows,
                     total.cycles, total.bytes_read, share(total.plane_adds, array_capacity(run, total.cycles)));
   }
@@ -561,6 +641,7 @@ std::string page(const Run& run) {
   line("memory", memory_name(run));
   line("activations", run.inputs.facts.activations);
   line("routing", run.inputs.facts.routing);
+  if (run.workload.whole.any()) line("beside them", run.inputs.facts.whole_layers);
   if (run.workload.routing.any())
     line("left out",
          fmt::format("{} choices by the workload's routing rules: {} pruned, {} over capacity, {} rounded away",
@@ -574,6 +655,13 @@ std::string page(const Run& run) {
   for (std::size_t c = 0; c < kNumCauses; ++c)
     text += fmt::format("    {:<12} {:>14}  {:>7}\n", program::kCauseNames[c], with_commas(end.causes[c]),
                         percent(share(end.causes[c], cycles)));
+  if (run.workload.whole.any()) {
+    text += "\n  parts of the layers\n";
+    for (std::size_t p = 0; p < kNumParts; ++p)
+      if (totals.parts[p].phases > 0)
+        text += fmt::format("    {:<12} {:>14}  {:>7}\n", program::kPartNames[p], with_commas(totals.parts[p].cycles),
+                            percent(share(totals.parts[p].cycles, cycles)));
+  }
   text += "\n  bytes over the memory ports\n";
   for (std::size_t k = 0; k < kNumKinds; ++k)
     if (totals.bytes[k] > 0)
@@ -584,12 +672,13 @@ std::string page(const Run& run) {
   text += "\n  layer   rows         cycles    array   computing  weights  activations  results+drain\n";
   for (const auto& [layer, total] : totals.layers) {
     const auto of = [&total = total](program::Cause cause) { return total.causes[static_cast<std::size_t>(cause)]; };
-    text += fmt::format("  {:>5}  {:>5}  {:>13}  {:>7}  {:>9}  {:>7}  {:>11}  {:>13}\n", layer, total.rows,
-                        with_commas(total.cycles), percent(share(total.plane_adds, array_capacity(run, total.cycles))),
-                        percent(share(of(program::Cause::kComputing), total.cycles)),
-                        percent(share(of(program::Cause::kWeights), total.cycles)),
-                        percent(share(of(program::Cause::kActivations), total.cycles)),
-                        percent(share(of(program::Cause::kResults) + of(program::Cause::kDrain), total.cycles)));
+    text +=
+        fmt::format("  {:>5}  {:>5}  {:>13}  {:>7}  {:>9}  {:>7}  {:>11}  {:>13}\n", layer_name(run, layer), total.rows,
+                    with_commas(total.cycles), percent(share(total.plane_adds, array_capacity(run, total.cycles))),
+                    percent(share(of(program::Cause::kComputing), total.cycles)),
+                    percent(share(of(program::Cause::kWeights), total.cycles)),
+                    percent(share(of(program::Cause::kActivations), total.cycles)),
+                    percent(share(of(program::Cause::kResults) + of(program::Cause::kDrain), total.cycles)));
   }
   return text;
 }

@@ -73,6 +73,18 @@ class Writer {
   bool first_ = true;
 };
 
+/// "expert 3, int2", "combination", "scores of request 3, int8".
+std::string job_name(const Run& run, const program::LayerRows& phase, const program::RunProgram::Job& job) {
+  if (job.expert == kCombination) return "combination";
+  if (job.expert == program::kProduct) {
+    const program::Product& product = phase.products[job.product];
+    return fmt::format("{}{}, {}", product.name, product.of.empty() ? "" : " of " + product.of,
+                       product.stack.format.name());
+  }
+  return fmt::format("expert {}, {}", expert_name(run.workload.network, job.expert),
+                     run.inputs.format(phase.layer, job.expert).name());
+}
+
 }  // namespace
 
 std::string timeline_json(const Run& run) {
@@ -113,13 +125,9 @@ std::string timeline_json(const Run& run) {
   for (std::size_t j = 0; j < jobs.size(); ++j) {
     const std::size_t end = j + 1 < jobs.size() ? jobs[j + 1].first_command : commands.size();
     if (end == jobs[j].first_command) continue;
-    const int layer = run.inputs.layers[jobs[j].phase].layer;
-    const std::string name =
-        jobs[j].expert == kCombination
-            ? "combination"
-            : fmt::format("expert {}, {}", jobs[j].expert, run.inputs.format(layer, jobs[j].expert).name());
-    writer.span(kExperts, name, begin_of[jobs[j].first_command], engine.retired[end - 1],
-                fmt::format(R"("layer":{},"rows":{})", layer, jobs[j].rows));
+    const program::LayerRows& phase = run.inputs.layers[jobs[j].phase];
+    writer.span(kExperts, job_name(run, phase, jobs[j]), begin_of[jobs[j].first_command], engine.retired[end - 1],
+                fmt::format(R"("layer":{},"rows":{})", phase.layer, jobs[j].rows));
   }
   for (std::size_t i = 0; i < commands.size(); ++i) {
     const program::Command& command = commands[i];

@@ -3,7 +3,7 @@
 /// the Trace Event Format. One process, named after the chip, with three tracks:
 ///
 ///   layers     each (step, layer); its arguments give cycles by cause and bytes by port
-///   experts    each expert's commands ("expert 3, int2"), with rows, and the combination
+///   experts    each expert's commands ("expert 3, int2"), with rows, the combination, and products of whole layers
 ///   commands   load_act, matmul and combine; set_row entries, a cycle each, are left out
 ///
 /// and one counter a memory port, in bytes per cycle, constant over a layer. A command's span begins when the command

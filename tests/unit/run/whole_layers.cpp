@@ -1,0 +1,262 @@
+// sim/run/whole_layers: shared and dense experts, attention and head of a workload, executed and held to the reference.
+#include <stdlib.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "sim/program/interpreter.h"
+#include "sim/run/run_inputs.h"
+#include "sim/run/summary.h"
+#include "sim/run/timeline.h"
+
+using namespace moesaic;
+namespace fs = std::filesystem;
+using program::Part;
+
+namespace {
+
+const char* const kShape = R"(name: tiny
+source: made up
+hidden: 32
+expert_intermediate: 24
+experts: 4
+top_k: 2
+shared_experts: 1
+shared_intermediate: 16
+layers: 3
+dense_first: 1
+moe_every: 1
+dense_intermediate: 40
+heads: 4
+kv_heads: 2
+head_dim: 16
+gated: true
+vocab: 50
+)";
+const char* const kLatent = "latent_attention: {q_rank: 12, kv_rank: 24, nope_dim: 8, rope_dim: 4}\n";
+const char* const kAll = "whole_layers: {shared_experts: int4, dense_layers: int3, attention: int5, head: int2}\n";
+
+struct Folder {
+  fs::path path;
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "moesaic-whole-XXXXXX").string();
+    path = mkdtemp(name.data());
+  }
+  ~Folder() { fs::remove_all(path); }
+  std::string file(const std::string& name) const { return (path / name).string(); }
+
+  /// Two requests of 70 and 3 tokens, and two decode steps of each, in one batch.
+  workloads::WorkloadFile workload(const std::string& shape, const std::string& lines) const {
+    base::write_file(file("tiny.yaml"), shape);
+    std::string rows = "request,step,phase,position,layer,experts,weights\n";
+    const auto add = [&rows](int request, int step, int position) {
+      for (const int layer : {1, 2})
+        rows += std::to_string(request) + "," + std::to_string(step) + (step == 0 ? ",prefill," : ",decode,") +
+                std::to_string(position) + "," + std::to_string(layer) + "," + std::to_string((position + layer) % 4) +
+                ";" + std::to_string((position + layer + 1 + request) % 4) + ",0.6;0.4\n";
+    };
+    for (int position = 0; position < 70; ++position) add(0, 0, position);
+    for (int position = 0; position < 3; ++position) add(1, 0, position);
+    for (int step = 1; step < 3; ++step) {
+      add(0, step, 69 + step);
+      add(1, step, 2 + step);
+    }
+    base::write_file(file("t.csv"), rows);
+    base::write_file(file("w.yaml"), "model: tiny.yaml\ntrace: t.csv\nbatch_requests: 2\n" + lines);
+    return workloads::read_workload(file("w.yaml"));
+  }
+};
+
+program::CoreParams small_core() {
+  program::CoreParams core;
+  core.rows = 8;
+  core.cols = 8;
+  core.max_tokens = 4;
+  core.act_depth = 32;
+  core.hidden_depth = 64;
+  return core;
+}
+
+std::vector<std::string> products_of(const program::LayerRows& rows) {
+  std::vector<std::string> names;
+  for (const program::Product& product : rows.products)
+    names.push_back(product.name + (product.of.empty() ? "" : " of " + product.of));
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("a layer is projections, scores, values and experts, a step ends with the head, and all equals the reference",
+          "[unit][run]") {
+  const Folder folder;
+  for (const bool latent : {false, true}) {
+    const auto workload = folder.workload(latent ? std::string(kShape) + kLatent : kShape, kAll);
+    const run::RunInputs inputs = run::gather_inputs(workload, {});
+    REQUIRE(inputs.steps.size() == 3);
+    REQUIRE(inputs.layers.size() == 3 * (3 * 4 + 1));
+    const std::vector<Part> parts{Part::kProjections, Part::kScores, Part::kValues, Part::kDense,
+                                  Part::kProjections, Part::kScores, Part::kValues, Part::kExperts};
+    for (std::size_t p = 0; p < parts.size(); ++p) CHECK(inputs.layers[p].part == parts[p]);
+    CHECK(inputs.layers[12].part == Part::kHead);
+    CHECK(inputs.layers[12].name == "requests 0 and 1 more, step 0, head");
+    CHECK(inputs.layers[13].name == "requests 0 and 1 more, step 1, layer 0, projections");
+
+    using Names = std::vector<std::string>;
+    CHECK(products_of(inputs.layers[0]) == (latent ? Names{"q_a", "kv_a"} : Names{"q", "k", "v"}));
+    CHECK(products_of(inputs.layers[1]) ==
+          (latent ? Names{"q_b", "kv_b keys", "scores of request 0", "scores of request 1"}
+                  : Names{"scores of request 0", "scores of request 1"}));
+    CHECK(products_of(inputs.layers[2]) ==
+          (latent ? Names{"values of request 0", "values of request 1", "kv_b values", "o"}
+                  : Names{"values of request 0", "values of request 1", "o"}));
+    // A decode step of both: request 0 at position 70 reads two pages of its cache, request 1 one.
+    const auto& scores = inputs.layers[14].products;
+    const std::size_t first = latent ? 2 : 0;
+    CHECK(scores[first].n == 128);
+    CHECK(scores[first + 1].n == 64);
+    CHECK(scores[first].rows == (latent ? 4 : 2));  // all heads on one latent row, or two heads a key-value head
+    CHECK(scores[first].k == (latent ? 28 : 16));
+    CHECK(inputs.layers[15].products[0].k == 128);
+    CHECK(inputs.layers[12].products[0].rows == 2);
+    // The shared expert takes every row, at 1.0.
+    const program::LayerRows& experts = inputs.layers[7];
+    CHECK(experts.top_k == 3);
+    CHECK(experts.chosen[2] == 4);
+    CHECK(experts.r[2] == 32768);
+    CHECK(inputs.shape(1, 4).intermediate == 16);
+    CHECK(inputs.shape(0, 5).intermediate == 40);
+    CHECK(inputs.shape(0, 5).format == numerics::Format::integer(3));
+    CHECK(experts.stated.norm_elements == 73 * 32);
+    CHECK(experts.stated.router_macs == 73 * 32 * 4);
+    CHECK(inputs.layers[2].stated.softmax_elements == 4 * (70 * 128 + 3 * 64));
+
+    const program::CoreParams core = small_core();
+    program::RunProgram lowered = program::lower_layers(inputs.layers, inputs.weights, core,
+                                                        numerics::LayoutKind::kTileMajor, "chip", inputs.matrices);
+    program::Interpreter interpreter(core, lowered.loaded.image);
+    interpreter.run(lowered.loaded.commands);
+    CHECK_FALSE(interpreter.shift_error());
+    for (std::size_t p = 0; p < inputs.layers.size(); ++p) {
+      const program::LayerResult expected = program::layer_reference(inputs.layers[p], inputs.weights, inputs.matrices);
+      CHECK(expected.values() > 0);
+      CHECK(program::first_layer_difference(inputs.layers[p], expected, lowered.phases[p], lowered.loaded.image) == "");
+      // Drawn data are worth comparing: results are neither all zero nor saturated.
+      for (std::size_t i = 0; i < expected.products.size(); ++i) {
+        const int most = inputs.layers[p].products[i].stack.out_bits == 16 ? 32767 : 127;
+        std::size_t dull = 0;
+        for (const std::int16_t y : expected.products[i]) dull += y == 0 || y >= most || y < -most;
+        INFO(inputs.layers[p].name << ", " << inputs.layers[p].products[i].name);
+        CHECK(dull < expected.products[i].size() / 3);
+      }
+    }
+
+    // Without weights the same commands on the same regions.
+    run::InputOptions shapes_only;
+    shapes_only.weights = false;
+    const run::RunInputs shapes = run::gather_inputs(workload, shapes_only);
+    const program::RunProgram timing =
+        program::lower_layers_without_data(shapes.layers, shapes.shape, core, numerics::LayoutKind::kTileMajor, "chip");
+    CHECK(timing.loaded.commands == lowered.loaded.commands);
+    CHECK(timing.loaded.image.end() == lowered.loaded.image.end());
+  }
+}
+
+TEST_CASE("what is not asked for is left out, and what the network lacks is refused", "[unit][bad_config][run]") {
+  const Folder folder;
+  const auto parts_of = [&](const std::string& lines) {
+    std::vector<Part> parts;
+    for (const auto& rows : run::gather_inputs(folder.workload(kShape, lines), {}).layers) parts.push_back(rows.part);
+    return std::vector<Part>(parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(parts.size() / 3));
+  };
+  CHECK(parts_of("") == std::vector<Part>{Part::kExperts, Part::kExperts});
+  CHECK(parts_of("whole_layers: {dense_layers: int2}\n") ==
+        std::vector<Part>{Part::kDense, Part::kExperts, Part::kExperts});
+  CHECK(parts_of("layers: [2]\nwhole_layers: {head: ternary}\n") == std::vector<Part>{Part::kExperts, Part::kHead});
+
+  const auto refusal = [&](const std::string& shape, const std::string& lines) {
+    try {
+      folder.workload(shape, lines);
+    } catch (const base::InputError& error) {
+      return std::string(error.what()).substr(folder.path.string().size() + 1);
+    }
+    return std::string("accepted");
+  };
+  std::string plain = kShape;
+  plain.replace(plain.find("shared_experts: 1"), 17, "shared_experts: 0");
+  plain.replace(plain.find("dense_first: 1"), 14, "dense_first: 0");
+  plain.erase(plain.find("vocab: 50\n"));
+  CHECK(refusal(plain, "whole_layers: {shared_experts: int4}\n") ==
+        "w.yaml:4: whole_layers.shared_experts: got it with tiny, expected a network with shared experts");
+  CHECK(refusal(plain, "whole_layers: {dense_layers: int4}\n") ==
+        "w.yaml:4: whole_layers.dense_layers: got it with tiny, expected a network with layers without experts");
+  CHECK(refusal(plain, "whole_layers: {head: int4}\n") ==
+        "w.yaml:4: whole_layers.head: got it with tiny, expected a network whose file says its vocabulary (vocab)");
+  CHECK(refusal(kShape, "whole_layers: {}\n").find("w.yaml:4: whole_layers: got an empty map, expected") == 0);
+  CHECK(refusal(kShape, "whole_layers: {attention: int9}\n").find("w.yaml:4: whole_layers.attention: got") == 0);
+  CHECK(refusal(kShape, "whole_layers: {head: int2, router: int8}\n").find("w.yaml:4: whole_layers.router: got") == 0);
+  CHECK(refusal(kShape, "layers: [0, 1]\n").find("w.yaml:4: layers: got 0, a layer without experts") == 0);
+  CHECK(refusal(kShape, "layers: [0]\nwhole_layers: {attention: int8}\n")
+            .find("w.yaml:4: layers: got only layers without experts, expected at least one with experts") == 0);
+}
+
+TEST_CASE("a summary's parts and products add up to the run, and the cache's bytes are those of its pages",
+          "[unit][run]") {
+  const Folder folder;
+  const auto workload = folder.workload(kShape, std::string(kAll) + "steps: [1]\n");
+  const run::RunInputs inputs = run::gather_inputs(workload, {});
+  const program::Chip chip = program::read_chip("chips/demo.yaml");
+  const program::RunProgram lowered =
+      program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chip", inputs.matrices);
+  program::EngineRun engine_run;
+  engine_run.traffic = program::Traffic(lowered.loaded.image);
+  std::uint64_t cache = 0;
+  for (const auto& region : lowered.loaded.image.regions()) {
+    engine_run.traffic.count(program::MemoryPort::kWeightRead, region.address, region.bytes);
+    cache += region.kind == program::Kind::kCache ? region.bytes : 0;
+  }
+  for (std::size_t i = 0; i < lowered.loaded.commands.size(); ++i) engine_run.retired.push_back(10 * (i + 1));
+  for (std::size_t p = 0; p < lowered.phases.size(); ++p) {
+    program::EngineRun::PhaseEnd end;
+    end.cycles =
+        5 + (p + 1 < lowered.phases.size() ? 10 * lowered.phases[p + 1].first_command : engine_run.retired.back());
+    end.causes[0] = end.cycles;
+    for (auto& block : end.activity) block[1] = end.cycles;
+    engine_run.phase_ends.push_back(end);
+  }
+  engine_run.cycles = engine_run.phase_ends.back().cycles;
+  const run::Run run{chip, workload, inputs, lowered, engine_run, "cycle", 1, 1};
+  const auto j = nlohmann::json::parse(run::summary_json(run));
+  std::uint64_t part_cycles = 0, part_adds = 0, layer_parts = 0, product_adds = 0;
+  for (const auto& part : j["parts"]) {
+    part_cycles += part["cycles"].get<std::uint64_t>();
+    part_adds += part["plane_additions"].get<std::uint64_t>();
+  }
+  for (const auto& layer : j["layers"])
+    for (const auto& cycles : layer["cycles_by_part"]) layer_parts += cycles.get<std::uint64_t>();
+  for (const auto& product : j["products"]) product_adds += product["plane_additions"].get<std::uint64_t>();
+  CHECK(j["parts"].size() == 6);
+  CHECK(part_cycles == engine_run.cycles);
+  CHECK(layer_parts == engine_run.cycles);
+  CHECK(part_adds == j["plane_additions"]);
+  // 2 tokens: three layers of attention at int5 (scores and values int8), the head at int2.
+  CHECK(product_adds ==
+        2ULL * 3 * 5 * (64 * 32 + 2 * 32 * 32 + 32 * 64) + 3ULL * 8 * 4 * 2 * 16 * (128 + 64) + 2ULL * 2 * 50 * 32);
+  CHECK(j["products"]["head"]["rows"] == 2);
+  CHECK(j["expert_rows"] == 2 * 2 * 2);
+  CHECK(j["layers"].back()["layer"] == "head");
+  CHECK(j["layers"].size() == 4);
+  CHECK(j["bytes"]["by_kind"]["cache"] == cache);
+  CHECK(j["facts"]["left_out"] == "embeddings, rotary embedding and residual additions are not simulated");
+  CHECK(j["facts"]["whole_layers"].get<std::string>().find("shared experts int4, dense layers int3") == 0);
+  CHECK(run::layers_csv(run).find("\nhead,2,") != std::string::npos);
+  CHECK(run::experts_csv(run).find("\n0,dense,int3,") != std::string::npos);
+  CHECK(run::experts_csv(run).find("\n1,shared,int4,") != std::string::npos);
+  CHECK(run::page(run).find("parts of the layers") != std::string::npos);
+  const std::string timeline = run::timeline_json(run);
+  for (const char* name : {"\"expert shared, int4\"", "\"scores of request 1, int8\"", "\"q, int5\"", "\"head, int2\""})
+    CHECK(timeline.find(name) != std::string::npos);
+}
