@@ -118,7 +118,6 @@ void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
                                            : cosim::draw_case(options.seed, index, batch.build, chip);
       if (options.inject_bit && index == options.first) c.bench.injection = {*options.inject_bit, kInjectionCycle};
       cosim::TotalsOutcome outcome;
-      std::uint64_t loads = 0;
       try {
         if (options.totals) {
           outcome = cosim::run_totals_case(*bench, batch.build.params, c);
@@ -126,14 +125,15 @@ void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
           const cosim::VerifyOutcome ports = cosim::run_case(*bench, c);
           outcome.cycles = ports.cycles;
           outcome.port_values = ports.port_values;
-          loads = ports.loads;
+          outcome.loads = ports.loads;
         }
         if (options.cuda) compare_with_cuda(c);
       } catch (const base::CheckError& error) {
         throw base::CheckError(c.text + ": " + error.what());
       }
       for (const std::string& configuration : c.configurations) send(pipe, "configuration " + configuration);
-      send(pipe, fmt::format("case {} {} {} {} {}", index, outcome.cycles, outcome.port_values, loads, outcome.tiles));
+      send(pipe, fmt::format("case {} {} {} {} {}", index, outcome.cycles, outcome.port_values, outcome.loads,
+                             outcome.tiles));
     }
   } catch (const base::CheckError& error) {
     report("difference", error);

@@ -15,8 +15,7 @@ constexpr std::uint64_t kCounterMask = (std::uint64_t{1} << 48) - 1;
 /// fast::Core behind the registers and counters of the core, which the fast engine itself has no need of.
 class FastEngine final : public CoreEngine {
  public:
-  explicit FastEngine(const CoreParams& params)
-      : params_(params), feeds_(params, commands_, phases_, nullptr), core_(params, feeds_) {}
+  explicit FastEngine(const CoreParams& params) : params_(params), feeds_(params, nullptr), core_(params, feeds_) {}
 
   std::string name() const override { return "fast"; }
   bool has_data() const override { return false; }
@@ -25,7 +24,6 @@ class FastEngine final : public CoreEngine {
   void set_reset(bool active) override {
     reset_ = active;
     if (!active) return;
-    commands_.clear();
     feeds_.reset();
     core_.reset();
     aw_valid_ = w_valid_ = w_whole_ = b_valid_ = ar_valid_ = r_valid_ = false;
@@ -42,7 +40,7 @@ class FastEngine final : public CoreEngine {
     in_ = in;
     write_ = pending_write();
     core_in_.push = write_ == Write::kPush;
-    if (core_in_.push && !pushed_) commands_.push_back(Command::unpack(staging_));
+    if (core_in_.push && !pushed_) feeds_.append(Command::unpack(staging_));
     pushed_ = core_in_.push;
     core_in_.wgt_ar_ready = in.wgt_ar_ready_i != 0;
     core_in_.wgt_r_valid = in.wgt_r_valid_i != 0;
@@ -263,8 +261,6 @@ class FastEngine final : public CoreEngine {
   }
 
   CoreParams params_;
-  std::vector<Command> commands_;
-  std::vector<std::size_t> phases_;
   fast::Feeds feeds_;
   fast::Core core_;
   fast::Core::Inputs core_in_;

@@ -1,12 +1,15 @@
 #include "sim/cosim/verify_case.h"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "base/error.h"
 #include "base/rng.h"
 #include "models/memory/dram_random.h"
+#include "sim/cosim/drawn_agent.h"
 #include "sim/fast/engine.h"
+#include "sim/program/host_agent.h"
 #include "sim/program/interpreter.h"
 
 namespace moesaic::cosim {
@@ -259,9 +262,16 @@ LoweredCase lower_case(const VerifyCase& c) {
   return lowered;
 }
 
+std::unique_ptr<program::HostAgent> agent_of(const VerifyCase& c, const LoweredCase& lowered) {
+  const std::vector<program::Command>& commands = lowered.loaded.commands;
+  if (c.agent_seed) return std::make_unique<DrawnAgent>(*c.agent_seed, commands, lowered.phases, lowered.loads);
+  return std::make_unique<program::FixedProgram>(commands, lowered.phases, &lowered.loads);
+}
+
 VerifyOutcome run_case(CoreBench& bench, const VerifyCase& c) {
   LoweredCase lowered = lower_case(c);
-  BenchRun run = bench.run(lowered.loaded.commands, lowered.phases, lowered.loaded.image, c.bench, &lowered.loads);
+  const std::unique_ptr<program::HostAgent> agent = agent_of(c, lowered);
+  BenchRun run = bench.run(*agent, lowered.loaded.image, c.bench);
   if (run.any_error()) throw base::CheckError("status register: got an error, expected none");
   for (std::size_t i = 0; i < c.kernels.size(); ++i) {
     const numerics::KernelCase& kernel = c.kernels[i];
@@ -276,7 +286,11 @@ VerifyOutcome run_case(CoreBench& bench, const VerifyCase& c) {
 VerifyCase draw_totals_case(std::uint64_t seed, std::uint64_t index, const Build& build, const program::Chip* chip) {
   VerifyCase c = draw_case(seed, index, build, chip);
   c.bench.watch_tiles = true;
-  c.load_seed.reset();  // the fast engine loads nothing from storage
+  base::Rng rng = base::Rng(seed).stream("agent", index);
+  if (rng.chance(1, 3)) {
+    c.agent_seed = rng.next();
+    c.text += ", offered while it runs";
+  }
   if (index % 2 == 0 && c.bench.stall_seed) {
     c.bench.stall_seed.reset();
     c.text += ", without the stalls";
@@ -290,13 +304,15 @@ TotalsOutcome run_totals_case(CoreBench& bench, const program::CoreParams& param
   fast::Options options;
   options.memory = c.bench.memory;
   options.period = c.bench.period;
+  options.storage = c.bench.storage;
   options.stall_seed = c.bench.stall_seed;
   options.watchdog_cycles = c.bench.watchdog_cycles;
   options.watch_tiles = c.bench.watch_tiles;
-  TotalsOutcome outcome{twin.cycles, twin.port_values, twin.run.tiles.size(), 0};
+  TotalsOutcome outcome{twin.cycles, twin.port_values, twin.run.tiles.size(), twin.loads, 0};
   for (const bool shortcuts : {false, true}) {
     options.shortcuts = shortcuts;
-    const fast::Run run = fast::run(params, lowered.loaded.commands, lowered.phases, lowered.loaded.image, options);
+    const std::unique_ptr<program::HostAgent> agent = agent_of(c, lowered);
+    const fast::Run run = fast::run(params, *agent, lowered.loaded.image, options);
     const std::string difference = program::first_run_difference(twin.run, run.engine, "cycle", "fast");
     if (!difference.empty()) throw base::CheckError((shortcuts ? "shortcuts, " : "no shortcuts, ") + difference);
     const fast::Effort& effort = run.effort;

@@ -3,6 +3,7 @@
 /// placement and stalls, all drawn from (seed, index). In two cases of five the weights lie in storage at first and the
 /// I/O queue loads them. Run on the twin and the RTL in lock step; outputs are compared with the CPU reference as well.
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "sim/cosim/core_bench.h"
 #include "sim/program/chip.h"
 #include "sim/program/engine_run.h"
+#include "sim/program/host_agent.h"
 #include "sim/program/kernel_program.h"
 #include "sim/program/load_program.h"
 
@@ -27,6 +29,8 @@ struct VerifyCase {
   program::KernelPlacement placement;
   /// Weights come from storage: this is what their descriptors and the places of the waits are drawn from.
   std::optional<std::uint64_t> load_seed;
+  /// Commands and loads come into being while the program runs, as a DrawnAgent of this seed offers them.
+  std::optional<std::uint64_t> agent_seed;
   BenchOptions bench;
   std::string text;  ///< "r8c8p2a16 tile_major simple stalls mpgemm int3 m3 n17 k70 ..."
   std::vector<std::string>
@@ -44,6 +48,8 @@ struct LoweredCase {
   program::LoadProgram loads;
 };
 LoweredCase lower_case(const VerifyCase& verify_case);
+/// Who offers it to an engine; one for each run.
+std::unique_ptr<program::HostAgent> agent_of(const VerifyCase& verify_case, const LoweredCase& lowered);
 
 struct VerifyOutcome {
   std::uint64_t cycles = 0;
@@ -65,14 +71,14 @@ void add_loads(base::Rng& rng, const program::KernelPlaces& places, const progra
 /// base::CheckError at the first difference.
 VerifyOutcome run_case(CoreBench& bench, const VerifyCase& verify_case);
 
-/// Of draw_case(), for engines whose totals are compared: tiles are watched, and half of all cases, those of even
-/// index, have no stalls, which leaves room for shortcuts.
+/// Of draw_case(), for engines whose totals are compared: tiles are watched; half of all cases, those of even index,
+/// have no stalls, which leaves room for shortcuts; one in three comes into being while it runs.
 VerifyCase draw_totals_case(std::uint64_t seed, std::uint64_t index, const Build& build, const program::Chip* chip);
 /// Any core of docs/core.md's table, small ones more often: for engines that take any array.
 Build draw_core(std::uint64_t seed, std::uint64_t index);
 
 struct TotalsOutcome {
-  std::uint64_t cycles = 0, port_values = 0, tiles = 0;
+  std::uint64_t cycles = 0, port_values = 0, tiles = 0, loads = 0;
   std::uint64_t shortened = 0;  ///< cycles that the fast engine did not step
 };
 /// Runs the case on the bench's engines (the first shows its array, as the twin does) and on the fast engine, with its

@@ -137,6 +137,12 @@ void Core::evaluate_array(Wires& w) const {
                                 : name(pipe_ != 0 || (beat_ != 0 && banks_ != 0), false, beat_ != 0 || banks_ != 0));
 }
 
+bool Core::held() const {
+  if (queue_used_ == 0 || running_) return false;
+  const Item item = feeds_.peek(Feed::kExecute);
+  return (item & 0xff) == static_cast<Item>(Work::kWait) && !io_.is_released(static_cast<unsigned>(item >> 8));
+}
+
 void Core::evaluate_commands(const Inputs& in, Wires& w) const {
   w.finish = running_ && !load_wait_ && !sequence_wait_ && !drain_wait_ && (group1_ | group2_ | group3_) == 0;
   w.start = queue_used_ != 0 && !running_;
@@ -158,7 +164,7 @@ void Core::evaluate_commands(const Inputs& in, Wires& w) const {
   w.push = in.push && queue_used_ != params_.command_depth;
   const bool dispatch_room = dispatch_fetch_ != 2 && dispatch_load_ != 2;
   w.dispatch_push = queue_next_ == kQueuedMatmul && dispatch_room;
-  w.pass = queue_next_ == kQueuedWait && io_.is_fetchable(queue_job_);
+  w.pass = passes();
   w.pass_job = queue_job_;
   w.fetch_steps = w.dispatch_push || queue_next_ == kQueuedOther || w.pass;
   w.activity |= code(program::Block::kScheduler, name(w.start || w.finish, held, queue_used_ != 0));

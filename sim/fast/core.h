@@ -97,6 +97,9 @@ class Core {
   /// The chunk, by number, of which the beat that is written has its last byte.
   std::uint64_t out_item() const { return out_item_; }
   std::uint64_t out_strobes() const { return out_strobes_; }
+  /// The fetch side steps over a wait now; a wait that is next to be executed is held.
+  bool passes() const { return queue_next_ == kQueuedWait && io_.is_fetchable(queue_job_); }
+  bool held() const;
   /// Something will change at the next edge though no block is busy.
   bool restless() const { return load_done_ || flush_; }
   /// The array's beats: whether the one taken in this cycle is its tile's first, and the sums taken their tile's last.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <deque>
-#include <numeric>
 #include <stdexcept>
 #include <string_view>
 #include <type_traits>
@@ -13,6 +12,8 @@
 #include "base/rng.h"
 #include "sim/fast/core.h"
 #include "sim/fast/feeds.h"
+#include "sim/fast/host.h"
+#include "sim/fast/storage_port.h"
 #include "sim/program/stalls.h"
 
 namespace moesaic::fast {
@@ -29,13 +30,18 @@ namespace {
 
 constexpr unsigned kBeatsAccepted = 64;  // of a read port, before it refuses addresses
 constexpr unsigned kWritesAccepted = 4;
-constexpr std::uint8_t kPollCycles = 3;  // of one read of the status register
 
 constexpr unsigned kWeights = static_cast<unsigned>(MemoryPort::kWeightRead);
 constexpr unsigned kActivations = static_cast<unsigned>(MemoryPort::kActivationRead);
 constexpr unsigned kWrites = static_cast<unsigned>(MemoryPort::kWrite);
 
 Cycles cycles(std::uint64_t count) { return Cycles(static_cast<std::int64_t>(count)); }
+
+std::string at_address(std::uint64_t address) {
+  std::string digits;
+  for (int shift = 36; shift >= 0; shift -= 4) digits += "0123456789abcdef"[address >> shift & 15];
+  return "address 0x" + digits;
+}
 
 /// State to bytes: seven bits each, low first, a set eighth says that more follow.
 class Writer {
@@ -75,31 +81,6 @@ class Reading {
   std::size_t at_ = 0;
 };
 
-/// The host and the core's registers, as cosim::AxilHost and the twin's AxilRegs behave together. Words themselves do
-/// not matter, only how many are written.
-struct Host {
-  enum class Access : std::uint8_t { kStaging, kPush, kStatus };
-  bool has_command = false;
-  std::uint32_t words_left = 0, barriers = 0, room = 0, unfinished = 0;  // unfinished: pushed, not executed
-  bool working = false;
-  Access access = Access::kStaging;
-  bool address_valid = false, data_valid = false, address_done = false, data_done = false;
-  // registers
-  bool aw_valid = false, w_valid = false, b_valid = false, ar_valid = false, r_valid = false;
-  std::uint32_t r_free = 0;
-
-  bool may_push() const { return has_command && barriers == 0; }
-  /// Asks again and again whether the queue has room.
-  bool polls() const { return may_push() && words_left == 0 && room == 0 && (!working || access == Access::kStatus); }
-
-  template <class Visit>
-  void visit_state(Visit& visit) {
-    visit(has_command), visit(words_left), visit(barriers), visit(room), visit(unfinished), visit(working);
-    visit(access), visit(address_valid), visit(data_valid), visit(address_done), visit(data_done), visit(aw_valid);
-    visit(w_valid), visit(b_valid), visit(ar_valid), visit(r_valid), visit(r_free);
-  }
-};
-
 /// Blocks' activity and causes over a stretch of cycles.
 struct Counts {
   std::array<std::array<std::uint32_t, 4>, kNumBlocks> activity{};
@@ -108,24 +89,31 @@ struct Counts {
 
 struct State;
 
-/// What followed a state, once, up to the next one.
+/// What the host's agent is told at the edge that ends a cycle.
+struct Events {
+  bool load_pushed = false, command_pushed = false, executed = false;
+  bool idle = false;  // the core is, and has executed all that was pushed: the phase ends if it has no more
+  std::optional<std::size_t> completed;
+};
+
+/// What followed a state, once, up to the next one or to the first edge at which the agent is told something, while the
+/// I/O queue and the storage rested.
 struct Outcome {
-  State* next = nullptr;
+  State* next = nullptr;  // before the agent answers
   std::uint32_t cycles = 0;
   std::uint32_t still = 0;  // cycles at the end in which no block moved
-  bool ends_phase = false;
+  Events events;            // at the end
   struct Taken {
     Feed feed;
     std::uint8_t count;
   };
-  std::vector<Taken> taken;                                    // of each feed from which something was taken
-  std::vector<Item> items;                                     // feed by feed
-  std::vector<std::uint32_t> retired, tile_begins, tile_ends;  // cycles from the state on
+  std::vector<Taken> taken;                           // of each feed from which something was taken
+  std::vector<Item> items;                            // feed by feed
+  std::vector<std::uint32_t> tile_begins, tile_ends;  // cycles from the state on
   Counts counts;
   std::uint64_t times = 0;  // not yet in the run's counts
   std::size_t bytes() const {
-    return sizeof *this + 2 * taken.size() + 8 * items.size() +
-           4 * (retired.size() + tile_begins.size() + tile_ends.size());
+    return sizeof *this + 2 * taken.size() + 8 * items.size() + 4 * (tile_begins.size() + tile_ends.size());
   }
 };
 
@@ -156,30 +144,32 @@ struct State {
 
 class Machine {
  public:
-  Machine(const program::CoreParams& params, const std::vector<program::Command>& commands,
-          const std::vector<std::size_t>& phases, const program::MemoryImage& image, const Options& options)
+  Machine(const program::CoreParams& params, program::HostAgent& agent, const program::MemoryImage& image,
+          const Options& options)
       : options_(options),
-        phases_(phases.size()),
-        num_commands_(commands.size()),
+        agent_(agent),
+        image_(image),
         beat_bytes_(params.beat_bytes()),
-        feeds_(params, commands, phases, &image),
+        feeds_(params, &image),
         core_(params, feeds_),
         memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
-        rng_(options.stall_seed.value_or(0)) {
-    // The order of CoreBench: each channel has a stream of its own.
-    const auto channel = [this] { return Stalls::channel(options_.stall_seed, rng_); };
-    host_stalls_ = channel();
-    for (ReadPort* port : {&weights_, &activations_}) {
-      port->address_stalls = channel();
-      port->data_stalls = channel();
-    }
-    aw_stalls_ = channel();
-    w_stalls_ = channel();
-    b_stalls_ = channel();
+        rng_(options.stall_seed.value_or(0)),
+        // The order of CoreBench: each channel has a stream of its own.
+        host_(agent.settings(), params, stalls()),
+        weights_{stalls(), stalls()},
+        activations_{stalls(), stalls()},
+        aw_stalls_(stalls()),
+        w_stalls_(stalls()),
+        b_stalls_(stalls()),
+        storage_(
+            agent, image,
+            options.make_storage ? options.make_storage() : std::make_unique<storage::SimpleStorage>(options.storage),
+            run_.engine.loads, {stalls(), stalls()}) {
     limit_ = options.watchdog_cycles + static_cast<std::uint64_t>(memory_->longest_wait().count());
     run_.memory_name = memory_->name();
-    run_.engine.retired.reserve(commands.size());
-    next_command();
+    run_.storage_name = storage_.model().name();
+    agent_.begin();
+    hear();
   }
 
   Run run() {
@@ -191,15 +181,23 @@ class Machine {
       else
         run_with_shortcuts();
     } else {
-      while (!done()) step();
+      while (!done()) {
+        step();
+        tell();
+      }
     }
-    add_counts();
     program::EngineRun& engine = run_.engine;
     engine.cycles = engine.phase_ends.empty() ? 0 : engine.phase_ends.back().cycles;
-    engine.tags.resize(engine.retired.size());
-    std::iota(engine.tags.begin(), engine.tags.end(), std::uint64_t{0});
+    engine.host_counters = agent_.counters();
     engine.traffic = feeds_.traffic();
     run_.command_error = core_.command_error();
+    run_.effort.stepped = effort_.stepped;
+    run_.effort.skipped = effort_.skipped;
+    run_.effort.repeated = effort_.repeated;
+    run_.storage_error = core_.io_queue().error();
+    if (storage_.completed() != engine.loads.size())
+      throw CheckError("storage port: got " + std::to_string(storage_.completed()) + " completed loads, expected " +
+                       std::to_string(engine.loads.size()));
     return std::move(run_);
   }
 
@@ -207,17 +205,19 @@ class Machine {
   struct ReadPort {
     Stalls address_stalls, data_stalls;
     bool holding = false;
-    std::deque<std::uint64_t> waiting;  // addresses of beats that the memory has not taken yet
+    std::deque<std::uint64_t> waiting{};  // addresses of beats that the memory has not taken yet
   };
 
-  bool done() const { return run_.engine.phase_ends.size() == phases_; }
+  Stalls stalls() { return Stalls::channel(options_.stall_seed, rng_); }
+  bool done() const { return agent_.is_finished(); }
 
   // ---- one cycle ----
 
   void step() {
     Core::Inputs in;
     submitted_ = false;
-    in.push = drive_host();
+    events_ = Events{};
+    host_.drive(in);
     drive_read(weights_, kWeights, core_.weight_reader(), in.wgt_ar_ready, in.wgt_r_valid);
     drive_read(activations_, kActivations, core_.act_reader(), in.act_ar_ready, in.act_r_valid);
     in.aw_ready = !aw_stalls_.now() && addresses_ < kWritesAccepted;
@@ -225,23 +225,71 @@ class Machine {
     const bool b_stall = b_stalls_.now();
     b_holding_ = b_holding_ || (!b_stall && answers_ > 0 && comes(kWrites, true));
     in.b_valid = b_holding_;
+    storage_.drive(in.io, now_);
 
     const Core::Wires w = core_.evaluate(in);
     count(w.activity);
     const bool restless = core_.restless();
     const bool was_idle = core_.idle();
 
-    sample_host();
+    sample_host(in, w);
     sample_read(weights_, kWeights, core_.weight_reader(), w.wgt_r_fire, w.wgt_ar_fire);
     sample_read(activations_, kActivations, core_.act_reader(), w.act_r_fire, w.act_ar_fire);
     sample_write(in, w);
-    if (w.retired) retire();
+    sample_storage(in, w);
+    if (w.retired) {
+      events_.executed = true;
+      host_.executed();
+    }
     if (options_.watch_tiles) watch_tiles(w);
     core_.clock(in, w);
     ++now_;
     ++run_.effort.stepped;
-    if (was_idle && !w.retired && host_.unfinished == 0) end_phase();
-    quiet_ = !moves_ && !restless && !submitted_;
+    events_.idle = was_idle && !w.retired && host_.unfinished() == 0;
+    quiet_ = !moves_ && !restless && !submitted_ && !has_news();
+    alone_ = alone_ && !w.io.any() && !w.pass && !w.retire && !submitted_io_ && host_.is_plain();
+  }
+
+  // ---- the host's agent ----
+
+  /// Whether there is something to tell at this edge.
+  bool has_news() const {
+    return events_.load_pushed || events_.command_pushed || events_.executed || events_.completed ||
+           (events_.idle && agent_.phase_is_pushed()) || (agent_.wake() && *agent_.wake() <= now_);
+  }
+
+  /// Tells the agent what happened at this edge, in the order of its contract, and hears what it answers.
+  void tell() {
+    if (!has_news()) return;
+    flush();
+    if (events_.load_pushed) agent_.load_pushed(now_);
+    if (events_.command_pushed) {
+      run_.engine.tags.push_back(agent_.commands().front().tag);
+      --known_;
+      agent_.command_pushed(now_);
+    }
+    if (events_.completed) agent_.load_completed(*events_.completed, now_);
+    if (events_.executed) {
+      run_.engine.retired.push_back(now_ - 1);
+      agent_.command_executed(now_);
+      if (options_.progress) options_.progress(run_.engine.retired.size());
+    }
+    if (events_.idle && agent_.phase_is_pushed()) end_phase();
+    if (agent_.wake() && *agent_.wake() <= now_) {
+      agent_.woken(now_);
+      last_move_ = now_;
+    }
+    events_ = Events{};
+    hear();
+  }
+
+  void hear() {
+    for (; known_ < agent_.commands().size(); ++known_) feeds_.append(agent_.commands()[known_].command);
+    if (!host_.has_command() && known_ != 0) host_.offer(agent_.commands().front().command);
+    if (!host_.has_load() && !agent_.loads().empty()) host_.offer(agent_.loads().front());
+    if (agent_.idle_cause() == idle_cause_) return;
+    add_counts();
+    idle_cause_ = agent_.idle_cause();
   }
 
   void count(std::uint32_t activity) {
@@ -251,7 +299,8 @@ class Machine {
       moves_ = (activity & ~(activity >> 1) & 0x55555555U) != 0;
     }
     ++same_;
-    if (moves_) last_move_ = now_;
+    if (moves_) last_busy_ = now_;
+    if (moves_ || storage_.is_working(now_) || agent_.wake()) last_move_ = now_;
     if (now_ - last_move_ > limit_) throw CheckError(stuck());
   }
 
@@ -263,78 +312,18 @@ class Machine {
     same_ = 0;
   }
 
-  void next_command() {
-    const HostItem item = HostItem::unpack(feeds_.take(Feed::kHost));
-    host_.has_command = item.has_command;
-    host_.words_left = item.words;
-    host_.barriers = item.barriers;
+  void sample_host(const Core::Inputs& in, const Core::Wires& w) {
+    const Host::Told told = host_.sample(core_, in, w);
+    events_.load_pushed = told.load_pushed;
+    events_.command_pushed = told.command_pushed;
+    if (told.load_pushed) storage_.push(agent_.loads().front(), now_);
   }
 
-  /// Returns whether the registers push a command in this cycle.
-  bool drive_host() {
-    Host& h = host_;
-    const bool hold = host_stalls_.now();
-    answer_ready_ = false;
-    if (!h.working) {
-      if (!h.may_push()) return false;
-      h.access = h.words_left != 0 ? Host::Access::kStaging : h.room == 0 ? Host::Access::kStatus : Host::Access::kPush;
-      h.working = true;
-      h.address_valid = h.data_valid = h.address_done = h.data_done = false;
-    }
-    h.address_valid = !h.address_done && (h.address_valid || !hold);
-    h.data_valid = h.access != Host::Access::kStatus && !h.data_done &&
-                   (h.data_valid || (h.address_done ? !hold : !host_stalls_.now()));
-    answer_ready_ = !hold;
-    return h.aw_valid && h.w_valid && !h.b_valid && h.access == Host::Access::kPush;
-  }
-
-  void sample_host() {
-    Host& h = host_;
-    if (!h.working) return;
-    if (h.access == Host::Access::kStatus) {
-      const bool take = h.address_valid && !h.ar_valid, answer = h.ar_valid && !h.r_valid;
-      if (take) h.address_done = true;
-      const bool read = answer_ready_ && h.r_valid;
-      if (read) {
-        h.working = false;
-        h.room = h.r_free;
-        h.r_valid = false;
-        h.r_free = 0;
-      }
-      if (take) h.ar_valid = true;
-      if (answer) {
-        h.ar_valid = false;
-        h.r_valid = true;
-        h.r_free = core_.queue_free();
-      }
-    } else {
-      const bool written = h.aw_valid && h.w_valid && !h.b_valid;
-      const bool take_address = h.address_valid && !h.aw_valid, take_data = h.data_valid && !h.w_valid;
-      if (take_address) h.address_done = true;
-      if (take_data) h.data_done = true;
-      if (answer_ready_ && h.b_valid) {
-        h.b_valid = false;
-        finish_write();
-      }
-      if (take_address) h.aw_valid = true;
-      if (take_data) h.w_valid = true;
-      if (written) {
-        h.aw_valid = h.w_valid = false;
-        h.b_valid = true;
-      }
-    }
-    if (!h.working) h.address_valid = h.data_valid = h.address_done = h.data_done = false;
-  }
-
-  void finish_write() {
-    host_.working = false;
-    if (host_.access == Host::Access::kStaging) {
-      --host_.words_left;
-    } else {
-      ++host_.unfinished;
-      --host_.room;
-      next_command();
-    }
+  void sample_storage(const Core::Inputs& in, const Core::Wires& w) {
+    const StoragePort::Told told = storage_.sample(core_.io_queue(), in.io, w.io, now_);
+    submitted_io_ = told.moved;
+    submitted_ = submitted_ || told.moved;
+    events_.completed = told.completed;
   }
 
   void drive_read(ReadPort& port, unsigned number, const Reader& reader, bool& ar_ready, bool& r_valid) {
@@ -350,6 +339,7 @@ class Machine {
       port.holding = false;
     }
     if (ar_fire) {
+      if (!storage_.awaited().empty()) check_awaited(number, reader);
       unsigned i = 0;
       if (port.waiting.empty()) {  // most memories take all at once
         while (i < reader.burst() && submit(number, false, reader.address + i * beat_bytes_)) ++i;
@@ -417,11 +407,20 @@ class Machine {
     memory_->take(port, is_write);
   }
 
-  void retire() {
-    --host_.unfinished;
-    run_.engine.retired.push_back(now_);
-    if (recording_ != nullptr) recording_->retired.push_back(static_cast<std::uint32_t>(now_ - record_begin_));
-    if (options_.progress) options_.progress(run_.engine.retired.size());
+  /// A beat was asked for because of one of its bytes at least; its other bytes may be a neighbour's.
+  void check_awaited(unsigned number, const Reader& reader) const {
+    for (unsigned i = 0; i < reader.burst(); ++i) {
+      const std::uint64_t beat = reader.address + i * beat_bytes_;
+      bool named = false, there = false;
+      for (std::uint64_t byte = beat; byte < beat + beat_bytes_ && !there; ++byte) {
+        if (image_.region_at(byte) == nullptr) continue;
+        named = true;
+        there = !storage_.awaited().contains(byte);
+      }
+      if (named && !there)
+        throw CheckError(std::string(program::kMemoryPortNames[number]) + " port: got a read at " + at_address(beat) +
+                         ", expected none before the load of that plane has completed");
+    }
   }
 
   void watch_tiles(const Core::Wires& w) {
@@ -437,16 +436,10 @@ class Machine {
 
   /// As CoreBench: a phase ends in the first cycle in which all its commands are executed and the core is idle.
   void end_phase() {
-    if (done() || host_.may_push()) return;
-    phase_ended_ = true;
-    if (recording_ == nullptr) note_phase_end();
-  }
-
-  void note_phase_end() {
     add_counts();
     program::EngineRun::PhaseEnd end;
-    end.tag = run_.engine.phase_ends.size();
-    end.begin = end.tag == 0 ? 0 : run_.engine.phase_ends.back().cycles;
+    end.tag = agent_.phase().tag;
+    end.begin = agent_.phase().begin;
     end.cycles = now_;
     end.commands = run_.engine.retired.size();
     end.activity = total_;
@@ -454,50 +447,54 @@ class Machine {
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p) end.bytes[p] = feeds_.total(static_cast<MemoryPort>(p));
     run_.engine.phase_ends.push_back(end);
     run_.engine.memory_counters = memory_->counters(cycles(now_));
-    if (host_.barriers > 0) --host_.barriers;
+    counted_ = now_;
+    effort_ = run_.effort;
+    agent_.phase_ended(now_);
   }
 
   std::string stuck() const {
     static const char* names[] = {"idle", "busy", "starved", "blocked"};
     std::string text = "stuck in cycle " + std::to_string(now_) + ": no block has moved for " + std::to_string(limit_) +
-                       " cycles, command " + std::to_string(run_.engine.retired.size()) + " of " +
-                       std::to_string(num_commands_) + ":";
+                       " cycles, command " + std::to_string(run_.engine.retired.size()) + ":";
     for (unsigned b = 0; b < kNumBlocks; ++b) {
       const unsigned activity = activity_ >> (2 * b) & 3;
       if (activity != 0) text += " " + std::string(program::kBlocks[b].name) + " " + names[activity] + ";";
     }
     return text + " the memory owes " + std::to_string(core_.weight_reader().owed) + " beats of weights, " +
            std::to_string(core_.act_reader().owed) + " of activations and " + std::to_string(answers_) +
-           " answers to writes";
+           " answers to writes; the storage owes " + std::to_string(storage_.owed()) + " completions";
   }
 
   // ---- skip ----
 
   /// After a cycle in which nothing changed: the cycles in which nothing will.
   void skip() {
-    const std::uint8_t still = stillness();
-    if (still != 0) skip_cycles(still == kPollCycles);
+    const unsigned still = stillness();
+    if (still != 0) skip_cycles(still);
   }
 
-  /// 0: something changes in the next cycle. Otherwise nothing does until the memory answers, but that after so many
-  /// cycles the host is where it was.
-  std::uint8_t stillness() const {
-    if (!quiet_) return 0;
-    if (host_.polls() && core_.queue_free() == 0 && host_.r_free == 0) return kPollCycles;
-    return host_.working || host_.may_push() ? 0 : 1;
-  }
+  /// 0: something changes in the next cycle. Otherwise nothing does until the memory, the storage or the agent says
+  /// something, but that after so many cycles the host is where it was.
+  unsigned stillness() const { return quiet_ ? host_.period(core_) : 0; }
 
-  void skip_cycles(bool polls) {
+  void skip_cycles(unsigned period) {
     const std::uint64_t last = now_ - 1;
-    std::uint64_t most = last_move_ + limit_ - last;  // the watchdog's cycle is stepped
-    if (const auto next = memory_->next_change(cycles(last))) {
-      const auto at = static_cast<std::uint64_t>(next->count());
-      most = std::min(most, at > now_ ? at - now_ : 0);
-    }
-    if (polls) most -= most % kPollCycles;
+    const auto until = [this](std::uint64_t cycle) { return cycle > now_ ? cycle - now_ : 0; };
+    const bool works = storage_.is_working(last) || agent_.wake();
+    std::uint64_t most = works ? kMostSkipped : last_move_ + limit_ - last;  // the watchdog's cycle is stepped
+    if (const auto next = memory_->next_change(cycles(last)))
+      most = std::min(most, until(static_cast<std::uint64_t>(next->count())));
+    most = std::min(most, until(storage_.next_word(now_)));
+    if (agent_.wake()) most = std::min(most, until(*agent_.wake() - 1));
+    most -= most % period;
     same_ += static_cast<std::uint32_t>(most);
     now_ += most;
     run_.effort.skipped += most;
+    if (works && most != 0) last_move_ = now_ - 1;
+    if (most < kMuch) return;
+    // Counts of a state are small numbers.
+    add_counts();
+    alone_ = false;
   }
 
   // ---- repeat ----
@@ -513,32 +510,46 @@ class Machine {
       if (state == nullptr) state = find();
       if (state == nullptr) {  // cannot be remembered
         advance();
+        tell();
         continue;
       }
       Outcome* const outcome = match(*state);
       if (outcome != nullptr) {
         apply(*outcome);
         state = outcome->next;
+        if (!has_news()) continue;
+        restore(*state);
+        tell();
+        state = nullptr;
         continue;
       }
       if (moved_) restore(*state);
       state = record(*state);
     }
-    if (moved_) restore(*state);
   }
 
-  /// Steps to the next place where states are compared.
+  /// Steps to the next place where states are compared, or until there is something to tell.
   void advance() {
-    phase_ended_ = false;
+    alone_ = true;
     const std::uint64_t begin = run_.effort.stepped;
     do {
       const std::uint64_t marks = marked();
       step();
-      if (phase_ended_) return;
+      if (has_news()) return;
       skip();
       const std::uint64_t stepped = run_.effort.stepped - begin;
       if (stepped >= kMostStepped || (stepped >= kFewestStepped && marked() != marks)) return;
     } while (true);
+  }
+
+  /// The cycles through which nothing comes from outside, neither from the storage nor from the host's agent, and the
+  /// I/O queue rests: only what happens in so many may be what happened before.
+  std::uint64_t undisturbed() {
+    const IoQueue& queue = core_.io_queue();
+    if (queue.offers() ? !storage_.refuses() : queue.selects(host_.credits())) return 0;
+    std::uint64_t until = storage_.next_word(now_);
+    if (agent_.wake()) until = std::min(until, std::max(*agent_.wake(), now_ + 1));
+    return until - now_;
   }
 
   /// Grows with every tile, activation step and command: where states are likely to repeat.
@@ -548,6 +559,7 @@ class Machine {
 
   bool write_key() {
     if (!weights_.waiting.empty() || !activations_.waiting.empty() || addresses_ != 0 || beats_ != 0) return false;
+    if (!host_.is_plain()) return false;
     exported_.clear();
     if (asks_ ? weights_.holding || activations_.holding || b_holding_
               : !memory_->export_state(cycles(now_), exported_))
@@ -556,10 +568,24 @@ class Machine {
     Writer write(key_);
     core_.visit_state(write);
     host_.visit_state(write);
-    write(answers_), write(weights_.holding), write(activations_.holding), write(b_holding_);
+    visit_ports(write);
     write.put(exported_.size());
     for (const std::int64_t value : exported_) write.put(static_cast<std::uint64_t>(value));
     return true;
+  }
+
+  template <class Visit>
+  void visit_ports(Visit& visit) {
+    visit(answers_), visit(weights_.holding), visit(activations_.holding), visit(b_holding_);
+    // What the core and the host see of the I/O queue and the agent while these rest. It is not put back: it is as it
+    // is.
+    const IoQueue& queue = core_.io_queue();
+    std::uint32_t seen = static_cast<std::uint32_t>(queue.activity({})) | (core_.passes() ? 4U : 0U) |
+                         (core_.held() ? 8U : 0U) | (agent_.phase_is_pushed() ? 16U : 0U);
+    visit(seen);
+    if (!host_.has_load()) return;
+    std::uint32_t free = queue.free(), used = queue.used_jobs();
+    visit(free), visit(used);
   }
 
   /// The machine's state among those remembered, new if need be; null when it cannot be remembered.
@@ -589,7 +615,7 @@ class Machine {
     core_.visit_state(read);
     core_.restored();
     host_.visit_state(read);
-    read(answers_), read(weights_.holding), read(activations_.holding), read(b_holding_);
+    visit_ports(read);
     exported_.resize(read.get());
     for (std::int64_t& value : exported_) value = static_cast<std::int64_t>(read.get());
     if (!asks_) memory_->import_state(cycles(now_), exported_);
@@ -597,12 +623,15 @@ class Machine {
   }
 
   Outcome* match(State& state) {
+    const std::uint64_t most = undisturbed();
     for (std::size_t i = 0; i < state.outcomes.size(); ++i) {
       Outcome& outcome = *state.outcomes[i];
+      if (outcome.cycles > most) continue;
       const Item* items = outcome.items.data();
       bool same = true;
       for (const Outcome::Taken& taken : outcome.taken) {
-        same = feeds_.matches(taken.feed, items, taken.count);
+        same = feeds_.matches(taken.feed, items, taken.count) &&
+               (taken.feed != Feed::kQueue || are_held(items, taken.count));
         if (!same) break;
         items += taken.count;
       }
@@ -613,24 +642,30 @@ class Machine {
     return nullptr;
   }
 
+  /// Waits that the fetch side comes upon held it when the outcome was seen.
+  bool are_held(const Item* items, unsigned count) const {
+    for (unsigned i = 0; i < count; ++i)
+      if ((items[i] & 0xff) == kQueuedWait && core_.io_queue().is_fetchable(static_cast<unsigned>(items[i] >> 8)))
+        return false;
+    return true;
+  }
+
   /// The outcome happens now: everything but the machine's own state moves on.
   void apply(Outcome& outcome) {
     for (const Outcome::Taken& taken : outcome.taken) feeds_.take_seen(taken.feed, taken.count);
-    for (const std::uint32_t at : outcome.retired) {
-      run_.engine.retired.push_back(now_ + at);
-      if (options_.progress) options_.progress(run_.engine.retired.size());
-    }
     for (const std::uint32_t at : outcome.tile_begins) run_.engine.tiles.push_back({now_ + at, 0});
     for (const std::uint32_t at : outcome.tile_ends) run_.engine.tiles[tiles_ended_++].end = now_ + at;
     if (outcome.times++ == 0) used_.push_back(&outcome);
     now_ += outcome.cycles;
-    if (outcome.still < outcome.cycles) last_move_ = now_ - outcome.still;
+    if (outcome.still < outcome.cycles) last_move_ = last_busy_ = now_ - outcome.still;
+    if (storage_.is_working(now_ - 1) || agent_.wake()) last_move_ = now_ - 1;
     run_.effort.repeated += outcome.cycles;
     moved_ = true;
-    if (outcome.ends_phase) note_phase_end();
+    events_ = outcome.events;
   }
 
-  /// Steps on from a state and remembers what happened. Returns the state after it.
+  /// Steps on from a state and remembers what happened, unless something came from outside meanwhile. Returns the
+  /// state after it, or null when the agent was told something.
   State* record(State& state) {
     add_counts();
     auto outcome = std::make_unique<Outcome>();
@@ -640,25 +675,27 @@ class Machine {
     recording_ = outcome.get();
     advance();
     recording_ = nullptr;
-
-    flush();
-    outcome->counts = counts_;
-    outcome->cycles = static_cast<std::uint32_t>(now_ - record_begin_);
-    outcome->still = static_cast<std::uint32_t>(now_ - last_move_);
-    outcome->ends_phase = phase_ended_;
-    for (unsigned f = 0; f < kNumFeeds; ++f) {
-      const auto feed = static_cast<Feed>(f);
-      if (feeds_.taken(feed) == taken[f]) continue;
-      outcome->taken.push_back({feed, static_cast<std::uint8_t>(feeds_.taken(feed) - taken[f])});
-      for (std::uint64_t i = taken[f]; i < feeds_.taken(feed); ++i) outcome->items.push_back(feeds_.item(feed, i));
+    const bool news = has_news();
+    State* next = alone_ || !news ? find() : nullptr;
+    if (alone_ && next != nullptr) {
+      flush();
+      outcome->counts = counts_;
+      outcome->cycles = static_cast<std::uint32_t>(now_ - record_begin_);
+      outcome->still = static_cast<std::uint32_t>(now_ - last_busy_);
+      outcome->events = events_;
+      for (unsigned f = 0; f < kNumFeeds; ++f) {
+        const auto feed = static_cast<Feed>(f);
+        if (feeds_.taken(feed) == taken[f]) continue;
+        outcome->taken.push_back({feed, static_cast<std::uint8_t>(feeds_.taken(feed) - taken[f])});
+        for (std::uint64_t i = taken[f]; i < feeds_.taken(feed); ++i) outcome->items.push_back(feeds_.item(feed, i));
+      }
+      outcome->next = next;
+      state_bytes_ += outcome->bytes();
+      state.outcomes.push_back(std::move(outcome));
     }
-    if (phase_ended_) note_phase_end();
-    outcome->next = find();
-    if (outcome->next == nullptr) return nullptr;
-    State* const next = outcome->next;
-    state_bytes_ += outcome->bytes();
-    state.outcomes.push_back(std::move(outcome));
-    return next;
+    if (!news) return next;
+    tell();
+    return nullptr;
   }
 
   // ---- repeat the core, ask the memory ----
@@ -674,12 +711,16 @@ class Machine {
       if (state == nullptr) state = find();
       if (state == nullptr) {
         advance();
+        tell();
         continue;
       }
-      if (state->still != 0 && now_ - last_move_ <= limit_) skip_still(*state);
+      // The memory that was asked for its counters at a phase's end cannot be asked about the cycle before.
+      if (state->still != 0 && now_ - last_move_ <= limit_ && counted_ != now_ && undisturbed() != 0)
+        skip_still(*state);
       if (now_ - last_move_ > limit_) {  // the watchdog's cycle
         if (moved_) restore(*state);
         step();
+        tell();
         state = nullptr;
         continue;
       }
@@ -689,12 +730,15 @@ class Machine {
         submits_known_ = ask_from_ = 0;
         apply(*outcome);
         state = outcome->next;
+        if (!has_news()) continue;
+        restore(*state);
+        tell();
+        state = nullptr;
         continue;
       }
       if (moved_) restore(*state);
       state = record_asking(*state);
     }
-    if (moved_) restore(*state);
   }
 
   /// As skip(), from a state from which nothing changes until a beat comes.
@@ -702,7 +746,7 @@ class Machine {
     flush();
     activity_ = state.activity;
     moves_ = false;
-    skip_cycles(state.still == kPollCycles);
+    skip_cycles(state.still);
   }
 
   /// Goes on from the state as it did before, as long as the memory answers as it did before. Returns the outcome, or
@@ -715,6 +759,7 @@ class Machine {
     path_.clear();
     ahead_ = {};
     ask_from_ = now_;
+    undisturbed_ = undisturbed();
     for (unsigned p = 0; p < kNumPorts; ++p) look(p, now_, now_);
     std::vector<std::unique_ptr<Leg>>* legs = &state.legs;
     for (;;) {
@@ -742,6 +787,7 @@ class Machine {
     const std::size_t begin = came_.size();
     for (std::size_t i = 0; i < legs.size(); ++i) {
       const Leg& leg = *legs[i];
+      if (leg.until >= undisturbed_) continue;
       if (leg.beats.size() < came_.size() - begin) continue;
       const auto from = static_cast<std::ptrdiff_t>(begin);
       if (!std::equal(came_.begin() + from, came_.end(), leg.beats.begin()) ||
@@ -750,7 +796,8 @@ class Machine {
       const Item* items = leg.items.data();
       bool same = true;
       for (const Outcome::Taken& taken : leg.taken) {
-        same = feeds_.matches(taken.feed, items, taken.count, ahead_[static_cast<unsigned>(taken.feed)]);
+        same = feeds_.matches(taken.feed, items, taken.count, ahead_[static_cast<unsigned>(taken.feed)]) &&
+               (taken.feed != Feed::kQueue || are_held(items, taken.count));
         if (!same) break;
         items += taken.count;
       }
@@ -835,7 +882,7 @@ class Machine {
     recorded_.clear();
     recordable_ = true;
     begin_leg();
-    const std::uint8_t still = advance_asking();
+    const unsigned still = advance_asking();
     end_leg();
     leg_ = nullptr;
     recording_ = nullptr;
@@ -843,24 +890,29 @@ class Machine {
     came_.clear();
     ask_from_ = 0;
 
+    const bool news = has_news();
+    State* const next = (recordable_ && alone_) || !news ? find() : nullptr;
+    if (next != nullptr && still != 0) {
+      next->still = static_cast<std::uint8_t>(still);
+      next->activity = activity_;
+    }
+    if (next != nullptr && recordable_ && alone_) keep(state, std::move(outcome), next);
+    if (!news) return next;
+    tell();
+    return nullptr;
+  }
+
+  /// Hangs what record_asking() saw to the path that was followed.
+  void keep(State& state, std::unique_ptr<Outcome> outcome, State* next) {
     flush();
     outcome->counts = counts_;
     outcome->cycles = static_cast<std::uint32_t>(now_ - record_begin_);
-    outcome->still = static_cast<std::uint32_t>(now_ - last_move_);
-    outcome->ends_phase = phase_ended_;
+    outcome->still = static_cast<std::uint32_t>(now_ - last_busy_);
+    outcome->events = events_;
     for (unsigned f = 0; f < kNumFeeds; ++f) {
       const std::uint64_t count = feeds_.taken(static_cast<Feed>(f)) - begin_taken_[f];
       if (count != 0) outcome->taken.push_back({static_cast<Feed>(f), static_cast<std::uint8_t>(count)});
     }
-    const std::uint32_t activity = activity_;
-    if (phase_ended_) note_phase_end();
-    State* const next = find();
-    if (next == nullptr) return nullptr;
-    if (still != 0) {
-      next->still = still;
-      next->activity = activity;
-    }
-    if (!recordable_) return next;
     outcome->next = next;
     state_bytes_ += outcome->bytes();
     recorded_.back()->outcome = std::move(outcome);
@@ -870,7 +922,6 @@ class Machine {
       legs->push_back(std::move(recorded_[i]));
       legs = &legs->back()->next;
     }
-    return next;
   }
 
   /// The core did again what it had done on the path that was followed.
@@ -881,16 +932,16 @@ class Machine {
     if (!same) throw std::logic_error("fast: a core in a known state did not do what it had done");
   }
 
-  /// Steps to the next place where states are compared, at the latest until nothing moves; returns what State::still
-  /// says.
-  std::uint8_t advance_asking() {
-    phase_ended_ = false;
+  /// Steps to the next place where states are compared, at the latest until nothing moves or there is something to
+  /// tell; returns what State::still says.
+  unsigned advance_asking() {
+    alone_ = true;
     const std::uint64_t begin = run_.effort.stepped;
     do {
       const std::uint64_t marks = marked();
       step();
-      if (phase_ended_) return 0;
-      const std::uint8_t still = stillness();
+      if (has_news()) return 0;
+      const unsigned still = stillness();
       const std::uint64_t stepped = run_.effort.stepped - begin;
       if (still != 0 || stepped >= kMostStepped || (stepped >= kFewestAsked && marked() != marks)) return still;
     } while (true);
@@ -942,7 +993,10 @@ class Machine {
       for (unsigned b = 0; b < kNumBlocks; ++b) {
         for (unsigned a = 0; a < 4; ++a) total_[b][a] += times * counts.activity[b][a];
       }
-      for (std::size_t c = 0; c < kNumCauses; ++c) total_causes_[c] += times * counts.causes[c];
+      for (std::size_t c = 0; c < kNumCauses; ++c) {
+        const bool idle = c == static_cast<std::size_t>(program::Cause::kHost);
+        total_causes_[idle ? static_cast<std::size_t>(idle_cause_) : c] += times * counts.causes[c];
+      }
     };
     add(counts_, 1);
     counts_ = Counts{};
@@ -958,27 +1012,38 @@ class Machine {
   static constexpr unsigned kNumPorts = 3;
   static constexpr std::uint64_t kNever = ~std::uint64_t{0};
 
+  static constexpr std::uint64_t kMostSkipped = std::uint64_t{1} << 30, kMuch = std::uint64_t{1} << 24;
+
   const Options& options_;
-  const std::size_t phases_, num_commands_;
+  program::HostAgent& agent_;
+  const program::MemoryImage& image_;
   const unsigned beat_bytes_;
   Run run_;
   Feeds feeds_;
   Core core_;
   std::unique_ptr<memory::MemoryModel> memory_;
   base::Rng rng_;
-  Stalls host_stalls_, aw_stalls_, w_stalls_, b_stalls_;
   Host host_;
-  bool answer_ready_ = false;
   ReadPort weights_, activations_;
+  Stalls aw_stalls_, w_stalls_, b_stalls_;
+  StoragePort storage_;
   std::uint32_t addresses_ = 0, beats_ = 0, answers_ = 0;
   std::deque<std::uint64_t> write_addresses_;
   bool b_holding_ = false;
-  std::uint64_t now_ = 0, last_move_ = 0, limit_ = 0;
+  std::uint64_t now_ = 0, limit_ = 0;
+  std::uint64_t last_busy_ = 0, last_move_ = 0;  // of a block; of a block, the storage or the agent
   std::size_t tiles_ended_ = 0;
+
+  Events events_;          // of the edge behind the last cycle, not told yet
+  std::size_t known_ = 0;  // commands on offer that the feeds have
+  program::Cause idle_cause_ = program::Cause::kHost;
+  Effort effort_;              // up to the last phase's end
+  std::uint64_t counted_ = 0;  // cycle of that
 
   // Counts: the last activity and for how many cycles, what is not yet in the total, the total.
   std::uint32_t activity_ = 0, same_ = 0;
-  bool moves_ = false, quiet_ = false, submitted_ = false, phase_ended_ = false;
+  bool moves_ = false, quiet_ = false, submitted_ = false, submitted_io_ = false;
+  bool alone_ = true;  // since the last place where states are compared nothing came from outside
   Counts counts_;
   program::ActivityCounts total_{};
   std::array<std::uint64_t, kNumCauses> total_causes_{};
@@ -1011,16 +1076,21 @@ class Machine {
   std::vector<std::unique_ptr<Leg>> recorded_;
   Leg* leg_ = nullptr;  // that is recorded
   bool recordable_ = false;
+  std::uint64_t undisturbed_ = 0;  // cycles from record_begin_ on
 };
 
 }  // namespace
 
+Run run(const program::CoreParams& params, program::HostAgent& agent, const program::MemoryImage& image,
+        const Options& options) {
+  return Machine(params, agent, image, options).run();
+}
+
 Run run(const program::CoreParams& params, const std::vector<program::Command>& commands,
-        const std::vector<std::size_t>& phases, const program::MemoryImage& image, const Options& options) {
-  for (const program::Command& command : commands)
-    if (command.opcode == program::Opcode::kWait)
-      throw std::logic_error("the fast engine has no I/O queue: it runs no program that waits for loads");
-  return Machine(params, commands, phases, image, options).run();
+        const std::vector<std::size_t>& phases, const program::MemoryImage& image, const Options& options,
+        const program::LoadProgram* loads) {
+  program::FixedProgram program(commands, phases, loads);
+  return run(params, program, image, options);
 }
 
 }  // namespace moesaic::fast

@@ -5,10 +5,12 @@
 ///
 /// Three ways through time, all exact:
 ///   step     one cycle: what every block would do, in integers (fast::Core)
-///   skip     nothing moves and nothing can until the memory answers: on to that cycle at once
-///   repeat   the whole state (core, host, ports and memory, relative to now) was met before, with the same work ahead:
-///            what followed then follows now (memoisation, after Schnarr and Larus, "Fast Out-Of-Order Processor
-///            Simulation Using Memoization", ASPLOS 1998). States are compared in full, never by hash alone.
+///   skip     nothing moves and nothing can until the memory or the storage answers or the host's agent wakes: on to
+///            that cycle at once
+///   repeat   the whole state (core, host, ports and memory, relative to now) was met before, with the same work ahead,
+///            and neither storage nor agent will say anything meanwhile: what followed then follows now (memoisation,
+///            after Schnarr and Larus, "Fast Out-Of-Order Processor Simulation Using Memoization", ASPLOS 1998). States
+///            are compared in full, never by hash alone.
 /// With random stalls every cycle is stepped; a memory that does not export its state is never repeated.
 #include <cstddef>
 #include <cstdint>
@@ -20,9 +22,12 @@
 
 #include "base/units.h"
 #include "models/memory/memory_model.h"
+#include "models/storage/core_storage.h"
 #include "sim/program/commands.h"
 #include "sim/program/core_params.h"
 #include "sim/program/engine_run.h"
+#include "sim/program/host_agent.h"
+#include "sim/program/load_program.h"
 #include "sim/program/memory_image.h"
 
 namespace moesaic::fast {
@@ -32,6 +37,9 @@ struct Options {
   base::Femtoseconds period{2000000};  ///< of the core's clock, for memories with a clock of their own
   /// Another model in the place of the one that `memory` describes.
   std::function<std::unique_ptr<memory::MemoryModel>()> make_memory;
+  storage::SimpleStorageConfig storage;
+  /// Another model in the place of the one that `storage` describes.
+  std::function<std::unique_ptr<storage::CoreStorage>()> make_storage;
   /// Random stalls: the same as CoreBench's of this seed.
   std::optional<std::uint64_t> stall_seed;
   /// Cycles in which no block does anything before the run counts as stuck, on top of the memory's latencies.
@@ -53,15 +61,20 @@ struct Effort {
 
 struct Run {
   program::EngineRun engine;
-  bool command_error = false;
-  std::string memory_name;
+  bool command_error = false, storage_error = false;
+  std::string memory_name, storage_name;
   Effort effort;
 };
 
-/// `phases` holds the first command of each phase ([0] is 0). Of `image` only the regions count: what lies where, not
-/// the bytes. std::logic_error for a `wait`: the I/O queue is not modelled here. base::CheckError: a read or write
-/// outside its regions, a run that is stuck.
+/// Runs what `agent` offers until it is finished. Of `image` only the regions count: what lies where, not the bytes.
+/// base::CheckError: a read or write outside its regions, a read of a plane whose load is under way, a run that is
+/// stuck.
+Run run(const program::CoreParams& params, program::HostAgent& agent, const program::MemoryImage& image,
+        const Options& options);
+
+/// A program that is known from the beginning: `phases` holds the first command of each phase ([0] is 0).
 Run run(const program::CoreParams& params, const std::vector<program::Command>& commands,
-        const std::vector<std::size_t>& phases, const program::MemoryImage& image, const Options& options);
+        const std::vector<std::size_t>& phases, const program::MemoryImage& image, const Options& options,
+        const program::LoadProgram* loads = nullptr);
 
 }  // namespace moesaic::fast

@@ -17,7 +17,6 @@ namespace {
 constexpr std::uint64_t kAddrMask = (std::uint64_t{1} << program::CoreParams::kAddrBits) - 1;
 
 enum : unsigned {
-  kHostRing,
   kQueueRing,
   kExecuteRing,
   kSegmentRing,
@@ -78,13 +77,10 @@ void TileCursor::advance() {
   settle();
 }
 
-Feeds::Feeds(const program::CoreParams& params, const std::vector<Command>& commands,
-             const std::vector<std::size_t>& phases, const program::MemoryImage* image)
+Feeds::Feeds(const program::CoreParams& params, const program::MemoryImage* image)
     : params_(params),
       beat_bytes_(params.beat_bytes()),
       beat_shift_(program::log2_ceil(params.beat_bytes())),
-      commands_(commands),
-      phases_(phases),
       image_(image),
       segment_tile_(params.rows, params.cols),
       tile_(params.rows, params.cols),
@@ -98,8 +94,8 @@ void Feeds::reset() {
     ring.command = 0;
   }
   taken_ = {};
-  staged_ = {};
-  phase_ = 0;
+  commands_.clear();
+  first_ = 0;
   segment_tile_ = tile_ = step_tile_ = TileCursor(params_.rows, params_.cols);
   stage_ = Stage::kParams;
   act_rows_.assign(params_.max_tokens, Row{});
@@ -110,6 +106,17 @@ void Feeds::reset() {
   planes_range_ = params_range_ = requant_range_ = act_range_ = write_range_ = Range{};
   beat_open_ = false;
   writable_begin_ = writable_end_ = 0;
+}
+
+void Feeds::append(const Command& command) {
+  constexpr std::size_t kMany = 4096;
+  if (commands_.size() >= kMany && commands_.size() % kMany == 0) {
+    std::size_t first = rings_[0].command;
+    for (const Ring& ring : rings_) first = std::min(first, ring.command);
+    commands_.erase(commands_.begin(), commands_.begin() + static_cast<std::ptrdiff_t>(first - first_));
+    first_ = first;
+  }
+  commands_.push_back(command);
 }
 
 void Feeds::put(unsigned ring, Item item, std::uint64_t address) {
@@ -129,8 +136,6 @@ Item Feeds::take(Feed feed) {
 
 bool Feeds::make(unsigned ring) {
   switch (ring) {
-    case kHostRing:
-      return make_host();
     case kQueueRing:
       return make_queue();
     case kExecuteRing:
@@ -152,30 +157,11 @@ bool Feeds::make(unsigned ring) {
 
 template <class Wanted>
 const Command* Feeds::next_command(unsigned ring, const Wanted& wanted) {
-  for (std::size_t& next = rings_[ring].command; next < commands_.size();) {
-    const Command& command = commands_[next++];
+  for (std::size_t& next = rings_[ring].command; next < first_ + commands_.size();) {
+    const Command& command = commands_[next++ - first_];
     if (wanted(command)) return &command;
   }
   return nullptr;
-}
-
-bool Feeds::make_host() {
-  std::size_t& next = rings_[kHostRing].command;
-  if (next > commands_.size()) return false;
-  HostItem item;
-  while (phase_ + 1 < phases_.size() && phases_[phase_ + 1] == next) {
-    ++phase_;
-    ++item.barriers;
-  }
-  if (next < commands_.size()) {
-    item.has_command = true;
-    const program::CommandWords words = commands_[next].pack();
-    for (unsigned w = 0; w < program::kCommandWords; ++w) item.words += words[w] != staged_[w] ? 1 : 0;
-    staged_ = words;
-  }
-  ++next;
-  put(kHostRing, item.pack());
-  return true;
 }
 
 bool Feeds::make_queue() {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,6 @@ using Item = std::uint64_t;
 inline constexpr Item kNoItem = ~Item{0};
 
 enum class Feed : std::uint8_t {
-  kHost,          ///< HostItem: each command to push
   kQueue,         ///< Queued: each command of the queue's fetch side
   kExecute,       ///< Work and, of a wait, 256 times the job: each command that the scheduler starts
   kSegment,       ///< Segment: what weight fetch asks the weight reader for
@@ -33,23 +33,13 @@ enum class Feed : std::uint8_t {
   kBlock,         ///< Block: what drain walks
   kChunk,         ///< Chunk: what drain hands to the output DMA
 };
-inline constexpr unsigned kNumFeeds = 10;
+inline constexpr unsigned kNumFeeds = 9;
 
 /// As the queue's fetch side tells commands apart. A wait's item holds 256 times its job as well.
 enum Queued : std::uint8_t { kNothing, kQueuedMatmul, kQueuedOther, kQueuedWait };
 
 /// A wait for a job that does not exist is unknown, and only kQueuedOther above.
 enum class Work : std::uint8_t { kUnknown, kSetRow, kWait, kLoad, kMatmul, kMatmulAndDrain, kCombine };
-
-struct HostItem {
-  unsigned words = 0;        ///< staging words to write
-  unsigned barriers = 0;     ///< phases that begin with this command and must be begun first
-  bool has_command = false;  ///< false: the program has ended
-  Item pack() const { return Item{words} | Item{has_command} << 8 | Item{barriers} << 16; }
-  static HostItem unpack(Item item) {
-    return {static_cast<unsigned>(item & 0xff), static_cast<unsigned>(item >> 16), (item >> 8 & 1) != 0};
-  }
-};
 
 struct Segment {
   std::uint32_t beats = 0;  ///< of the data width, whole
@@ -157,14 +147,15 @@ class TileCursor {
 
 class Feeds {
  public:
-  /// `commands` may grow as long as nothing is read past its end, and `phases` (first commands) is what
-  /// CoreBench::run() takes; only the host's feed reads it. `image`, when given, is what traffic is counted against and
-  /// what reads and writes must lie in.
-  Feeds(const program::CoreParams& params, const std::vector<program::Command>& commands,
-        const std::vector<std::size_t>& phases, const program::MemoryImage* image);
+  /// `image`, when given, is what traffic is counted against and what reads and writes must lie in.
+  Feeds(const program::CoreParams& params, const program::MemoryImage* image);
   void reset();
 
-  /// The item `ahead` places after the next one, or kNoItem at the program's end; less than kRemembered places.
+  /// The program's next command. Commands that all feeds have left behind are forgotten.
+  void append(const program::Command& command);
+
+  /// The item `ahead` places after the next one, or kNoItem where the program ends as yet; less than kRemembered
+  /// places.
   Item peek(Feed feed, unsigned ahead = 0) {
     const unsigned f = static_cast<unsigned>(feed);
     Ring& ring = rings_[kRingOf[f]];
@@ -220,15 +211,14 @@ class Feeds {
 
  private:
   static constexpr unsigned kRing = 256;
-  static constexpr std::array<std::uint8_t, kNumFeeds> kRingOf{0, 1, 2, 3, 4, 4, 5, 6, 7, 8};
-  static constexpr unsigned kNumRings = 9;
-  static constexpr std::array<bool, kNumFeeds> kCounted{false, false, false, true,  false,
-                                                        false, true,  false, false, true};
+  static constexpr std::array<std::uint8_t, kNumFeeds> kRingOf{0, 1, 2, 3, 3, 4, 5, 6, 7};
+  static constexpr unsigned kNumRings = 8;
+  static constexpr std::array<bool, kNumFeeds> kCounted{false, false, true, false, false, true, false, false, true};
   struct Ring {
     std::array<Item, kRing> item{};
     std::array<std::uint64_t, kRing> address{};
     std::uint64_t made = 0;
-    std::size_t command = 0;  // the next one to look at
+    std::size_t command = 0;  // number of the next one to look at
   };
   struct Row {
     std::uint64_t in = 0, out = 0, aux = 0;
@@ -242,7 +232,6 @@ class Feeds {
   std::uint64_t beat_of(std::uint64_t address) const { return address >> beat_shift_; }
   std::uint64_t in_beat(std::uint64_t address) const { return address & (beat_bytes_ - 1); }
   bool make(unsigned ring);
-  bool make_host();
   bool make_queue();
   bool make_execute();
   bool make_segment();
@@ -269,15 +258,12 @@ class Feeds {
 
   program::CoreParams params_;
   unsigned beat_bytes_, beat_shift_;
-  const std::vector<program::Command>& commands_;
-  const std::vector<std::size_t>& phases_;
+  std::deque<program::Command> commands_;
+  std::size_t first_ = 0;  // number of the first of commands_
   const program::MemoryImage* image_;
   std::array<Ring, kNumRings> rings_;
   std::array<std::uint64_t, kNumFeeds> taken_{};
 
-  // host
-  program::CommandWords staged_{};
-  std::size_t phase_ = 0;
   // weight fetch
   TileCursor segment_tile_;
   program::Command segment_command_;

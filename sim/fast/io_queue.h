@@ -38,6 +38,8 @@ class IoQueue {
 
   bool is_released(unsigned job) const { return (closed_ >> job & 1) != 0 && missing_[job] == 0; }
   bool is_fetchable(unsigned job) const { return is_released(job) && (passed_ >> job & 1) == 0; }
+  /// Whether the next descriptor goes to the port by itself.
+  bool selects(unsigned credits) const { return !waiting_.empty() && outstanding_ < credits && !offered_; }
   /// Job j at bit j.
   std::uint32_t used_jobs() const { return used_; }
   std::uint32_t released_jobs() const;

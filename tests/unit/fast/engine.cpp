@@ -1,12 +1,14 @@
 // sim/fast by itself: shortcuts change nothing. That it equals the cycle engine is shown in tests/cosim/fast.
 #include "sim/fast/engine.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <memory>
 
 #include "base/error.h"
 #include "base/rng.h"
 #include "models/memory/dram_random.h"
+#include "sim/program/load_program.h"
 #include "sim/program/program.h"
 
 using namespace moesaic;
@@ -22,6 +24,8 @@ struct Work {
   std::vector<std::size_t> phases{0};
   memory::MemoryConfig memory;
   base::Femtoseconds period{2000000};
+  program::LoadProgram loads;
+  storage::SimpleStorageConfig storage;
 };
 
 CoreParams draw_core(base::Rng& rng) {
@@ -86,8 +90,67 @@ Work draw_work(base::Rng& rng, std::uint64_t gaps = 0) {
 fast::Run run(const Work& work, fast::Options options) {
   options.memory = work.memory;
   options.period = work.period;
+  options.storage = work.storage;
   options.watch_tiles = true;
-  return fast::run(work.core, work.commands, work.phases, work.image, options);
+  return fast::run(work.core, work.commands, work.phases, work.image, options, &work.loads);
+}
+
+/// The weights of every weight region come from storage, in pieces: a job and a wait each, before the first command
+/// that reads it or a few commands earlier; pushed when they are waited for, a few commands earlier or all at once.
+void load_from_storage(base::Rng& rng, Work& work) {
+  work.core.io_depth = 4U << rng.below(4);
+  work.core.io_credits = 1U << rng.below(5);
+  work.core.io_jobs = 2U << rng.below(4);
+  work.storage = {rng.range(1, 4000), rng.pick(std::vector<std::int64_t>{2, 16, 100}), rng.range(1, 16),
+                  rng.chance(1, 2) ? rng.range(1, 2000) : 0, rng.next()};
+  work.loads.order = static_cast<program::LoadOrder>(rng.below(3));
+  if (rng.chance(1, 3)) work.loads.credits = static_cast<unsigned>(rng.range(1, work.core.io_credits));
+  work.loads.storage = program::MemoryImage::without_bytes();
+  const std::uint64_t ahead = rng.pick(std::vector<std::uint64_t>{0, 3, 1000000});
+  std::vector<program::Command> commands;
+  unsigned job = 0;
+  std::size_t waited = 0;
+  for (std::size_t i = 0; i < work.commands.size(); ++i) {
+    const auto phase = std::find(work.phases.begin(), work.phases.end(), i);
+    if (phase != work.phases.end() && *phase != 0) *phase = commands.size();
+    const program::Command& command = work.commands[i];
+    if (command.opcode != program::Opcode::kMatmul || command.weight_addr < waited) {
+      commands.push_back(command);
+      continue;
+    }
+    const program::MemoryImage::Region* region = work.image.region_at(command.weight_addr);
+    program::Command wait;
+    wait.opcode = program::Opcode::kWait;
+    wait.job = static_cast<std::uint8_t>(job++ % work.core.io_jobs);
+    const std::size_t due = commands.size() > ahead ? commands.size() - ahead : 0;
+    const std::size_t at = work.loads.loads.empty() ? due : std::max(due, work.loads.loads.back().command);
+    // All that the expert reads lies in a few regions one behind the other.
+    std::uint64_t end = region->address;
+    while (region != nullptr && region->kind != Kind::kHidden) {
+      end = region->address + region->bytes;
+      const std::uint64_t piece = region->bytes / static_cast<std::uint64_t>(rng.range(1, 4)) + 1;
+      for (std::uint64_t from = 0; from < region->bytes; from += piece) {
+        program::Descriptor d;
+        d.job = wait.job;
+        d.plane = static_cast<std::uint8_t>(rng.below(9));
+        d.layer = static_cast<std::uint16_t>(work.loads.loads.size() / 20);
+        d.expert = static_cast<std::uint16_t>(rng.below(6));
+        d.requests = static_cast<std::uint32_t>(rng.below(5));
+        d.bytes = static_cast<std::uint32_t>(std::min(piece, region->bytes - from));
+        d.destination = region->address + from;
+        d.source = work.loads.storage.allocate("planes", Kind::kWeights, d.bytes);
+        work.loads.loads.push_back({d, at});
+      }
+      region = work.image.region_at((end + 63) / 64 * 64);
+      if (region != nullptr && region->name != "expert") region = nullptr;
+      if (region != nullptr && region->kind == Kind::kWeights) region = nullptr;
+    }
+    work.loads.loads.back().descriptor.last = true;
+    waited = end;
+    commands.push_back(wait);
+    commands.push_back(command);
+  }
+  work.commands = commands;
 }
 
 std::string difference(const fast::Run& a, const fast::Run& b) {
@@ -168,6 +231,39 @@ TEST_CASE("a run with shortcuts is the run without them, tile by tile, and most 
   }
   CHECK(repeated > cycles / 2);
   CHECK(skipped > 0);
+}
+
+TEST_CASE("loading from storage, a run with shortcuts is the run without them, and waiting for the storage is skipped",
+          "[unit][fast]") {
+  base::Rng rng(22);
+  std::uint64_t cycles = 0, repeated = 0, skipped = 0, loads = 0, io = 0;
+  for (int i = 0; i < 28; ++i) {
+    Work work = draw_work(rng);
+    load_from_storage(rng, work);
+    if (i % 7 == 3) {
+      work.memory.kind = "dram";
+      work.memory.dram = memory::random_dram(rng);
+      work.period = base::Femtoseconds(rng.range(300000, 4000000));
+    }
+    fast::Options options;
+    const fast::Run with = run(work, options);
+    options.shortcuts = false;
+    const fast::Run without = run(work, options);
+    INFO("case " << i);
+    REQUIRE(difference(with, without) == "");
+    REQUIRE(with.effort.stepped + with.effort.skipped + with.effort.repeated == with.engine.cycles);
+    REQUIRE(with.engine.loads.size() == work.loads.loads.size());
+    REQUIRE_FALSE(with.storage_error);
+    cycles += with.engine.cycles;
+    repeated += with.effort.repeated;
+    skipped += with.effort.skipped;
+    loads += with.engine.loads.size();
+    io += with.engine.phase_ends.back().causes[static_cast<std::size_t>(program::Cause::kIo)];
+  }
+  CHECK(loads > 300);
+  CHECK(io > cycles / 20);
+  CHECK(repeated > cycles / 5);
+  CHECK(skipped > cycles / 20);
 }
 
 TEST_CASE("states that had to be forgotten change nothing", "[unit][fast]") {
