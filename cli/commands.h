@@ -11,6 +11,7 @@ void add_kernel(CLI::App& app);
 void add_evaluate(CLI::App& app);
 void add_calibrate(CLI::App& app);
 void add_map(CLI::App& app);
+void add_profile(CLI::App& app);
 void add_map_benchmark(CLI::App& app);
 void add_sensitivity(CLI::App& app);
 void add_storage(CLI::App& app);

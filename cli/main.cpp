@@ -31,6 +31,7 @@ int run(int argc, char** argv) {
   moesaic::cli::add_evaluate(app);
   moesaic::cli::add_calibrate(app);
   moesaic::cli::add_map(app);
+  moesaic::cli::add_profile(app);
   moesaic::cli::add_map_benchmark(app);
   moesaic::cli::add_sensitivity(app);
   moesaic::cli::add_storage(app);

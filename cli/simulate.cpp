@@ -62,7 +62,7 @@ struct SimulateOptions {
   std::string out;
   std::uint64_t seed = 1;
   std::int64_t threads = 0;
-  bool no_shortcuts = false, no_data = false;
+  bool no_shortcuts = false, no_data = false, barriers = false;
   bool json = false;
 };
 
@@ -196,6 +196,7 @@ Results run_fast(const SimulateOptions& options, const program::Chip& chip, prog
   fast_options.memory = chip.memory;
   fast_options.period = chip.clock_period();
   fast_options.shortcuts = !options.no_shortcuts;
+  fast_options.fresh_phases = lowered.barriers;
   fast_options.progress = [&progress](std::size_t executed) { progress(executed); };
   program::MemoryImage& image = lowered.loaded.image;
   const auto start = std::chrono::steady_clock::now();
@@ -226,6 +227,7 @@ Results run_engine(const SimulateEngine& engine, const program::Chip& chip, prog
     cosim::BenchOptions options;
     options.memory = chip.memory;
     options.period = chip.clock_period();
+    options.fresh_phases = lowered.barriers;
     options.progress = [&progress](std::size_t executed) { progress(executed); };
     cosim::CoreBench bench(engine.make(chip));
     cosim::BenchRun run = bench.run(lowered.loaded.commands, lowered.phase_begin(), image, options);
@@ -335,17 +337,21 @@ void run_simulate(const SimulateOptions& options) {
     if (done == total) preparing.reset();
   };
   const run::RunInputs inputs = run::gather_inputs(workload, input_options);
-  program::RunProgram lowered =
-      options.no_data
-          ? program::lower_layers_without_data(inputs.layers, inputs.shape, chip.core, chip.layout, chip.path)
-          : program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, chip.path, inputs.matrices);
+  program::LowerOptions lower_options;
+  lower_options.barriers = options.barriers;
+  program::RunProgram lowered = options.no_data
+                                    ? program::lower_layers_without_data(inputs.layers, inputs.shape, chip.core,
+                                                                         chip.layout, chip.path, lower_options)
+                                    : program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout,
+                                                            chip.path, inputs.matrices, lower_options);
   check_capacity(chip, lowered.loaded.image);
   std::vector<program::LayerResult> expected(options.no_data ? 0 : inputs.layers.size());
   network::for_each_window(expected.size(), input_options.threads, [&](std::size_t p) {
     expected[p] = program::layer_reference(inputs.layers[p], inputs.weights, inputs.matrices);
   });
 
-  const Results results = engine.make ? run_engine(engine, chip, lowered) : run_fast(options, chip, lowered);
+  Results results = engine.make ? run_engine(engine, chip, lowered) : run_fast(options, chip, lowered);
+  results.run = program::layer_ends(lowered, std::move(results.run));
   run::check_counts(results.run);
   const std::int64_t compared = options.no_data ? 0 : check_results(inputs, lowered, expected);
   const run::Run run{chip, workload, inputs, lowered, results.run, options.engine, options.seed, compared};
@@ -394,6 +400,8 @@ void add_simulate(CLI::App& app) {
   command->add_flag(
       "--no-data", options->no_data,
       "With --engine fast: cycles and bytes only, from shapes; no weights are made and no result computed");
+  command->add_flag("--barriers", options->barriers,
+                    "One expert at a time: the core is idle between them, as profile measures");
   command->add_flag("--json", options->json, "Print summary.json");
   command->callback([options] { run_simulate(*options); });
 }

@@ -25,6 +25,9 @@ ALLOWED = {
         "base", "reference/numerics", "reference/quantise", "workloads", "models/memory", "reference/network", "sim/program",
     ],
     "sim/fast": ["base", "reference/numerics", "models/memory", "models/storage", "sim/program"],
+    "sim/profile": [
+        "base", "reference/numerics", "workloads", "models/memory", "reference/network", "sim/program", "sim/run", "sim/fast",
+    ],
     "sim/cycle": ["base", "reference/numerics", "models/memory", "sim/program"],
     "sim/cosim": ["base", "reference/numerics", "models/memory", "models/storage", "sim/program", "sim/fast", "sim/cycle"],
     "cli": None,  # may include everything

@@ -6,8 +6,13 @@ namespace moesaic::cosim {
 
 using namespace program;
 
-AxilHost::AxilHost(const HostAgent& agent, Listener& listener, const CoreParams& params, Stalls stalls)
-    : agent_(agent), listener_(listener), stalls_(stalls) {
+AxilHost::AxilHost(const HostAgent& agent, Listener& listener, const CoreParams& params, Stalls stalls,
+                   bool fresh_phases)
+    : agent_(agent),
+      listener_(listener),
+      stalls_(stalls),
+      fresh_phases_(fresh_phases),
+      staged_known_(fresh_phases ? 0U : ~0U) {
   const IoSettings settings = agent.settings();
   if (settings.credits.value_or(params.io_credits) != params.io_credits)
     settings_.emplace_back(kRegIoCredits, *settings.credits);
@@ -67,7 +72,7 @@ bool AxilHost::next_access(bool idle) {
         has_wanted_ = true;
       }
       for (unsigned w = 0; w < kCommandWords; ++w) {
-        if (staged_[w] != wanted_[w]) {
+        if ((staged_known_ >> w & 1U) == 0 || staged_[w] != wanted_[w]) {
           start_write(kRegStaging + 4 * w, wanted_[w]);
           return true;
         }
@@ -165,6 +170,7 @@ void AxilHost::finish_write(std::uint64_t response) {
     io_staged_[(access_.address - kRegIoStaging) / 4] = access_.data;
   } else if (access_.address >= kRegStaging && access_.address < kRegStaging + 4 * kCommandWords) {
     staged_[(access_.address - kRegStaging) / 4] = access_.data;
+    staged_known_ |= 1U << ((access_.address - kRegStaging) / 4);
   }
 }
 

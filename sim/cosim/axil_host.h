@@ -30,12 +30,19 @@ class AxilHost {
   };
 
   AxilHost(const program::HostAgent& agent, Listener& listener, const program::CoreParams& params,
-           program::Stalls stalls);
+           program::Stalls stalls, bool fresh_phases = false);
 
   /// Falling edge. `idle`: the core has executed everything that was pushed.
   void drive(CoreInputs& in, bool idle);
   /// Just before the rising edge.
   void sample(const CoreInputs& in, const CoreOutputs& out);
+  /// The bench has noted the end of a phase. With `fresh_phases` the host forgets what it staged and how much room
+  /// there was.
+  void phase_ended() {
+    if (!fresh_phases_) return;
+    staged_known_ = 0;
+    room_ = 0;
+  }
 
   std::size_t pushed() const { return pushed_; }
   bool done() const { return stage_ == Stage::kDone; }
@@ -69,7 +76,9 @@ class AxilHost {
   Stage stage_ = Stage::kCommands;
   std::size_t pushed_ = 0, loads_pushed_ = 0;
   program::CommandWords staged_{}, wanted_{};
-  bool has_wanted_ = false;                                        // wanted_ is the offered command
+  bool has_wanted_ = false;  // wanted_ is the offered command
+  bool fresh_phases_;
+  std::uint32_t staged_known_;                                     // word w at bit w: staged_[w] is what the core has
   std::uint64_t room_ = 0;                                         // free queue entries, at least
   std::vector<std::pair<std::uint32_t, std::uint32_t>> settings_;  // address and value, still to be written
   program::DescriptorWords io_staged_{};

@@ -82,7 +82,7 @@ class CoreBench::Run final : private AxilHost::Listener {
         storage_(options.make_storage ? options.make_storage()
                                       : std::make_unique<storage::SimpleStorage>(options.storage)),
         rng_(options.stall_seed.value_or(0)),
-        host_(agent, *this, engine.params(), Stalls::channel(options.stall_seed, rng_)),
+        host_(agent, *this, engine.params(), Stalls::channel(options.stall_seed, rng_), options.fresh_phases),
         weights_(program::MemoryPort::kWeightRead, image, *memory_, result_.engine.traffic, engine.params(),
                  options.stall_seed, rng_),
         activations_(program::MemoryPort::kActivationRead, image, *memory_, result_.engine.traffic, engine.params(),
@@ -192,6 +192,7 @@ class CoreBench::Run final : private AxilHost::Listener {
       phase_end.bytes[p] = result_.engine.traffic.total(static_cast<program::MemoryPort>(p));
     result_.engine.phase_ends.push_back(phase_end);
     result_.engine.memory_counters = memory_->counters(base::Cycles(static_cast<std::int64_t>(now_)));
+    host_.phase_ended();
     agent_.phase_ended(now_);
   }
 

@@ -39,6 +39,9 @@ struct BenchOptions {
   std::uint64_t watchdog_cycles = 20000;
   /// Fill EngineRun::tiles, from the first engine, which must show its array's beats (the twin does).
   bool watch_tiles = false;
+  /// The host starts every phase knowing nothing: it writes all staging words and asks for room. What a phase takes
+  /// then does not depend on the phases before it.
+  bool fresh_phases = false;
   /// Called with the number of commands executed so far.
   std::function<void(std::size_t)> progress;
 };

@@ -308,6 +308,7 @@ TotalsOutcome run_totals_case(CoreBench& bench, const program::CoreParams& param
   options.stall_seed = c.bench.stall_seed;
   options.watchdog_cycles = c.bench.watchdog_cycles;
   options.watch_tiles = c.bench.watch_tiles;
+  options.fresh_phases = c.bench.fresh_phases;
   TotalsOutcome outcome{twin.cycles, twin.port_values, twin.run.tiles.size(), twin.loads, 0};
   for (const bool shortcuts : {false, true}) {
     options.shortcuts = shortcuts;

@@ -168,6 +168,7 @@ class Machine {
     limit_ = options.watchdog_cycles + static_cast<std::uint64_t>(memory_->longest_wait().count());
     run_.memory_name = memory_->name();
     run_.storage_name = storage_.model().name();
+    if (options.fresh_phases) host_.forget();
     agent_.begin();
     hear();
   }
@@ -449,6 +450,7 @@ class Machine {
     run_.engine.memory_counters = memory_->counters(cycles(now_));
     counted_ = now_;
     effort_ = run_.effort;
+    if (options_.fresh_phases) host_.forget();
     agent_.phase_ended(now_);
   }
 

@@ -46,6 +46,9 @@ struct Options {
   std::uint64_t watchdog_cycles = 20000;
   bool shortcuts = true;     ///< skip and repeat; without them every cycle is stepped
   bool watch_tiles = false;  ///< fill EngineRun::tiles
+  /// The host starts every phase knowing nothing: it writes all staging words and asks for room. What a phase takes
+  /// then does not depend on the phases before it.
+  bool fresh_phases = false;
   std::size_t state_bytes = std::size_t{48}
                             << 20;  ///< room for the states that are remembered; past it all are forgotten
   /// Called with the number of commands executed so far.

@@ -30,8 +30,9 @@ Host::Host(const program::IoSettings& settings, const program::CoreParams& param
 
 void Host::offer(const Command& command) {
   const program::CommandWords words = command.pack();
-  words_left_ = differing(words, staged_);
+  words_left_ = staged_known_ ? differing(words, staged_) : program::kCommandWords;
   staged_ = words;
+  staged_known_ = true;
   has_command_ = true;
 }
 

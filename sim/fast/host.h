@@ -20,6 +20,11 @@ class Host {
   /// What was not offered before and is to be pushed next; only while has_command() (has_load()) says false.
   void offer(const program::Command& command);
   void offer(const program::Descriptor& load);
+  /// Forgets what the staging registers hold and how much room the queue has: the next command takes all words.
+  void forget() {
+    staged_known_ = false;
+    room_ = 0;
+  }
   bool has_command() const { return has_command_; }
   bool has_load() const { return has_load_; }
 
@@ -61,6 +66,7 @@ class Host {
 
   program::Stalls stalls_;
   program::CommandWords staged_{};
+  bool staged_known_ = true;
   program::DescriptorWords io_staged_{};
   program::Descriptor load_, pushing_;
   std::vector<std::pair<bool, std::uint32_t>>

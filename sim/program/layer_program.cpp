@@ -5,6 +5,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #include "base/error.h"
 #include "reference/numerics/combine.h"
@@ -117,7 +118,7 @@ class Lowering {
  public:
   /// `weights` null: without bytes.
   Lowering(const ShapeOf& shapes, const WeightsOf* weights, const MatrixOf* matrices, const CoreParams& core,
-           numerics::LayoutKind layout)
+           numerics::LayoutKind layout, const LowerOptions& options)
       : shapes_(shapes),
         weights_(weights),
         matrices_(matrices),
@@ -126,6 +127,7 @@ class Lowering {
         builder_(core, out_.loaded.image),
         tags_{{"hidden rows", {kSeveralLayers, kCombination, Part::kExperts}}} {
     if (weights == nullptr) out_.loaded.image = MemoryImage::without_bytes();
+    out_.barriers = options.barriers;
   }
 
   RunProgram run(const std::vector<LayerRows>& layers) {
@@ -134,6 +136,7 @@ class Lowering {
       place_experts(layer);
       for (const Product& product : layer.products) place(layer, product.stack);
     }
+    if (out_.barriers) builder_.reserve_hidden(intermediate_);
     for (const LayerRows& layer : layers) lower(layer);
     for (const auto& [key, object] : objects_) out_.experts.push_back({key.first, key.second, object});
     for (const MemoryImage::Region& region : out_.loaded.image.regions()) out_.tags.push_back(tags_.at(region.name));
@@ -162,17 +165,29 @@ class Lowering {
       const std::pair<int, int> key(layer.layer, static_cast<int>(expert));
       if (objects_.count(key) != 0) continue;
       const ExpertShape shape = shapes_(key.first, key.second);
-      const auto stored = std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
-          shape.format, numerics::expert_shapes(shape.hidden, shape.intermediate, shape.group_size), spec_));
+      const auto matrices = numerics::expert_shapes(shape.hidden, shape.intermediate, shape.group_size);
+      const auto stored =
+          std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(shape.format, matrices, spec_));
+      intermediate_ = std::max(intermediate_, shape.intermediate);
       const std::string name = "layer " + std::to_string(key.first) + ", expert " + std::to_string(key.second);
       tags_[name] = {key.first, key.second, layer.part};
       if (weights_ == nullptr) {
         objects_[key] = builder_.reserve(name, stored);
-        continue;
+      } else {
+        const numerics::ExpertWeights& w = (*weights_)(key.first, key.second);
+        objects_[key] = builder_.place(name, stored, stored->pack({&w.gate, &w.up, &w.down}));
       }
-      const numerics::ExpertWeights& w = (*weights_)(key.first, key.second);
-      objects_[key] = builder_.place(name, stored, stored->pack({&w.gate, &w.up, &w.down}));
+      if (out_.barriers) out_.loaded.image.skip_to(objects_[key].address + room_for(matrices));
     }
+  }
+
+  /// Bytes that hold these matrices in any format.
+  std::uint64_t room_for(const std::vector<numerics::MatrixShape>& matrices) {
+    std::int64_t& most = room_[{matrices[0].n, matrices[0].k, matrices[0].group_size}];
+    if (most > 0) return static_cast<std::uint64_t>(most);
+    for (const numerics::Format format : numerics::all_formats())
+      most = std::max(most, numerics::stored_layout(format, matrices, spec_).total_bytes());
+    return static_cast<std::uint64_t>(most);
   }
 
   std::uint64_t region(const LayerRows& layer, const std::string& what, Kind kind, std::uint64_t bytes) {
@@ -291,6 +306,8 @@ class Lowering {
   numerics::LayoutSpec spec_;
   RunProgram out_;
   ProgramBuilder builder_;
+  std::int64_t intermediate_ = 0;
+  std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, std::int64_t> room_;  // by shape
   std::map<std::pair<int, int>, WeightObject> objects_;
   std::map<std::string, WeightObject> stacks_;
   std::map<std::string, RunProgram::Tag> tags_;
@@ -300,24 +317,43 @@ class Lowering {
 
 std::vector<std::size_t> RunProgram::phase_begin() const {
   std::vector<std::size_t> begin;
-  for (const Phase& phase : phases) begin.push_back(phase.first_command);
+  if (barriers)
+    for (const Job& job : jobs) begin.push_back(job.first_command);
+  else
+    for (const Phase& phase : phases) begin.push_back(phase.first_command);
   return begin;
 }
 
+EngineRun layer_ends(const RunProgram& program, EngineRun run) {
+  if (!program.barriers) return run;
+  std::vector<EngineRun::PhaseEnd> ends;
+  for (std::size_t j = 0; j < program.jobs.size(); ++j)
+    if (j + 1 == program.jobs.size() || program.jobs[j + 1].phase != program.jobs[j].phase) {
+      EngineRun::PhaseEnd end = run.phase_ends.at(j);
+      end.tag = program.jobs[j].phase;
+      end.begin = ends.empty() ? 0 : ends.back().cycles;
+      ends.push_back(end);
+    }
+  run.phase_ends = std::move(ends);
+  return run;
+}
+
 RunProgram lower_layers(const std::vector<LayerRows>& layers, const WeightsOf& weights, const CoreParams& core,
-                        numerics::LayoutKind layout, const std::string& where, const MatrixOf& matrices) {
+                        numerics::LayoutKind layout, const std::string& where, const MatrixOf& matrices,
+                        const LowerOptions& options) {
   check_activations(layers, core, where);
   const ShapeOf shapes = [&weights](int layer, int expert) {
     const numerics::ExpertWeights& w = weights(layer, expert);
     return ExpertShape{w.gate.format, w.hidden(), w.intermediate(), w.gate.group_size, w.sigma_h};
   };
-  return Lowering(shapes, &weights, &matrices, core, layout).run(layers);
+  return Lowering(shapes, &weights, &matrices, core, layout, options).run(layers);
 }
 
 RunProgram lower_layers_without_data(const std::vector<LayerRows>& layers, const ShapeOf& shapes,
-                                     const CoreParams& core, numerics::LayoutKind layout, const std::string& where) {
+                                     const CoreParams& core, numerics::LayoutKind layout, const std::string& where,
+                                     const LowerOptions& options) {
   check_activations(layers, core, where);
-  return Lowering(shapes, nullptr, nullptr, core, layout).run(layers);
+  return Lowering(shapes, nullptr, nullptr, core, layout, options).run(layers);
 }
 
 std::size_t LayerResult::values() const {

@@ -13,6 +13,7 @@
 
 #include "reference/numerics/expert.h"
 #include "reference/numerics/stored_layout.h"
+#include "sim/program/engine_run.h"
 #include "sim/program/kernel_program.h"
 #include "sim/program/program.h"
 #include "workloads/routing_rules.h"
@@ -125,17 +126,33 @@ struct RunProgram {
   std::vector<Stored> experts;  ///< those that are placed, by layer and expert
   std::vector<Tag> tags;        ///< one per region of the image
 
+  bool barriers = false;  ///< as lowered
+
+  /// First command of every phase that an engine is to keep apart: of every layer, or with barriers of every job.
   std::vector<std::size_t> phase_begin() const;
+};
+
+struct LowerOptions {
+  /// Experts one at a time: an engine waits for the core to be idle after every job (with its option fresh_phases), and
+  /// no command or address of a job depends on any expert's format but its own: each expert has room for any format.
+  /// (Rows that the table knows are not set again; those of two jobs never agree, as every choice has its own output.)
+  /// Then a job takes the same cycles whatever runs before it, behind a memory that keeps nothing from before.
+  bool barriers = false;
 };
 
 /// InputError (`where`) when the core cannot run it: activations wider than its PEs.
 RunProgram lower_layers(const std::vector<LayerRows>& layers, const WeightsOf& weights, const CoreParams& core,
-                        numerics::LayoutKind layout, const std::string& where, const MatrixOf& matrices = {});
+                        numerics::LayoutKind layout, const std::string& where, const MatrixOf& matrices = {},
+                        const LowerOptions& options = {});
 
 /// The same commands and regions, from shapes alone: the memory image is without bytes, for timing. Of the layers' `x`
 /// only its extents, act_bits and token shifts are read.
 RunProgram lower_layers_without_data(const std::vector<LayerRows>& layers, const ShapeOf& shapes,
-                                     const CoreParams& core, numerics::LayoutKind layout, const std::string& where);
+                                     const CoreParams& core, numerics::LayoutKind layout, const std::string& where,
+                                     const LowerOptions& options = {});
+
+/// The run as if its phases had been layers: of a program with barriers, the ends of each layer's last job.
+EngineRun layer_ends(const RunProgram& program, EngineRun run);
 
 /// What reference/numerics says.
 struct LayerResult {

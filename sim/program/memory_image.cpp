@@ -13,6 +13,12 @@ std::uint64_t MemoryImage::allocate(std::string name, Kind kind, std::uint64_t b
   return base_ + begin;
 }
 
+void MemoryImage::skip_to(std::uint64_t address) {
+  if (address < end_) throw std::logic_error("skip to an address before the image's end");
+  end_ = address;
+  if (has_bytes_) bytes_.resize(end_ - base_);
+}
+
 void MemoryImage::relabel(std::uint64_t address, std::uint64_t bytes, Kind kind) {
   if (bytes == 0) return;
   const auto after = std::upper_bound(regions_.begin(), regions_.end(), address,

@@ -53,6 +53,8 @@ class MemoryImage {
   /// A new region of zeros at the next address that is `skew` past a multiple of 64; two regions never share 32 bytes,
   /// the widest beat. Returns its address.
   std::uint64_t allocate(std::string name, Kind kind, std::uint64_t bytes, unsigned skew = 0);
+  /// Leaves the bytes up to `address` free: the next region begins there or after it.
+  void skip_to(std::uint64_t address);
   /// Splits the bytes [address, address + bytes) of an existing region off as a region of another kind.
   void relabel(std::uint64_t address, std::uint64_t bytes, Kind kind);
 

@@ -305,6 +305,13 @@ void ProgramBuilder::product(const WeightObject& object, const std::vector<Token
   }
 }
 
+void ProgramBuilder::reserve_hidden(std::int64_t intermediate) {
+  const std::uint64_t room = std::uint64_t{params_.max_tokens} * static_cast<std::uint64_t>(2 * intermediate);
+  if (params_.max_tokens * ceil_div(intermediate, 4) <= params_.hidden_depth || room <= spill_bytes_) return;
+  spill_bytes_ = room;
+  spill_ = image_.allocate("hidden rows", Kind::kHidden, room);
+}
+
 void ProgramBuilder::expert(const WeightObject& object, const std::vector<TokenRow>& rows,
                             const ExpertOptions& options) {
   const std::int64_t intermediate = object.layout->matrices().at(0).n;

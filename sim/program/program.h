@@ -70,6 +70,9 @@ class ProgramBuilder {
   void combine(const std::vector<TokenRow>& rows, std::uint64_t r_address, std::int64_t experts,
                std::int64_t expert_stride, std::int64_t n);
 
+  /// Allocates the region of hidden rows that go through memory now instead of when an expert first needs it.
+  void reserve_hidden(std::int64_t intermediate);
+
   const std::vector<Command>& commands() const { return commands_; }
   std::vector<Command> take() { return std::move(commands_); }
 

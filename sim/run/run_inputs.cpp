@@ -191,6 +191,7 @@ Plan choose_plan(const InputOptions& options, const WorkloadFile& workload, cons
   const std::string name = options.plan.empty() ? "int8" : options.plan;
   const std::string hash = checkpoint != nullptr ? checkpoint->hash() : std::string();
   if (auto named = workloads::named_plan(name, workload.network, hash)) {
+    if (options.group_size) named->group_size = *options.group_size;
     facts.plan = name + " everywhere, groups of " + std::to_string(named->group_size) +
                  (options.plan.empty() ? ", no plan given" : "");
     return *std::move(named);

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -75,6 +76,7 @@ struct RunInputs {
 struct InputOptions {
   std::string plan;  ///< a plan file, a format for every expert ("int4"), or empty: int8
   std::uint64_t seed = 1;
+  std::optional<int> group_size;  ///< of a plan that is a format; workloads::kNamedPlanGroupSize when absent
   unsigned threads = 1;
   bool weights = true;  ///< false: shapes only, for timing; nothing is quantised
   /// Called under a lock as experts are quantised; may be empty.

@@ -361,6 +361,7 @@ std::string dataflow(const Run& run) {
       core.rows, core.cols, core.max_tokens, core.planes_per_cycle);
 }
 
+constexpr const char* kBarriers = "one expert at a time: the core is idle before each";
 constexpr const char* kOverlap =
     "weights of the next tile load while one computes (two banks), and the weight reader runs ahead into the next "
     "product "
@@ -492,6 +493,7 @@ std::string summary_json(const Run& run) {
   ordered_json& facts = j["facts"];
   facts["dataflow"] = dataflow(run);
   facts["preload_overlap"] = kOverlap;
+  if (run.program.barriers) facts["barriers"] = kBarriers;
   facts["memory_model"] = memory_name(run);
   facts["layout"] = numerics::layout_kind_name(run.chip.layout);
   facts["batching"] = batching(run);
@@ -639,6 +641,7 @@ std::string page(const Run& run) {
   line("bound", fmt::format("{}: it alone needs {} cycles, {} of the run", bound.first, with_commas(bound.second),
                             percent(share(bound.second, cycles))));
   line("memory", memory_name(run));
+  if (run.program.barriers) line("barriers", kBarriers);
   line("activations", run.inputs.facts.activations);
   line("routing", run.inputs.facts.routing);
   if (run.workload.whole.any()) line("beside them", run.inputs.facts.whole_layers);

@@ -205,6 +205,19 @@ TEST_CASE("imports and storage refuse what they do not know", "[bad_config][cli]
   check_refused("map-benchmark --problem nothing", "--problem: got 'nothing', expected one of demo");
 }
 
+TEST_CASE("profile refuses what it cannot measure", "[bad_config][cli]") {
+  const TemporaryFolder folder;
+  const std::string out = folder.file("p.csv"), start = std::string("profile ") + kFiles + "--out " + out + " ";
+  check_refused(start + "--formats itn4", "--formats: got 'itn4'", out);
+  check_refused(start + "--formats int4,int4", "--formats: got int4 twice", out);
+  check_refused(start + "--group 12", "--group: got 12, expected a positive multiple of 8", out);
+  check_refused(start + "--no-cache --cache " + folder.file("c"), "--cache: got it with --no-cache", out);
+  check_refused(start + "--formats int2 --cache " + folder.write("file", "x") + "/c", "--cache: got ", out);
+  check_refused("profile --chip chips/demo.yaml --workload " + folder.file("none.yaml"), folder.file("none.yaml"));
+  check_refused(std::string("profile ") + kFiles + "--formats int2 --no-cache --out " + folder.file("no/p.csv"),
+                folder.file("no/p.csv"));
+}
+
 TEST_CASE("a plan that was made from other files, or that a file contradicts, is refused by --check",
           "[bad_config][cli]") {
   const TemporaryFolder folder;

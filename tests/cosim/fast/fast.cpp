@@ -35,12 +35,14 @@ cosim::Report in_lock_step(std::uint64_t seed, std::uint64_t core, std::uint64_t
 }
 
 /// The fast engine's own run, with its shortcuts and without, against the twin's run.
-cosim::Report runs_alike(std::uint64_t seed, std::uint64_t core, std::uint64_t cases) {
+cosim::Report runs_alike(std::uint64_t seed, std::uint64_t core, std::uint64_t cases, bool fresh_phases = false) {
   cosim::Report report;
   const cosim::Build build = cosim::draw_core(seed, core);
   cosim::CoreBench bench(cosim::make_cycle_engine(build.params));
   for (std::uint64_t i = 0; i < cases; ++i) {
-    const cosim::VerifyCase c = cosim::draw_totals_case(seed, core * 1000 + i, build, nullptr);
+    cosim::VerifyCase c = cosim::draw_totals_case(seed, core * 1000 + i, build, nullptr);
+    c.bench.fresh_phases = fresh_phases;
+    c.in_phases = c.in_phases || fresh_phases;
     try {
       const cosim::TotalsOutcome outcome = cosim::run_totals_case(bench, build.params, c);
       report.cycles += outcome.cycles;
@@ -89,4 +91,13 @@ TEST_CASE("the fast engine ends every tile, command and phase in the twin's cycl
   }
   CHECK(cycles > 10000);
   CHECK(shortened > 1000);
+}
+
+TEST_CASE("a host that starts every phase knowing nothing is the same in both engines", "[cosim][fast]") {
+  for (std::uint64_t core = 0; core < 5; ++core) {
+    const cosim::Report report = cosim::run_forked([&] { return runs_alike(3, core, 8, true); });
+    INFO(report.message);
+    REQUIRE(report.ok());
+    CHECK(report.cycles > 1000);
+  }
 }

@@ -120,6 +120,27 @@ TEST_CASE("fast writes the cycle engine's files, with shortcuts, without, and wi
   }
 }
 
+TEST_CASE("with barriers every engine takes the cycles that profile adds up", "[regress][simulate]") {
+  const Folder folder;
+  const std::string work = "requests: [0]\nsteps: [0, 1]\nlayers: [0, 3]\nmax_tokens: 20\n";
+  for (const std::string engine : {"fast", "cycle", "rtl"}) {
+    const Outcome outcome =
+        simulate(folder, work, "demo", "--barriers --plan int2 --engine " + engine + " --out " + folder.file(engine));
+    INFO(engine << ": " << outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+  }
+  const Outcome profile = run_program("profile --chip chips/demo.yaml --no-cache --json --formats int2 --workload " +
+                                      folder.file("workload.yaml"));
+  INFO(profile.err);
+  REQUIRE(profile.exit_code == 0);
+  const json fast = summary(folder, "fast");
+  CHECK(json::parse(profile.out)["cycles"]["int2"] == fast["cycles"]);
+  CHECK(fast["facts"]["barriers"].is_string());
+  for (const char* name : {"/layers.csv", "/experts.csv", "/steps.csv"})
+    for (const std::string engine : {"cycle", "rtl"})
+      CHECK(base::read_file(folder.file("fast") + name) == base::read_file(folder.file(engine) + name));
+}
+
 TEST_CASE("a 3-bit and a 4-bit plan differ in bytes and in cycles", "[regress][simulate]") {
   const Folder folder;
   for (const std::string plan : {"int3", "int4"})

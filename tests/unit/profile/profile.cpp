@@ -1,0 +1,204 @@
+// sim/profile: the table of latencies adds up to what is simulated with barriers, and is found again by its content.
+#include "sim/profile/profile.h"
+
+#include <stdlib.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <map>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/rng.h"
+
+using namespace moesaic;
+using numerics::Format;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Folder {
+  fs::path path;
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "moesaic-profile-XXXXXX").string();
+    path = mkdtemp(name.data());
+  }
+  ~Folder() { fs::remove_all(path); }
+};
+
+constexpr int kLayers = 2, kExperts = 5;
+constexpr std::int64_t kHidden = 40, kIntermediate = 56;
+
+/// Three batches through two layers of five experts, routed at random; expert 4 of layer 1 gets no row.
+run::RunInputs inputs_of(std::uint64_t seed) {
+  base::Rng rng(seed);
+  run::RunInputs inputs;
+  inputs.facts.group_size = 16;
+  for (int s = 0; s < 3; ++s) {
+    run::Step step;
+    step.step = static_cast<std::uint64_t>(s);
+    step.tokens = s == 0 ? 9 : 1;
+    step.parts = {{0, step.tokens}};
+    inputs.steps.push_back(step);
+    for (int layer = 0; layer < kLayers; ++layer) {
+      program::LayerRows rows;
+      rows.name = "step " + std::to_string(s) + ", layer " + std::to_string(layer);
+      rows.layer = layer;
+      rows.x.m = step.tokens;
+      rows.x.k = kHidden;
+      rows.top_k = 2;
+      for (std::int64_t m = 0; m < step.tokens; ++m) {
+        rows.x.token_shift.push_back(static_cast<std::uint8_t>(rng.below(4)));
+        const auto experts = static_cast<std::uint64_t>(layer == 1 ? kExperts - 1 : kExperts);
+        const auto first = static_cast<std::uint32_t>(rng.below(experts));
+        rows.chosen.push_back(first);
+        rows.chosen.push_back(static_cast<std::uint32_t>((first + 1 + rng.below(experts - 1)) % experts));
+        rows.r.insert(rows.r.end(), 2, 16384);
+      }
+      inputs.layers.push_back(rows);
+      inputs.step_of.push_back(static_cast<std::size_t>(s));
+    }
+  }
+  inputs.shape = [](int, int) { return program::ExpertShape{Format::integer(8), kHidden, kIntermediate, 16, 10}; };
+  return inputs;
+}
+
+program::Chip chip_of(unsigned max_tokens, unsigned act_depth, unsigned hidden_depth, unsigned commands,
+                      numerics::LayoutKind layout = numerics::LayoutKind::kTileMajor) {
+  program::Chip chip;
+  chip.hash = std::string(64, 'a');
+  chip.core.rows = 4;
+  chip.core.cols = 8;
+  chip.core.max_tokens = max_tokens;
+  chip.core.act_depth = act_depth;
+  chip.core.hidden_depth = hidden_depth;
+  chip.core.command_depth = commands;
+  chip.layout = layout;
+  chip.memory.read_latency_cycles = 13;
+  chip.memory.write_latency_cycles = 7;
+  chip.memory.bytes_per_cycle = 5;
+  return chip;
+}
+
+using Plan = std::map<std::pair<int, int>, Format>;
+
+program::ShapeOf shapes_of(const run::RunInputs& inputs, const Plan& plan) {
+  return [&inputs, &plan](int layer, int expert) {
+    program::ExpertShape shape = inputs.shape(layer, expert);
+    shape.format = plan.at({layer, expert});
+    return shape;
+  };
+}
+
+}  // namespace
+
+TEST_CASE("the table's sum over any plan is the cycles of simulating it with barriers", "[unit][profile]") {
+  const run::RunInputs inputs = inputs_of(5);
+  base::Rng rng(6);
+  for (const program::Chip& chip : {chip_of(8, 256, 512, 8), chip_of(2, 32, 16, 3), chip_of(8, 8, 512, 2),
+                                    chip_of(8, 256, 32, 8), chip_of(4, 64, 8, 8, numerics::LayoutKind::kPlaneMajor)}) {
+    INFO(chip.core.max_tokens << " tokens, " << chip.core.act_depth << " words, " << chip.core.hidden_depth
+                              << " hidden words");
+    const workloads::LatencyTable table =
+        profile::profile(inputs, chip, kExperts, numerics::all_formats(), profile::Options{}).table;
+    bool overlap_saves = false;
+    for (int trial = 0; trial < 6; ++trial) {
+      Plan plan;
+      std::map<int, std::int64_t> layers;
+      for (int layer = 0; layer < kLayers; ++layer) {
+        layers[layer] = table.rest_cycles(layer);
+        for (int expert = 0; expert < kExperts; ++expert) {
+          plan[{layer, expert}] = rng.pick(numerics::all_formats());
+          layers[layer] += table.cycles(layer, expert, plan[{layer, expert}]);
+        }
+      }
+      const profile::Simulated simulated = profile::simulate(inputs, shapes_of(inputs, plan), chip, true);
+      CHECK(simulated.layer_cycles == layers);
+      CHECK(simulated.cycles == layers[0] + layers[1]);
+      overlap_saves |= profile::simulate(inputs, shapes_of(inputs, plan), chip).cycles < simulated.cycles;
+    }
+    CHECK(overlap_saves);  // barriers do something
+  }
+}
+
+TEST_CASE("an expert that no row goes to takes no cycles, and a wider format never fewer", "[unit][profile]") {
+  const run::RunInputs inputs = inputs_of(7);
+  const workloads::LatencyTable table =
+      profile::profile(inputs, chip_of(8, 256, 512, 8), kExperts, numerics::all_formats(), profile::Options{}).table;
+  CHECK(table.source().tokens == 11);
+  CHECK(table.rows().size() == kLayers * (kExperts * numerics::all_formats().size() + 1));
+  for (const Format format : numerics::all_formats()) CHECK(table.cycles(1, 4, format) == 0);
+  for (int expert = 0; expert < kExperts; ++expert)
+    for (int bits = 1; bits < 8; ++bits)
+      CHECK(table.cycles(0, expert, Format::integer(bits)) <= table.cycles(0, expert, Format::integer(bits + 1)));
+  // What was written reads back.
+  CHECK(workloads::LatencyTable::parse(table.text(), "t.csv").text() == table.text());
+}
+
+TEST_CASE("profiled runs are found again by content, and not for another chip, format or routing", "[unit][profile]") {
+  const Folder folder;
+  const run::RunInputs inputs = inputs_of(8);
+  const program::Chip chip = chip_of(8, 256, 512, 8);
+  profile::Options options;
+  options.cache = (folder.path / "a" / "b").string();
+  const std::vector<Format> formats{Format::integer(2), Format::integer(3)};
+  const auto run = [&](const run::RunInputs& of, const program::Chip& on, const std::vector<Format>& in) {
+    return profile::profile(of, on, kExperts, in, options);
+  };
+  const profile::Profile first = run(inputs, chip, formats);
+  CHECK(first.cached == 0);
+  const profile::Profile again = run(inputs, chip, formats);
+  CHECK(again.cached == 2);
+  CHECK(again.table.text() == first.table.text());
+  CHECK(run(inputs, chip, {Format::integer(3), Format::integer(4)}).cached == 1);
+  CHECK(run(inputs_of(9), chip, formats).cached == 0);
+  program::Chip other = chip;
+  other.hash = std::string(64, 'b');
+  CHECK(run(inputs, other, formats).cached == 0);
+  // A file that was cut short is measured again and replaced.
+  for (const auto& entry : fs::directory_iterator(options.cache)) {
+    const std::string text = base::read_file(entry.path().string());
+    base::write_file(entry.path().string(), text.substr(0, text.size() - 3));
+  }
+  const profile::Profile repaired = run(inputs, chip, formats);
+  CHECK(repaired.cached == 0);
+  CHECK(repaired.table.text() == first.table.text());
+  CHECK(run(inputs, chip, formats).cached == 2);
+}
+
+TEST_CASE("a profile's hash of its work sees routing, shapes and groups", "[unit][profile]") {
+  run::RunInputs inputs = inputs_of(8);
+  const std::string hash = profile::work_hash(inputs);
+  CHECK(profile::work_hash(inputs_of(8)) == hash);
+  CHECK(profile::work_hash(inputs_of(9)) != hash);
+  inputs.shape = [](int, int) { return program::ExpertShape{Format::integer(8), kHidden, kIntermediate, 8, 10}; };
+  CHECK(profile::work_hash(inputs) != hash);
+}
+
+TEST_CASE("a latency table refuses what it was not written as", "[unit][profile]") {
+  const std::string hash(64, 'c'),
+      start = "# moesaic profile 1\n# chip: " + hash + "\n# work: " + hash + "\n# engine: " + hash +
+              "\n# group_size: 64\n# tokens: 4\n",
+      header = start + "layer,expert,format,jobs,rows,cycles\n";
+  const auto refusal = [](const std::string& text) -> std::string {
+    try {
+      workloads::LatencyTable::parse(text, "p.csv");
+    } catch (const base::InputError& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  CHECK(refusal(header + "0,0,int2,1,4,10\n0,rest,,1,4,3\n") == "accepted");
+  CHECK(refusal("layer,expert,format,cycles\n0,0,int2,1\n") ==
+        "p.csv:1: header: got 'layer,expert,format,cycles', expected # moesaic profile 1");
+  CHECK(refusal("# moesaic profile 1\n# work: x\n").find("p.csv:2: header") == 0);
+  CHECK(refusal("# moesaic profile 1\n# chip: ab\n").find("p.csv:2: chip: got 'ab', expected 64") == 0);
+  CHECK(refusal(header) == "p.csv: rows: got none, expected at least one");
+  CHECK(refusal(header + "0,0,int2,1,4,-1\n").find("p.csv:8: cycles: got '-1', expected a whole number") == 0);
+  CHECK(refusal(header + "0,0,int2,1,4,nan\n").find("p.csv:8: cycles: got 'nan'") == 0);
+  CHECK(refusal(header + "0,0,int9,1,4,1\n").find("p.csv:8: format: got 'int9'") == 0);
+  CHECK(refusal(header + "0,0,int2,1,4\n") == "p.csv:8: row: got 5 fields, expected 6");
+  CHECK(refusal(header + "0,0,int2,1,4,1\n0,0,int2,1,4,1\n") ==
+        "p.csv:9: row: got layer 0, 0 a second time, expected each once");
+  CHECK(refusal(header + "0,0,int2,1,4,1\n") == "p.csv: layer 0: got no row rest, expected one for every layer");
+}
