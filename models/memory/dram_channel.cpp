@@ -230,7 +230,10 @@ void DramChannel::note_read(unsigned bank, std::int64_t clock) {
 
 void DramChannel::run(std::int64_t until, std::vector<DramOutcome>& outcomes) {
   for (;;) {
-    if (queued_[kReads] + queued_[kWrites] == 0 && !pending_.empty() && stream(until, outcomes)) return;
+    if (queued_[kReads] + queued_[kWrites] == 0) {
+      if (!pending_.empty() && stream(until, outcomes)) return;
+      if (pending_.empty() && due_ >= until) return;
+    }
     hits_ = 0;
     pick();
     if (!pending_.empty() && pending_.front().arrival <= pick_.clock) {

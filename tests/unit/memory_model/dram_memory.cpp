@@ -108,6 +108,37 @@ TEST_CASE("streamed reads reach the peak less refresh within one percent on ever
   }
 }
 
+TEST_CASE("beats that are submitted together are beats submitted one by one", "[unit][memory]") {
+  base::Rng rng(23);
+  for (int i = 0; i < 150; ++i) {
+    DramConfig config = memory::random_dram(rng);
+    if (rng.chance(1, 2)) config.mapping = memory::dram_preset("ddr5-6400").mapping;
+    const Femtoseconds period(rng.range(300000, 4000000));
+    testing::TrafficShape shape;
+    shape.span = std::uint64_t{1} << rng.range(9, 20);
+    testing::Traffic traffic = testing::random_traffic(rng, shape);
+    const std::int64_t slow = rng.range(1, 40);
+    for (auto& beats : traffic) {
+      if (&beats != &traffic[0] && rng.chance(2, 3)) beats.clear();
+      for (testing::PlannedBeat& beat : beats) beat.not_before *= slow;
+    }
+    INFO(i << ": " << memory::dram_name(config) << ", core clock of " << period.count() << " fs");
+    DramMemory single(config, period), together(config, period);
+    std::vector<std::pair<std::int64_t, std::int64_t>> first, second;
+    single.trace(
+        [&](const memory::DramCommand& c) { first.emplace_back(c.channel, c.clock * 8 + static_cast<int>(c.kind)); });
+    together.trace(
+        [&](const memory::DramCommand& c) { second.emplace_back(c.channel, c.clock * 8 + static_cast<int>(c.kind)); });
+    const testing::TrafficRun a = testing::drive(single, traffic, false);
+    const testing::TrafficRun b = testing::drive(together, traffic, rng.chance(1, 2), true);
+    REQUIRE(a.ports == b.ports);
+    REQUIRE(single.counters(Cycles(a.end + 1000)) == together.counters(Cycles(a.end + 1000)));
+    std::stable_sort(first.begin(), first.end());
+    std::stable_sort(second.begin(), second.end());
+    REQUIRE(first == second);
+  }
+}
+
 TEST_CASE("what is known at a cycle does not depend on how often the model is asked", "[unit][memory]") {
   base::Rng rng(21);
   std::uint64_t often = 0, seldom = 0;

@@ -32,7 +32,21 @@ Traffic random_traffic(base::Rng& rng, const TrafficShape& shape) {
   return traffic;
 }
 
-TrafficRun drive(memory::MemoryModel& model, const Traffic& traffic, bool every_cycle) {
+namespace {
+
+/// From beat `first` on: how many may be submitted now that lie one behind the other.
+std::size_t row_from(const std::vector<PlannedBeat>& beats, std::size_t first, std::int64_t now) {
+  std::size_t count = 1;
+  for (; first + count < beats.size() && beats[first + count].not_before <= now; ++count) {
+    const memory::Request &before = beats[first + count - 1].request, &beat = beats[first + count].request;
+    if (beat.address != before.address + static_cast<std::uint64_t>(before.bytes.count())) break;
+  }
+  return count;
+}
+
+}  // namespace
+
+TrafficRun drive(memory::MemoryModel& model, const Traffic& traffic, bool every_cycle, bool rows) {
   TrafficRun run;
   run.ports.resize(traffic.size());
   std::vector<std::size_t> next(traffic.size(), 0), taken(traffic.size(), 0);
@@ -62,9 +76,14 @@ TrafficRun drive(memory::MemoryModel& model, const Traffic& traffic, bool every_
         run.end = now;
       }
       while (next[port] < beats.size() && beats[next[port]].not_before <= now) {
-        if (!model.submit(beats[next[port]].request, Cycles(now))) break;
-        done.push_back({now, -1});
-        ++next[port];
+        const std::size_t count = rows ? row_from(beats, next[port], now) : 1;
+        const memory::Request& request = beats[next[port]].request;
+        const std::size_t accepted =
+            rows ? static_cast<std::size_t>(model.submit_row(request, static_cast<std::int64_t>(count), Cycles(now)))
+                 : std::size_t{model.submit(request, Cycles(now))};
+        done.resize(done.size() + accepted, {now, -1});
+        next[port] += accepted;
+        if (accepted < count) break;
         for (auto& other : promise)
           if (other && !other->known) other.reset();
       }

@@ -34,7 +34,8 @@ struct TrafficRun {
 };
 
 /// `every_cycle`: asks in each cycle; else only when a beat is due or next_change() says so. `pause` of 1 in n beats
-/// finished are taken one cycle late. std::logic_error where next_change() or coming() is wrong.
-TrafficRun drive(memory::MemoryModel& model, const Traffic& traffic, bool every_cycle);
+/// finished are taken one cycle late. `rows`: beats that lie one behind the other are submitted together.
+/// std::logic_error where next_change() or coming() is wrong.
+TrafficRun drive(memory::MemoryModel& model, const Traffic& traffic, bool every_cycle, bool rows = false);
 
 }  // namespace moesaic::testing
