@@ -669,7 +669,7 @@ class Machine {
   /// Steps on from a state and remembers what happened, unless something came from outside meanwhile. Returns the
   /// state after it, or null when the agent was told something.
   State* record(State& state) {
-    add_counts();
+    add_stepped();
     auto outcome = std::make_unique<Outcome>();
     std::array<std::uint64_t, kNumFeeds> taken{};
     for (unsigned f = 0; f < kNumFeeds; ++f) taken[f] = feeds_.taken(static_cast<Feed>(f));
@@ -789,8 +789,8 @@ class Machine {
     const std::size_t begin = came_.size();
     for (std::size_t i = 0; i < legs.size(); ++i) {
       const Leg& leg = *legs[i];
-      if (leg.until >= undisturbed_) continue;
-      if (leg.beats.size() < came_.size() - begin) continue;
+      if (leg.until >= undisturbed_ || leg.beats.size() < came_.size() - begin) continue;
+      if (!may_come(leg, came_.size() - begin)) continue;
       const auto from = static_cast<std::ptrdiff_t>(begin);
       if (!std::equal(came_.begin() + from, came_.end(), leg.beats.begin()) ||
           !std::equal(came_ports_.begin() + from, came_ports_.end(), leg.ports.begin()))
@@ -810,6 +810,23 @@ class Machine {
     return nullptr;
   }
 
+  /// Whether the next beat can be the leg's, as far as is known without asking.
+  bool may_come(const Leg& leg, std::size_t done) const {
+    const unsigned port = next_port();
+    if (done == leg.beats.size()) return !coming_[port].known || coming_[port].cycle > record_begin_ + leg.until;
+    const std::uint64_t expected = record_begin_ + leg.beats[done];
+    return coming_[port].known ? coming_[port].cycle == expected && leg.ports[done] == port
+                               : coming_[port].cycle <= expected;
+  }
+
+  /// Where the next beat comes first.
+  unsigned next_port() const {
+    unsigned port = 0;
+    for (unsigned p = 1; p < kNumPorts; ++p)
+      if (coming_[p].cycle < coming_[port].cycle) port = p;
+    return port;
+  }
+
   /// Takes beats as they come while they come as they did on this leg, of which `done` have.
   bool beats_come(const Leg& leg, std::size_t done) {
     const std::uint64_t until = record_begin_ + leg.until;
@@ -818,9 +835,7 @@ class Machine {
       const std::uint64_t expected = more ? record_begin_ + leg.beats[done] : until + 1;
       unsigned port = 0;
       for (;;) {
-        port = 0;
-        for (unsigned p = 1; p < kNumPorts; ++p)
-          if (coming_[p].cycle < coming_[port].cycle) port = p;
+        port = next_port();
         if (coming_[port].known || coming_[port].cycle > expected || coming_[port].cycle > until) break;
         look(port, coming_[port].cycle, coming_[port].cycle);  // a cycle before which nothing comes
       }
@@ -876,7 +891,7 @@ class Machine {
 
   /// Steps on from a state, with what follow() came to know of it, and remembers what happened.
   State* record_asking(State& state) {
-    add_counts();
+    add_stepped();
     auto outcome = std::make_unique<Outcome>();
     for (unsigned f = 0; f < kNumFeeds; ++f) begin_taken_[f] = leg_taken_[f] = feeds_.taken(static_cast<Feed>(f));
     recording_ = outcome.get();
@@ -990,23 +1005,29 @@ class Machine {
   }
 
   void add_counts() {
-    flush();
-    const auto add = [this](const Counts& counts, std::uint64_t times) {
-      for (unsigned b = 0; b < kNumBlocks; ++b) {
-        for (unsigned a = 0; a < 4; ++a) total_[b][a] += times * counts.activity[b][a];
-      }
-      for (std::size_t c = 0; c < kNumCauses; ++c) {
-        const bool idle = c == static_cast<std::size_t>(program::Cause::kHost);
-        total_causes_[idle ? static_cast<std::size_t>(idle_cause_) : c] += times * counts.causes[c];
-      }
-    };
-    add(counts_, 1);
-    counts_ = Counts{};
+    add_stepped();
     for (Outcome* outcome : used_) {
       add(outcome->counts, outcome->times);
       outcome->times = 0;
     }
     used_.clear();
+  }
+
+  /// Those of no outcome, so that what follows is counted apart.
+  void add_stepped() {
+    flush();
+    add(counts_, 1);
+    counts_ = Counts{};
+  }
+
+  void add(const Counts& counts, std::uint64_t times) {
+    for (unsigned b = 0; b < kNumBlocks; ++b) {
+      for (unsigned a = 0; a < 4; ++a) total_[b][a] += times * counts.activity[b][a];
+    }
+    for (std::size_t c = 0; c < kNumCauses; ++c) {
+      const bool idle = c == static_cast<std::size_t>(program::Cause::kHost);
+      total_causes_[idle ? static_cast<std::size_t>(idle_cause_) : c] += times * counts.causes[c];
+    }
   }
 
   static constexpr std::uint64_t kFewestStepped = 64, kMostStepped = 180;
