@@ -235,6 +235,13 @@ void DramChannel::run(std::int64_t until, std::vector<DramOutcome>& outcomes) {
       if (pending_.empty() && due_ >= until) return;
     }
     hits_ = 0;
+    // Before any command: no command is before now_, and with empty queues none is before a refresh is due.
+    const std::int64_t idle_until = queued_[kReads] + queued_[kWrites] == 0 ? std::max(now_, due_) : now_;
+    if (!pending_.empty() && pending_.front().arrival <= idle_until) {
+      if (pending_.front().arrival >= until) return;
+      take_arrival(outcomes);
+      continue;
+    }
     pick();
     if (!pending_.empty() && pending_.front().arrival <= pick_.clock) {
       if (pending_.front().arrival >= until) return;
