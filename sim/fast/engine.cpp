@@ -935,6 +935,8 @@ class Machine {
     recorded_.back()->outcome = std::move(outcome);
     std::vector<std::unique_ptr<Leg>>* legs = path_.empty() ? &state.legs : &path_.back()->next;
     for (std::size_t i = path_.size(); i < recorded_.size(); ++i) {
+      recorded_[i]->beats.shrink_to_fit();
+      recorded_[i]->ports.shrink_to_fit();
       state_bytes_ += recorded_[i]->bytes();
       legs->push_back(std::move(recorded_[i]));
       legs = &legs->back()->next;
@@ -967,6 +969,8 @@ class Machine {
   void begin_leg() {
     recorded_.push_back(std::make_unique<Leg>());
     leg_ = recorded_.back().get();
+    leg_->beats.reserve(32);
+    leg_->ports.reserve(32);
   }
 
   /// Of the leg: what was taken since the one before.
