@@ -323,7 +323,9 @@ TotalsOutcome run_totals_case(CoreBench& bench, const program::CoreParams& param
     outcome.shortened += effort.skipped + effort.repeated;
   }
   program::MemoryImage& memory = lowered.loaded.image;
-  program::Interpreter(params, memory).run(lowered.loaded.commands);
+  const std::unique_ptr<program::HostAgent> agent = agent_of(c, lowered);
+  agent->prepare(memory);
+  program::execute_run(params, lowered.loaded.commands, twin.run, agent->storage(), memory);
   for (std::uint64_t at = memory.base(); at < memory.end(); ++at)
     if (memory.read(at) != twin.memory.read(at))
       throw base::CheckError("memory: byte " + std::to_string(at) + ": cycle " + std::to_string(twin.memory.read(at)) +

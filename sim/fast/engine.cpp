@@ -169,6 +169,7 @@ class Machine {
     run_.memory_name = memory_->name();
     run_.storage_name = storage_.model().name();
     if (options.fresh_phases) host_.forget();
+    for (const program::ByteRange& range : options.awaited) storage_.await(range);
     agent_.begin();
     hear();
   }
@@ -266,6 +267,7 @@ class Machine {
     if (events_.load_pushed) agent_.load_pushed(now_);
     if (events_.command_pushed) {
       run_.engine.tags.push_back(agent_.commands().front().tag);
+      if (options_.keep_commands) run_.commands.push_back(agent_.commands().front().command);
       --known_;
       agent_.command_pushed(now_);
     }

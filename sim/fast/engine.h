@@ -44,8 +44,12 @@ struct Options {
   std::optional<std::uint64_t> stall_seed;
   /// Cycles in which no block does anything before the run counts as stuck, on top of the memory's latencies.
   std::uint64_t watchdog_cycles = 20000;
-  bool shortcuts = true;     ///< skip and repeat; without them every cycle is stepped
-  bool watch_tiles = false;  ///< fill EngineRun::tiles
+  /// Bytes in which nothing lies at the start (HostAgent::prepare()): reading them before a load has filled them is an
+  /// error.
+  std::vector<program::ByteRange> awaited;
+  bool keep_commands = false;  ///< fill Run::commands
+  bool shortcuts = true;       ///< skip and repeat; without them every cycle is stepped
+  bool watch_tiles = false;    ///< fill EngineRun::tiles
   /// The host starts every phase knowing nothing: it writes all staging words and asks for room. What a phase takes
   /// then does not depend on the phases before it.
   bool fresh_phases = false;
@@ -66,6 +70,7 @@ struct Run {
   program::EngineRun engine;
   bool command_error = false, storage_error = false;
   std::string memory_name, storage_name;
+  std::vector<program::Command> commands;  ///< in the order of their execution, when asked for
   Effort effort;
 };
 

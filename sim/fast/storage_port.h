@@ -33,6 +33,8 @@ class StoragePort {
         answer_stalls_(stalls[1]) {}
 
   storage::CoreStorage& model() { return *model_; }
+  /// Nothing lies in these bytes until a load fills them.
+  void await(const program::ByteRange& range) { awaited_.add(range.address, range.address + range.bytes); }
   /// The host has begun to push a load. std::logic_error when it leads from or to nowhere.
   void push(const program::Descriptor& load, std::uint64_t now);
 

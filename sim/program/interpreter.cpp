@@ -281,4 +281,25 @@ void Interpreter::combine(const Command& c) {
   }
 }
 
+bool execute_run(const CoreParams& params, const std::vector<Command>& commands, const EngineRun& run,
+                 const MemoryImage* storage, MemoryImage& image) {
+  std::vector<const EngineRun::Load*> loads;  // in the order of completion
+  for (const EngineRun::Load& load : run.loads) loads.push_back(&load);
+  std::stable_sort(loads.begin(), loads.end(),
+                   [](const EngineRun::Load* a, const EngineRun::Load* b) { return a->completed < b->completed; });
+  Interpreter interpreter(params, image);
+  std::size_t done = 0;
+  // What a command reads was complete before its job's wait was executed; what it does not read may come at any time.
+  for (std::size_t i = 0; i < commands.size(); ++i) {
+    for (; done < loads.size() && loads[done]->completed < run.retired.at(i); ++done) {
+      const Descriptor& d = loads[done]->descriptor;
+      std::vector<std::uint8_t> bytes(d.bytes);
+      storage->read(d.source, bytes.data(), d.bytes);
+      image.write(d.destination, bytes.data(), d.bytes);
+    }
+    interpreter.run({commands[i]});
+  }
+  return interpreter.shift_error();
+}
+
 }  // namespace moesaic::program

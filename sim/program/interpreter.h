@@ -8,6 +8,7 @@
 
 #include "sim/program/commands.h"
 #include "sim/program/core_params.h"
+#include "sim/program/engine_run.h"
 #include "sim/program/memory_image.h"
 
 namespace moesaic::program {
@@ -58,5 +59,10 @@ class Interpreter {
   std::vector<std::int32_t> weights_;  ///< of the tile at hand, [C, R], planes summed up
   bool shift_error_ = false;
 };
+
+/// The data of a run whose engine keeps none: executes `commands`, all that `run` executed, and copies from `storage`
+/// what was loaded, each load where the run completed it. Returns Interpreter::shift_error().
+bool execute_run(const CoreParams& params, const std::vector<Command>& commands, const EngineRun& run,
+                 const MemoryImage* storage, MemoryImage& image);
 
 }  // namespace moesaic::program
