@@ -114,19 +114,31 @@ Speed measure_in_child(const cosim::Build& build, Engine engine, double seconds)
   return {json.at("cycles").get<std::uint64_t>(), json.at("rate").get<double>(), json.at("busy").get<double>()};
 }
 
-/// One of Mixtral-8x7B's expert projections, K 4096 and N 14336 in int4 and groups of 128, without data, on a 32x32
-/// array whose activation buffer holds 16 rows of K, behind a memory of 102 bytes a cycle: at 1 GHz what two channels
-/// of DDR5-6400 move at their peak.
+/// One of Mixtral-8x7B's expert projections, K 4096 and N 14336 in int4 and groups of 128, without data, at 1 GHz on a
+/// 32x32 array whose activation buffer holds 16 rows of K.
 struct Projection {
   std::int64_t tokens = 0;
   std::uint64_t cycles = 0, states = 0;
   double seconds = 0;  ///< of processor time, lowering included
-  double stepped_share = 0;
+  double stepped_share = 0, skipped_share = 0, repeated_share = 0;
   std::int64_t peak_kib = 0;
   std::string memory;
 };
 
-Projection run_projection(std::int64_t tokens, bool shortcuts) {
+/// Behind two channels of DDR5-6400, and behind a simple memory of what these move at their peak: 102 bytes a cycle.
+std::vector<memory::MemoryConfig> projection_memories() {
+  memory::MemoryConfig simple;
+  simple.read_latency_cycles = 60;
+  simple.write_latency_cycles = 30;
+  simple.bytes_per_cycle = 102;
+  memory::MemoryConfig dram;
+  dram.kind = "dram";
+  dram.dram = memory::dram_preset("ddr5-6400");
+  dram.dram.channels = 2;
+  return {simple, dram};
+}
+
+Projection run_projection(const memory::MemoryConfig& memory, std::int64_t tokens, bool shortcuts) {
   program::CoreParams core;
   core.rows = core.cols = 32;
   core.planes_per_cycle = 2;
@@ -154,9 +166,8 @@ Projection run_projection(std::int64_t tokens, bool shortcuts) {
   product.out_bits = 16;
   builder.product(object, rows, product);
   fast::Options options;
-  options.memory.read_latency_cycles = 60;
-  options.memory.write_latency_cycles = 30;
-  options.memory.bytes_per_cycle = 102;
+  options.memory = memory;
+  options.period = base::Femtoseconds(1000000);
   options.shortcuts = shortcuts;
   const fast::Run run = fast::run(core, builder.commands(), {0}, image, options);
   Projection result;
@@ -164,7 +175,12 @@ Projection run_projection(std::int64_t tokens, bool shortcuts) {
   result.tokens = tokens;
   result.cycles = run.engine.cycles;
   result.states = run.effort.states;
-  result.stepped_share = static_cast<double>(run.effort.stepped) / static_cast<double>(run.engine.cycles);
+  const auto share = [&run](std::uint64_t cycles) {
+    return static_cast<double>(cycles) / static_cast<double>(run.engine.cycles);
+  };
+  result.stepped_share = share(run.effort.stepped);
+  result.skipped_share = share(run.effort.skipped);
+  result.repeated_share = share(run.effort.repeated);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   result.peak_kib = usage.ru_maxrss;
@@ -173,11 +189,12 @@ Projection run_projection(std::int64_t tokens, bool shortcuts) {
 }
 
 /// In a process of its own, so that the peak of memory is this run's (and the program's own).
-Projection projection_in_child(std::int64_t tokens, bool shortcuts) {
+Projection projection_in_child(const memory::MemoryConfig& memory, std::int64_t tokens, bool shortcuts) {
   const std::string text = run_in_child([&] {
-    const Projection p = run_projection(tokens, shortcuts);
-    return nlohmann::json{{"cycles", p.cycles},         {"states", p.states}, {"seconds", p.seconds},
-                          {"stepped", p.stepped_share}, {"peak", p.peak_kib}, {"memory", p.memory}}
+    const Projection p = run_projection(memory, tokens, shortcuts);
+    return nlohmann::json{{"cycles", p.cycles},         {"states", p.states},         {"seconds", p.seconds},
+                          {"stepped", p.stepped_share}, {"skipped", p.skipped_share}, {"repeated", p.repeated_share},
+                          {"peak", p.peak_kib},         {"memory", p.memory}}
         .dump();
   });
   const nlohmann::json j = nlohmann::json::parse(text);
@@ -187,6 +204,8 @@ Projection projection_in_child(std::int64_t tokens, bool shortcuts) {
   p.states = j.at("states");
   p.seconds = j.at("seconds");
   p.stepped_share = j.at("stepped");
+  p.skipped_share = j.at("skipped");
+  p.repeated_share = j.at("repeated");
   p.peak_kib = j.at("peak");
   p.memory = j.at("memory");
   return p;
@@ -231,35 +250,40 @@ nlohmann::ordered_json benchmark_builds(const BenchmarkOptions& options) {
   return rows;
 }
 
+nlohmann::ordered_json projection_row(const BenchmarkOptions& options, const memory::MemoryConfig& memory,
+                                      std::int64_t tokens) {
+  const Projection on = projection_in_child(memory, tokens, true), off = projection_in_child(memory, tokens, false);
+  if (on.cycles != off.cycles)
+    throw base::CheckError(
+        fmt::format("projection, {} tokens: {} cycles with shortcuts, {} without", tokens, on.cycles, off.cycles));
+  const auto rate = [](const Projection& p) { return static_cast<double>(p.cycles) / p.seconds; };
+  if (!options.json)
+    fmt::print("{:>8} {:>12} {:>10.4f} {:>9.1f} {:>8.3f}% {:>8.3f}% {:>8.3f}% {:>9.1f} {:>14.3f} {:>9.1f}\n", tokens,
+               on.cycles, on.seconds, rate(on) / 1e6, 100 * on.repeated_share, 100 * on.skipped_share,
+               100 * on.stepped_share, static_cast<double>(on.peak_kib) / 1024, off.seconds, rate(off) / 1e6);
+  return {{"tokens", tokens},
+          {"cycles", on.cycles},
+          {"memory", on.memory},
+          {"cpu_seconds", on.seconds},
+          {"cycles_per_second", rate(on)},
+          {"stepped_share", on.stepped_share},
+          {"skipped_share", on.skipped_share},
+          {"repeated_share", on.repeated_share},
+          {"states", on.states},
+          {"peak_kib", on.peak_kib},
+          {"cpu_seconds_without_shortcuts", off.seconds},
+          {"cycles_per_second_without_shortcuts", rate(off)}};
+}
+
 nlohmann::ordered_json benchmark_projection(const BenchmarkOptions& options) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  for (const std::int64_t tokens : {1, 16, 128}) {
-    const Projection on = projection_in_child(tokens, true), off = projection_in_child(tokens, false);
-    if (on.cycles != off.cycles)
-      throw base::CheckError(
-          fmt::format("projection, {} tokens: {} cycles with shortcuts, {} without", tokens, on.cycles, off.cycles));
-    const auto rate = [](const Projection& p) { return static_cast<double>(p.cycles) / p.seconds; };
-    if (options.json) {
-      rows.push_back({{"tokens", tokens},
-                      {"cycles", on.cycles},
-                      {"memory", on.memory},
-                      {"cpu_seconds", on.seconds},
-                      {"cycles_per_second", rate(on)},
-                      {"stepped_share", on.stepped_share},
-                      {"states", on.states},
-                      {"peak_kib", on.peak_kib},
-                      {"cpu_seconds_without_shortcuts", off.seconds},
-                      {"cycles_per_second_without_shortcuts", rate(off)}});
-      continue;
-    }
-    if (tokens == 1)
-      fmt::print(
-          "K 4096, N 14336, int4 in groups of 128, 32x32 array, {}\n{:>8} {:>12} {:>12} {:>12} {:>10} {:>10} "
-          "{:>14} {:>12}\n",
-          on.memory, "tokens", "cycles", "CPU s", "MHz", "stepped", "peak MiB", "no shortcuts s", "MHz");
-    fmt::print("{:>8} {:>12} {:>12.4f} {:>12.1f} {:>9.3f}% {:>10.1f} {:>14.3f} {:>12.1f}\n", tokens, on.cycles,
-               on.seconds, rate(on) / 1e6, 100 * on.stepped_share, static_cast<double>(on.peak_kib) / 1024, off.seconds,
-               rate(off) / 1e6);
+  if (!options.json) fmt::print("K 4096, N 14336, int4 in groups of 128, 32x32 array at 1 GHz\n");
+  for (const memory::MemoryConfig& memory : projection_memories()) {
+    if (!options.json)
+      fmt::print("\n{}\n{:>8} {:>12} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>14} {:>9}\n",
+                 memory::make_memory(memory, base::Femtoseconds(1000000))->name(), "tokens", "cycles", "CPU s", "MHz",
+                 "repeated", "skipped", "stepped", "peak MiB", "no shortcuts s", "MHz");
+    for (const std::int64_t tokens : {1, 16, 128}) rows.push_back(projection_row(options, memory, tokens));
   }
   return rows;
 }
