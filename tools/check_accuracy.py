@@ -44,17 +44,18 @@ class Bench:
 
     def evaluate(self, plan, *options, tokens=None):
         """Bits per byte of each window."""
-        windows = self.folder / "windows.csv"
+        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".csv", delete=False) as file:
+            windows = pathlib.Path(file.name)
         run(self.program, "evaluate", "--model", MODEL, "--tokens", tokens or self.tokens, "--plan", plan, "--per-window", windows,
             *options)
         with open(windows, newline="") as file:
             return [float(row["bits_per_byte"]) for row in csv.DictReader(file)]
 
-    def map(self, bits, allocator, name, seed=None):
+    def map(self, bits, allocator, name, seed=None, quantiser=()):
         plan = self.folder / f"{name}.yaml"
         command = [self.program, "map", "--workload", ROOT / "configs/demo_workload.yaml", "--chip", ROOT / "chips/demo.yaml"]
         command += ["--sensitivity", self.folder / "sensitivity.csv", "--memory-budget", f"{bits}bits"]
-        command += ["--allocator", allocator, "--out", plan, "--json"]
+        command += ["--allocator", allocator, "--out", plan, "--json", *quantiser]
         if seed is not None:
             command += ["--seed", seed]
         return plan, json.loads(run(*command))

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Evaluates every allocator's plan on the shipped model, within the same bytes: the table of docs/reproductions/own-model.md.
+
+    tools/compare_allocators.py --program build/release/bin/moesaic
+        [--quantiser rtn|gptq] [--bits 2,2.5,3,3.5] [--windows 512] [--backend cpu|cuda] [--jobs 2] [--out table.csv]
+
+Calibrates on the model's calibration tokens, lets every allocator make a plan within each budget, evaluates each distinct plan
+on the first --windows windows of 256 evaluation tokens, and prints predicted and evaluated loss (bits per byte above float).
+Exit code 1 when another allocator's plan is better than `optimal` by more than one paired standard error (over windows).
+"""
+import argparse
+import concurrent.futures
+import csv
+import pathlib
+import sys
+import tempfile
+
+from check_accuracy import MODEL, ROOT, Bench, mean_and_error, run
+
+ALLOCATORS = ("optimal", "greedy", "hawq", "baq", "pmq", "frequency", "uniform", "random")
+CALIBRATION = ROOT / "data/tokens/calibration.bin"
+
+
+def formats_of(plan):
+    """What decides the arithmetic: the formats of the experts."""
+    return plan.read_text().split("experts:")[1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", required=True, type=pathlib.Path)
+    parser.add_argument("--quantiser", choices=("rtn", "gptq"), default="rtn")
+    parser.add_argument("--bits", default="2,2.5,3,3.5")
+    parser.add_argument("--windows", type=int, default=512)
+    parser.add_argument("--backend", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--jobs", type=int, default=2, help="evaluations at a time")
+    parser.add_argument("--out", type=pathlib.Path, help="the table as CSV")
+    options = parser.parse_args()
+    quantiser = ["--quantiser", "gptq", "--calibration-tokens", CALIBRATION] if options.quantiser == "gptq" else []
+    rows, beaten = [], []
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        tokens = folder / "tokens.bin"
+        tokens.write_bytes((ROOT / "data/tokens/evaluation.bin").read_bytes()[: 256 * options.windows])
+        bench = Bench(options.program, folder, tokens)
+        run(options.program, "calibrate", "--model", MODEL, "--tokens", CALIBRATION, "--formats", "int1..int8,binary,ternary",
+            "--group", 64, "--quantiser", options.quantiser, "--out", folder / "sensitivity.csv")
+
+        plans = {}
+        for bits in options.bits.split(","):
+            for allocator in ALLOCATORS:
+                plans[bits, allocator] = bench.map(bits, allocator, f"{bits}-{allocator}", quantiser=quantiser)
+
+        distinct = {formats_of(plan): plan for plan, _ in plans.values()}
+        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+            evaluate = lambda plan: bench.evaluate(plan, "--backend", options.backend, "--threads", 1)
+            real = pool.submit(evaluate, "none")
+            losses = dict(zip(distinct, pool.map(evaluate, distinct.values())))
+            real = real.result()
+        print(f"{len(real)} windows, float {sum(real) / len(real):.6f} bits per byte, {options.quantiser}, {options.backend}")
+
+        print("bits  allocator     bytes     budget  predicted  evaluated   above optimal")
+        for (bits, allocator), (plan, facts) in plans.items():
+            ours = losses[formats_of(plans[bits, "optimal"][0])]
+            windows = losses[formats_of(plan)]
+            above, error = mean_and_error([a - b for a, b in zip(windows, ours)])
+            evaluated = (sum(windows) - sum(real)) / len(real)
+            if above < -error:
+                beaten.append(f"{allocator} at {bits} bits")
+            print(f"{bits:5s} {allocator:9s} {facts['memory_bytes']:9d}  {facts['memory_budget_bytes']:9d}  {facts['loss']:9.5f}  "
+                  f"{evaluated:9.5f}  {above:+9.5f} +- {error:.5f}", flush=True)
+            rows.append([options.quantiser, bits, allocator, facts["memory_bytes"], facts["memory_budget_bytes"], facts["loss"],
+                         evaluated, above, error])
+
+    if options.out:
+        partial = options.out.with_name(options.out.name + ".tmp")
+        with open(partial, "w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["quantiser", "bits", "allocator", "bytes", "budget", "predicted", "evaluated", "above_optimal", "stderr"])
+            writer.writerows(rows)
+        partial.replace(options.out)
+    if beaten:
+        sys.exit("better than optimal: " + ", ".join(beaten))
+    print("no allocator is better than optimal beyond one standard error")
+
+
+if __name__ == "__main__":
+    main()
