@@ -165,12 +165,39 @@ Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, nu
   return plan;
 }
 
+namespace {
+
+/// "int2+int3": the formats named; none when a part is no format's name.
+std::vector<numerics::Format> formats_in(const std::string& names) {
+  std::vector<numerics::Format> found;
+  for (std::size_t begin = 0; begin <= names.size();) {
+    const std::size_t end = std::min(names.find('+', begin), names.size());
+    const std::vector<numerics::Format> all = numerics::all_formats();
+    const auto format = std::find_if(all.begin(), all.end(), [&](const numerics::Format& f) {
+      return f.name() == names.substr(begin, end - begin);
+    });
+    if (format == all.end()) return {};
+    found.push_back(*format);
+    begin = end + 1;
+  }
+  return found;
+}
+
+}  // namespace
+
 std::optional<Plan> named_plan(const std::string& name, const Network& network, const std::string& checkpoint_hash) {
-  for (const numerics::Format& format : numerics::all_formats())
-    if (format.name() == name) return uniform_plan(network, checkpoint_hash, format, kNamedPlanGroupSize);
+  const std::vector<numerics::Format> formats = formats_in(name);
+  if (!formats.empty()) {
+    Plan plan = uniform_plan(network, checkpoint_hash, formats.front(), kNamedPlanGroupSize);
+    for (PlanEntry& entry : plan.experts)
+      entry.format = formats[static_cast<std::size_t>(entry.layer + entry.expert) % formats.size()];
+    return plan;
+  }
   if (!std::filesystem::exists(name))
-    throw base::InputError("--plan: got '" + name +
-                           "', expected a format (int1..int8, nested1..nested8, binary, ternary) or " + "a plan file");
+    throw base::InputError(
+        "--plan: got '" + name +
+        "', expected a format (int1..int8, nested1..nested8, binary, ternary), several with + between " +
+        "them, or a plan file");
   return std::nullopt;
 }
 

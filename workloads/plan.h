@@ -83,8 +83,8 @@ Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, nu
 /// Group size of plans that are a format's name, which have no file to say one.
 inline constexpr int kNamedPlanGroupSize = 64;
 
-/// The uniform plan if `name` is a format's name ("int4"), nothing if it is the path of a plan file; neither is an
-/// error.
+/// The uniform plan if `name` is a format's name ("int4"); of several ("int2+int3"), expert e of layer l has number
+/// (l + e) modulo their count. Nothing if it is the path of a plan file; anything else is an error.
 std::optional<Plan> named_plan(const std::string& name, const Network& network, const std::string& checkpoint_hash);
 
 }  // namespace moesaic::workloads

@@ -284,6 +284,20 @@ TEST_CASE("a plan reads back as it was written, and the same plan gives the same
   CHECK_NOTHROW(workloads::check_plan(back, "plan.yaml", network, std::string(64, 'a')));
 }
 
+TEST_CASE("formats named with + between them take turns over layers and experts", "[unit][workloads]") {
+  const Network network = parse(mixtral(64, 64, 2, 8));
+  const auto plan = workloads::named_plan("int2+int3", network, std::string(64, 'a'));
+  REQUIRE(plan);
+  CHECK(plan->at(0, 0).format == numerics::Format::integer(2));
+  CHECK(plan->at(0, 1).format == numerics::Format::integer(3));
+  CHECK(plan->at(1, 0).format == numerics::Format::integer(3));
+  CHECK(plan->at(1, 7).format == numerics::Format::integer(2));
+  CHECK(workloads::named_plan("int4", network, "")->at(1, 7).format == numerics::Format::integer(4));
+  for (const char* wrong : {"int2+", "+int2", "int2+int9", "int2 +int3"})
+    CHECK_THROWS_WITH(workloads::named_plan(wrong, network, ""),
+                      Catch::Contains(std::string("--plan: got '") + wrong + "'"));
+}
+
 TEST_CASE("a plan for another model, or not for all of this one, is refused", "[unit][workloads]") {
   const TemporaryFolder folder;
   const Network network = parse(mixtral(64, 64, 2, 8));
