@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -25,6 +26,7 @@
 #include "sim/fast/engine.h"
 #include "sim/program/interpreter.h"
 #include "sim/run/run_inputs.h"
+#include "sim/run/schedule.h"
 #include "sim/run/summary.h"
 #include "sim/run/timeline.h"
 
@@ -200,7 +202,9 @@ Results run_fast(const SimulateOptions& options, const program::Chip& chip, prog
   fast_options.progress = [&progress](std::size_t executed) { progress(executed); };
   program::MemoryImage& image = lowered.loaded.image;
   const auto start = std::chrono::steady_clock::now();
-  fast::Run run = fast::run(chip.core, lowered.loaded.commands, lowered.phase_begin(), image, fast_options);
+  const std::vector<program::TimedPhase> phases = lowered.timed_phases();
+  program::TimedProgram agent(lowered.loaded.commands, phases);
+  fast::Run run = fast::run(chip.core, agent, image, fast_options);
   Results results;
   results.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   bool shift_error = false;
@@ -230,7 +234,9 @@ Results run_engine(const SimulateEngine& engine, const program::Chip& chip, prog
     options.fresh_phases = lowered.barriers;
     options.progress = [&progress](std::size_t executed) { progress(executed); };
     cosim::CoreBench bench(engine.make(chip));
-    cosim::BenchRun run = bench.run(lowered.loaded.commands, lowered.phase_begin(), image, options);
+    const std::vector<program::TimedPhase> phases = lowered.timed_phases();
+    program::TimedProgram agent(lowered.loaded.commands, phases);
+    cosim::BenchRun run = bench.run(agent, image, options);
     check_errors(run.shift_error, run.memory_error, run.storage_error, run.command_error);
     Bytes bytes;
     put_run(bytes, run.engine);
@@ -314,6 +320,37 @@ std::string effort_line(const Results& results) {
                      percent(effort.stepped), percent(effort.skipped), percent(effort.repeated), effort.states);
 }
 
+/// The steps that wait for a request begin no earlier than it arrives.
+void wait_for_arrivals(const run::RunInputs& inputs, program::RunProgram& lowered) {
+  for (std::size_t p = 0; p < lowered.phases.size(); ++p)
+    if (p == 0 || inputs.step_of[p] != inputs.step_of[p - 1])
+      lowered.phases[p].at = inputs.steps[inputs.step_of[p]].not_before;
+}
+
+std::vector<std::uint64_t> step_ends(const run::RunInputs& inputs, const program::EngineRun& run) {
+  std::vector<std::uint64_t> ends(inputs.steps.size());
+  for (std::size_t p = 0; p < run.phase_ends.size(); ++p) ends[inputs.step_of[p]] = run.phase_ends[p].cycles;
+  return ends;
+}
+
+/// Runs plans, without data and on the fast engine, until one follows from its own run.
+void find_schedule(const SimulateOptions& options, const program::Chip& chip, const workloads::WorkloadFile& workload,
+                   run::InputOptions input_options, const program::LowerOptions& lower_options,
+                   run::Scheduler& scheduler) {
+  input_options.weights = false;
+  for (bool settled = false; !settled;) {
+    input_options.schedule = &scheduler.plan();
+    const run::RunInputs inputs = run::gather_inputs(workload, input_options);
+    program::RunProgram lowered = program::lower_layers_without_data(inputs.layers, inputs.shape, chip.core,
+                                                                     chip.layout, chip.path, lower_options);
+    lowered.state_costs(inputs.layers, chip);
+    wait_for_arrivals(inputs, lowered);
+    check_capacity(chip, lowered.loaded.image);
+    Results results = run_fast(options, chip, lowered);
+    settled = scheduler.settle(step_ends(inputs, program::layer_ends(lowered, std::move(results.run))));
+  }
+}
+
 void run_simulate(const SimulateOptions& options) {
   const program::Chip chip = program::read_chip(options.chip);
   const auto engines = simulate_engines();
@@ -336,14 +373,26 @@ void run_simulate(const SimulateOptions& options) {
     preparing->step();
     if (done == total) preparing.reset();
   };
-  const run::RunInputs inputs = run::gather_inputs(workload, input_options);
   program::LowerOptions lower_options;
   lower_options.barriers = options.barriers;
+  std::optional<run::Scheduler> scheduler;
+  std::map<std::uint64_t, std::uint64_t> arrivals;
+  if (workload.continuous_requests) {
+    const std::vector<run::ScheduledRequest> requests = run::scheduled_requests(workload, chip.clock_period());
+    for (const run::ScheduledRequest& request : requests) arrivals[request.id] = request.arrival;
+    scheduler.emplace(requests, *workload.continuous_requests);
+    find_schedule(options, chip, workload, input_options, lower_options, *scheduler);
+    input_options.schedule = &scheduler->plan();
+  }
+  run::RunInputs inputs = run::gather_inputs(workload, input_options);
+  inputs.arrivals = arrivals;
   program::RunProgram lowered = options.no_data
                                     ? program::lower_layers_without_data(inputs.layers, inputs.shape, chip.core,
                                                                          chip.layout, chip.path, lower_options)
                                     : program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout,
                                                             chip.path, inputs.matrices, lower_options);
+  lowered.state_costs(inputs.layers, chip);
+  wait_for_arrivals(inputs, lowered);
   check_capacity(chip, lowered.loaded.image);
   std::vector<program::LayerResult> expected(options.no_data ? 0 : inputs.layers.size());
   network::for_each_window(expected.size(), input_options.threads, [&](std::size_t p) {
@@ -353,6 +402,8 @@ void run_simulate(const SimulateOptions& options) {
   Results results = engine.make ? run_engine(engine, chip, lowered) : run_fast(options, chip, lowered);
   results.run = program::layer_ends(lowered, std::move(results.run));
   run::check_counts(results.run);
+  if (scheduler && !scheduler->follows_from(step_ends(inputs, results.run)))
+    throw base::CheckError("continuous batching: got ends of steps from which another schedule follows");
   const std::int64_t compared = options.no_data ? 0 : check_results(inputs, lowered, expected);
   const run::Run run{chip, workload, inputs, lowered, results.run, options.engine, options.seed, compared};
   const std::string summary = run::summary_json(run);

@@ -129,6 +129,10 @@ WorkloadFile read_workload(const std::string& path) {
                             "at least one with experts: the trace says there which tokens run");
   if (root.has("max_tokens")) w.max_tokens = static_cast<std::uint64_t>(root.integer("max_tokens", 1, kLargest));
   w.batch_requests = static_cast<std::uint64_t>(root.integer_or("batch_requests", 1, 1, 1 << 20));
+  if (const std::optional<base::YamlNode> continuous = root.find("continuous_batching")) {
+    if (root.has("batch_requests")) throw continuous->refused("either continuous_batching or batch_requests");
+    w.continuous_requests = static_cast<std::uint64_t>(continuous->integer("max_requests", 1, 1 << 20));
+  }
   if (const std::optional<base::YamlNode> routing = root.find("routing")) w.routing = read_routing_rules(*routing);
   root.finish();
   return w;
@@ -164,6 +168,13 @@ WorkloadSlice read_slice(const WorkloadFile& workload) {
       slice.tokens.push_back({row.request, row.step, row.phase, row.position});
     }
     const SliceToken& token = slice.tokens[found->second];
+    if (row.arrival_us) {
+      const auto arrival = slice.arrival_us.emplace(row.request, *row.arrival_us).first;
+      if (arrival->second != *row.arrival_us)
+        throw base::ConfigError(reader.where(), "arrival_us",
+                                fmt::format("{} for request {}", *row.arrival_us, row.request),
+                                fmt::format("{}, as its first row says", arrival->second));
+    }
     if (token.step != row.step || token.phase != row.phase)
       throw base::ConfigError(reader.where(), "step",
                               fmt::format("step {} ({}) for request {} position {}", row.step, phase_name(row.phase),
@@ -177,6 +188,9 @@ WorkloadSlice read_slice(const WorkloadFile& workload) {
     slice.rows[static_cast<std::size_t>(layer - slice.layers.begin())].push_back(
         {found->second, row.experts, row.weights, row.levels});
   }
+  if (workload.continuous_requests && slice.arrival_us.empty() && !slice.tokens.empty())
+    throw base::ConfigError(workload.trace, "arrival_us", "no such column",
+                            "when each request arrives, as the workload has continuous_batching");
   if (slice.tokens.empty())
     throw base::ConfigError(workload.path, "requests, steps, phase",
                             "a selection that no row of " + workload.trace + " matches", "at least one token");

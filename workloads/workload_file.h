@@ -10,6 +10,7 @@
 ///   layers: [0, 1]
 ///   max_tokens: 32               # optional: stop after this many (request, position) pairs
 ///   batch_requests: 4            # optional: so many requests go through their steps together; 1 when absent
+///   continuous_batching: {max_requests: 8}   # optional: batches are decided in time, by the trace's arrivals
 ///   whole_layers: {attention: int8, dense_layers: int4}   # optional: what else of a layer runs, in which format
 ///   routing: {prune_ratio: median, capacity_factor: 1.25, round_to: 8}   # optional: routing_rules.h
 ///
@@ -17,6 +18,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -49,6 +51,7 @@ struct WorkloadFile {
   std::vector<std::uint32_t> layers;    ///< sorted; empty: all that `whole` lets run
   std::optional<std::uint64_t> max_tokens;
   std::uint64_t batch_requests = 1;
+  std::optional<std::uint64_t> continuous_requests;  ///< continuous batching: so many requests run at most
   RoutingRules routing;
   WholeLayers whole;
 
@@ -78,6 +81,7 @@ struct WorkloadSlice {
     std::vector<std::uint32_t> levels;
   };
   std::vector<std::vector<Row>> rows;
+  std::map<std::uint64_t, double> arrival_us;  ///< by request; empty when the trace has none
 };
 
 /// Reads the whole trace, so that a bad row is found wherever it stands, and keeps what is selected. A (token, layer)

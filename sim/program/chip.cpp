@@ -48,6 +48,14 @@ base::Femtoseconds read_period(const base::YamlNode& root) {
   return base::Femtoseconds(1000000000 / value);
 }
 
+StatedCost read_cost(const base::YamlNode& parent, const char* what, const char* rate) {
+  const base::YamlNode node = parent.at(what);
+  StatedCost cost;
+  cost.cycles = node.integer("cycles", 0, 1 << 30);
+  cost.per_cycle = node.integer(rate, 1, 1 << 30);
+  return cost;
+}
+
 Chip read(const base::YamlNode& root) {
   Chip chip;
   chip.path = root.file();
@@ -74,6 +82,13 @@ Chip read(const base::YamlNode& root) {
   chip.layout = layout.as_choice({"tile_major", "plane_major"}) == "tile_major" ? numerics::LayoutKind::kTileMajor
                                                                                 : numerics::LayoutKind::kPlaneMajor;
   chip.memory = memory::read_memory_config(root.at("memory"));
+  if (const std::optional<base::YamlNode> costs = root.find("stated_costs")) {
+    StatedCosts stated;
+    stated.norm = read_cost(*costs, "norm", "elements_per_cycle");
+    stated.router = read_cost(*costs, "router", "macs_per_cycle");
+    stated.softmax = read_cost(*costs, "softmax", "scores_per_cycle");
+    chip.stated_costs = stated;
+  }
   root.finish();
   return chip;
 }

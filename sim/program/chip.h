@@ -2,6 +2,7 @@
 /// The chip file (docs/schemas/chip.schema.json): what every engine is built from. Unknown keys are errors.
 /// The clock is `clock_mhz`, which must divide 10^9, or `clock_period_fs`: a period is a whole number of femtoseconds.
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/units.h"
@@ -11,6 +12,22 @@
 
 namespace moesaic::program {
 
+/// What a piece of work beside the core costs: `cycles`, and one more for every `per_cycle` units or part of them.
+struct StatedCost {
+  std::int64_t cycles = 0;
+  std::int64_t per_cycle = 1;
+  std::uint64_t of(std::int64_t units) const {
+    return units == 0 ? 0 : static_cast<std::uint64_t>(cycles + (units + per_cycle - 1) / per_cycle);
+  }
+};
+
+/// Of what whole layers need and the core cannot do. Stated in the file, simulated nowhere.
+struct StatedCosts {
+  StatedCost norm;     ///< per element of a normalised row
+  StatedCost router;   ///< per multiplication of the router's matrix
+  StatedCost softmax;  ///< per score
+};
+
 struct Chip {
   std::string path;  ///< of the file, for messages
   std::string hash;  ///< SHA-256 of the file's bytes, lower-case hexadecimal
@@ -19,6 +36,7 @@ struct Chip {
   base::Femtoseconds period{2000000};  ///< of the core's clock
   numerics::LayoutKind layout = numerics::LayoutKind::kTileMajor;
   memory::MemoryConfig memory;
+  std::optional<StatedCosts> stated_costs;
 
   base::Femtoseconds clock_period() const { return period; }
   base::Femtoseconds time(base::Cycles cycles) const { return period * cycles.count(); }

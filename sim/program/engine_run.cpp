@@ -9,9 +9,11 @@ Cause cause_of(std::uint64_t activity) {
     return ((activity >> (2 * static_cast<unsigned>(block))) & 3) == static_cast<unsigned>(kind);
   };
   if (is(Block::kPeArray, Activity::kBusy)) return Cause::kComputing;
-  if (is(Block::kPeArray, Activity::kBlocked)) return Cause::kResults;
+  if (is(Block::kPeArray, Activity::kBlocked))
+    return is(Block::kGroupDequant, Activity::kStarved) ? Cause::kWeights : Cause::kResults;
   if (!is(Block::kTileSequencer, Activity::kIdle)) return Cause::kWeights;
   if (!is(Block::kActLoader, Activity::kIdle)) return Cause::kActivations;
+  if (is(Block::kGroupDequant, Activity::kBusy)) return Cause::kDequantisation;
   if (!is(Block::kDrain, Activity::kIdle)) return Cause::kDrain;
   if (is(Block::kScheduler, Activity::kBlocked)) return Cause::kIo;
   if (!is(Block::kScheduler, Activity::kIdle) || !is(Block::kCommandQueue, Activity::kIdle)) return Cause::kCommands;

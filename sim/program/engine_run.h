@@ -52,18 +52,20 @@ class Traffic {
 
 /// Why a cycle passed: exactly one cause each, the first of this list that holds.
 enum class Cause : std::uint8_t {
-  kComputing,    ///< the PE array is busy
-  kResults,      ///< the array is blocked: its sums are not taken, because a finished block waits to be drained
-  kWeights,      ///< a product is being sequenced and the array waits: for a full bank of weights, mostly
-  kActivations,  ///< activations are loaded, or expert rows for a combination
-  kDrain,        ///< the last results of a command are on their way out
-  kIo,           ///< a wait holds the core, or the host holds its commands back: planes of a job are not resident
-  kCommands,     ///< a command starts, ends, or waits in the queue
-  kHost,         ///< nothing to do: the host decides, or pushes the next command
+  kComputing,       ///< the PE array is busy
+  kResults,         ///< the array is blocked: its sums are not taken, because a finished block waits to be drained
+  kWeights,         ///< a product is being sequenced and the array waits: for a full bank of weights, or for a group's
+                    ///< parameters
+  kActivations,     ///< activations are loaded, or expert rows for a combination
+  kDequantisation,  ///< the last sums of a command are in group dequantisation
+  kDrain,           ///< the last results of a command are on their way out
+  kIo,              ///< a wait holds the core, or the host holds its commands back: planes of a job are not resident
+  kCommands,        ///< a command starts, ends, or waits in the queue
+  kHost,            ///< nothing to do: the host decides, or pushes the next command
 };
-inline constexpr std::size_t kNumCauses = 8;
-inline constexpr std::array<std::string_view, kNumCauses> kCauseNames{"computing", "results", "weights",  "activations",
-                                                                      "drain",     "io",      "commands", "host"};
+inline constexpr std::size_t kNumCauses = 9;
+inline constexpr std::array<std::string_view, kNumCauses> kCauseNames{
+    "computing", "results", "weights", "activations", "dequantisation", "drain", "io", "commands", "host"};
 /// `activity`: the core's activity_o, block b at bits 2b+1:2b. Where it says kHost, the host agent's idle_cause() names
 /// the cycle.
 Cause cause_of(std::uint64_t activity);

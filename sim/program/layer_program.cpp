@@ -338,6 +338,33 @@ EngineRun layer_ends(const RunProgram& program, EngineRun run) {
   return run;
 }
 
+void RunProgram::state_costs(const std::vector<LayerRows>& layers, const Chip& chip) {
+  for (std::size_t p = 0; p < phases.size(); ++p) {
+    const StatedWork& work = layers[p].stated;
+    if (!work.any()) continue;
+    if (!chip.stated_costs)
+      throw base::ConfigError(chip.path, "stated_costs", "nothing",
+                              "costs of norm, router and softmax, as the workload has whole_layers");
+    phases[p].after = chip.stated_costs->norm.of(work.norm_elements) + chip.stated_costs->router.of(work.router_macs) +
+                      chip.stated_costs->softmax.of(work.softmax_elements);
+  }
+}
+
+std::vector<TimedPhase> RunProgram::timed_phases() const {
+  std::vector<TimedPhase> timed;
+  if (barriers) {
+    for (std::size_t j = 0; j < jobs.size(); ++j) {
+      const bool opens =
+          j == 0 || jobs[j].phase != jobs[j - 1].phase;  // what a layer waits for its first job waits for
+      const Phase& phase = phases[jobs[j].phase];
+      timed.push_back({jobs[j].first_command, opens ? phase.after : 0, opens ? phase.at : 0});
+    }
+  } else {
+    for (const Phase& phase : phases) timed.push_back({phase.first_command, phase.after, phase.at});
+  }
+  return timed;
+}
+
 RunProgram lower_layers(const std::vector<LayerRows>& layers, const WeightsOf& weights, const CoreParams& core,
                         numerics::LayoutKind layout, const std::string& where, const MatrixOf& matrices,
                         const LowerOptions& options) {

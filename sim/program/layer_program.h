@@ -13,9 +13,11 @@
 
 #include "reference/numerics/expert.h"
 #include "reference/numerics/stored_layout.h"
+#include "sim/program/chip.h"
 #include "sim/program/engine_run.h"
 #include "sim/program/kernel_program.h"
 #include "sim/program/program.h"
+#include "sim/program/timed_program.h"
 #include "workloads/routing_rules.h"
 
 namespace moesaic::program {
@@ -96,6 +98,7 @@ inline constexpr int kSeveralLayers = -1;
 struct RunProgram {
   struct Phase {
     std::size_t first_command = 0;
+    std::uint64_t after = 0, at = 0;      ///< when it may begin, as in TimedPhase
     std::uint64_t expert_rows = 0;        ///< address of [rows, top_k, H] int16: each choice's expert output
     std::uint64_t y = 0;                  ///< address of [rows, H] int16
     std::vector<std::uint64_t> products;  ///< of each product, address of its results: [count * rows, n]
@@ -130,6 +133,10 @@ struct RunProgram {
 
   /// First command of every phase that an engine is to keep apart: of every layer, or with barriers of every job.
   std::vector<std::size_t> phase_begin() const;
+  /// Before the phases of `layers` begin, what is stated beside them goes on. InputError (`chip`) when there is
+  /// something and the chip file says no costs.
+  void state_costs(const std::vector<LayerRows>& layers, const Chip& chip);
+  std::vector<TimedPhase> timed_phases() const;
 };
 
 struct LowerOptions {

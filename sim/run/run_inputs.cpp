@@ -309,7 +309,7 @@ std::string whole_layers_fact(const workloads::WholeLayers& whole) {
 
 /// Groups the slice's tokens into batches; returns the tokens of each.
 std::vector<std::vector<std::size_t>> make_batches(const WorkloadFile& workload, const WorkloadSlice& slice,
-                                                   std::vector<Step>& steps) {
+                                                   const Schedule* schedule, std::vector<Step>& steps) {
   std::map<std::uint64_t, std::uint64_t> group_of;                            // by request
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> step_index;  // (group, step)
   std::vector<std::vector<std::size_t>> tokens_of;
@@ -318,17 +318,39 @@ std::vector<std::vector<std::size_t>> make_batches(const WorkloadFile& workload,
     std::int64_t& positions = capacity[token.request];
     positions = std::max(positions, static_cast<std::int64_t>(token.position) + 1);
   }
+  std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> batch_of;  // (request, step)
+  if (schedule != nullptr) {
+    tokens_of.resize(schedule->size());
+    for (std::size_t b = 0; b < schedule->size(); ++b) {
+      Step step;
+      step.step = b;
+      step.scheduled = true;
+      step.not_before = (*schedule)[b].not_before;
+      steps.push_back(step);
+      for (const auto& member : (*schedule)[b].members) batch_of[member] = b;
+    }
+  }
   for (std::size_t t = 0; t < slice.tokens.size(); ++t) {
     const workloads::SliceToken& token = slice.tokens[t];
     const auto position = static_cast<std::int64_t>(token.position);
-    const std::uint64_t group =
-        group_of.emplace(token.request, group_of.size() / workload.batch_requests).first->second;
-    const auto [at, is_new] = step_index.emplace(std::make_pair(group, token.step), steps.size());
-    if (is_new) {
-      steps.push_back({{}, token.step, token.phase, 0});
-      tokens_of.emplace_back();
+    std::size_t index = 0;
+    if (schedule != nullptr) {
+      index = batch_of.at({token.request, token.step});
+      if (steps[index].tokens == 0) steps[index].phase = token.phase;
+    } else {
+      const std::uint64_t group =
+          group_of.emplace(token.request, group_of.size() / workload.batch_requests).first->second;
+      const auto [at, is_new] = step_index.emplace(std::make_pair(group, token.step), steps.size());
+      index = at->second;
+      if (is_new) {
+        Step step;
+        step.step = token.step;
+        step.phase = token.phase;
+        steps.push_back(step);
+        tokens_of.emplace_back();
+      }
     }
-    Step& step = steps[at->second];
+    Step& step = steps[index];
     if (step.phase != token.phase)
       throw base::ConfigError(workload.path, "batch_requests",
                               fmt::format("{}, but step {} is {} for request {} and {} for request {}",
@@ -342,7 +364,7 @@ std::vector<std::vector<std::size_t>> make_batches(const WorkloadFile& workload,
     else
       part->tokens += 1, part->context = std::max(part->context, position + 1);
     ++step.tokens;
-    tokens_of[at->second].push_back(t);
+    tokens_of[index].push_back(t);
   }
   return tokens_of;
 }
@@ -357,7 +379,30 @@ std::string expert_name(const workloads::Network& network, int expert) {
   return std::to_string(expert);
 }
 
+std::vector<ScheduledRequest> scheduled_requests(const WorkloadFile& workload, base::Femtoseconds period) {
+  const WorkloadSlice slice = workloads::read_slice(workload);
+  std::map<std::uint64_t, std::map<std::uint64_t, std::int64_t>> tokens;  // by request, then step
+  for (const workloads::SliceToken& token : slice.tokens) ++tokens[token.request][token.step];
+  std::vector<ScheduledRequest> requests;
+  for (const auto& [id, steps] : tokens) {
+    ScheduledRequest request;
+    request.id = id;
+    const double cycles = std::ceil(slice.arrival_us.at(id) * 1e9 / static_cast<double>(period.count()));
+    if (!(cycles >= 0 && cycles < 1e18))
+      throw base::ConfigError(workload.trace, "arrival_us", fmt::format("{}", slice.arrival_us.at(id)),
+                              "microseconds from 0 on");
+    request.arrival = static_cast<std::uint64_t>(cycles);
+    for (const auto& [step, count] : steps) {
+      request.steps.push_back(step);
+      request.step_tokens.push_back(count);
+    }
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
 std::string Step::name() const {
+  if (scheduled) return fmt::format("batch {}", step);
   if (parts.size() == 1) return fmt::format("request {}, step {}", first_request(), step);
   return fmt::format("requests {} and {} more, step {}", first_request(), parts.size() - 1, step);
 }
@@ -397,7 +442,7 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
   facts.group_size = source->plan.group_size;
   facts.act_bits = network::kNetworkActBits;
 
-  const std::vector<std::vector<std::size_t>> tokens_of = make_batches(workload, slice, inputs.steps);
+  const std::vector<std::vector<std::size_t>> tokens_of = make_batches(workload, slice, options.schedule, inputs.steps);
 
   const base::Rng rng(options.seed);
   const workloads::WholeLayers& whole = workload.whole;

@@ -12,13 +12,16 @@
 /// and the dense experts are experts with numbers of their own, their weights drawn where a shape gives none.
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/units.h"
 #include "reference/numerics/format.h"
 #include "sim/program/layer_program.h"
+#include "sim/run/schedule.h"
 #include "sim/run/whole_layers.h"
 #include "workloads/plan.h"
 #include "workloads/workload_file.h"
@@ -32,9 +35,11 @@ struct Step {
   std::uint64_t step = 0;
   workloads::Phase phase = workloads::Phase::kPrefill;
   std::int64_t tokens = 0;
+  bool scheduled = false;        ///< by continuous batching; `step` is then the batch's number
+  std::uint64_t not_before = 0;  ///< cycle in which the request arrives that it waits for
 
   std::uint64_t first_request() const { return parts.front().request; }
-  /// "request 3, step 0" or "requests 0 and 3 more, step 0".
+  /// "request 3, step 0" or "requests 0 and 3 more, step 0"; "batch 5" where it is scheduled.
   std::string name() const;
 };
 
@@ -66,8 +71,9 @@ struct RunInputs {
   std::vector<program::LayerRows> layers;  ///< for step, for layer, for part of it
   std::vector<std::size_t> step_of;        ///< index in steps of each entry of layers
   program::WeightsOf weights;  ///< of every expert that some row goes to; thread-safe; empty without weights
-  program::MatrixOf matrices;  ///< of every product; empty without weights
-  program::ShapeOf shape;      ///< of every expert, with weights or without
+  std::map<std::uint64_t, std::uint64_t> arrivals;  ///< with continuous batching: of each request, in cycles
+  program::MatrixOf matrices;                       ///< of every product; empty without weights
+  program::ShapeOf shape;                           ///< of every expert, with weights or without
   std::function<numerics::Format(int layer, int expert)> format;
   InputFacts facts;
   std::shared_ptr<void> owner;  ///< keeps the weights
@@ -78,10 +84,15 @@ struct InputOptions {
   std::uint64_t seed = 1;
   std::optional<int> group_size;  ///< of a plan that is a format; workloads::kNamedPlanGroupSize when absent
   unsigned threads = 1;
+  /// With continuous batching: what runs when; outlives the call.
+  const Schedule* schedule = nullptr;
   bool weights = true;  ///< false: shapes only, for timing; nothing is quantised
   /// Called under a lock as experts are quantised; may be empty.
   std::function<void(std::size_t done, std::size_t total)> progress;
 };
+
+/// With continuous batching: who arrives when, in cycles of `period`, and has which steps.
+std::vector<ScheduledRequest> scheduled_requests(const workloads::WorkloadFile& workload, base::Femtoseconds period);
 
 /// Throws base::InputError for everything that does not fit together.
 RunInputs gather_inputs(const workloads::WorkloadFile& workload, const InputOptions& options);

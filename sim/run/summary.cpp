@@ -36,13 +36,14 @@ using Causes = std::array<std::uint64_t, kNumCauses>;
 using Bytes = std::array<std::uint64_t, kNumKinds>;
 
 struct PartTotals {
-  std::uint64_t phases = 0, cycles = 0, plane_adds = 0;
+  std::uint64_t phases = 0, cycles = 0, plane_adds = 0, stated = 0;
   std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
   Causes causes{};
 };
 
 struct LayerTotals {
   std::uint64_t cycles = 0, rows = 0, plane_adds = 0;
+  std::uint64_t stated = 0, arrivals = 0;  ///< cycles of stated costs, of waiting for a request
   std::array<std::uint64_t, kNumParts> part_cycles{};
   std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
   Causes causes{};
@@ -65,7 +66,8 @@ struct Totals {
   std::map<std::pair<int, int>, ExpertTotals> experts;
   std::array<PartTotals, kNumParts> parts;
   std::map<std::string, ProductTotals> products;
-  std::vector<std::uint64_t> step_cycles;
+  std::vector<std::uint64_t> step_cycles, step_begin;
+  std::uint64_t stated = 0, arrivals = 0;
   Bytes bytes{};
   std::uint64_t padding = 0, all_bytes = 0, plane_adds = 0;
   std::uint64_t expert_rows = 0, expert_plane_adds = 0;  ///< of routed experts
@@ -78,6 +80,7 @@ std::uint64_t weights_per_expert(const Run& run) {
 Totals add_up(const Run& run) {
   Totals totals;
   totals.step_cycles.resize(run.inputs.steps.size());
+  totals.step_begin.resize(run.inputs.steps.size());
   const auto& ends = run.engine_run.phase_ends;
   const program::EngineRun::PhaseEnd zero;
   for (std::size_t p = 0; p < ends.size(); ++p) {
@@ -105,7 +108,18 @@ Totals add_up(const Run& run) {
     }
     for (std::size_t b = 0; b < program::kNumBlocks; ++b)
       for (std::size_t a = 0; a < 4; ++a) layer.activity[b][a] += ends[p].activity[b][a] - before.activity[b][a];
-    totals.step_cycles[run.inputs.step_of[p]] += ends[p].cycles - before.cycles;
+    const std::size_t step = run.inputs.step_of[p];
+    totals.step_cycles[step] += ends[p].cycles - before.cycles;
+    // Before a phase begins, what is stated goes on, and then it may wait for a request.
+    const std::uint64_t stated = run.program.phases[p].after, begin = phase_begin(run, p),
+                        wait = begin - before.cycles - stated;
+    layer.stated += stated;
+    part.stated += stated;
+    totals.stated += stated;
+    layer.arrivals += wait;
+    totals.arrivals += wait;
+    if (p == 0 || run.inputs.step_of[p - 1] != step)
+      totals.step_begin[step] = std::max(before.cycles, run.program.phases[p].at);
   }
 
   const auto& jobs = run.program.jobs;
@@ -114,8 +128,8 @@ Totals add_up(const Run& run) {
     const std::size_t end = j + 1 < jobs.size() ? jobs[j + 1].first_command : run.program.loaded.commands.size();
     const bool opens_phase = run.program.phases[jobs[j].phase].first_command == jobs[j].first_command;
     // A job's cycles run from the command before it (or the phase's beginning) to its last command.
-    const std::uint64_t begin = opens_phase ? (jobs[j].phase == 0 ? 0 : ends[jobs[j].phase - 1].cycles)
-                                            : run.engine_run.retired[jobs[j].first_command - 1];
+    const std::uint64_t begin =
+        opens_phase ? phase_begin(run, jobs[j].phase) : run.engine_run.retired[jobs[j].first_command - 1];
     const program::LayerRows& phase = run.inputs.layers[jobs[j].phase];
     const auto rows = static_cast<std::uint64_t>(jobs[j].rows);
     const std::uint64_t adds = jobs[j].plane_adds, cycles = run.engine_run.retired[end - 1] - begin;
@@ -249,13 +263,13 @@ ordered_json roofline_json(const Roofline& line, std::uint64_t cycles) {
 
 /// When a request's batches ran, in cycles.
 struct RequestTimes {
-  std::uint64_t begin = 0, first_end = 0, end = 0;
+  std::uint64_t arrival = 0, begin = 0, first_end = 0, end = 0;
   std::int64_t prefill_tokens = 0, decode_tokens = 0;
   bool begins_with_prefill = false;
 
-  std::uint64_t end_to_end() const { return end - begin; }
+  std::uint64_t end_to_end() const { return end - arrival; }
   std::optional<std::uint64_t> time_to_first_token() const {
-    return begins_with_prefill ? std::optional<std::uint64_t>(first_end - begin) : std::nullopt;
+    return begins_with_prefill ? std::optional<std::uint64_t>(first_end - arrival) : std::nullopt;
   }
   /// Of the decode steps.
   std::optional<double> time_per_output_token() const {
@@ -274,7 +288,9 @@ std::map<std::uint64_t, RequestTimes> request_times(const Run& run, const Totals
       const auto [at, is_new] = requests.try_emplace(part.request);
       RequestTimes& times = at->second;
       if (is_new) {
-        times.begin = now;
+        times.begin = totals.step_begin[s];
+        const auto arrival = run.inputs.arrivals.find(part.request);
+        times.arrival = arrival == run.inputs.arrivals.end() ? times.begin : arrival->second;
         times.first_end = end;
         times.begins_with_prefill = step.phase == workloads::Phase::kPrefill;
       }
@@ -379,8 +395,30 @@ std::string left_out(const Run& run) {
   return text + " are not simulated";
 }
 
+/// The cycles of a layer or of the run, each under one heading: they add up to `cycles`.
+ordered_json split_json(const Causes& causes, std::uint64_t stated, std::uint64_t arrivals) {
+  const auto of = [&causes](program::Cause cause) { return causes[static_cast<std::size_t>(cause)]; };
+  ordered_json j;
+  j["compute"] = of(program::Cause::kComputing);
+  j["weight_wait"] = of(program::Cause::kWeights);
+  j["io_wait"] = of(program::Cause::kIo);
+  j["activation_wait"] = of(program::Cause::kActivations);
+  j["dequantisation"] = of(program::Cause::kDequantisation);
+  j["drain"] = of(program::Cause::kResults) + of(program::Cause::kDrain);
+  j["stated"] = stated;
+  j["arrivals"] = arrivals;
+  j["idle"] = of(program::Cause::kCommands) + of(program::Cause::kHost) - stated - arrivals;
+  return j;
+}
+
 std::string batching(const Run& run) {
   const std::string steps = plural(static_cast<std::int64_t>(run.inputs.steps.size()), "step");
+  if (run.workload.continuous_requests)
+    return fmt::format(
+        "continuous: between two steps, prefill of the requests that have arrived while fewer than {} run, else a "
+        "decode "
+        "step of all that run ({})",
+        *run.workload.continuous_requests, steps);
   if (run.workload.batch_requests == 1) return fmt::format("one step of one request at a time ({})", steps);
   return fmt::format(
       "one step of up to {} requests at a time ({}); a group of requests begins when the one before it ends",
@@ -405,6 +443,11 @@ void check_counts(const program::EngineRun& run) {
       if (sum != end.cycles) fail(p, std::string(program::kBlocks[b].name), sum, end.cycles);
     }
   }
+}
+
+std::uint64_t phase_begin(const Run& run, std::size_t phase) {
+  const std::uint64_t before = phase == 0 ? 0 : run.engine_run.phase_ends[phase - 1].cycles;
+  return std::max(before + run.program.phases[phase].after, run.program.phases[phase].at);
 }
 
 std::string summary_json(const Run& run) {
@@ -455,6 +498,7 @@ std::string summary_json(const Run& run) {
   for (const memory::Counter& counter : run.engine_run.memory_counters) j["memory"][counter.name] = counter.value;
 
   j["cycles_by_cause"] = causes_json(run.engine_run.phase_ends.back().causes);
+  j["cycles_split"] = split_json(run.engine_run.phase_ends.back().causes, totals.stated, totals.arrivals);
   j["blocks"] = blocks_json(run.engine_run.phase_ends.back().activity);
 
   for (std::size_t p = 0; p < kNumParts; ++p) {
@@ -463,6 +507,7 @@ std::string summary_json(const Run& run) {
     ordered_json& one = j["parts"][std::string(program::kPartNames[p])];
     one["phases"] = part.phases;
     one["cycles"] = part.cycles;
+    one["stated_cycles"] = part.stated;
     one["plane_additions"] = part.plane_adds;
     one["cycles_by_cause"] = causes_json(part.causes);
     for (std::size_t i = 0; i < kNumMemoryPorts; ++i)
@@ -483,6 +528,7 @@ std::string summary_json(const Run& run) {
     one["utilisation_array"] = share(total.plane_adds, array_capacity(run, total.cycles));
     one["roofline"] = roofline_json(roofline(run, total.plane_adds, total.port_bytes), total.cycles);
     one["cycles_by_cause"] = causes_json(total.causes);
+    one["cycles_split"] = split_json(total.causes, total.stated, total.arrivals);
     for (std::size_t p = 0; p < kNumParts; ++p)
       if (total.part_cycles[p] > 0) one["cycles_by_part"][std::string(program::kPartNames[p])] = total.part_cycles[p];
     one["bytes_by_kind"] = bytes_json(total.bytes);
@@ -500,6 +546,14 @@ std::string summary_json(const Run& run) {
   facts["whole_layers"] = run.inputs.facts.whole_layers.empty() ? "routed experts and their combination only"
                                                                 : run.inputs.facts.whole_layers;
   facts["left_out"] = left_out(run);
+  if (run.workload.whole.any() && run.chip.stated_costs) {
+    const auto cost = [](const program::StatedCost& c, const char* unit) {
+      return fmt::format("{} cycles and one for every {} {}", c.cycles, c.per_cycle, unit);
+    };
+    facts["stated_costs"]["norm"] = cost(run.chip.stated_costs->norm, "elements");
+    facts["stated_costs"]["router"] = cost(run.chip.stated_costs->router, "multiplications");
+    facts["stated_costs"]["softmax"] = cost(run.chip.stated_costs->softmax, "scores");
+  }
   facts["activations"] = run.inputs.facts.activations;
   facts["routing"] = run.inputs.facts.routing;
   facts["weights"] = run.inputs.facts.weights;
@@ -598,13 +652,15 @@ std::string steps_csv(const Run& run) {
 
 std::string requests_csv(const Run& run) {
   std::string text =
-      "request,prefill_tokens,decode_tokens,begin_ms,time_to_first_token_ms,time_per_output_token_ms,end_to_end_ms\n";
+      "request,prefill_tokens,decode_tokens,arrival_ms,begin_ms,time_to_first_token_ms,time_per_output_token_ms,end_to_"
+      "end_ms\n";
   const auto cell = [&run](const auto& cycles) {
     return cycles ? fmt::format("{:.9f}", milliseconds(run, static_cast<double>(*cycles))) : std::string();
   };
   for (const auto& [request, times] : request_times(run, add_up(run)))
     text +=
-        fmt::format("{},{},{},{:.9f},{},{},{:.9f}\n", request, times.prefill_tokens, times.decode_tokens,
+        fmt::format("{},{},{},{:.9f},{:.9f},{},{},{:.9f}\n", request, times.prefill_tokens, times.decode_tokens,
+                    milliseconds(run, static_cast<double>(times.arrival)),
                     milliseconds(run, static_cast<double>(times.begin)), cell(times.time_to_first_token()),
                     cell(times.time_per_output_token()), milliseconds(run, static_cast<double>(times.end_to_end())));
   return text;
@@ -658,6 +714,9 @@ std::string page(const Run& run) {
   for (std::size_t c = 0; c < kNumCauses; ++c)
     text += fmt::format("    {:<12} {:>14}  {:>7}\n", program::kCauseNames[c], with_commas(end.causes[c]),
                         percent(share(end.causes[c], cycles)));
+  if (totals.stated + totals.arrivals > 0)
+    text += fmt::format("    of host: {} stated (norms, router, softmax), {} waiting for requests\n",
+                        with_commas(totals.stated), with_commas(totals.arrivals));
   if (run.workload.whole.any()) {
     text += "\n  parts of the layers\n";
     for (std::size_t p = 0; p < kNumParts; ++p)

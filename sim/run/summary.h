@@ -26,6 +26,10 @@ struct Run {
 /// Throws base::CheckError when the counts do not add up: every block's and the causes' to the cycles, every phase.
 void check_counts(const program::EngineRun& run);
 
+/// Cycle in which a phase began: when the one before it had ended, what is stated had gone on and its request was
+/// there.
+std::uint64_t phase_begin(const Run& run, std::size_t phase);
+
 std::string summary_json(const Run& run);
 std::string layers_csv(const Run& run);
 std::string experts_csv(const Run& run);

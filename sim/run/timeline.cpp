@@ -116,7 +116,7 @@ std::string timeline_json(const Run& run) {
     const std::size_t first = run.program.phases[p].first_command;
     const std::size_t last =
         p + 1 < run.program.phases.size() ? run.program.phases[p + 1].first_command : commands.size();
-    for (std::size_t i = first; i < last; ++i) begin_of[i] = i == first ? before.cycles : engine.retired[i - 1];
+    for (std::size_t i = first; i < last; ++i) begin_of[i] = i == first ? phase_begin(run, p) : engine.retired[i - 1];
   }
   if (!engine.phase_ends.empty())
     for (const auto name : program::kMemoryPortNames) writer.counter(std::string(name), engine.cycles, 0);

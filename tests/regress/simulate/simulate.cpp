@@ -141,6 +141,61 @@ TEST_CASE("with barriers every engine takes the cycles that profile adds up", "[
       CHECK(base::read_file(folder.file("fast") + name) == base::read_file(folder.file(engine) + name));
 }
 
+TEST_CASE("whole layers and requests that arrive in time are the same on all engines", "[regress][simulate]") {
+  const Folder folder;
+  base::write_file(folder.file("tiny.yaml"),
+                   "name: tiny\nsource: made up\nhidden: 32\nexpert_intermediate: 24\nexperts: 4\ntop_k: 2\n"
+                   "shared_experts: 1\nshared_intermediate: 16\nlayers: 2\ndense_first: 1\nmoe_every: 1\n"
+                   "dense_intermediate: 40\nheads: 4\nkv_heads: 2\nhead_dim: 16\ngated: true\nvocab: 50\n"
+                   "latent_attention: {q_rank: 12, kv_rank: 24, nope_dim: 8, rope_dim: 4}\n");
+  std::string rows = "request,step,phase,position,layer,experts,weights,arrival_us\n";
+  const char* const arrivals[] = {"1", "2", "15", "300"};
+  for (int request = 0; request < 4; ++request)
+    for (int position = 0; position < 6; ++position)
+      rows += std::to_string(request) +
+              (position < 3 ? ",0,prefill," : "," + std::to_string(position - 2) + ",decode,") +
+              std::to_string(position) + ",1," + std::to_string((request + position) % 4) + ";" +
+              std::to_string((request + position + 1) % 4) + ",0.6;0.4," + arrivals[request] + "\n";
+  base::write_file(folder.file("t.csv"), rows);
+  base::write_file(folder.file("w.yaml"),
+                   "model: tiny.yaml\ntrace: t.csv\ncontinuous_batching: {max_requests: 2}\n"
+                   "whole_layers: {shared_experts: int4, dense_layers: int3, attention: int5, head: int2}\n");
+  const std::vector<std::pair<std::string, std::string>> runs{{"cycle", "--engine cycle"},
+                                                              {"rtl", "--engine rtl"},
+                                                              {"fast", "--engine fast"},
+                                                              {"stepped", "--engine fast --no-shortcuts"},
+                                                              {"timing", "--engine fast --no-data"}};
+  for (const auto& [name, options] : runs) {
+    const Outcome outcome = run_program("simulate --chip chips/r16c16p2a8.yaml --workload " + folder.file("w.yaml") +
+                                        " --plan int3 " + options + " --out " + folder.file(name));
+    INFO(name << ": " << outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+  }
+  const json cycle = summary(folder, "cycle");
+  for (const std::string run : {"rtl", "fast", "stepped", "timing"}) {
+    INFO(run);
+    for (const char* name : {"/layers.csv", "/experts.csv", "/steps.csv", "/requests.csv"})
+      CHECK(base::read_file(folder.file(run + name)) == base::read_file(folder.file(std::string("cycle") + name)));
+    json ours = summary(folder, run);
+    for (const char* key :
+         {"cycles", "cycles_split", "cycles_by_cause", "blocks", "bytes", "parts", "products", "layers", "latency"})
+      CHECK(ours[key] == cycle[key]);
+    CHECK((ours["check"]["values_compared"] == cycle["check"]["values_compared"]) == (run != "timing"));
+  }
+  CHECK(cycle["check"]["values_compared"] > 1000);
+  // Nothing runs before the first request is there, nor between the third and the fourth.
+  CHECK(cycle["cycles_split"]["arrivals"] > 500);
+  CHECK(cycle["cycles_split"]["stated"] > 0);
+  for (const auto& layer : cycle["layers"]) CHECK(layer["cycles_split"]["idle"] < layer["cycles"]);
+  CHECK(cycle["latency"]["requests"] == 4);
+  std::uint64_t sum = 0;
+  for (const auto& count : cycle["cycles_split"]) sum += count.get<std::uint64_t>();
+  CHECK(sum == cycle["cycles"]);
+  const std::string requests = base::read_file(folder.file("cycle/requests.csv"));
+  CHECK(requests.find("\n0,3,3,0.001000000,0.001000000,") != std::string::npos);
+  CHECK(requests.find("\n3,3,3,0.300000000,") != std::string::npos);
+}
+
 TEST_CASE("a 3-bit and a 4-bit plan differ in bytes and in cycles", "[regress][simulate]") {
   const Folder folder;
   for (const std::string plan : {"int3", "int4"})

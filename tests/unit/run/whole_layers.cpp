@@ -208,9 +208,26 @@ TEST_CASE("a summary's parts and products add up to the run, and the cache's byt
   const Folder folder;
   const auto workload = folder.workload(kShape, std::string(kAll) + "steps: [1]\n");
   const run::RunInputs inputs = run::gather_inputs(workload, {});
-  const program::Chip chip = program::read_chip("chips/demo.yaml");
-  const program::RunProgram lowered =
+  const program::Chip chip = program::read_chip("chips/r16c16p2a8.yaml");
+  program::RunProgram lowered =
       program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chip", inputs.matrices);
+  // 2 tokens of 32 elements at 8 a cycle, after 20 cycles; the router's 256 products in one cycle after 40.
+  lowered.state_costs(inputs.layers, chip);
+  CHECK(lowered.phases[0].after == 28);
+  CHECK(lowered.phases[1].after == 0);
+  CHECK(lowered.phases[2].after == 20 + 4 * (128 + 64) / 8);
+  CHECK(lowered.phases[7].after == 28 + 41);
+  CHECK(lowered.timed_phases()[7].after == 28 + 41);
+  std::uint64_t stated = 0;
+  for (const auto& phase : lowered.phases) stated += phase.after;
+  try {
+    lowered.state_costs(inputs.layers, program::read_chip("chips/demo.yaml"));
+    FAIL("a chip without stated costs was accepted");
+  } catch (const base::InputError& error) {
+    CHECK(std::string(error.what()) ==
+          "chips/demo.yaml: stated_costs: got nothing, expected costs of norm, router and softmax, as the workload has "
+          "whole_layers");
+  }
   program::EngineRun engine_run;
   engine_run.traffic = program::Traffic(lowered.loaded.image);
   std::uint64_t cache = 0;
@@ -223,7 +240,9 @@ TEST_CASE("a summary's parts and products add up to the run, and the cache's byt
     program::EngineRun::PhaseEnd end;
     end.cycles =
         5 + (p + 1 < lowered.phases.size() ? 10 * lowered.phases[p + 1].first_command : engine_run.retired.back());
-    end.causes[0] = end.cycles;
+    auto& host = end.causes[static_cast<std::size_t>(program::Cause::kHost)];
+    for (std::size_t q = 0; q <= p; ++q) host += lowered.phases[q].after;
+    end.causes[0] = end.cycles - host;
     for (auto& block : end.activity) block[1] = end.cycles;
     engine_run.phase_ends.push_back(end);
   }
@@ -245,6 +264,20 @@ TEST_CASE("a summary's parts and products add up to the run, and the cache's byt
   // 2 tokens: three layers of attention at int5 (scores and values int8), the head at int2.
   CHECK(product_adds ==
         2ULL * 3 * 5 * (64 * 32 + 2 * 32 * 32 + 32 * 64) + 3ULL * 8 * 4 * 2 * 16 * (128 + 64) + 2ULL * 2 * 50 * 32);
+  const auto check_split = [](const nlohmann::json& of) {
+    std::uint64_t sum = 0;
+    for (const auto& cycles : of["cycles_split"]) sum += cycles.get<std::uint64_t>();
+    CHECK(sum == of["cycles"]);
+    return of["cycles_split"]["stated"].get<std::uint64_t>();
+  };
+  std::uint64_t stated_of_layers = 0, stated_of_parts = 0;
+  for (const auto& layer : j["layers"]) stated_of_layers += check_split(layer);
+  for (const auto& part : j["parts"]) stated_of_parts += part["stated_cycles"].get<std::uint64_t>();
+  CHECK(check_split(j) == stated);
+  CHECK(stated_of_layers == stated);
+  CHECK(stated_of_parts == stated);
+  CHECK(j["cycles_split"]["idle"] == 0);
+  CHECK(j["facts"]["stated_costs"]["norm"] == "20 cycles and one for every 8 elements");
   CHECK(j["products"]["head"]["rows"] == 2);
   CHECK(j["expert_rows"] == 2 * 2 * 2);
   CHECK(j["layers"].back()["layer"] == "head");
