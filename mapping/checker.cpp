@@ -105,11 +105,9 @@ class Bound {
 
 void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vector<workloads::SensitivityRow>& rows) {
   std::map<Expert, int> chosen;  // how often an expert's entry found its row
-  std::map<std::tuple<int, int, int, int>, double> loss_of;
+  std::map<std::tuple<int, int, Format>, double> loss_of;
   std::set<int> layers;
-  const auto key = [](int layer, int expert, Format f) {
-    return std::make_tuple(layer, expert, static_cast<int>(f.kind()), f.bits());
-  };
+  const auto key = [](int layer, int expert, Format f) { return std::make_tuple(layer, expert, f); };
   for (const workloads::SensitivityRow& row : rows) {
     chosen[{row.layer, row.expert}] = 0;
     loss_of[key(row.layer, row.expert, row.format)] = row.loss;

@@ -167,16 +167,19 @@ Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, nu
 
 namespace {
 
-/// "int2+int3": the formats named; none when a part is no format's name.
+/// "int2+int3": the formats named; none when a part is no format's name. A part may hold a + itself ("mwq2+1+int3").
 std::vector<numerics::Format> formats_in(const std::string& names) {
+  const std::vector<numerics::Format>& all = numerics::all_formats();
   std::vector<numerics::Format> found;
   for (std::size_t begin = 0; begin <= names.size();) {
-    const std::size_t end = std::min(names.find('+', begin), names.size());
-    const std::vector<numerics::Format> all = numerics::all_formats();
-    const auto format = std::find_if(all.begin(), all.end(), [&](const numerics::Format& f) {
-      return f.name() == names.substr(begin, end - begin);
-    });
-    if (format == all.end()) return {};
+    auto format = all.end();
+    std::size_t end = begin;
+    while (format == all.end()) {
+      end = std::min(names.find('+', end), names.size());
+      format = std::find_if(all.begin(), all.end(),
+                            [&](const numerics::Format& f) { return f.name() == names.substr(begin, end - begin); });
+      if (format == all.end() && end++ == names.size()) return {};
+    }
     found.push_back(*format);
     begin = end + 1;
   }
@@ -194,10 +197,10 @@ std::optional<Plan> named_plan(const std::string& name, const Network& network, 
     return plan;
   }
   if (!std::filesystem::exists(name))
-    throw base::InputError(
-        "--plan: got '" + name +
-        "', expected a format (int1..int8, nested1..nested8, binary, ternary), several with + between " +
-        "them, or a plan file");
+    throw base::InputError("--plan: got '" + name +
+                           "', expected a format (int1..int8, nested1..nested8, binary, ternary, mwq2+1, mwq2+1of3, "
+                           "...), several with + " +
+                           "between them, or a plan file");
   return std::nullopt;
 }
 

@@ -71,7 +71,7 @@ const char* projection_name(Projection projection) {
 
 std::vector<SensitivityRow> parse_sensitivity(const std::string& text, const std::string& path) {
   std::vector<SensitivityRow> rows;
-  std::set<std::tuple<int, int, int, int, Projection>> seen;
+  std::set<std::tuple<int, int, Format, Projection>> seen;
   bool by_projection = false;
   std::string_view rest = text;
   for (int line = 1; !rest.empty(); ++line) {
@@ -101,8 +101,7 @@ std::vector<SensitivityRow> parse_sensitivity(const std::string& text, const std
     row.frequency = real_number(field[5], where, "frequency");
     row.weight = real_number(field[6], where, "weight");
     if (by_projection) row.projection = parse_projection(field[kColumns], where);
-    if (!seen.emplace(row.layer, row.expert, static_cast<int>(row.format.kind()), row.format.bits(), row.projection)
-             .second)
+    if (!seen.emplace(row.layer, row.expert, row.format, row.projection).second)
       throw base::ConfigError(where, "row",
                               fmt::format("layer {}, expert {}, {}{}{} a second time", row.layer, row.expert,
                                           by_projection ? projection_name(row.projection) : "",
@@ -140,11 +139,15 @@ std::vector<Format> parse_formats(const std::string& text, const std::string& wh
     if (dots != std::string_view::npos) {
       const Format first = Format::parse(std::string(part.substr(0, dots)), where, key);
       const Format last = Format::parse(std::string(part.substr(dots + 2)), where, key);
-      if (!first.has_zero_point() || first.kind() != last.kind() || first.bits() > last.bits())
+      const bool is_mwq = first.kind() == numerics::FormatKind::kMwq;
+      const bool one_copy = first.base_planes() == last.base_planes() && first.stored_levels() == last.stored_levels();
+      if (!first.has_zero_point() || first.kind() != last.kind() || first.bits() > last.bits() || (is_mwq && !one_copy))
         throw base::ConfigError(where, key, "'" + std::string(part) + "'",
-                                "a range of widths of one format, the smaller first (int1..int8)");
+                                "a range of widths of one format, the smaller first (int1..int8, mwq2+0of3..mwq2+3)");
       for (int b = first.bits(); b <= last.bits(); ++b)
-        add(first.kind() == numerics::FormatKind::kInt ? Format::integer(b) : Format::nested(b));
+        add(is_mwq ? Format::mwq(first.base_planes(), first.stored_levels(), b - first.base_planes())
+            : first.kind() == numerics::FormatKind::kInt ? Format::integer(b)
+                                                         : Format::nested(b));
     } else if (part == "int" || part == "nested") {
       for (int b = 1; b <= 8; ++b) add(part == "int" ? Format::integer(b) : Format::nested(b));
     } else {

@@ -33,8 +33,12 @@ StoredExpert stored_expert(const numerics::StoredLayout& layout) {
   kind.by_planes = true;
   const std::int64_t params = layout.params_begin();
   kind.units.push_back({Bytes(params), Bytes(layout.total_bytes() - params)});
-  for (int rank = 1; rank <= layout.format().stored_planes(); ++rank)
+  const int levels = layout.format().stored_levels(), planes = layout.format().stored_planes() - levels;
+  for (int rank = 1; rank <= planes; ++rank)
     kind.units.push_back({Bytes((rank - 1) * layout.plane_stride()), Bytes(layout.plane_stride())});
+  for (int level = 1; level <= levels; ++level)
+    kind.units.push_back(
+        {Bytes(planes * layout.plane_stride() + (level - 1) * layout.level_stride()), Bytes(layout.level_stride())});
   return kind;
 }
 

@@ -4,7 +4,8 @@
 ///
 ///   tile_major   one unit: the whole expert (planes of a tile lie together, so none can be left out)
 ///   plane_major  unit 0: group multipliers, zero points, requantisation; unit r: the plane of rank r (1 is the most
-///                significant). A request for b bits reads units 0..b.
+///                significant). A request for b bits reads units 0..b. MWQ: a level's multipliers are in its plane's
+///                unit.
 #include <cstdint>
 #include <vector>
 

@@ -3,7 +3,8 @@
 /// Two kernels, one result:
 ///   matmul_s16_u8_s64             any legal case: int32 within 64 consecutive k, 64 bits beyond
 ///   matmul_s8_u8_s64_partial_s32  s < 2^8 and 8-bit activations: int32 over a checked number of groups, then widened
-/// Both take every format: a code is cut by `cut` low bits (nested), summed, and the sum shifted left by `up`.
+/// Both take every format: a code is cut by `cut` low bits (nested, MWQ's base), summed, and the sum shifted left by
+/// `up`. MWQ's levels are one bit of the codes each, `levels` bits from bit cut - 1 down, worth +1 or -1.
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
@@ -20,6 +21,7 @@ struct MatmulShape {
   std::int64_t group_size = 0;  ///< a positive multiple of 8, may exceed k
   int cut = 0;                  ///< low bits of a code that are not read, 0..7
   int up = 0;                   ///< left shift of a group's sum, 0..7
+  int levels = 0;               ///< bundles after the first, 0..cut
   constexpr std::int64_t groups() const { return (k - 1) / group_size + 1; }
 };
 
@@ -27,7 +29,7 @@ struct MatmulShape {
 ///   x      [M, K] int16, in the activations' bits
 ///   codes  [N, K] uint8, one code a byte
 ///   z      [N, groups] int16, the signed offset
-///   s      [N, groups] uint16
+///   s      [1 + levels, N, groups] uint16: the first bundle's, then each level's
 ///   acc    [M, N] int64, overwritten
 /// Errors: kBadShape (an extent, or more than 2^31-1 tiles of 16 x 16), kNullPointer, kLaunchFailed.
 [[nodiscard]] Status matmul_s16_u8_s64(const MatmulShape& shape, const std::int16_t* x, const std::uint8_t* codes,

@@ -8,8 +8,7 @@ namespace moesaic::cuda {
 WeightBounds weight_bounds(const numerics::WeightMatrix& w) {
   WeightBounds bounds;
   bounds.longest_group = std::min(w.group_size, w.k);
-  const int stored_up = w.format.stored_planes() - w.format.planes();  // a nested code's cut bits come back as `up`
-  const std::int64_t top = std::int64_t{w.format.max_code() >> stored_up} << w.format.up();
+  const std::int64_t top = std::int64_t{w.format.max_code() >> w.format.base_cut()} << w.format.up();
   bounds.max_term = top;
   for (std::int64_t row = 0; row < w.n; ++row)
     for (std::int64_t g = 0; g < w.groups(); ++g) {
@@ -19,6 +18,13 @@ WeightBounds weight_bounds(const numerics::WeightMatrix& w) {
     }
   for (const std::uint16_t s : w.group_multiplier)
     bounds.max_multiplier = std::max<std::int64_t>(bounds.max_multiplier, s);
+  for (int level = 1; level <= w.format.levels(); ++level) {
+    bounds.max_weight = std::max<std::int64_t>(bounds.max_weight, 1);
+    bounds.max_term = std::max<std::int64_t>(bounds.max_term, 1 << numerics::Format::kLevelUp);
+    for (std::int64_t row = 0; row < w.n; ++row)
+      for (std::int64_t g = 0; g < w.groups(); ++g)
+        bounds.max_multiplier = std::max<std::int64_t>(bounds.max_multiplier, w.multipliers(level, row)[g]);
+  }
   return bounds;
 }
 

@@ -7,7 +7,8 @@
 
 namespace moesaic::cuda {
 
-/// What the check needs to know of a weight matrix; the extremes are over all its rows and groups.
+/// What the check needs to know of a weight matrix; the extremes are over all its rows and groups, and over the bundles
+/// that are read, each of which is summed by itself.
 struct WeightBounds {
   std::int64_t longest_group = 0;   ///< in k
   std::int64_t max_multiplier = 0;  ///< greatest s

@@ -27,6 +27,14 @@ std::vector<std::int16_t> offsets(const WeightMatrix& w) {
   return z;
 }
 
+// The multipliers of the bundles that are read, one bundle after the other.
+std::vector<std::uint16_t> multipliers(const WeightMatrix& w) {
+  std::vector<std::uint16_t> s = w.group_multiplier;
+  const auto levels = w.level_multiplier.begin();
+  s.insert(s.end(), levels, levels + w.format.levels() * w.n * w.groups());
+  return s;
+}
+
 /// A weight matrix on the device.
 class DeviceWeights {
  public:
@@ -34,14 +42,15 @@ class DeviceWeights {
       : bounds_(weight_bounds(w)),
         codes_(stream, w.codes),
         z_(stream, offsets(w)),
-        s_(stream, w.group_multiplier),
+        s_(stream, multipliers(w)),
         mu_(stream, w.requant_multiplier),
         sigma_(stream, w.requant_shift) {
     shape_.n = w.n;
     shape_.k = w.k;
     shape_.group_size = w.group_size;
-    shape_.cut = w.format.stored_planes() - w.format.planes();
+    shape_.cut = w.format.base_cut();
     shape_.up = w.format.up();
+    shape_.levels = w.format.levels();
   }
 
   void multiply(const Stream& stream, std::int64_t m, int act_bits, MatmulClass matmul_class,

@@ -119,7 +119,7 @@ ExpertStore::Kept& ExpertStore::kept_of(int layer) const {
 }
 
 std::shared_ptr<const numerics::ExpertWeights> ExpertStore::get(int layer, int expert, numerics::Format format) const {
-  const std::tuple<int, int, int> key(expert, static_cast<int>(format.kind()), format.bits());
+  const std::pair<int, numerics::Format> key(expert, format);
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Kept& kept = kept_of(layer);

@@ -13,7 +13,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -52,7 +51,7 @@ class ExpertStore {
   bool is_resident() const { return capacity_ == static_cast<std::size_t>(network().layers); }
 
  private:
-  using Kept = std::map<std::tuple<int, int, int>, std::shared_ptr<const numerics::ExpertWeights>>;
+  using Kept = std::map<std::pair<int, numerics::Format>, std::shared_ptr<const numerics::ExpertWeights>>;
   Kept& kept_of(int layer) const;
   const workloads::Checkpoint* checkpoint_;
   std::int64_t group_size_;

@@ -20,7 +20,8 @@ namespace {
 
 using Names = std::set<std::string>;
 
-constexpr const char* kWeightTensors[] = {"w", "zero_point", "group_multiplier", "requant_multiplier", "requant_shift"};
+constexpr const char* kWeightTensors[] = {
+    "w", "zero_point", "group_multiplier", "level_multiplier", "requant_multiplier", "requant_shift"};
 constexpr const char* kExpertPrefixes[] = {"gate.", "up.", "down."};
 
 std::string list_of(const Names& names) {
@@ -125,6 +126,12 @@ class CaseReader {
       if (format.has_zero_point()) w.zero_point = std::move(values);
     }
     w.group_multiplier = file_.read<std::uint16_t>(prefix + "group_multiplier", {w.n, w.groups()});
+    const std::string level = prefix + "level_multiplier";
+    if (format.stored_levels() > 0) {
+      w.level_multiplier = file_.read<std::uint16_t>(level, {format.stored_levels(), w.n, w.groups()});
+    } else if (file_.has(level)) {
+      throw ConfigError(file_.path(), "tensor " + level, "levels", "none for " + format.name());
+    }
     w.requant_multiplier = file_.read<std::uint16_t>(prefix + "requant_multiplier", {w.n});
     w.requant_shift = file_.read<std::uint8_t>(prefix + "requant_shift", {w.n});
     return w;
@@ -200,6 +207,8 @@ class TensorSet {
     add(prefix + "w", w.codes, {w.n, w.k});
     if (!w.zero_point.empty()) add(prefix + "zero_point", w.zero_point, {w.n, w.groups()});
     add(prefix + "group_multiplier", w.group_multiplier, {w.n, w.groups()});
+    if (!w.level_multiplier.empty())
+      add(prefix + "level_multiplier", w.level_multiplier, {w.format.stored_levels(), w.n, w.groups()});
     add(prefix + "requant_multiplier", w.requant_multiplier, {w.n});
     add(prefix + "requant_shift", w.requant_shift, {w.n});
   }

@@ -4,9 +4,9 @@
 /// In (safetensors; all metadata are strings):
 ///   op mpgemm (the default)
 ///     x i8 [M, K] (i16 for act_bits 16), w u8 [N, K] one code a byte, zero_point u8 [N, groups] (binary and ternary
-///     ignore it and may leave it out), group_multiplier u16 [N, groups], requant_multiplier u16 [N], requant_shift u8
-///     [N], token_shift u8 [M] (optional) metadata: format, bits (binary and ternary may leave it out), group_size,
-///     act_bits, out_bits
+///     ignore it and may leave it out), group_multiplier u16 [N, groups], level_multiplier u16 [levels stored, N,
+///     groups] (MWQ only), requant_multiplier u16 [N], requant_shift u8 [N], token_shift u8 [M] (optional)
+///     metadata: format, bits (only int and nested must have it), group_size, act_bits, out_bits
 ///   op expert
 ///     the weight tensors three times with prefixes gate. up. down., one x and token_shift
 ///     metadata: format, bits, group_size, act_bits, sigma_h; out_bits may be given and must be 16
@@ -71,7 +71,7 @@ struct CaseOptions {
   std::int64_t max_m = 9, max_n = 40, max_k = 140;
   std::int64_t max_experts = 5;  ///< of a combination
   int max_act_bits = 16;         ///< 4, 8 or 16
-  std::vector<Format> formats;   ///< empty: all_formats()
+  std::vector<Format> formats;   ///< empty: three times in four one of one bundle, else MWQ
   bool mpgemm = true, expert = true, combine = true;
   bool extremes = true;  ///< now and then all-extreme data, greatest shifts, and (max_act_bits 16) k = 257 at the bound
 };

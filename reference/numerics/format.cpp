@@ -8,7 +8,7 @@ namespace moesaic::numerics {
 
 namespace {
 
-constexpr const char* kNames = "int1 to int8, nested1 to nested8, binary or ternary";
+constexpr const char* kNames = "int1 to int8, nested1 to nested8, binary, ternary or mwqB+L, mwqB+RofL";
 
 void check_bits(int bits) {
   if (bits < 1 || bits > 8) throw std::logic_error("a format of " + std::to_string(bits) + " bits");
@@ -31,6 +31,14 @@ Format Format::nested(int bits) {
   return Format(FormatKind::kNested, bits);
 }
 
+Format Format::mwq(int base_bits, int stored_levels, int read_levels) {
+  if (base_bits < 1 || stored_levels < 1 || base_bits + stored_levels > 8 || read_levels < 0 ||
+      read_levels > stored_levels)
+    throw std::logic_error("MWQ of " + std::to_string(base_bits) + " bits and " + std::to_string(read_levels) + " of " +
+                           std::to_string(stored_levels) + " levels");
+  return Format(FormatKind::kMwq, base_bits, stored_levels, read_levels);
+}
+
 Format Format::parse(const std::string& name, const std::string& where, const std::string& key) {
   for (const Format& format : all_formats())
     if (format.name() == name) return format;
@@ -43,9 +51,11 @@ Format Format::from_metadata(const std::string& kind, const std::string& bits, c
     if (b == 0) throw base::ConfigError(where, "bits", "'" + bits + "'", "1 to 8");
     return kind == "int" ? integer(b) : nested(b);
   }
-  if (kind != "binary" && kind != "ternary")
-    throw base::ConfigError(where, "format", "'" + kind + "'", "one of int, nested, binary, ternary");
-  const Format format = kind == "binary" ? binary() : ternary();
+  const bool is_mwq = kind.rfind("mwq", 0) == 0;
+  if (kind != "binary" && kind != "ternary" && !is_mwq)
+    throw base::ConfigError(where, "format", "'" + kind + "'",
+                            "one of int, nested, binary, ternary, mwqB+L, mwqB+RofL");
+  const Format format = is_mwq ? parse(kind, where, "format") : kind == "binary" ? binary() : ternary();
   if (!bits.empty() && bits_of(bits) != format.bits())
     throw base::ConfigError(where, "bits", "'" + bits + "'", std::to_string(format.bits()) + " for " + kind);
   return format;
@@ -54,10 +64,11 @@ Format Format::from_metadata(const std::string& kind, const std::string& bits, c
 int Format::up() const {
   switch (kind_) {
     case FormatKind::kNested:
-      return 8 - bits_;
+      return 8 - base_planes_;
     case FormatKind::kBinary:
       return 1;
     case FormatKind::kInt:
+    case FormatKind::kMwq:
     case FormatKind::kTernary:
       return 0;
   }
@@ -67,9 +78,10 @@ int Format::up() const {
 int Format::offset(std::uint8_t zero_point) const {
   switch (kind_) {
     case FormatKind::kInt:
+    case FormatKind::kMwq:
       return zero_point;
     case FormatKind::kNested:
-      return bits_ == 8 ? zero_point : zero_point - (1 << (7 - bits_));
+      return base_planes_ == 8 ? zero_point : zero_point - (1 << (7 - base_planes_));
     case FormatKind::kBinary:
     case FormatKind::kTernary:
       return 1;
@@ -80,8 +92,7 @@ int Format::offset(std::uint8_t zero_point) const {
 int Format::max_code() const { return kind_ == FormatKind::kTernary ? 2 : (1 << stored_planes()) - 1; }
 
 int Format::weight(std::uint8_t code, std::uint8_t zero_point) const {
-  const int read = code >> (stored_planes() - planes());
-  return (read << up()) - offset(zero_point);
+  return ((code >> base_cut()) << up()) - offset(zero_point);
 }
 
 std::string Format::kind_name() const {
@@ -94,19 +105,45 @@ std::string Format::kind_name() const {
       return "binary";
     case FormatKind::kTernary:
       return "ternary";
+    case FormatKind::kMwq:
+      return "mwq" + std::to_string(base_planes_) + "+" + std::to_string(levels_) +
+             (levels_ == stored_levels_ ? "" : "of" + std::to_string(stored_levels_));
   }
   return "";
 }
 
-std::string Format::name() const { return has_zero_point() ? kind_name() + std::to_string(bits_) : kind_name(); }
+std::string Format::name() const {
+  const bool numbered = kind_ == FormatKind::kInt || kind_ == FormatKind::kNested;
+  return numbered ? kind_name() + std::to_string(base_planes_) : kind_name();
+}
 
-const std::vector<Format>& all_formats() {
+const std::vector<Format>& one_bundle_formats() {
   static const std::vector<Format> all = [] {
     std::vector<Format> list;
     for (int b = 1; b <= 8; ++b) list.push_back(Format::integer(b));
     for (int b = 1; b <= 8; ++b) list.push_back(Format::nested(b));
     list.push_back(Format::binary());
     list.push_back(Format::ternary());
+    return list;
+  }();
+  return all;
+}
+
+const std::vector<Format>& mwq_formats() {
+  static const std::vector<Format> all = [] {
+    std::vector<Format> list;
+    for (int base = 1; base <= 7; ++base)
+      for (int stored = 1; base + stored <= 8; ++stored)
+        for (int read = 0; read <= stored; ++read) list.push_back(Format::mwq(base, stored, read));
+    return list;
+  }();
+  return all;
+}
+
+const std::vector<Format>& all_formats() {
+  static const std::vector<Format> all = [] {
+    std::vector<Format> list = one_bundle_formats();
+    list.insert(list.end(), mwq_formats().begin(), mwq_formats().end());
     return list;
   }();
   return all;

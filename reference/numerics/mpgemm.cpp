@@ -36,15 +36,22 @@ std::string element(const std::string& name, std::int64_t row, std::int64_t colu
 
 }  // namespace
 
-std::int64_t WeightMatrix::max_multiplier() const {
+std::int64_t WeightMatrix::multiplier_sum() const {
   std::int64_t most = 1;
   for (const auto s : group_multiplier) most = std::max<std::int64_t>(most, s);
-  return most;
+  std::int64_t sum = most;
+  for (int level = 0; level < format.stored_levels(); ++level) {
+    most = 1;
+    const auto begin = level_multiplier.begin() + level * n * groups();
+    for (auto s = begin; s != begin + n * groups(); ++s) most = std::max<std::int64_t>(most, *s);
+    sum += most;
+  }
+  return sum;
 }
 
-bool fits_accumulator(std::int64_t k, int act_bits, std::int64_t max_s) {
+bool fits_accumulator(std::int64_t k, int act_bits, std::int64_t s_sum) {
   constexpr std::int64_t kMost = (std::int64_t{1} << (kAccumulatorBits - 1)) - 1;
-  const std::int64_t per_k = (std::int64_t{255} << (act_bits - 1)) * std::max<std::int64_t>(1, max_s);  // < 2^40
+  const std::int64_t per_k = (std::int64_t{255} << (act_bits - 1)) * std::max<std::int64_t>(1, s_sum);  // < 2^42
   return k <= kMost / per_k;
 }
 
@@ -56,6 +63,12 @@ void validate(const WeightMatrix& w, int act_bits, const std::string& where, con
   const std::int64_t groups = w.groups();
   check_holds(w.codes.size(), w.n, w.k, where, prefix + "w");
   check_holds(w.group_multiplier.size(), w.n, groups, where, prefix + "group_multiplier");
+  const std::int64_t levels = w.format.stored_levels();
+  if (levels == 0 ? !w.level_multiplier.empty() : !holds(w.level_multiplier.size(), levels * w.n, groups))
+    throw ConfigError(
+        where, prefix + "level_multiplier", std::to_string(w.level_multiplier.size()) + " elements",
+        levels == 0 ? "none for " + w.format.name()
+                    : "[" + std::to_string(levels) + ", " + std::to_string(w.n) + ", " + std::to_string(groups) + "]");
   check_holds(w.requant_multiplier.size(), w.n, 1, where, prefix + "requant_multiplier");
   check_holds(w.requant_shift.size(), w.n, 1, where, prefix + "requant_shift");
   if (w.format.has_zero_point()) {
@@ -70,9 +83,10 @@ void validate(const WeightMatrix& w, int act_bits, const std::string& where, con
     throw ConfigError(where, element(prefix + "w", index / w.k, index % w.k), std::to_string(*bad),
                       "a " + w.format.name() + " code from 0 to " + std::to_string(most));
   }
-  if (!fits_accumulator(w.k, act_bits, w.max_multiplier()))
+  if (!fits_accumulator(w.k, act_bits, w.multiplier_sum()))
     throw ConfigError(where, prefix + "group_multiplier",
-                      "a greatest of " + std::to_string(w.max_multiplier()) + " at k " + std::to_string(w.k),
+                      (levels == 0 ? "a greatest of " : "greatest ones of base and levels that add up to ") +
+                          std::to_string(w.multiplier_sum()) + " at k " + std::to_string(w.k),
                       "k * 2^" + std::to_string(act_bits - 1) + " * 255 * max(1, s) of at most 2^47 - 1");
 }
 
@@ -103,11 +117,12 @@ void validate_shifts(const WeightMatrix& w, const Activations& x, const std::str
                         "a sum from 0 to " + std::to_string(kMaxRequantShift));
 }
 
-std::int64_t plane_sum(const WeightMatrix& w, std::int64_t row, std::int64_t g, const std::int16_t* x_row) {
-  const int planes = w.format.planes();
+std::int64_t plane_sum(const WeightMatrix& w, std::int64_t row, std::int64_t g, const std::int16_t* x_row, int bundle) {
+  const int planes = bundle == 0 ? w.format.base_planes() : 1;
+  const int last_rank = w.format.base_planes() + bundle;
   std::int64_t p = 0;
   for (int j = 0; j < planes; ++j) {
-    const int rank = planes - j;  // plane j weighs 2^j among those read, so the last rank read is plane 0
+    const int rank = last_rank - j;  // plane j weighs 2^j among those read, so the last rank read is plane 0
     std::int64_t sum = 0;
     for (std::int64_t k = w.group_begin(g); k < w.group_end(g); ++k)
       if (w.format.plane_bit(w.codes[at(row * w.k + k)], rank) != 0) sum += x_row[k];
@@ -129,8 +144,11 @@ std::vector<std::int64_t> multiply_reference(const WeightMatrix& w, const Activa
     const std::int16_t* x_row = x.values.data() + m * x.k;
     for (std::int64_t n = 0; n < w.n; ++n)
       for (std::int64_t g = 0; g < groups; ++g)
-        acc[at(m * w.n + n)] += dequantise_group(plane_sum(w, n, g, x_row), activation_sum(w, g, x_row), w.format.up(),
-                                                 w.offset(n, g), w.group_multiplier[at(n * groups + g)]);
+        for (int bundle = 0; bundle <= w.format.levels(); ++bundle)
+          acc[at(m * w.n + n)] +=
+              dequantise_group(plane_sum(w, n, g, x_row, bundle), activation_sum(w, g, x_row),
+                               bundle == 0 ? w.format.up() : Format::kLevelUp,
+                               bundle == 0 ? w.offset(n, g) : Format::kLevelOffset, w.multipliers(bundle, n)[g]);
   }
   return acc;
 }
@@ -162,24 +180,34 @@ void multiply_part(const WeightMatrix& w, const Activations& x, std::int64_t row
   }
 
   const Format format = w.format;
-  const int cut = format.stored_planes() - format.planes();
+  const int cut = format.base_cut();
   const int up = format.up();
   std::vector<std::int16_t> weights(at(pairs * 2));
   for (std::int64_t n = row_begin; n < row_end; ++n) {
     const std::uint8_t* codes = w.codes.data() + n * w.k;
-    for (std::int64_t g = 0; g < groups; ++g) {
-      const int z = w.offset(n, g);
-      const std::int64_t end = w.group_end(g);
-      for (std::int64_t k = w.group_begin(g); k < end; ++k)
-        weights[at(k)] = static_cast<std::int16_t>(((codes[k] >> cut) << up) - z);
-    }
-    for (std::int64_t block = 0; block < blocks; ++block) {
-      std::int64_t sums[kTokenLanes] = {};
-      accumulate(weights.data(), lanes.data() + block * pairs * kTokenLanes * 2, pairs, group_pairs, chunk_pairs,
-                 w.group_multiplier.data() + n * groups, sums);
-      const std::int64_t first = token_begin + block * kTokenLanes;
-      const std::int64_t count = std::min<std::int64_t>(kTokenLanes, token_end - first);
-      for (std::int64_t lane = 0; lane < count; ++lane) acc[(first + lane) * w.n + n] = sums[lane];
+    for (int bundle = 0; bundle <= format.levels(); ++bundle) {
+      if (bundle == 0) {
+        for (std::int64_t g = 0; g < groups; ++g) {
+          const int z = w.offset(n, g);
+          const std::int64_t end = w.group_end(g);
+          for (std::int64_t k = w.group_begin(g); k < end; ++k)
+            weights[at(k)] = static_cast<std::int16_t>(((codes[k] >> cut) << up) - z);
+        }
+      } else {
+        for (std::int64_t k = 0; k < w.k; ++k)
+          weights[at(k)] = static_cast<std::int16_t>(format.level_weight(codes[k], bundle));
+      }
+      for (std::int64_t block = 0; block < blocks; ++block) {
+        std::int64_t sums[kTokenLanes] = {};
+        accumulate(weights.data(), lanes.data() + block * pairs * kTokenLanes * 2, pairs, group_pairs, chunk_pairs,
+                   w.multipliers(bundle, n), sums);
+        const std::int64_t first = token_begin + block * kTokenLanes;
+        const std::int64_t count = std::min<std::int64_t>(kTokenLanes, token_end - first);
+        for (std::int64_t lane = 0; lane < count; ++lane) {
+          std::int64_t& to = acc[(first + lane) * w.n + n];
+          to = bundle == 0 ? sums[lane] : to + sums[lane];
+        }
+      }
     }
   }
 }

@@ -18,20 +18,26 @@ struct WeightMatrix {
   std::int64_t group_size = 0;                    ///< a positive multiple of 8; may exceed k
   std::vector<std::uint8_t> codes;                ///< [n, k]
   std::vector<std::uint8_t> zero_point;           ///< [n, groups]; empty for binary and ternary
-  std::vector<std::uint16_t> group_multiplier;    ///< [n, groups], s
+  std::vector<std::uint16_t> group_multiplier;    ///< [n, groups], s of the first bundle
+  std::vector<std::uint16_t> level_multiplier;    ///< [stored levels, n, groups], s of each level; empty without levels
   std::vector<std::uint16_t> requant_multiplier;  ///< [n], mu
   std::vector<std::uint8_t> requant_shift;        ///< [n], sigma
 
   std::int64_t groups() const { return (k - 1) / group_size + 1; }
   std::int64_t group_begin(std::int64_t g) const { return g * group_size; }
   std::int64_t group_end(std::int64_t g) const { return g * group_size > k - group_size ? k : (g + 1) * group_size; }
-  /// z of (n, group).
+  /// s of every group of (bundle, row): bundle 0 is the base, bundle l level l.
+  const std::uint16_t* multipliers(int bundle, std::int64_t row) const {
+    return bundle == 0 ? group_multiplier.data() + row * groups()
+                       : level_multiplier.data() + ((bundle - 1) * n + row) * groups();
+  }
+  /// z of the first bundle of (n, group).
   int offset(std::int64_t row, std::int64_t g) const {
     return format.offset(zero_point.empty() ? std::uint8_t{0}
                                             : zero_point[static_cast<std::size_t>(row * groups() + g)]);
   }
-  /// max(1, greatest group multiplier).
-  std::int64_t max_multiplier() const;
+  /// Sum over the stored bundles, read or not, of max(1, greatest group multiplier).
+  std::int64_t multiplier_sum() const;
 };
 
 /// Quantised activations, row-major over token m.
@@ -45,19 +51,20 @@ struct Activations {
 };
 
 /// Refuses (InputError, `where: key: got, expected`) what no implementation may see: an empty or inconsistent shape, a
-/// group size that is not a positive multiple of 8, a code above max_code, a sum that could pass 48 bits (k *
-/// 2^(act_bits-1) * 255 * max(1, max s) > 2^47 - 1). `prefix` comes before tensor names ("gate.").
+/// group size that is not a positive multiple of 8, a code above max_code, a sum that could pass 48 bits
+/// (fits_accumulator() of multiplier_sum()). `prefix` comes before tensor names ("gate.").
 void validate(const WeightMatrix& w, int act_bits, const std::string& where, const std::string& prefix = "");
 /// Refuses act_bits other than 4, 8, 16, a value out of range, an inconsistent shape.
 void validate(const Activations& x, const std::string& where);
 /// Refuses sigma[n] + e[m] above 62.
 void validate_shifts(const WeightMatrix& w, const Activations& x, const std::string& where,
                      const std::string& prefix = "");
-/// True when k * 2^(act_bits-1) * 255 * max(1, max_s) <= 2^47 - 1.
-bool fits_accumulator(std::int64_t k, int act_bits, std::int64_t max_s);
+/// True when k * 2^(act_bits-1) * 255 * max(1, s_sum) <= 2^47 - 1; s_sum as multiplier_sum() gives it.
+bool fits_accumulator(std::int64_t k, int act_bits, std::int64_t s_sum);
 
-/// One group of one output, as the formulas say: P = sum_k sum_j 2^j * plane_j * x, plane by plane.
-std::int64_t plane_sum(const WeightMatrix& w, std::int64_t row, std::int64_t g, const std::int16_t* x_row);
+/// One group of one output and one bundle, as the formulas say: P = sum_k sum_j 2^j * plane_j * x, plane by plane.
+std::int64_t plane_sum(const WeightMatrix& w, std::int64_t row, std::int64_t g, const std::int16_t* x_row,
+                       int bundle = 0);
 /// X = sum_k x over the group.
 std::int64_t activation_sum(const WeightMatrix& w, std::int64_t g, const std::int16_t* x_row);
 

@@ -78,18 +78,23 @@ WeightMatrix draw_weights(base::Rng& rng, const Format& format, std::int64_t n, 
   w.group_size = group_size;
   const std::int64_t parameters = n * w.groups();
   w.codes = draw<std::uint8_t>(rng, draw_kind(rng, extremes), n * k, 0, format.max_code());
+  const int base_top = format.kind() == FormatKind::kMwq ? (1 << format.base_planes()) - 1 : format.max_code();
   if (format.has_zero_point()) {
     // Near the middle of the codes, as a quantiser places it, or anywhere.
     const bool anywhere = extremes && rng.chance(1, 3);
     w.zero_point = draw<std::uint8_t>(rng, anywhere ? draw_kind(rng, true) : Draw::kUniform, parameters, 0,
-                                      anywhere ? 255 : format.max_code());
+                                      anywhere ? 255 : base_top);
   }
   std::int64_t most = (std::int64_t{1} << rng.pick(std::vector<int>{1, 4, 8, 12, 16})) - 1;
-  while (!fits_accumulator(k, act_bits, most)) most /= 2;
+  const int bundles = 1 + format.stored_levels();
+  while (!fits_accumulator(k, act_bits, bundles * std::max<std::int64_t>(1, most))) most /= 2;
   w.group_multiplier = draw<std::uint16_t>(rng, draw_kind(rng, extremes), parameters, 0, most);
   const Draw mu = draw_kind(rng, extremes);
   w.requant_multiplier = draw<std::uint16_t>(rng, mu, n, mu == Draw::kUniform ? 1 : 0, 65535);
   w.requant_shift.resize(static_cast<std::size_t>(n));
+  if (format.stored_levels() > 0)
+    w.level_multiplier =
+        draw<std::uint16_t>(rng, draw_kind(rng, extremes), format.stored_levels() * parameters, 0, most);
   return w;
 }
 
@@ -136,7 +141,11 @@ MpgemmCase bound_case(base::Rng& rng, const Format& format) {
   const std::int64_t parameters = c.w.n * c.w.groups();
   c.w.codes =
       draw<std::uint8_t>(rng, rng.chance(1, 2) ? Draw::kLowest : Draw::kHighest, c.w.n * c.w.k, 0, format.max_code());
-  c.w.group_multiplier = draw<std::uint16_t>(rng, Draw::kHighest, parameters, 0, 65535);
+  const std::int64_t share = 65535 / (1 + format.stored_levels());  // of a level; the base takes what is left
+  c.w.group_multiplier =
+      draw<std::uint16_t>(rng, Draw::kHighest, parameters, 0, 65535 - format.stored_levels() * share);
+  c.w.level_multiplier.assign(static_cast<std::size_t>(format.stored_levels() * parameters),
+                              static_cast<std::uint16_t>(share));
   if (format.has_zero_point())
     c.w.zero_point = draw<std::uint8_t>(rng, rng.chance(1, 2) ? Draw::kLowest : Draw::kHighest, parameters, 0, 255);
   c.w.requant_multiplier =
@@ -211,7 +220,8 @@ CombineCase random_combine(base::Rng& rng, const CaseOptions& options) {
 }  // namespace
 
 KernelCase random_case(base::Rng& rng, const CaseOptions& options) {
-  const Format format = rng.pick(options.formats.empty() ? all_formats() : options.formats);
+  const Format format = options.formats.empty() ? rng.pick(rng.chance(1, 4) ? mwq_formats() : one_bundle_formats())
+                                                : rng.pick(options.formats);
   std::vector<int> widths = {4};
   if (options.max_act_bits >= 8) widths.push_back(8);
   if (options.max_act_bits >= 16) widths.push_back(16);

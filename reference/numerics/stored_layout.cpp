@@ -31,6 +31,8 @@ std::int64_t count_parts(const std::vector<MatrixShape>& matrices) {
   return parts;
 }
 
+constexpr std::int64_t kLevelBytesPerColumn = 2;
+
 std::int64_t params_bytes_per_column(const Format& format) { return format.has_zero_point() ? 3 : 2; }
 
 void store_u16(std::vector<std::uint8_t>& bytes, std::int64_t offset, std::uint16_t value) {
@@ -89,6 +91,7 @@ StoredLayout::StoredLayout(const Format& format, std::vector<MatrixShape> matric
   if (spec_.rows < 1 || spec_.cols < 1) throw std::logic_error("a stored layout for an array without rows or columns");
   std::int64_t params = 0;
   std::int64_t requant = 0;
+  std::int64_t level = 0;  // bytes of one level's parameters
   for (int i = 0; i < static_cast<int>(matrices_.size()); ++i) {
     const MatrixShape& shape = matrices_[at(i)];
     if (shape.n < 1 || shape.k < 1 || shape.group_size < 1 || shape.interleave < 1)
@@ -96,13 +99,20 @@ StoredLayout::StoredLayout(const Format& format, std::vector<MatrixShape> matric
     plane_base_.push_back(plane_bytes_);
     params_base_.push_back(params);
     requant_base_.push_back(requant);
+    level_base_.push_back(level);
     const std::int64_t last = blocks(i) - 1;
     plane_bytes_ +=
         shape.interleave * (last * block_plane_bytes(i, spec_.cols) + block_plane_bytes(i, block_cols(i, last)));
     params += shape.interleave * shape.n * groups(i) * params_bytes_per_column(format_);
     requant += shape.interleave * shape.n * 3;
+    level += shape.interleave * shape.n * groups(i) * kLevelBytesPerColumn;
   }
-  params_begin_ = round_up(plane_bytes_ * format_.stored_planes(), kRegionAlignment);
+  const int levels = format_.stored_levels();
+  const bool by_planes = spec_.kind == LayoutKind::kPlaneMajor;
+  if (levels > 0) level_stride_ = by_planes ? plane_bytes_ + level : level;
+  params_begin_ = round_up(plane_bytes_ * format_.stored_planes() + (by_planes ? levels * level : 0), kRegionAlignment);
+  level_params_begin_ = by_planes ? plane_bytes_ * (format_.stored_planes() - levels + 1) : params_begin_ + params;
+  if (!by_planes) params += levels * level;
   params_bytes_ = round_up(params, kRegionAlignment);
   requant_begin_ = params_begin_ + params_bytes_;
   requant_bytes_ = round_up(requant, kRegionAlignment);
@@ -120,10 +130,12 @@ std::int64_t StoredLayout::block_plane_bytes(int matrix, int cols) const {
 }
 
 std::int64_t StoredLayout::read_bytes(int planes) const {
+  const std::int64_t levels = std::max(0, planes - (format_.stored_planes() - format_.stored_levels()));
   std::int64_t bytes = plane_bytes_ * planes;
   for (int i = 0; i < static_cast<int>(matrices_.size()); ++i) {
     const MatrixShape& shape = matrices_[at(i)];
-    bytes += shape.interleave * shape.n * (groups(i) * params_bytes_per_column(format_) + 3);
+    bytes += shape.interleave * shape.n *
+             (groups(i) * (params_bytes_per_column(format_) + levels * kLevelBytesPerColumn) + 3);
   }
   return bytes;
 }
@@ -133,6 +145,9 @@ std::int64_t StoredLayout::planes_offset(int matrix) const {
   return spec_.kind == LayoutKind::kTileMajor ? base * format_.stored_planes() : base;
 }
 std::int64_t StoredLayout::params_offset(int matrix) const { return params_begin_ + params_base_[at(matrix)]; }
+std::int64_t StoredLayout::level_params_offset(int matrix) const {
+  return format_.stored_levels() == 0 ? 0 : level_params_begin_ + level_base_[at(matrix)];
+}
 std::int64_t StoredLayout::requant_offset(int matrix) const { return requant_begin_ + requant_base_[at(matrix)]; }
 
 std::int64_t StoredLayout::blocks(int matrix) const { return ceil_div(matrices_[at(matrix)].n, spec_.cols); }
@@ -167,16 +182,28 @@ Segment StoredLayout::plane(int matrix, std::int64_t block, int which, std::int6
   const std::int64_t bytes = ceil_div(cols * tile_k, 8);
   const std::int64_t in_plane = plane_base_[at(matrix)] + before;
   if (spec_.kind == LayoutKind::kTileMajor) return {in_plane * format_.stored_planes() + (rank - 1) * bytes, bytes};
-  return {(rank - 1) * plane_bytes_ + in_plane, bytes};
+  const int level = rank - (format_.stored_planes() - format_.stored_levels());
+  const std::int64_t before_level = level > 0 ? (level - 1) * (level_stride_ - plane_bytes_) : 0;
+  return {(rank - 1) * plane_bytes_ + before_level + in_plane, bytes};
+}
+
+// Columns of the matrix's parts, one a group, before those of (block, which, group).
+std::int64_t StoredLayout::columns_before(int matrix, std::int64_t block, int which, std::int64_t group) const {
+  const std::int64_t cols = block_cols(matrix, block);
+  return block * matrices_[at(matrix)].interleave * spec_.cols * groups(matrix) + which * cols * groups(matrix) +
+         group * cols;
 }
 
 Segment StoredLayout::params(int matrix, std::int64_t block, int which, std::int64_t group) const {
-  const MatrixShape& shape = matrices_[at(matrix)];
-  const std::int64_t cols = block_cols(matrix, block);
   const std::int64_t per_column = params_bytes_per_column(format_);
-  const std::int64_t columns_before =
-      block * shape.interleave * spec_.cols * groups(matrix) + which * cols * groups(matrix) + group * cols;
-  return {params_offset(matrix) + columns_before * per_column, cols * per_column};
+  return {params_offset(matrix) + columns_before(matrix, block, which, group) * per_column,
+          block_cols(matrix, block) * per_column};
+}
+
+Segment StoredLayout::level_params(int matrix, std::int64_t block, int which, std::int64_t group, int level) const {
+  return {level_params_offset(matrix) + (level - 1) * level_stride_ +
+              columns_before(matrix, block, which, group) * kLevelBytesPerColumn,
+          block_cols(matrix, block) * kLevelBytesPerColumn};
 }
 
 Segment StoredLayout::requant(int matrix, std::int64_t block, int which) const {
@@ -195,8 +222,9 @@ std::vector<std::uint8_t> StoredLayout::pack(const std::vector<const WeightMatri
     const MatrixShape& shape = matrices_[at(i)];
     for (int which = 0; which < shape.interleave; ++which) {
       const WeightMatrix& w = *parts[part + at(which)];
-      if (w.format.stored_planes() != format_.stored_planes() || w.format.kind() != format_.kind() || w.n != shape.n ||
-          w.k != shape.k || w.group_size != shape.group_size)
+      if (w.format.stored_planes() != format_.stored_planes() || w.format.kind() != format_.kind() ||
+          w.format.stored_levels() != format_.stored_levels() || w.n != shape.n || w.k != shape.k ||
+          w.group_size != shape.group_size)
         throw std::logic_error("pack() was given a matrix of another format or shape");
     }
     Tile t;
@@ -218,6 +246,11 @@ std::vector<std::uint8_t> StoredLayout::pack(const std::vector<const WeightMatri
           const std::int64_t index = (t.n0 + col) * w.groups() + t.group;
           store_u16(bytes, segment.offset + 2 * col, w.group_multiplier[at(index)]);
           if (format_.has_zero_point()) bytes[at(segment.offset + 2 * t.cols + col)] = w.zero_point[at(index)];
+        }
+        for (int level = 1; level <= format_.stored_levels(); ++level) {
+          const Segment scales = level_params(i, t.block, t.which, t.group, level);
+          for (int col = 0; col < t.cols; ++col)
+            store_u16(bytes, scales.offset + 2 * col, w.multipliers(level, t.n0 + col)[t.group]);
         }
       }
       if (t.block_last) {
@@ -248,6 +281,7 @@ std::vector<WeightMatrix> StoredLayout::unpack(const std::vector<std::uint8_t>& 
       w.group_size = shape.group_size;
       w.codes.resize(at(w.n * w.k));
       w.group_multiplier.resize(at(w.n * w.groups()));
+      w.level_multiplier.resize(at(format_.stored_levels() * w.n * w.groups()));
       if (format_.has_zero_point()) w.zero_point.resize(at(w.n * w.groups()));
       w.requant_multiplier.resize(at(w.n));
       w.requant_shift.resize(at(w.n));
@@ -274,6 +308,12 @@ std::vector<WeightMatrix> StoredLayout::unpack(const std::vector<std::uint8_t>& 
         if (format_.has_zero_point()) w.zero_point[at(index)] = bytes[at(param_bytes.offset + 2 * t.cols + col)];
         w.requant_multiplier[at(t.n0 + col)] = load_u16(bytes, requant_bytes.offset + 2 * col);
         w.requant_shift[at(t.n0 + col)] = bytes[at(requant_bytes.offset + 2 * t.cols + col)];
+      }
+      for (int level = 1; level <= format_.stored_levels(); ++level) {
+        const Segment scales = level_params(i, t.block, t.which, t.group, level);
+        for (int col = 0; col < t.cols; ++col)
+          w.level_multiplier[at(((level - 1) * w.n + t.n0 + col) * w.groups() + t.group)] =
+              load_u16(bytes, scales.offset + 2 * col);
       }
     }
   }

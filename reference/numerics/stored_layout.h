@@ -14,12 +14,19 @@
 /// whole bytes. The object:
 ///
 ///   planes   tile_major:  for matrix, for tile: rank 1 .. stored_planes
-///            plane_major: for rank 1 .. stored_planes: for matrix, for tile      padded to 64 bytes
-///   params   for matrix, block, which, group: s u16 x cols, then zero point u8 x cols (int and nested only);  to 64
-///   bytes requant  for matrix, block, which: mu u16 x cols, then sigma u8 x cols;                                   to
-///   64 bytes
+///            plane_major: for rank 1 .. stored_planes: for matrix, for tile
+///   params   for matrix, block, which, group: s u16 x cols, then zero point u8 x cols (not binary and ternary)
+///   requant  for matrix, block, which: mu u16 x cols, then sigma u8 x cols
 ///
-/// All numbers are little-endian. A nested read of b planes addresses ranks 1..b only; lower planes are never touched.
+/// Each of the three regions is padded to 64 bytes. MWQ's levels have parameters of their own, level after level,
+///
+///   level params  for matrix, block, which, group: s u16 x cols
+///
+/// in tile_major straight after params, in plane_major each straight after its level's plane: a level is then one run
+/// of level_stride() bytes, that can be left out.
+///
+/// All numbers are little-endian. A read of b planes addresses ranks 1..b, and the parameters of the levels among them,
+/// only; lower planes are never touched.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -95,8 +102,12 @@ class StoredLayout {
   const std::vector<MatrixShape>& matrices() const { return matrices_; }
 
   std::int64_t total_bytes() const { return requant_begin_ + requant_bytes_; }
-  /// Bytes from one plane of the whole object to the next: plane_major only steps by this; it is also one plane's size.
+  /// Bytes from one plane of the whole object to the next, up to the first level's: plane_major only steps by this; it
+  /// is also one plane's size.
   std::int64_t plane_stride() const { return plane_bytes_; }
+  /// Bytes from a level's parameters to the next level's, and in plane_major from its plane to the next level's; 0
+  /// without levels.
+  std::int64_t level_stride() const { return level_stride_; }
   /// Bytes that one pass over the object reads: planes() of the stored planes (unpadded), the parameters, the
   /// requantisation. read_bytes(b) is the same with the top b planes.
   std::int64_t read_bytes() const { return read_bytes(format_.planes()); }
@@ -105,6 +116,7 @@ class StoredLayout {
   /// First byte of the matrix's tiles (rank 1), of its parameters, of its requantisation.
   std::int64_t planes_offset(int matrix) const;
   std::int64_t params_offset(int matrix) const;
+  std::int64_t level_params_offset(int matrix) const;  ///< of level 1; 0 without levels
   std::int64_t requant_offset(int matrix) const;
   /// Region starts: the plane region is at 0.
   std::int64_t params_begin() const { return params_begin_; }
@@ -124,6 +136,8 @@ class StoredLayout {
   }
   /// s, then the zero points, of one (block, which, group).
   Segment params(int matrix, std::int64_t block, int which, std::int64_t group) const;
+  /// s of level 1..stored_levels there.
+  Segment level_params(int matrix, std::int64_t block, int which, std::int64_t group, int level) const;
   /// mu, then sigma, of one (block, which).
   Segment requant(int matrix, std::int64_t block, int which) const;
 
@@ -144,11 +158,14 @@ class StoredLayout {
  private:
   std::int64_t group_plane_bytes(std::int64_t length, int cols) const;
   std::int64_t block_plane_bytes(int matrix, int cols) const;
+  std::int64_t columns_before(int matrix, std::int64_t block, int which, std::int64_t group) const;
   Format format_;
   std::vector<MatrixShape> matrices_;
   LayoutSpec spec_;
   std::int64_t plane_bytes_ = 0, params_begin_ = 0, params_bytes_ = 0, requant_begin_ = 0, requant_bytes_ = 0;
+  std::int64_t level_stride_ = 0, level_params_begin_ = 0;
   std::vector<std::int64_t> plane_base_, params_base_, requant_base_;  // per matrix, within one plane or region
+  std::vector<std::int64_t> level_base_;
 };
 
 /// The layout of `matrices` in `format`; std::logic_error for an empty list or extents below 1.

@@ -17,6 +17,17 @@ using numerics::WeightMatrix;
 
 namespace {
 
+/// Sum over the bundles read of s * weight: the integer that (row, k) stands for, exact.
+double weight_sum(const WeightMatrix& w, std::int64_t row, std::int64_t g, std::int64_t k) {
+  const std::uint8_t code = w.codes[static_cast<std::size_t>(row * w.k + k)];
+  const auto at = static_cast<std::size_t>(row * w.groups() + g);
+  std::int64_t sum = std::int64_t{w.group_multiplier[at]} *
+                     w.format.weight(code, w.zero_point.empty() ? std::uint8_t{0} : w.zero_point[at]);
+  for (int level = 1; level <= w.format.levels(); ++level)
+    sum += std::int64_t{w.multipliers(level, row)[g]} * w.format.level_weight(code, level);
+  return static_cast<double>(sum);
+}
+
 /// The greatest e with range * headroom * 2^e <= top.
 int greatest_exponent(double range, double headroom, double top) {
   return static_cast<int>(std::floor(std::log2(top / (range * headroom))));
@@ -49,7 +60,7 @@ WeightMatrix quantise_matrix(const float* w, std::int64_t n, std::int64_t k, For
   WeightMatrix q = empty_matrix(n, k, format, group_size);
   const std::int64_t groups = q.groups();
   const auto size = [](std::int64_t v) { return static_cast<std::size_t>(v); };
-  const int top = greatest_multiplier(k, units.act_bits, where);
+  const int top = greatest_multiplier(format, k, units.act_bits, where);
   check_finite(w, n, k, where);
   std::vector<GroupFit> fits(size(groups));
   for (std::int64_t row = 0; row < n; ++row) {
@@ -66,8 +77,12 @@ WeightMatrix quantise_matrix(const float* w, std::int64_t n, std::int64_t k, For
       q.group_multiplier[size(row * groups + g)] = static_cast<std::uint16_t>(std::min(s, top));
       if (format.has_zero_point()) q.zero_point[size(row * groups + g)] = fit.zero_point;
       // Codes are rounded to the scale that s really stands for.
-      for (std::int64_t i = q.group_begin(g); i < q.group_end(g); ++i)
-        q.codes[size(row * k + i)] = encode(w[row * k + i], s * unit, fit.zero_point, format);
+      GroupGrid grid(format, s * unit, fit.zero_point);
+      const std::int64_t begin = q.group_begin(g), end = q.group_end(g);
+      const std::vector<std::uint16_t> levels = fit_levels(w + row * k + begin, end - begin, unit, top, grid);
+      for (std::size_t level = 0; level < levels.size(); ++level)
+        q.level_multiplier[level * size(n * groups) + size(row * groups + g)] = levels[level];
+      for (std::int64_t i = begin; i < end; ++i) q.codes[size(row * k + i)] = grid.encode(w[row * k + i]);
     }
     fold_requantisation(q, row, unit, greatest, top, units, where);
   }
@@ -143,12 +158,9 @@ std::uint16_t router_weight(float weight) {
 
 double dequantise(const WeightMatrix& w, std::int64_t row, std::int64_t k, double x_unit, double y_unit) {
   const std::int64_t g = k / w.group_size;
-  const auto at = static_cast<std::size_t>(row * w.groups() + g);
   const double unit = std::ldexp(static_cast<double>(w.requant_multiplier[static_cast<std::size_t>(row)]),
                                  -w.requant_shift[static_cast<std::size_t>(row)]);
-  const int weight = w.format.weight(w.codes[static_cast<std::size_t>(row * w.k + k)],
-                                     w.zero_point.empty() ? std::uint8_t{0} : w.zero_point[at]);
-  return w.group_multiplier[at] * unit * weight * y_unit / x_unit;
+  return weight_sum(w, row, g, k) * unit * y_unit / x_unit;
 }
 
 std::vector<float> dequantise(const WeightMatrix& w, double x_unit, double y_unit) {
@@ -158,14 +170,9 @@ std::vector<float> dequantise(const WeightMatrix& w, double x_unit, double y_uni
     const double unit = std::ldexp(static_cast<double>(w.requant_multiplier[static_cast<std::size_t>(row)]),
                                    -w.requant_shift[static_cast<std::size_t>(row)]) *
                         y_unit / x_unit;
-    for (std::int64_t g = 0; g < w.groups(); ++g) {
-      const auto at = static_cast<std::size_t>(row * w.groups() + g);
-      const std::uint8_t zero_point = w.zero_point.empty() ? std::uint8_t{0} : w.zero_point[at];
+    for (std::int64_t g = 0; g < w.groups(); ++g)
       for (std::int64_t k = w.group_begin(g); k < w.group_end(g); ++k)
-        real.push_back(
-            static_cast<float>(w.group_multiplier[at] * unit *
-                               w.format.weight(w.codes[static_cast<std::size_t>(row * w.k + k)], zero_point)));
-    }
+        real.push_back(static_cast<float>(weight_sum(w, row, g, k) * unit));
   }
   return real;
 }

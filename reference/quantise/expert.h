@@ -12,7 +12,8 @@
 ///   w_real = scale[n, group] * (code - z);  s = round(scale / c[n]) with c[n] = max over groups of scale / max s
 ///   mu * 2^-sigma = c[n] * (output unit / input unit)
 ///
-/// max s is 65535, or less where 48 bits would not hold K * 2^(act_bits-1) * 255 * max s.
+/// max s is 65535, or less where 48 bits would not hold K * 2^(act_bits-1) * 255 * max s. MWQ adds a scale a level, in
+/// the same multiples of c[n], and shares that bound among its bundles.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -71,7 +72,8 @@ numerics::Activations quantise_rows(const float* x, std::int64_t rows, std::int6
 /// round(weight * 32768): a router weight in 0..1.
 std::uint16_t router_weight(float weight);
 
-/// The real weight that (row, k) of a quantised matrix stands for, given the units it was made with.
+/// The real weight that (row, k) of a quantised matrix stands for as its format reads it, given the units it was made
+/// with.
 double dequantise(const numerics::WeightMatrix& w, std::int64_t row, std::int64_t k, double x_unit, double y_unit);
 
 /// All of them, [n, k] row-major.

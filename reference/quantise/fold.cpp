@@ -18,16 +18,17 @@ numerics::WeightMatrix empty_matrix(std::int64_t n, std::int64_t k, numerics::Fo
   const auto size = [](std::int64_t v) { return static_cast<std::size_t>(v); };
   q.codes.resize(size(n * k));
   q.group_multiplier.resize(size(n * q.groups()));
+  q.level_multiplier.resize(size(format.stored_levels() * n * q.groups()));
   if (format.has_zero_point()) q.zero_point.resize(size(n * q.groups()));
   q.requant_multiplier.resize(size(n));
   q.requant_shift.resize(size(n));
   return q;
 }
 
-int greatest_multiplier(std::int64_t k, int act_bits, const std::string& where) {
+int greatest_multiplier(numerics::Format format, std::int64_t k, int act_bits, const std::string& where) {
   for (int bits = 16; bits >= 1; --bits) {
     const int top = (1 << bits) - 1;
-    if (numerics::fits_accumulator(k, act_bits, top)) return top;
+    if (numerics::fits_accumulator(k, act_bits, (1 + format.stored_levels()) * top)) return top;
   }
   throw base::ConfigError(where, "k", std::to_string(k),
                           fmt::format("a depth that fits 48 bits at act_bits {}", act_bits));

@@ -22,8 +22,9 @@ struct MatrixUnits {
 /// [n, k] with every array at its size and zero.
 numerics::WeightMatrix empty_matrix(std::int64_t n, std::int64_t k, numerics::Format format, std::int64_t group_size);
 
-/// The greatest s: as many of 16 bits as the accumulator's 48 allow for this k. InputError when not even one is.
-int greatest_multiplier(std::int64_t k, int act_bits, const std::string& where);
+/// The greatest s: as many of 16 bits as the accumulator's 48 allow for this k, when every bundle that `format` stores
+/// may use them. InputError when not even one is.
+int greatest_multiplier(numerics::Format format, std::int64_t k, int act_bits, const std::string& where);
 
 /// InputError that names the first weight of w [n, k] that is not finite.
 void check_finite(const float* w, std::int64_t n, std::int64_t k, const std::string& where);

@@ -12,7 +12,6 @@
 namespace moesaic::quantise {
 
 using numerics::Format;
-using numerics::FormatKind;
 using numerics::WeightMatrix;
 
 namespace {
@@ -89,15 +88,13 @@ WeightMatrix quantise_matrix_gptq(const float* w, std::int64_t n, std::int64_t k
                                   const std::string& where) {
   if (factor.k != k) throw std::logic_error("quantise_matrix_gptq: a factor of another depth");
   WeightMatrix q = empty_matrix(n, k, format, group_size);
-  const int top = greatest_multiplier(k, units.act_bits, where);
+  const int top = greatest_multiplier(format, k, units.act_bits, where);
   check_finite(w, n, k, where);
-  // What a code is worth while errors are made up for: a nested matrix is one copy, whatever is read of it.
-  const Format stored = format.kind() == FormatKind::kNested ? Format::nested(8) : format;
-
   std::vector<double> unit(at(n));  // real value of s = 1
   for (std::int64_t row = 0; row < n; ++row) unit[at(row)] = kScaleRoom * greatest_scale(w + row * k, q) / top;
   std::vector<double> real(w, w + n * k);
   std::vector<double> errors(at(kBlock));
+  std::vector<GroupGrid> grids(at(n), GroupGrid(format, 0, 0));  // of each row's present group
   std::vector<float> group;
   for (std::int64_t begin = 0; begin < k;) {
     const std::int64_t end = block_end(q, begin);
@@ -105,21 +102,26 @@ WeightMatrix quantise_matrix_gptq(const float* w, std::int64_t n, std::int64_t k
       double* wr = real.data() + row * k;
       for (std::int64_t j = begin; j < end; ++j) {
         const std::int64_t g = j / group_size;
-        std::uint16_t& s = q.group_multiplier[at(row * q.groups() + g)];
+        const std::int64_t own = row * q.groups() + g;
+        GroupGrid& grid = grids[at(row)];
         if (j == q.group_begin(g)) {
           group.clear();
           for (std::int64_t i = j; i < q.group_end(g); ++i) group.push_back(static_cast<float>(wr[i]));
           const GroupFit fit = fit_group(group.data(), static_cast<std::int64_t>(group.size()), format);
           const double steps = unit[at(row)] > 0 ? fit.scale / unit[at(row)] : 0;
-          s = static_cast<std::uint16_t>(std::min<double>(std::floor(steps + 0.5), top));
-          if (format.has_zero_point()) q.zero_point[at(row * q.groups() + g)] = fit.zero_point;
+          const auto s = static_cast<std::uint16_t>(std::min<double>(std::floor(steps + 0.5), top));
+          q.group_multiplier[at(own)] = s;
+          if (format.has_zero_point()) q.zero_point[at(own)] = fit.zero_point;
+          grid = GroupGrid(format, s * unit[at(row)], fit.zero_point);
+          const std::vector<std::uint16_t> levels =
+              fit_levels(group.data(), static_cast<std::int64_t>(group.size()), unit[at(row)], top, grid);
+          for (std::size_t level = 0; level < levels.size(); ++level)
+            q.level_multiplier[level * at(n * q.groups()) + at(own)] = levels[level];
         }
-        const std::uint8_t zero_point = q.zero_point.empty() ? std::uint8_t{0} : q.zero_point[at(row * q.groups() + g)];
-        const double scale = s * unit[at(row)];
-        const std::uint8_t code = encode(wr[j], scale, zero_point, format);
+        const std::uint8_t code = grid.encode(wr[j]);
         q.codes[at(row * k + j)] = code;
         const double* u = factor.u.data() + j * k;
-        const double error = (wr[j] - scale * stored.weight(code, zero_point)) / u[j];
+        const double error = (wr[j] - grid.value(code)) / u[j];
         for (std::int64_t i = j + 1; i < end; ++i) wr[i] -= error * u[i];
         errors[at(j - begin)] = error;
       }

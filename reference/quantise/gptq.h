@@ -6,7 +6,8 @@
 ///
 /// What comes out are the same deployable integers that round-to-nearest writes. A group's scale and zero point are
 /// fitted as round_to_nearest.h fits them, on the weights as they are when the group's first column is reached; columns
-/// keep their order. `nested` rounds to the 8-bit code whatever its width, so that one stored copy serves every width.
+/// keep their order. `nested` rounds to the 8-bit code whatever its width, and MWQ to all the levels stored, so that
+/// one stored copy serves every width.
 ///
 /// Plain double precision in a fixed order without contraction: the same bits on every machine.
 #include <cstdint>

@@ -119,7 +119,8 @@ GroupFit fit_ternary(const float* w, std::int64_t count) {
 GroupFit fit_group(const float* w, std::int64_t count, Format format) {
   switch (format.kind()) {
     case FormatKind::kInt:
-      return fit_integer(w, count, format.bits());
+    case FormatKind::kMwq:
+      return fit_integer(w, count, format.base_planes());
     case FormatKind::kNested:
       return fit_integer(w, count, 8);
     case FormatKind::kBinary:
@@ -138,11 +139,14 @@ std::uint8_t encode(double w, double scale, std::uint8_t zero_point, Format form
       return static_cast<std::uint8_t>(1 + (2 * w > scale ? 1 : 0) - (2 * w < -scale ? 1 : 0));
     case FormatKind::kInt:
     case FormatKind::kNested:
+    case FormatKind::kMwq:
       break;
   }
   // The range of a double is wide enough for any quotient; the clamp comes before the conversion.
   const double q = scale > 0 ? round_half_up(w / scale) + zero_point : zero_point;
-  return static_cast<std::uint8_t>(std::min(std::max(q, 0.0), static_cast<double>(format.max_code())));
+  const int levels = format.stored_levels();
+  const auto code = static_cast<int>(std::min(std::max(q, 0.0), static_cast<double>(format.max_code() >> levels)));
+  return static_cast<std::uint8_t>(code << levels);
 }
 
 double group_error(const float* w, std::int64_t count, double scale, std::uint8_t zero_point, Format format) {
@@ -152,6 +156,54 @@ double group_error(const float* w, std::int64_t count, double scale, std::uint8_
     error += d * d;
   }
   return error;
+}
+
+GroupGrid::GroupGrid(Format format, double scale_of, std::uint8_t zero_point_of)
+    : stored(format.kind() == FormatKind::kNested ? Format::nested(8)
+             : format.kind() == FormatKind::kMwq
+                 ? Format::mwq(format.base_planes(), format.stored_levels(), format.stored_levels())
+                 : format),
+      scale(scale_of),
+      zero_point(zero_point_of) {}
+
+std::uint8_t GroupGrid::encode(double w) const {
+  std::uint8_t code = quantise::encode(w, scale, zero_point, stored);
+  const int levels = stored.stored_levels();
+  if (levels == 0) return code;
+  double left = w - scale * stored.weight(code, zero_point);
+  for (int l = 0; l < levels; ++l) {
+    const double step = level[static_cast<std::size_t>(l)];
+    if (left >= 0) code = static_cast<std::uint8_t>(code | 1 << (levels - 1 - l));
+    left -= left >= 0 ? step : -step;
+  }
+  return code;
+}
+
+double GroupGrid::value(std::uint8_t code) const {
+  double sum = scale * stored.weight(code, zero_point);
+  for (int l = 0; l < stored.stored_levels(); ++l)
+    sum += level[static_cast<std::size_t>(l)] * stored.level_weight(code, l + 1);
+  return sum;
+}
+
+std::vector<std::uint16_t> fit_levels(const float* w, std::int64_t count, double unit, int top, GroupGrid& grid) {
+  std::vector<std::uint16_t> multiples;
+  std::vector<double> left;
+  if (grid.stored.stored_levels() == 0) return multiples;
+  for (std::int64_t i = 0; i < count; ++i)
+    left.push_back(w[i] -
+                   grid.scale * grid.stored.weight(quantise::encode(w[i], grid.scale, grid.zero_point, grid.stored),
+                                                   grid.zero_point));
+  for (int l = 0; l < grid.stored.stored_levels(); ++l) {
+    double sum = 0;
+    for (const double v : left) sum += std::fabs(v);
+    const double steps = unit > 0 ? sum / static_cast<double>(count) / unit : 0;
+    multiples.push_back(static_cast<std::uint16_t>(std::min<double>(round_half_up(steps), top)));
+    const double step = multiples.back() * unit;
+    for (double& v : left) v -= v >= 0 ? step : -step;
+    grid.level[static_cast<std::size_t>(l)] = step;
+  }
+  return multiples;
 }
 
 }  // namespace moesaic::quantise

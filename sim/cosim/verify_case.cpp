@@ -116,6 +116,7 @@ std::string kind_of(const std::string& description) {
 /// Sizes around the array's, so that a case has a few blocks and a few tiles, ragged ones included.
 numerics::KernelCase draw_kernel(base::Rng& rng, const program::CoreParams& build) {
   numerics::CaseOptions options;
+  options.formats = numerics::one_bundle_formats();
   options.max_act_bits = static_cast<int>(build.max_act_bits);
   const std::int64_t rows = build.rows, cols = build.cols, tokens = build.max_tokens;
   options.max_m = rng.chance(1, 3) ? 2 * tokens + 1 : 5;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "base/error.h"
 #include "base/units.h"
 
 namespace moesaic::program {
@@ -33,6 +34,9 @@ void ProgramBuilder::check_layout(const numerics::StoredLayout& layout) const {
 
 WeightObject ProgramBuilder::reserve(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout) {
   check_layout(*layout);
+  if (layout->format().stored_levels() > 0)
+    throw base::ConfigError(name, "format", layout->format().name(),
+                            "int, nested, binary or ternary: cores have no MWQ");
   const auto total = static_cast<std::uint64_t>(layout->total_bytes());
   WeightObject object{std::move(layout), image_.allocate(name, Kind::kWeights, total)};
   const auto params = static_cast<std::uint64_t>(object.layout->params_begin());

@@ -170,7 +170,7 @@ std::vector<MatmulCase> random_matmuls(base::Rng& rng, const cycle::CoreParams& 
   const std::vector<numerics::MatrixShape> shapes = expert
                                                         ? numerics::expert_shapes(extent(rows), extent(cols), group)
                                                         : numerics::product_shapes(extent(cols), extent(rows), group);
-  const numerics::Format format = rng.pick(numerics::all_formats());
+  const numerics::Format format = rng.pick(numerics::one_bundle_formats());
   const numerics::LayoutSpec spec{
       rng.chance(1, 2) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor, static_cast<int>(rows),
       static_cast<int>(cols)};

@@ -46,7 +46,10 @@ def shift(v, t):
 
 
 def weight(kind, bits, code, zero_point):
-    """What a code is worth, by the definition of its format and not by planes."""
+    """What a code is worth, by the definition of its format and not by planes. MWQ: the base alone."""
+    if kind == "mwq":
+        base, _, stored = bits
+        return code // 2 ** stored - zero_point
     if kind == "int":
         return code - zero_point
     if kind == "nested":
@@ -61,8 +64,14 @@ def product(x, w, group):
     for row in x:
         out.append([])
         for n, codes in enumerate(w["codes"]):
-            out[-1].append(sum(w["s"][n][k // group] * weight(w["kind"], w["bits"], codes[k], w["z"][n][k // group]) * row[k]
-                               for k in range(len(row))))
+            total = sum(w["s"][n][k // group] * weight(w["kind"], w["bits"], codes[k], w["z"][n][k // group]) * row[k]
+                        for k in range(len(row)))
+            if w["kind"] == "mwq":
+                _, read, stored = w["bits"]
+                for level in range(read):  # level 0 here is the first below the base: the highest of the `stored` low bits
+                    total += sum(w["levels"][level][n][k // group] * (row[k] if codes[k] >> (stored - 1 - level) & 1 else -row[k])
+                                 for k in range(len(row)))
+            out[-1].append(total)
     return out
 
 
@@ -98,8 +107,9 @@ def flat(rows):
 
 def draw_weights(rng, kind, bits, n, k, group, act_bits):
     groups = (k - 1) // group + 1
-    top = {"int": (1 << bits) - 1, "nested": 255, "binary": 1, "ternary": 2}[kind]
-    limit = ((1 << 47) - 1) // (k * (1 << (act_bits - 1)) * 255)
+    stored = bits[2] if kind == "mwq" else 0
+    top = {"nested": 255, "binary": 1, "ternary": 2}.get(kind) or 2 ** (bits[0] + stored if kind == "mwq" else bits) - 1
+    limit = ((1 << 47) - 1) // (k * (1 << (act_bits - 1)) * 255 * (1 + stored))
     most = min(65535, limit, rng.choice([1, 15, 255, 65535]))
     ends = rng.random() < 0.2
     code = (lambda: rng.choice([0, top])) if ends else (lambda: rng.randint(0, top))
@@ -107,6 +117,8 @@ def draw_weights(rng, kind, bits, n, k, group, act_bits):
             "codes": [[code() for _ in range(k)] for _ in range(n)],
             "z": [[rng.choice([0, 255, rng.randint(0, 255)]) for _ in range(groups)] for _ in range(n)],
             "s": [[rng.choice([0, most, rng.randint(0, most), rng.randint(0, most)]) for _ in range(groups)] for _ in range(n)],
+            "levels": [[[rng.choice([0, most, rng.randint(0, most)]) for _ in range(groups)] for _ in range(n)]
+                       for _ in range(stored)],
             "mu": [rng.choice([0, 65535, rng.randint(0, 65535), rng.randint(0, 65535)]) for _ in range(n)],
             "sigma": [0] * n}
 
@@ -125,6 +137,8 @@ def weight_tensors(prefix, w, with_zero_point):
                prefix + "requant_shift": ("U8", [n], w["sigma"])}
     if with_zero_point:
         tensors[prefix + "zero_point"] = ("U8", [n, groups], flat(w["z"]))
+    if w["levels"]:
+        tensors[prefix + "level_multiplier"] = ("U16", [len(w["levels"]), n, groups], flat(flat(w["levels"])))
     return tensors
 
 
@@ -141,7 +155,9 @@ def draw_case(rng):
         return case, safetensors_bytes({"y": ("I16", [m, h], flat(y))}), op
 
     kind, bits = rng.choice([("int", b) for b in range(1, 9)] + [("nested", b) for b in range(1, 9)] +
-                            [("binary", 1), ("ternary", 2)])
+                            [("binary", 1), ("ternary", 2)] +
+                            [("mwq", (base, rng.randint(0, stored), stored))
+                             for base, stored in [(1, 1), (1, 3), (2, 1), (2, 2), (3, 1), (4, 4), (7, 1)]])
     act_bits = rng.choice([4, 8, 16])
     group = 8 * rng.choice([1, 2, 3, 4, 8, 16])
     k = rng.choice([1, 7, 8, 9, rng.randint(1, 80)])
@@ -150,8 +166,13 @@ def draw_case(rng):
     x = [[rng.choice([-top, top - 1]) if ends else rng.randint(-top, top - 1) for _ in range(k)] for _ in range(m)]
     shifts = [rng.randint(0, 9) for _ in range(m)] if rng.random() < 0.5 else None
     e = shifts or [0] * m
-    has_zero_point = kind in ("int", "nested") or rng.random() < 0.5
-    metadata = {"format": kind, "bits": str(bits), "group_size": str(group), "act_bits": str(act_bits)}
+    has_zero_point = kind in ("int", "nested", "mwq") or rng.random() < 0.5
+    name, width = kind, bits
+    if kind == "mwq":
+        base, read, stored = bits
+        name = "mwq%d+%d" % (base, read) + ("of%d" % stored if read < stored else "")
+        width = base + read
+    metadata = {"format": name, "bits": str(width), "group_size": str(group), "act_bits": str(act_bits)}
     tensors = {"x": ("I16" if act_bits == 16 else "I8", [m, k], flat(x))}
     if shifts:
         tensors["token_shift"] = ("U8", [m], shifts)
@@ -169,7 +190,7 @@ def draw_case(rng):
         if rng.random() < 0.5:
             metadata["op"] = "mpgemm"
         out = {"acc": ("I64", [m, n], flat(acc)), "y": ("I16" if out_bits == 16 else "I8", [m, n], flat(y))}
-        return safetensors_bytes(tensors, metadata), safetensors_bytes(out), "mpgemm %s%d act%d" % (kind, bits, act_bits)
+        return safetensors_bytes(tensors, metadata), safetensors_bytes(out), "mpgemm %s bits %d act%d" % (name, width, act_bits)
 
     inner, sigma_h = rng.randint(1, 24), 0
     gate = draw_weights(rng, kind, bits, inner, k, group, act_bits)
@@ -191,7 +212,7 @@ def draw_case(rng):
         tensors.update(weight_tensors(prefix, w, has_zero_point))
     metadata.update(op="expert", sigma_h=str(sigma_h))
     out = {"h": ("I16", [m, inner], flat(h)), "y": ("I16", [m, k], flat(y))}
-    return safetensors_bytes(tensors, metadata), safetensors_bytes(out), "expert %s%d act%d" % (kind, bits, act_bits)
+    return safetensors_bytes(tensors, metadata), safetensors_bytes(out), "expert %s bits %d act%d" % (name, width, act_bits)
 
 
 def main():

@@ -10,8 +10,10 @@ namespace moesaic::golden {
 namespace {
 
 constexpr std::uint64_t kSeed = 20240917;
-constexpr int kHashed = 200;
-constexpr const char* kGenerator = "numerics::random_case, base::Rng(seed).stream('golden', index), default options";
+constexpr int kHashed = 200, kHashedMwq = 60;
+constexpr const char* kGenerator =
+    "numerics::random_case, base::Rng(seed).stream('golden', index), formats of one bundle; from index 200 on "
+    "stream('golden mwq', index), MWQ";
 
 struct Bytes {
   std::string in, out;
@@ -35,13 +37,16 @@ std::map<std::string, std::string> golden_files(const std::string& scratch) {
   const base::Rng root(kSeed);
   std::string json = "{\n  \"generator\": \"" + std::string(kGenerator) + "\",\n  \"seed\": " + std::to_string(kSeed) +
                      ",\n  \"vectors\": [\n";
-  for (int i = 0; i < kHashed; ++i) {
-    base::Rng rng = root.stream("golden", static_cast<std::uint64_t>(i));
-    const numerics::KernelCase c = numerics::random_case(rng);
+  for (int i = 0; i < kHashed + kHashedMwq; ++i) {
+    base::Rng rng = root.stream(i < kHashed ? "golden" : "golden mwq", static_cast<std::uint64_t>(i));
+    numerics::CaseOptions options;
+    options.formats = i < kHashed ? numerics::one_bundle_formats() : numerics::mwq_formats();
+    options.combine = i < kHashed;
+    const numerics::KernelCase c = numerics::random_case(rng, options);
     const Bytes bytes = bytes_of(c, scratch);
     json += "    {\"index\": " + std::to_string(i) + ", \"case\": \"" + numerics::describe(c) +
             "\", \"case_sha256\": \"" + base::sha256_hex(bytes.in) + "\", \"out_sha256\": \"" +
-            base::sha256_hex(bytes.out) + "\"}" + (i + 1 < kHashed ? ",\n" : "\n");
+            base::sha256_hex(bytes.out) + "\"}" + (i + 1 < kHashed + kHashedMwq ? ",\n" : "\n");
   }
   files["vectors.json"] = json + "  ]\n}\n";
 
@@ -56,7 +61,7 @@ std::map<std::string, std::string> golden_files(const std::string& scratch) {
     files[name + ".case.safetensors"] = bytes.in;
     files[name + ".out.safetensors"] = bytes.out;
   };
-  for (const char* name : {"int3", "nested5", "binary", "ternary"}) {
+  for (const char* name : {"int3", "nested5", "binary", "ternary", "mwq2+1of2"}) {
     numerics::CaseOptions options = small;
     options.formats = {numerics::Format::parse(name, "golden", "format")};
     options.expert = options.combine = false;
@@ -67,6 +72,7 @@ std::map<std::string, std::string> golden_files(const std::string& scratch) {
   }
   numerics::CaseOptions combine = small;
   combine.mpgemm = combine.expert = false;
+  combine.formats = numerics::one_bundle_formats();  // none is used, but one is drawn
   add("combine", combine);
   return files;
 }

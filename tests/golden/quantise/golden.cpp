@@ -52,6 +52,7 @@ std::string hash(numerics::Format format, const quantise::ExpertCurvature* of_in
     add(w->codes);
     add(w->zero_point);
     add(w->group_multiplier);
+    add(w->level_multiplier);
     add(w->requant_multiplier);
     add(w->requant_shift);
   }
@@ -61,7 +62,10 @@ std::string hash(numerics::Format format, const quantise::ExpertCurvature* of_in
 std::string table() {
   const quantise::ExpertCurvature of_inputs = {curvature("x", 24), curvature("hidden", 56)};
   std::string text = "format,seed,sha256,gptq_sha256\n";
-  for (const numerics::Format f : numerics::all_formats())
+  std::vector<numerics::Format> formats = numerics::one_bundle_formats();
+  for (const char* name : {"mwq1+1", "mwq1+3", "mwq2+1", "mwq2+1of2", "mwq2+2", "mwq3+1", "mwq4+4"})
+    formats.push_back(numerics::Format::parse(name, "golden", "format"));
+  for (const numerics::Format f : formats)
     text += f.name() + "," + std::to_string(kSeed) + "," + hash(f, nullptr) + "," + hash(f, &of_inputs) + "\n";
   return text;
 }

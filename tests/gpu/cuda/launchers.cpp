@@ -44,6 +44,10 @@ TEST_CASE("a product launcher names the extent that it refuses, and its limit", 
   auto cut = shape(1, 1, 1, 8);
   cut.cut = 8;
   CHECK(product(cut).text() == "matmul_s16_u8_s64: cut: got 8, expected 0..7");
+  auto levels = shape(1, 1, 1, 8);
+  levels.cut = 2;
+  levels.levels = 3;
+  CHECK(product(levels).text() == "matmul_s16_u8_s64: levels: got 3, expected 0..2");
   CHECK(product(shape(std::int64_t{1} << 40, std::int64_t{1} << 30, 1, 8)).text() ==
         "matmul_s16_u8_s64: tiles of 16 tokens: got 68719476736, expected 1..31");
 }

@@ -18,6 +18,7 @@ numerics::WeightMatrix matrix(numerics::Format format, std::int64_t k, std::int6
   w.codes.assign(static_cast<std::size_t>(k), 0);
   if (format.has_zero_point()) w.zero_point.assign(static_cast<std::size_t>(w.groups()), zero_point);
   w.group_multiplier.assign(static_cast<std::size_t>(w.groups()), s);
+  w.level_multiplier.assign(static_cast<std::size_t>(format.stored_levels() * w.groups()), s);
   w.requant_multiplier = {1};
   w.requant_shift = {0};
   return w;
@@ -53,6 +54,16 @@ TEST_CASE("the bound holds every code, zero point and format, and is reached", "
       CAPTURE(format.name(), zero_point);
       REQUIRE(bounds.max_weight == greatest);
     }
+}
+
+TEST_CASE("a level's multiplier of 2^8 forbids the int32 class, unless the level is not read", "[gpu][cuda]") {
+  auto read = matrix(numerics::Format::mwq(2, 2, 2), 512, 128, 1, 255);
+  CHECK(cuda::check_partial_sums(cuda::weight_bounds(read), 8) > 0);
+  read.level_multiplier.back() = 256;  // of the second level
+  CHECK(cuda::check_partial_sums(cuda::weight_bounds(read), 8) == 0);
+  auto left = read;
+  left.format = numerics::Format::mwq(2, 2, 1);
+  CHECK(cuda::check_partial_sums(cuda::weight_bounds(left), 8) > 0);
 }
 
 TEST_CASE("sums of as many extreme groups as the check allows fit int32, and one more group does not", "[gpu][cuda]") {

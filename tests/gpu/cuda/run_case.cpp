@@ -39,6 +39,7 @@ numerics::MpgemmCase constant_case(Format format, std::int64_t m, std::int64_t n
   c.w.codes.assign(static_cast<std::size_t>(n * k), code);
   if (format.has_zero_point()) c.w.zero_point.assign(static_cast<std::size_t>(n * c.w.groups()), zero_point);
   c.w.group_multiplier.assign(static_cast<std::size_t>(n * c.w.groups()), s);
+  c.w.level_multiplier.assign(static_cast<std::size_t>(format.stored_levels() * n * c.w.groups()), s);
   c.w.requant_multiplier.assign(static_cast<std::size_t>(n), 65535);
   c.w.requant_shift.assign(static_cast<std::size_t>(n), 48);
   c.x.m = m;
@@ -70,7 +71,8 @@ TEST_CASE("every format, activation width and output width equals the definition
     numerics::CaseOptions options;
     options.formats = {format};
     options.combine = false;
-    for (int i = 0; i < 25; ++i) require_equal(numerics::random_case(rng, options), numerics::Path::kReference);
+    for (int i = 0; i < (format.stored_levels() > 0 ? 6 : 25); ++i)
+      require_equal(numerics::random_case(rng, options), numerics::Path::kReference);
   }
 }
 
@@ -95,6 +97,10 @@ TEST_CASE("sums at the 48-bit bound are exact on the GPU, in both signs and both
   const std::int64_t narrow = longest_k(8, 255);  // 16.9 million k: int32 partial sums of two groups, each widened
   require_equal(constant_case(int8, 1, 2, narrow, 128, 8, -128, 255, 0, 255));
   require_equal(constant_case(int8, 2, 1, narrow, 128, 8, -128, 0, 255, 255));
+  // Five bundles share the bound.
+  const auto levels = Format::mwq(4, 4, 4);
+  require_equal(constant_case(levels, 2, 3, longest_k(16, 5 * 13107), 8, 16, -32768, 255, 0, 13107));
+  require_equal(constant_case(levels, 1, 2, longest_k(8, 5 * 255), 128, 8, -128, 0, 255, 255));
   // One group over all of K leaves int32 by itself, so the checked class must stand aside.
   require_equal(constant_case(int8, 1, 1, 8000001, 1 << 26, 8, -128, 255, 0, 1));
 }
@@ -103,7 +109,8 @@ TEST_CASE("as many extreme groups as fit int32, and one more, give the same bits
   if (!has_gpu()) return;
   for (const std::int64_t groups : {33, 34, 35, 68, 69})
     for (const std::int16_t x : {std::int16_t{-128}, std::int16_t{127}})
-      require_equal(constant_case(Format::integer(4), 3, 5, groups * 128, 128, 8, x, 15, 0, 255));
+      for (const auto& [format, code] : {std::pair{Format::integer(4), 15}, {Format::mwq(4, 2, 2), 63}})
+        require_equal(constant_case(format, 3, 5, groups * 128, 128, 8, x, static_cast<std::uint8_t>(code), 0, 255));
 }
 
 TEST_CASE("a hidden shift out of range is refused on the GPU with the CPU's own words", "[gpu][cuda]") {

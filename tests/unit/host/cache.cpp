@@ -52,7 +52,7 @@ void load(ExpertCache& cache, std::uint32_t unit, std::uint64_t next_use = host:
 
 TEST_CASE("the units of a stored expert are the bytes of its layout, each once, but for the planes' padding",
           "[unit][host]") {
-  for (const char* format : {"int3", "int4", "nested4", "binary", "ternary"}) {
+  for (const char* format : {"int3", "int4", "nested4", "binary", "ternary", "mwq2+1of3"}) {
     const auto planes = layout(format, numerics::LayoutKind::kPlaneMajor);
     const host::StoredExpert expert = host::stored_expert(planes);
     CHECK(expert.units.size() == static_cast<std::size_t>(planes.format().stored_planes()) + 1);

@@ -606,6 +606,10 @@ TEST_CASE("a sensitivity table reads back as it was written and says where it is
   refused(head + "0,0,int,4,1,1,1\n\n0,0,int,5,1,1,1\n", "t.csv:3: row: got 1 fields");
   refused(head + "0,0,int,4,1,1,1\n0,0,int,5,1,1,1\n0,0,int,4,2,1,1\n",
           "t.csv:4: row: got layer 0, expert 0, int4 a second time");
+  // As many bits, but another format.
+  refused(head + "0,0,mwq1+2,3,1,1,1\n0,0,mwq2+1,3,1,1,1\n0,0,mwq2+1of2,3,1,1,1\n0,0,mwq2+1,3,1,1,1\n",
+          "t.csv:5: row: got layer 0, expert 0, mwq2+1 a second time");
+  refused(head + "0,0,mwq2+1,2,1,1,1\n", "t.csv:2: bits: got '2', expected 3 for mwq2+1");
 }
 
 TEST_CASE("format lists take ranges and families", "[unit][mapping]") {
@@ -613,7 +617,10 @@ TEST_CASE("format lists take ranges and families", "[unit][mapping]") {
   CHECK(parse("int1..int8,binary,nested").size() == 17);
   CHECK(parse("nested") == parse("nested1..nested8"));
   CHECK(parse("ternary,int3") == std::vector<Format>{Format::ternary(), Format::integer(3)});
-  for (const char* bad : {"", "int9", "itn4", "int4..int2", "int4..nested6", "binary..ternary", "int3,int3",
-                          "int1..int4,int2", "int4,", "int2...int4", "INT4"})
+  CHECK(parse("mwq2+0of2..mwq2+2") ==
+        std::vector<Format>{Format::mwq(2, 2, 0), Format::mwq(2, 2, 1), Format::mwq(2, 2, 2)});
+  for (const char* bad :
+       {"", "mwq2+0of2..mwq3+2", "mwq2+1..mwq2+2", "mwq2+2..mwq2+1of2", "int9", "itn4", "int4..int2", "int4..nested6",
+        "binary..ternary", "int3,int3", "int1..int4,int2", "int4,", "int2...int4", "INT4"})
     CHECK_THROWS_WITH(parse(bad), Catch::Contains("calibrate: --formats: got"));
 }

@@ -54,7 +54,8 @@ TEST_CASE("every format's planes and offset rebuild the weight that its definiti
         const auto c = static_cast<std::uint8_t>(code);
         const auto z = static_cast<std::uint8_t>(zp);
         int p = 0;
-        for (int rank = 1; rank <= format.planes(); ++rank) p += format.plane_bit(c, rank) << (format.planes() - rank);
+        for (int rank = 1; rank <= format.base_planes(); ++rank)
+          p += format.plane_bit(c, rank) << (format.base_planes() - rank);
         const int weight = (p << format.up()) - format.offset(z);
         CHECK(weight == format.weight(c, z));
         CHECK(weight >= -255);
@@ -74,26 +75,83 @@ TEST_CASE("every format's planes and offset rebuild the weight that its definiti
           case FormatKind::kTernary:
             CHECK(weight == code - 1);
             break;
+          case FormatKind::kMwq:
+            CHECK(weight == (code >> format.stored_levels()) - zp);
+            for (int level = 1; level <= format.stored_levels(); ++level)
+              CHECK(format.level_weight(c, level) == ((code >> (format.stored_levels() - level)) % 2 == 1 ? 1 : -1));
+            break;
         }
       }
     }
   }
 }
 
-TEST_CASE("there are 18 formats and a misspelt one is refused", "[unit][numerics]") {
-  CHECK(all_formats().size() == 18);
-  for (const char* name : {"int9", "int0", "int", "nested", "int10", "Int4", "binary1", "fp4", ""}) {
+TEST_CASE("there are 130 formats and a misspelt one is refused", "[unit][numerics]") {
+  CHECK(one_bundle_formats().size() == 18);
+  CHECK(mwq_formats().size() == 112);
+  CHECK(all_formats().size() == 130);
+  for (const char* name : {"int9", "int0", "int", "nested", "int10", "Int4", "binary1", "fp4", "", "mwq", "mwq2",
+                           "mwq2+0", "mwq5+4", "mwq8+1", "mwq2+3of2", "mwq2+2of2", "mwq2+1of", "mwq0+1"}) {
     CAPTURE(name);
     CHECK_THROWS_AS(Format::parse(name, "plan.yaml:3", "format"), InputError);
   }
   CHECK_THROWS_WITH(Format::parse("inr4", "plan.yaml:3", "format"),
-                    "plan.yaml:3: format: got 'inr4', expected int1 to int8, nested1 to nested8, binary or ternary");
+                    "plan.yaml:3: format: got 'inr4', expected int1 to int8, nested1 to nested8, binary, ternary or "
+                    "mwqB+L, mwqB+RofL");
   CHECK(Format::from_metadata("ternary", "", "case") == Format::ternary());
   CHECK(Format::from_metadata("binary", "1", "case") == Format::binary());
   CHECK_THROWS_WITH(Format::from_metadata("ternary", "3", "case"), "case: bits: got '3', expected 2 for ternary");
   CHECK_THROWS_WITH(Format::from_metadata("int", "9", "case"), "case: bits: got '9', expected 1 to 8");
   CHECK_THROWS_WITH(Format::from_metadata("nestd", "3", "case"),
-                    "case: format: got 'nestd', expected one of int, nested, binary, ternary");
+                    "case: format: got 'nestd', expected one of int, nested, binary, ternary, mwqB+L, mwqB+RofL");
+}
+
+TEST_CASE("an MWQ format says its base, its levels and how many of them are read", "[unit][numerics]") {
+  const Format format = Format::parse("mwq2+1of3", "w", "k");
+  CHECK(format == Format::mwq(2, 3, 1));
+  CHECK(format != Format::mwq(2, 3, 2));
+  CHECK(format.bits() == 3);
+  CHECK(format.stored_planes() == 5);
+  CHECK(Format::parse("mwq2+3", "w", "k") == Format::mwq(2, 3, 3));
+  CHECK(Format::from_metadata("mwq2+1of3", "3", "case") == format);
+  CHECK(Format::from_metadata("mwq2+1of3", "", "case") == format);
+  CHECK_THROWS_WITH(Format::from_metadata("mwq2+1of3", "2", "case"), "case: bits: got '2', expected 3 for mwq2+1of3");
+  CHECK_THROWS_AS(Format::mwq(5, 4, 0), std::logic_error);
+  CHECK_THROWS_AS(Format::mwq(2, 1, 2), std::logic_error);
+}
+
+TEST_CASE("an MWQ weight is its base and each level read, each times its own multiplier", "[unit][numerics]") {
+  // Base 2 bits, two levels: codes 11'10, 01'11, 00'01; zero point 1.
+  WeightMatrix w = row_of(Format::mwq(2, 2, 2), {0b1110, 0b0111, 0b0001}, 1, 100);
+  w.level_multiplier = {30, 7};
+  const Activations x = token({5, -3, 4}, 8);
+  // 100 * (2 * 5 + 0 * -3 - 1 * 4) + 30 * (5 - 3 - 4) + 7 * (-5 - 3 + 4)
+  CHECK(multiply_reference(w, x) == std::vector<std::int64_t>{600 - 60 - 28});
+  w.format = Format::mwq(2, 2, 1);
+  CHECK(multiply_reference(w, x) == std::vector<std::int64_t>{600 - 60});
+  w.format = Format::mwq(2, 2, 0);
+  CHECK(multiply_reference(w, x) == std::vector<std::int64_t>{600});
+  CHECK(multiply_reference(row_of(Format::integer(2), {3, 1, 0}, 1, 100), x) == std::vector<std::int64_t>{600});
+}
+
+TEST_CASE("a level that is not read changes nothing, whatever its plane and multiplier", "[unit][numerics]") {
+  Rng rng(16);
+  CaseOptions options;
+  options.expert = options.combine = false;
+  for (int i = 0; i < 60; ++i) {
+    const int base = static_cast<int>(rng.range(1, 6)), stored = static_cast<int>(rng.range(1, 8 - base));
+    const int read = static_cast<int>(rng.range(0, stored - 1));
+    options.formats = {Format::mwq(base, stored, read)};
+    auto c = std::get<MpgemmCase>(random_case(rng, options));
+    const auto expected = multiply(c.w, c.x);
+    for (auto& code : c.w.codes)
+      code = static_cast<std::uint8_t>(code ^ rng.below(std::uint64_t{1} << (stored - read)));
+    const auto unread = static_cast<std::size_t>(read * c.w.n * c.w.groups());
+    for (std::size_t at = unread; at < c.w.level_multiplier.size(); ++at)
+      c.w.level_multiplier[at] = static_cast<std::uint16_t>(rng.below(65536));
+    REQUIRE(multiply(c.w, c.x) == expected);
+    REQUIRE(multiply_reference(c.w, c.x) == expected);
+  }
 }
 
 TEST_CASE("rshift_round rounds half up and never needs more than 64 bits", "[unit][numerics]") {
@@ -144,6 +202,18 @@ TEST_CASE("the 48-bit bound holds up to its last value and not one further", "[u
       validate(at_bound(258), 16, "case"),
       "case: group_multiplier: got a greatest of 65535 at k 258, expected k * 2^15 * 255 * max(1, s) of at "
       "most 2^47 - 1");
+
+  // Base and levels share the bound, also those that are not read.
+  WeightMatrix levels = row_of(Format::mwq(2, 2, 1), std::vector<std::uint8_t>(257, 15), 0, 65535 - 400);
+  levels.level_multiplier = {300, 102};  // 65535 * 65537 = 2^32 - 1
+  CHECK(levels.multiplier_sum() == 65537);
+  CHECK_NOTHROW(validate(levels, 16, "case"));
+  levels.level_multiplier = {300, 103};
+  CHECK_THROWS_WITH(validate(levels, 16, "case"),
+                    "case: group_multiplier: got greatest ones of base and levels that add up to 65538 at k 257, "
+                    "expected k * 2^15 * 255 * max(1, s) of at most 2^47 - 1");
+  levels.level_multiplier = {300};
+  CHECK_THROWS_WITH(validate(levels, 16, "case"), "case: level_multiplier: got 1 elements, expected [2, 1, 1]");
 }
 
 TEST_CASE("the greatest accumulator times the greatest multiplier survives requantisation", "[unit][numerics]") {
@@ -156,7 +226,7 @@ TEST_CASE("the greatest accumulator times the greatest multiplier survives requa
 
 TEST_CASE("a zero group multiplier still allows a sum only within the bound of one", "[unit][numerics]") {
   WeightMatrix w = row_of(Format::integer(1), std::vector<std::uint8_t>(16, 1), 0, 0);
-  CHECK(w.max_multiplier() == 1);
+  CHECK(w.multiplier_sum() == 1);
   CHECK(multiply(w, token(std::vector<std::int16_t>(16, 7), 4)) == std::vector<std::int64_t>{0});
 }
 

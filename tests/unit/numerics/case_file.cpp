@@ -93,7 +93,7 @@ TEST_CASE("random cases reach every format, width, operation, ragged shape and t
   int at_bound = 0, one_group_beyond_k = 0, saturated = 0, nonzero = 0, values = 0, token_shifts_seen = 0,
       hidden_shifts = 0;
   std::int64_t largest = 0;
-  for (std::uint64_t i = 0; i < 3000; ++i) {
+  for (std::uint64_t i = 0; i < 4000; ++i) {
     Rng rng = root.stream("reach", i);
     const KernelCase c = random_case(rng);
     ++operations[c.index()];
@@ -107,8 +107,8 @@ TEST_CASE("random cases reach every format, width, operation, ragged shape and t
     formats.insert(p->w.format.name());
     act_bits.insert(p->x.act_bits);
     out_bits.insert(p->out_bits);
-    at_bound += fits_accumulator(p->w.k, p->x.act_bits, p->w.max_multiplier()) &&
-                !fits_accumulator(p->w.k + 1, p->x.act_bits, p->w.max_multiplier());
+    at_bound += fits_accumulator(p->w.k, p->x.act_bits, p->w.multiplier_sum()) &&
+                !fits_accumulator(p->w.k + 1, p->x.act_bits, p->w.multiplier_sum());
     one_group_beyond_k += p->w.group_size > p->w.k ? 1 : 0;
     token_shifts_seen += p->x.token_shift.empty() ? 0 : 1;
     for (const auto a : std::get<MpgemmResult>(result).acc) largest = std::max(largest, a < 0 ? -a : a);
@@ -118,7 +118,7 @@ TEST_CASE("random cases reach every format, width, operation, ragged shape and t
       saturated += y == (1 << (p->out_bits - 1)) - 1 ? 1 : 0;
     }
   }
-  CHECK(formats.size() == 18);
+  CHECK(formats.size() == 130);
   CHECK(act_bits == std::set<int>{4, 8, 16});
   CHECK(out_bits == std::set<int>{4, 8, 16});
   for (const int count : operations) CHECK(count > 200);
@@ -145,7 +145,11 @@ TEST_CASE("a case file with anything out of contract is refused with its reason"
         "__metadata__.formt: got an unknown key, expected one of act_bits, bits, format, group_size, op, out_bits");
   CHECK(metadata("sigma_h", "3") ==
         "__metadata__.sigma_h: got an unknown key, expected one of act_bits, bits, format, group_size, op, out_bits");
-  CHECK(metadata("format", "itn") == "format: got 'itn', expected one of int, nested, binary, ternary");
+  CHECK(metadata("format", "itn") ==
+        "format: got 'itn', expected one of int, nested, binary, ternary, mwqB+L, mwqB+RofL");
+  CHECK(metadata("format", "mwq2+") ==
+        "format: got 'mwq2+', expected int1 to int8, nested1 to nested8, binary, "
+        "ternary or mwqB+L, mwqB+RofL");
   CHECK(metadata("bits", "9") == "bits: got '9', expected 1 to 8");
   CHECK(metadata("bits", "02") == "bits: got '02', expected 1 to 8");
   CHECK(metadata("group_size", "12") == "__metadata__.group_size: got '12', expected a positive multiple of 8");
@@ -228,6 +232,26 @@ TEST_CASE("a case file with anything out of contract is refused with its reason"
     raw.tensors["token_shift"] = tensor_view(raw.token_shift, {1});
     CHECK(raw.refusal(folder) == "requant_shift[1]: got 60 and a token shift of 3, expected a sum from 0 to 62");
   }
+}
+
+TEST_CASE("an MWQ case brings a multiplier for every level stored, and no other format may", "[unit][numerics]") {
+  const Folder folder;
+  Raw raw;
+  raw.metadata["format"] = "mwq1+1of2";
+  CHECK(raw.refusal(folder) == "tensor level_multiplier: got nothing, expected this tensor");
+  const std::vector<std::uint16_t> levels = {1, 2, 3, 4};
+  raw.tensors["level_multiplier"] = tensor_view(levels, {2, 2, 1});
+  CHECK(raw.refusal(folder) == "accepted");
+  raw.metadata["bits"] = "3";
+  CHECK(raw.refusal(folder) == "bits: got '3', expected 2 for mwq1+1of2");
+  raw.metadata.erase("bits");
+  CHECK(raw.refusal(folder) == "accepted");
+  raw.tensors["level_multiplier"] = tensor_view(levels, {1, 2, 2});
+  CHECK(raw.refusal(folder).rfind("tensor level_multiplier: shape: got [1, 2, 2], expected [2, 2, 1]", 0) == 0);
+  raw.tensors["level_multiplier"] = tensor_view(levels, {2, 2, 1});
+  raw.metadata["format"] = "int";
+  raw.metadata["bits"] = "3";
+  CHECK(raw.refusal(folder) == "tensor level_multiplier: got levels, expected none for int3");
 }
 
 TEST_CASE("an expert's out_bits may only be 16 and its matrices must fit each other", "[unit][numerics]") {

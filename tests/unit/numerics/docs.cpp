@@ -126,6 +126,27 @@ const std::map<std::string, Function>& functions() {
          REQUIRE(multiply(w, x) == multiply_reference(w, x));
          return multiply_reference(w, x)[0];
        }},
+      {"accumulate_levels",
+       [](const Arguments& a) {
+         WeightMatrix w = one_row(a[0], a[1].number, a[2]);
+         w.zero_point = a[3].as<std::uint8_t>();
+         w.group_multiplier = a[4].as<std::uint16_t>();
+         w.level_multiplier = a[5].as<std::uint16_t>();
+         w.requant_multiplier = {0};
+         w.requant_shift = {0};
+         Activations x;
+         x.m = 1;
+         x.values = a[6].as<std::int16_t>();
+         x.k = static_cast<std::int64_t>(x.values.size());
+         validate(x, "docs");
+         validate(w, x.act_bits, "docs");
+         REQUIRE(multiply(w, x) == multiply_reference(w, x));
+         return multiply_reference(w, x)[0];
+       }},
+      {"level_weight",
+       [](const Arguments& a) {
+         return a[0].format().level_weight(static_cast<std::uint8_t>(a[1].number), as_int(a[2]));
+       }},
       {"fits_accumulator",
        [](const Arguments& a) { return fits_accumulator(a[0].number, as_int(a[1]), a[2].number) ? 1 : 0; }},
       {"requantise",
@@ -149,6 +170,11 @@ const std::map<std::string, Function>& functions() {
                         1, 1)[0];
        }},
       {"plane_stride", [](const Arguments& a) { return layout_of(a).plane_stride(); }},
+      {"level_stride", [](const Arguments& a) { return layout_of(a).level_stride(); }},
+      {"level_params_offset",
+       [](const Arguments& a) {
+         return layout_of(a).level_params(0, a[7].number, 0, a[8].number, as_int(a[9])).offset;
+       }},
       {"read_bytes", [](const Arguments& a) { return layout_of(a).read_bytes(); }},
       {"total_bytes", [](const Arguments& a) { return layout_of(a).total_bytes(); }},
       {"plane_offset",

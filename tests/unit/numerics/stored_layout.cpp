@@ -25,6 +25,8 @@ WeightMatrix random_matrix(Rng& rng, const Format& format, std::int64_t n, std::
     if (format.has_zero_point()) w.zero_point.push_back(static_cast<std::uint8_t>(rng.below(256)));
     w.group_multiplier.push_back(static_cast<std::uint16_t>(rng.below(65536)));
   }
+  for (std::int64_t i = 0; i < format.stored_levels() * n * w.groups(); ++i)
+    w.level_multiplier.push_back(static_cast<std::uint16_t>(rng.below(65536)));
   for (std::int64_t i = 0; i < n; ++i) {
     w.requant_multiplier.push_back(static_cast<std::uint16_t>(rng.below(65536)));
     w.requant_shift.push_back(static_cast<std::uint8_t>(rng.below(63)));
@@ -43,7 +45,7 @@ struct Object {
 };
 
 Object random_object(Rng& rng) {
-  const Format format = rng.pick(all_formats());
+  const Format format = rng.pick(rng.chance(1, 2) ? one_bundle_formats() : mwq_formats());
   const LayoutSpec spec{rng.chance(1, 2) ? LayoutKind::kTileMajor : LayoutKind::kPlaneMajor,
                         static_cast<int>(rng.range(1, 20)), static_cast<int>(rng.range(1, 20))};
   const std::int64_t a = rng.range(1, 50), b = rng.range(1, 90), g = 8 * rng.range(1, 14);
@@ -71,6 +73,7 @@ TEST_CASE("packed weights unpack to themselves, in every format and both layouts
       REQUIRE(parts[p].codes == object.parts[p].codes);
       REQUIRE(parts[p].zero_point == object.parts[p].zero_point);
       REQUIRE(parts[p].group_multiplier == object.parts[p].group_multiplier);
+      REQUIRE(parts[p].level_multiplier == object.parts[p].level_multiplier);
       REQUIRE(parts[p].requant_multiplier == object.parts[p].requant_multiplier);
       REQUIRE(parts[p].requant_shift == object.parts[p].requant_shift);
     }
@@ -90,11 +93,18 @@ TEST_CASE("segments tile the object: no overlap, no hole but the padding, in the
     Rng rng = root.stream("segments", i);
     const Object object = random_object(rng);
     const StoredLayout& layout = object.layout;
-    const int stored = layout.format().stored_planes();
+    const int stored = layout.format().stored_planes(), levels = layout.format().stored_levels();
     const int matrices = static_cast<int>(layout.matrices().size());
     CAPTURE(i, layout.format().name(), layout_kind_name(layout.spec().kind));
 
     std::vector<Segment> planes, params, requants;
+    const auto add_level = [&](int level, std::vector<Segment>& run) {
+      for (int m = 0; m < matrices; ++m) {
+        Tile t;
+        for (TileWalk walk = layout.walk(m); walk.next(t);)
+          if (t.group_last) run.push_back(layout.level_params(m, t.block, t.which, t.group, level));
+      }
+    };
     if (layout.spec().kind == LayoutKind::kTileMajor) {
       for (int m = 0; m < matrices; ++m) {
         Tile t;
@@ -102,11 +112,13 @@ TEST_CASE("segments tile the object: no overlap, no hole but the padding, in the
           for (int rank = 1; rank <= stored; ++rank) planes.push_back(layout.plane(m, t, rank));
       }
     } else {
-      for (int rank = 1; rank <= stored; ++rank)
+      for (int rank = 1; rank <= stored; ++rank) {
         for (int m = 0; m < matrices; ++m) {
           Tile t;
           for (TileWalk walk = layout.walk(m); walk.next(t);) planes.push_back(layout.plane(m, t, rank));
         }
+        if (rank > stored - levels) add_level(rank - (stored - levels), planes);
+      }
     }
     for (int m = 0; m < matrices; ++m) {
       Tile t;
@@ -118,6 +130,13 @@ TEST_CASE("segments tile the object: no overlap, no hole but the padding, in the
       REQUIRE(count == layout.tiles(m));
       REQUIRE(t.tile_last);
     }
+    std::vector<Segment> level_params;  // of one level
+    if (levels > 0) add_level(1, level_params);
+    std::int64_t level_bytes = 0;
+    for (const Segment& segment : level_params) level_bytes += segment.bytes;
+    if (layout.spec().kind == LayoutKind::kTileMajor)
+      for (int level = 1; level <= levels; ++level) add_level(level, params);
+    const std::int64_t in_planes = layout.spec().kind == LayoutKind::kPlaneMajor ? levels * level_bytes : 0;
     const auto check_run = [](const std::vector<Segment>& run, std::int64_t begin) {
       for (const auto& segment : run) {
         REQUIRE(segment.offset == begin);
@@ -126,20 +145,33 @@ TEST_CASE("segments tile the object: no overlap, no hole but the padding, in the
       return begin;
     };
     const std::int64_t planes_end = check_run(planes, 0);
-    REQUIRE(planes_end == layout.plane_stride() * stored);
+    REQUIRE(planes_end == layout.plane_stride() * stored + in_planes);
     REQUIRE(layout.params_begin() == moesaic::base::round_up(planes_end, 64));
     const std::int64_t params_end = check_run(params, layout.params_begin());
     REQUIRE(layout.requant_begin() == moesaic::base::round_up(params_end, 64));
     const std::int64_t requant_end = check_run(requants, layout.requant_begin());
     REQUIRE(layout.total_bytes() == moesaic::base::round_up(requant_end, 64));
 
-    const std::int64_t other = (params_end - layout.params_begin()) + (requant_end - layout.requant_begin());
-    for (int b = 1; b <= stored; ++b) REQUIRE(layout.read_bytes(b) == b * layout.plane_stride() + other);
+    const std::int64_t all_params = (params_end - layout.params_begin()) + in_planes;
+    const std::int64_t other = all_params - levels * level_bytes + (requant_end - layout.requant_begin());
+    for (int b = 1; b <= stored; ++b)
+      REQUIRE(layout.read_bytes(b) ==
+              b * layout.plane_stride() + std::max(0, b - (stored - levels)) * level_bytes + other);
     REQUIRE(layout.read_bytes() == layout.read_bytes(layout.format().planes()));
     for (int m = 0; m < matrices; ++m) {
       REQUIRE(layout.planes_offset(m) == layout.plane(m, 0, 0, 0, 0, 1).offset);
       REQUIRE(layout.params_offset(m) == layout.params(m, 0, 0, 0).offset);
       REQUIRE(layout.requant_offset(m) == layout.requant(m, 0, 0).offset);
+      REQUIRE(layout.level_params_offset(m) == (levels == 0 ? 0 : layout.level_params(m, 0, 0, 0, 1).offset));
+      // From one level to the next it is the same step everywhere.
+      for (int level = 2; level <= levels; ++level) {
+        REQUIRE(layout.level_params(m, 0, 0, 0, level).offset - layout.level_params(m, 0, 0, 0, level - 1).offset ==
+                layout.level_stride());
+        if (layout.spec().kind == LayoutKind::kPlaneMajor)
+          REQUIRE(layout.plane(m, 0, 0, 0, 0, stored - levels + level).offset -
+                      layout.plane(m, 0, 0, 0, 0, stored - levels + level - 1).offset ==
+                  layout.level_stride());
+      }
     }
   }
 }
@@ -244,6 +276,24 @@ TEST_CASE("a nested read of 3 planes never addresses the 5 lower ones", "[unit][
     CHECK(read.plane(1, 2, 0, 1, 0, 3) == whole.plane(1, 2, 0, 1, 0, 3));
     CHECK(whole.read_bytes() - read.read_bytes() == 5 * whole.plane_stride());
   }
+}
+
+TEST_CASE("in plane_major an MWQ level is one run of bytes after all that fewer levels read", "[unit][numerics]") {
+  const LayoutSpec spec{LayoutKind::kPlaneMajor, 8, 8};
+  const std::vector<MatrixShape> shapes = expert_shapes(40, 24, 16);
+  const StoredLayout whole = stored_layout(Format::mwq(2, 2, 2), shapes, spec);
+  const StoredLayout less = stored_layout(Format::mwq(2, 2, 1), shapes, spec);
+  CHECK(less.total_bytes() == whole.total_bytes());
+  // Level 2: planes 1 and 2, then level 1; 2 bytes for each column and group: 2 * 24 * 3 + 40 * 2.
+  const std::int64_t begin = 2 * whole.plane_stride() + whole.level_stride();
+  CHECK(whole.level_stride() == whole.plane_stride() + 2 * (2 * 24 * 3 + 40 * 2));
+  CHECK(whole.plane(0, 0, 0, 0, 0, 4).offset == begin);
+  CHECK(whole.level_params(0, 0, 0, 0, 2).offset == begin + whole.plane_stride());
+  const Segment last = whole.level_params(1, 4, 0, 1, 2);
+  CHECK(last.offset + last.bytes == begin + whole.level_stride());
+  CHECK(whole.read_bytes() - less.read_bytes() == whole.level_stride());
+  CHECK(stored_layout(Format::mwq(2, 2, 0), shapes, spec).read_bytes() ==
+        stored_layout(Format::integer(2), shapes, spec).read_bytes());
 }
 
 TEST_CASE("extents far beyond memory are laid out without overflow", "[unit][numerics]") {

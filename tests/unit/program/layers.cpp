@@ -51,7 +51,7 @@ struct Bench {
   }
 
   static numerics::ExpertWeights expert_of(base::Rng& rng) {
-    const numerics::Format format = rng.pick(numerics::all_formats());
+    const numerics::Format format = rng.pick(numerics::one_bundle_formats());
     numerics::ExpertWeights w;
     w.gate = matrix(rng, format, 40, 24);
     w.up = matrix(rng, format, 40, 24);

@@ -57,7 +57,7 @@ TEST_CASE("the integer fit is within 5 % of the least error any scale and zero p
 
 TEST_CASE("a code is the one whose weight is nearest", "[unit][quantise]") {
   base::Rng rng(2);
-  for (const Format format : numerics::all_formats()) {
+  for (const Format format : numerics::one_bundle_formats()) {
     if (format.kind() == numerics::FormatKind::kNested && format.bits() < 8) continue;  // codes are those of 8 bits
     for (int i = 0; i < 300; ++i) {
       const double w = rng.normal(), scale = 0.01 + rng.uniform();
@@ -127,6 +127,66 @@ TEST_CASE("every width of a nested matrix has the same codes, multipliers and re
   }
 }
 
+TEST_CASE("every width of an MWQ matrix is one copy, whose base is the integer matrix of its width",
+          "[unit][quantise]") {
+  base::Rng rng(15);
+  const std::vector<float> w = normals(rng, 12 * 40);
+  const auto make = [&](Format format) {
+    return quantise::quantise_matrix(w.data(), 12, 40, format, 16, {8, 0.01, 0.01, 0, 62}, "test");
+  };
+  for (int base = 1; base <= 4; ++base) {
+    const numerics::WeightMatrix whole = make(Format::mwq(base, 3, 3)), plain = make(Format::integer(base));
+    CHECK(whole.zero_point == plain.zero_point);
+    CHECK(whole.group_multiplier == plain.group_multiplier);
+    for (std::size_t i = 0; i < whole.codes.size(); ++i) CHECK(whole.codes[i] >> 3 == plain.codes[i]);
+    for (int read = 0; read < 3; ++read) {
+      const numerics::WeightMatrix part = make(Format::mwq(base, 3, read));
+      CHECK(part.codes == whole.codes);
+      CHECK(part.level_multiplier == whole.level_multiplier);
+      CHECK(part.requant_multiplier == whole.requant_multiplier);
+    }
+    // A copy of fewer levels is the beginning of one with more.
+    const numerics::WeightMatrix shorter = make(Format::mwq(base, 2, 2));
+    for (std::size_t i = 0; i < whole.codes.size(); ++i) CHECK(whole.codes[i] >> 1 == shorter.codes[i]);
+    CHECK(std::equal(shorter.level_multiplier.begin(), shorter.level_multiplier.end(), whole.level_multiplier.begin()));
+  }
+}
+
+TEST_CASE("each MWQ level takes the best scale for the signs of what is left, a third of its error at least",
+          "[unit][quantise]") {
+  base::Rng rng(16);
+  const std::vector<float> w = normals(rng, 64);
+  for (int base = 1; base <= 4; ++base) {
+    const Format format = Format::mwq(base, 3, 3);
+    const quantise::GroupFit fit = fit_group(w.data(), 64, format);
+    quantise::GroupGrid grid(format, fit.scale, fit.zero_point);
+    const double unit = fit.scale / 65535;
+    const std::vector<std::uint16_t> steps = quantise::fit_levels(w.data(), 64, unit, 65535, grid);
+    REQUIRE(steps.size() == 3);
+    std::vector<double> left;
+    for (const float v : w) {
+      const std::uint8_t code = quantise::encode(v, fit.scale, fit.zero_point, format);
+      left.push_back(v - fit.scale * format.weight(code, fit.zero_point));
+    }
+    for (std::size_t l = 0; l < 3; ++l) {
+      CHECK(grid.level[l] == steps[l] * unit);
+      const auto error_at = [&](double scale) {
+        double error = 0;
+        for (const double v : left) error += std::pow(std::fabs(v) - scale, 2);
+        return error;
+      };
+      CAPTURE(base, l);
+      CHECK(3 * error_at(grid.level[l]) < 2 * error_at(0));
+      for (int i = 0; i <= 200; ++i) CHECK(error_at(grid.level[l]) <= error_at(grid.level[l] * i / 100) * (1 + 1e-7));
+      for (double& v : left) v -= v >= 0 ? grid.level[l] : -grid.level[l];
+    }
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      const double value = grid.value(grid.encode(w[i]));
+      CHECK(w[i] - value == Approx(left[i]).margin(1e-12));
+    }
+  }
+}
+
 TEST_CASE("a quantised product is the product of what its codes stand for", "[unit][quantise]") {
   base::Rng rng(6);
   const std::int64_t n = 9, k = 75, m = 5;
@@ -173,8 +233,11 @@ TEST_CASE("group multipliers leave room for the deepest sums", "[unit][quantise]
   const auto k = static_cast<std::int64_t>(w.size());
   const numerics::WeightMatrix q =
       quantise::quantise_matrix(w.data(), 1, k, Format::integer(4), 64, {16, 1, 1, 0, 62}, "test");
-  CHECK(numerics::fits_accumulator(k, 16, q.max_multiplier()));
-  CHECK_FALSE(numerics::fits_accumulator(k, 16, 2 * q.max_multiplier() + 1));
+  CHECK(numerics::fits_accumulator(k, 16, q.multiplier_sum()));
+  CHECK_FALSE(numerics::fits_accumulator(k, 16, 2 * q.multiplier_sum() + 1));
+  const numerics::WeightMatrix levels =
+      quantise::quantise_matrix(w.data(), 1, k, Format::mwq(2, 3, 1), 64, {16, 1, 1, 0, 62}, "test");
+  CHECK_NOTHROW(numerics::validate(levels, 16, "test"));
 }
 
 TEST_CASE("weights that no integer can stand for are refused", "[unit][quantise]") {

@@ -293,6 +293,11 @@ TEST_CASE("formats named with + between them take turns over layers and experts"
   CHECK(plan->at(1, 0).format == numerics::Format::integer(3));
   CHECK(plan->at(1, 7).format == numerics::Format::integer(2));
   CHECK(workloads::named_plan("int4", network, "")->at(1, 7).format == numerics::Format::integer(4));
+  // MWQ's own + is no separator.
+  CHECK(workloads::named_plan("mwq2+1of3", network, "")->at(1, 7).format == numerics::Format::mwq(2, 3, 1));
+  const auto mixed = workloads::named_plan("mwq2+1+int3", network, "");
+  CHECK(mixed->at(0, 0).format == numerics::Format::mwq(2, 1, 1));
+  CHECK(mixed->at(0, 1).format == numerics::Format::integer(3));
   for (const char* wrong : {"int2+", "+int2", "int2+int9", "int2 +int3"})
     CHECK_THROWS_WITH(workloads::named_plan(wrong, network, ""),
                       Catch::Contains(std::string("--plan: got '") + wrong + "'"));
