@@ -1,5 +1,7 @@
-/// Walks the tiles of one command: for block of columns, for which (gate, up), for tile over k. A tile is at most Rows
-/// deep, at most Cols wide and never crosses a group. The first tile is valid the cycle after start_i, then one a cycle.
+/// Walks the tiles of one command: for block of columns, for which (gate, up), for group, for bundle (the first, then
+/// levels_i levels), for tile over the group's k. A tile is at most Rows deep, at most Cols wide and never crosses a
+/// group. With levels a command that ends inside a group closes it there: the sums are linear, so the next command may
+/// open the rest as a group of its own. The first tile is valid the cycle after start_i, then one a cycle.
 /// The command's fields stay stable from start_i to the last transfer.
 module moe_tile_walker #(
   parameter int unsigned Rows = 8,  // tile depth along k, weights
@@ -16,13 +18,16 @@ module moe_tile_walker #(
   input  logic        acc_continue_i,    // the first group adds to the accumulators
   input  logic        group_continue_i,  // the first tile continues a group
   input  logic        k_last_i,          // the last tile ends K, so it closes its group
+  input  logic [2:0]  levels_i,          // walks over a group's tiles after the first
   output logic        valid_o,
   input  logic        ready_i,
   output logic [6:0]  tile_k_o,          // 1..Rows
   output logic [6:0]  cols_o,            // 1..Cols
   output logic        which_o,           // 1: the up half of a pair
-  output logic        group_first_o,     // starts a group sum
-  output logic        group_end_o,       // closes a group sum
+  output logic [2:0]  level_o,           // 0: the first bundle
+  output logic        group_first_o,     // starts a bundle's group sum
+  output logic        group_end_o,       // closes a bundle's group sum
+  output logic        rewind_o,          // and the next tile is the group's first again, of the next level
   output logic        acc_first_o,       // its group overwrites the accumulators
   output logic        block_first_o,     // first tile of the block
   output logic        block_end_o,       // last tile of the block
@@ -43,25 +48,31 @@ module moe_tile_walker #(
   logic [31:0] n_left_d, n_left_q;
   logic [31:0] k_left_d, k_left_q;
   logic [31:0] group_left_d, group_left_q;
+  logic [2:0]  level_d, level_q;
+  logic [31:0] begin_k_d, begin_k_q, begin_group_d, begin_group_q;  // k_left and group_left at the group's first tile
 
   logic [31:0] span;
   logic [6:0]  tile_k, cols;
-  logic        group_end, block_end, last_cols, last;
+  logic        k_end, group_end, rewind, block_end, last_cols, last;
 
   assign span      = (group_left_q < k_left_q) ? group_left_q : k_left_q;
   assign tile_k    = (span < 32'(Rows)) ? span[6:0] : 7'(Rows);
   assign last_cols = n_left_q <= 32'(Cols);
   assign cols      = last_cols ? n_left_q[6:0] : 7'(Cols);
-  assign block_end = 32'(tile_k) == k_left_q;
-  assign group_end = (32'(tile_k) == group_left_q) || (block_end && k_last_i);
+  assign k_end     = 32'(tile_k) == k_left_q;
+  assign group_end = (32'(tile_k) == group_left_q) || (k_end && (k_last_i || levels_i != '0));
+  assign rewind    = group_end && level_q != levels_i;
+  assign block_end = k_end && !rewind;
   assign last      = block_end && last_cols && (which_q || !paired_i);
 
   assign valid_o       = active_q;
   assign tile_k_o      = active_q ? tile_k : '0;
   assign cols_o        = active_q ? cols : '0;
   assign which_o       = active_q && which_q;
+  assign level_o       = active_q ? level_q : '0;
   assign group_first_o = active_q && group_first_q;
   assign group_end_o   = active_q && group_end;
+  assign rewind_o      = active_q && rewind;
   assign acc_first_o   = active_q && acc_first_q;
   assign block_first_o = active_q && block_first_q;
   assign block_end_o   = active_q && block_end;
@@ -76,6 +87,9 @@ module moe_tile_walker #(
     n_left_d      = n_left_q;
     k_left_d      = k_left_q;
     group_left_d  = group_left_q;
+    level_d       = level_q;
+    begin_k_d     = begin_k_q;
+    begin_group_d = begin_group_q;
     if (start_i) begin
       active_d      = 1'b1;
       which_d       = 1'b0;
@@ -85,6 +99,9 @@ module moe_tile_walker #(
       n_left_d      = n_i;
       k_left_d      = k_i;
       group_left_d  = group_left_i;
+      level_d       = '0;
+      begin_k_d     = k_i;
+      begin_group_d = group_left_i;
     end else if (active_q && ready_i) begin
       if (block_end) begin
         active_d      = !last;
@@ -95,12 +112,26 @@ module moe_tile_walker #(
         n_left_d      = (which_q || !paired_i) ? n_left_q - 32'(cols) : n_left_q;
         k_left_d      = k_i;
         group_left_d  = group_left_i;
+        level_d       = '0;
+        begin_k_d     = k_i;
+        begin_group_d = group_left_i;
       end else begin
         block_first_d = 1'b0;
         group_first_d = group_end;
         acc_first_d   = acc_first_q && !group_end;
-        k_left_d      = k_left_q - 32'(tile_k);
-        group_left_d  = group_end ? group_size_i : group_left_q - 32'(tile_k);
+        if (rewind) begin
+          level_d      = level_q + 3'd1;
+          k_left_d     = begin_k_q;
+          group_left_d = begin_group_q;
+        end else begin
+          k_left_d     = k_left_q - 32'(tile_k);
+          group_left_d = group_end ? group_size_i : group_left_q - 32'(tile_k);
+          if (group_end) begin
+            level_d       = '0;
+            begin_k_d     = k_left_d;
+            begin_group_d = group_size_i;
+          end
+        end
       end
     end
   end
@@ -115,6 +146,9 @@ module moe_tile_walker #(
       n_left_q      <= '0;
       k_left_q      <= '0;
       group_left_q  <= '0;
+      level_q       <= '0;
+      begin_k_q     <= '0;
+      begin_group_q <= '0;
     end else begin
       active_q      <= active_d;
       which_q       <= which_d;
@@ -124,6 +158,9 @@ module moe_tile_walker #(
       n_left_q      <= n_left_d;
       k_left_q      <= k_left_d;
       group_left_q  <= group_left_d;
+      level_q       <= level_d;
+      begin_k_q     <= begin_k_d;
+      begin_group_q <= begin_group_d;
     end
   end
 
@@ -131,9 +168,12 @@ module moe_tile_walker #(
   StartsOnlyWhenIdle_A: assert property (@(posedge clk_i) disable iff (!rst_ni) start_i |-> !valid_o);
   StartsWithWork_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
       start_i |-> n_i != '0 && k_i != '0 && group_size_i != '0 && group_left_i != '0);
-  moe_channel_check #(.Width(21)) u_check_tile (
+  NoOpenGroupWithLevels_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
+      start_i |-> levels_i == '0 || !group_continue_i);
+  moe_channel_check #(.Width(25)) u_check_tile (
     .clk_i, .rst_ni, .valid_i(valid_o), .ready_i(ready_i),
-    .payload_i({tile_k_o, cols_o, which_o, group_first_o, group_end_o, acc_first_o, block_first_o, block_end_o, last_o})
+    .payload_i({tile_k_o, cols_o, which_o, level_o, group_first_o, group_end_o, rewind_o, acc_first_o, block_first_o,
+                block_end_o, last_o})
   );
 `endif
 endmodule

@@ -214,6 +214,7 @@ module moe_core #(
   logic                     param_valid, param_ready, rq_valid, rq_ready;
   logic [Cols*16-1:0]       param_s, rq_mu;
   logic [Cols*10-1:0]       param_z;
+  logic [2:0]               param_up;
   logic [Cols*8-1:0]        rq_sigma;
 
   moe_weight_fetch #(.Rows(Rows), .Cols(Cols)) u_weight_fetch (
@@ -242,6 +243,7 @@ module moe_core #(
     .w_valid_o(w_valid), .w_ready_i(w_ready), .w_plane_o(w_plane), .w_first_col_o(w_first_col), .w_bits_o(w_bits),
     .w_mask_o(w_mask), .w_last_o(w_last),
     .param_valid_o(param_valid), .param_ready_i(param_ready), .param_s_o(param_s), .param_z_o(param_z),
+    .param_up_o(param_up),
     .rq_valid_o(rq_valid), .rq_ready_i(rq_ready), .rq_mu_o(rq_mu), .rq_sigma_o(rq_sigma),
     .activity_o(activity_o[2*moe_commands_pkg::BlockWeightLoader +: 2])
   );
@@ -353,7 +355,7 @@ module moe_core #(
     .clk_i, .rst_ni,
     .sum_valid_i(sum_valid), .sum_ready_o(sum_ready), .sum_i(sum), .rowsum_i(rowsum), .sum_tag_i(sum_tag),
     .param_valid_i(param_valid), .param_ready_o(param_ready), .param_s_i(param_s), .param_z_i(param_z),
-    .up_i(exec_cmd.up), .tokens_i(exec_cmd.tokens),
+    .param_up_i(param_up), .tokens_i(exec_cmd.tokens),
     .direct_valid_i(direct_valid), .direct_ready_o(direct_ready), .direct_token_i(direct_token), .direct_s_i(direct_s),
     .direct_d_i(direct_d), .direct_first_i(direct_first), .direct_done_i(direct_done),
     .add_valid_o(add_valid), .add_ready_i(add_ready), .add_token_o(add_token), .add_first_o(add_first),

@@ -1,4 +1,5 @@
-/// Issues the beats of one matmul: for tile, for token, for digit set. Reads one activation word per beat.
+/// Issues the beats of one matmul: for tile (a group's once a bundle), for token, for digit set. Reads one activation
+/// word per beat.
 /// Rate one beat per cycle; the first beat leaves 2 cycles after start_i. Done when the array has answered every beat.
 module moe_tile_sequencer #(
   parameter int unsigned Rows           = 8,   // PEs along k
@@ -34,6 +35,7 @@ module moe_tile_sequencer #(
 
   logic                active_d, active_q;
   logic [AddrBits-1:0] tile_d, tile_q, row_d, row_q;  // tile of the block; first word of the token
+  logic [AddrBits-1:0] group_tile_d, group_tile_q;    // tile_q at the group's first tile
   logic [7:0]          token_d, token_q;
   logic [3:0]          plane_d, plane_q;
   logic [7:0]          flight_d, flight_q;            // beats issued to the array, not yet answered
@@ -45,24 +47,27 @@ module moe_tile_sequencer #(
   logic [9:0]                 beat_tag_d, beat_tag_q;
   logic                       beat_last_d, beat_last_q;
 
-  logic tile_valid, tile_ready, group_first, group_end, acc_first, block_end;
-  logic issue, beat_fire, last_set, last_token;
+  logic       tile_valid, tile_ready, group_first, group_end, rewind, acc_first, block_end;
+  logic       issue, beat_fire, last_set, last_token;
+  logic [2:0] level;
+  logic [3:0] planes;  // read of the bundle
 
   moe_tile_walker #(.Rows(Rows), .Cols(Cols)) u_walker (
     .clk_i, .rst_ni,
     .start_i,
     .n_i(cmd_i.n), .k_i(cmd_i.k), .group_size_i(cmd_i.group_size), .group_left_i(cmd_i.group_left),
     .paired_i(cmd_i.paired), .acc_continue_i(cmd_i.acc_continue), .group_continue_i(cmd_i.group_continue),
-    .k_last_i(cmd_i.k_last),
+    .k_last_i(cmd_i.k_last), .levels_i(cmd_i.levels),
     .valid_o(tile_valid), .ready_i(tile_ready),
-    .tile_k_o(), .cols_o(), .which_o(),
-    .group_first_o(group_first), .group_end_o(group_end), .acc_first_o(acc_first),
+    .tile_k_o(), .cols_o(), .which_o(), .level_o(level),
+    .group_first_o(group_first), .group_end_o(group_end), .rewind_o(rewind), .acc_first_o(acc_first),
     .block_first_o(), .block_end_o(block_end), .last_o()
   );
 
   assign beat_fire   = beat_valid_q && beat_ready_i;
   assign issue       = tile_valid && (!beat_valid_q || beat_ready_i);
-  assign last_set    = plane_q + 4'(PlanesPerCycle) >= cmd_i.planes_read;
+  assign planes      = (level != '0) ? 4'd1 : cmd_i.planes_read;
+  assign last_set    = plane_q + 4'(PlanesPerCycle) >= planes;
   assign last_token  = token_q + 8'd1 == cmd_i.tokens;
   assign tile_ready  = issue && last_set && last_token;
   assign read_addr_o = row_q + tile_q;
@@ -79,12 +84,14 @@ module moe_tile_sequencer #(
   always_comb begin
     active_d = (active_q || start_i) && !done_o;
     tile_d   = tile_q;
+    group_tile_d = group_tile_q;
     row_d    = row_q;
     token_d  = token_q;
     plane_d  = plane_q;
     flight_d = flight_q + 8'(beat_fire) - 8'(sum_fire_i);
     if (start_i) begin
       tile_d  = '0;
+      group_tile_d = '0;
       row_d   = '0;
       token_d = '0;
       plane_d = '0;
@@ -97,7 +104,8 @@ module moe_tile_sequencer #(
         if (last_token) begin
           token_d = '0;
           row_d   = '0;
-          tile_d  = block_end ? '0 : tile_q + AddrBits'(1);
+          tile_d  = block_end ? '0 : rewind ? group_tile_q : tile_q + AddrBits'(1);
+          if (group_end && !rewind) group_tile_d = tile_d;
         end
       end
     end
@@ -115,8 +123,8 @@ module moe_tile_sequencer #(
       beat_valid_d = 1'b1;
       beat_x_d     = read_data_i;
       beat_plane_d = plane_q[2:0];
-      beat_shift_d = 3'(cmd_i.planes_read - 4'd1 - plane_q);
-      for (int j = 0; j < PlanesPerCycle; j++) beat_enable_d[j] = plane_q + 4'(j) < cmd_i.planes_read;
+      beat_shift_d = 3'(planes - 4'd1 - plane_q);
+      for (int j = 0; j < PlanesPerCycle; j++) beat_enable_d[j] = plane_q + 4'(j) < planes;
       beat_tag_d[4:0] = token_q[4:0];
       beat_tag_d[5]   = plane_q == '0;                      // digit_first
       beat_tag_d[6]   = group_first;
@@ -138,6 +146,7 @@ module moe_tile_sequencer #(
     if (!rst_ni) begin
       active_q      <= 1'b0;
       tile_q        <= '0;
+      group_tile_q  <= '0;
       row_q         <= '0;
       token_q       <= '0;
       plane_q       <= '0;
@@ -152,6 +161,7 @@ module moe_tile_sequencer #(
     end else begin
       active_q      <= active_d;
       tile_q        <= tile_d;
+      group_tile_q  <= group_tile_d;
       row_q         <= row_d;
       token_q       <= token_d;
       plane_q       <= plane_d;

@@ -1,9 +1,9 @@
 /// Group dequantisation: collects P (per token and column) and X (per token) over a group's tiles, then forms
 ///   value = s * (P * 2^up - z * X)
-/// once per group. Three stages: P and X; D; s * D. Rate 1 beat/cycle, latency 3 cycles from the group's last beat to add_*.
+/// once per group, and once per bundle where weights have several. Three stages: P and X; D; s * D. Rate 1 beat/cycle, latency 3 cycles from the group's last beat to add_*.
 /// `combine` brings its own D and s by direct_*, which enters at the second stage while the first is empty.
 /// All values are 48 bits and wrap; lowering has proved that the final ones fit.
-/// param_* is one group's s and z; it is consumed with the group end of the command's last token.
+/// param_* is one group's s, z and up; it is consumed with the group end of the command's last token.
 module moe_group_dequant #(
   parameter int unsigned Rows = 8,        // PEs along k, a power of two in 4..64
   parameter int unsigned Cols = 8,        // columns, a power of two in 4..64
@@ -25,7 +25,7 @@ module moe_group_dequant #(
   output logic                                        param_ready_o,
   input  logic [Cols-1:0][moe_pkg::SBits-1:0]         param_s_i,      // unsigned
   input  logic [Cols-1:0][moe_pkg::ZBits-1:0]         param_z_i,      // signed
-  input  logic [2:0]                                  up_i,           // stable while a command works
+  input  logic [2:0]                                  param_up_i,
   input  logic [7:0]                                  tokens_i,       // 1..MaxTokens, stable while a command works
 
   input  logic                                        direct_valid_i,
@@ -149,7 +149,7 @@ module moe_group_dequant #(
       token2_d = token1_q;
       s2_d     = param_s_i;
       for (int unsigned c = 0; c < Cols; c++) begin
-        d2_d[c] = (p1_q[c] << up_i) - offset[c];
+        d2_d[c] = (p1_q[c] << param_up_i) - offset[c];
       end
     end else if (direct_fire) begin
       first2_d = direct_first_i;
@@ -238,9 +238,9 @@ module moe_group_dequant #(
   moe_channel_check #(.Width(Cols * SumBits + RowSumBits + moe_pkg::TagBits)) u_check_sum (
     .clk_i(clk_i), .rst_ni(rst_ni), .valid_i(sum_valid_i), .ready_i(sum_ready_o),
     .payload_i({sum_i, rowsum_i, sum_tag_i}));
-  moe_channel_check #(.Width(Cols * (moe_pkg::SBits + moe_pkg::ZBits))) u_check_param (
+  moe_channel_check #(.Width(Cols * (moe_pkg::SBits + moe_pkg::ZBits) + 3)) u_check_param (
     .clk_i(clk_i), .rst_ni(rst_ni), .valid_i(param_valid_i), .ready_i(param_ready_o),
-    .payload_i({param_s_i, param_z_i}));
+    .payload_i({param_s_i, param_z_i, param_up_i}));
   moe_channel_check #(.Width(Cols * 16 + moe_pkg::SBits + moe_pkg::TokenBits + 2)) u_check_direct (
     .clk_i(clk_i), .rst_ni(rst_ni), .valid_i(direct_valid_i), .ready_i(direct_ready_o),
     .payload_i({direct_d_i, direct_s_i, direct_token_i, direct_first_i, direct_done_i}));

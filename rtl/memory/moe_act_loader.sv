@@ -147,7 +147,8 @@ module moe_act_loader #(
 
   // ---- load_act: tiles of each token in turn (the walker's blocks are tokens) ----
   logic       tile_valid, tile_next, tile_last, block_end, unused_walk;
-  logic       which, group_first, group_end, acc_first, block_first;
+  logic       which, group_first, group_end, rewind, acc_first, block_first;
+  logic [2:0] level;
   logic [6:0] tile_k, walk_cols;
 
   moe_tile_walker #(
@@ -165,19 +166,22 @@ module moe_act_loader #(
     .acc_continue_i  (1'b0),
     .group_continue_i(1'b0),
     .k_last_i        (1'b0),
+    .levels_i        ('0),
     .valid_o         (tile_valid),
     .ready_i         (tile_next),
     .tile_k_o        (tile_k),
     .cols_o          (walk_cols),
     .which_o         (which),
+    .level_o         (level),
     .group_first_o   (group_first),
     .group_end_o     (group_end),
+    .rewind_o        (rewind),
     .acc_first_o     (acc_first),
     .block_first_o   (block_first),
     .block_end_o     (block_end),
     .last_o          (tile_last)
   );
-  assign unused_walk = ^{which, group_first, group_end, acc_first, block_first, walk_cols};
+  assign unused_walk = ^{which, level, group_first, group_end, rewind, acc_first, block_first, walk_cols};
 
   logic [6:0]                 row_d, row_q;                // first activation of this step in its word
   logic [4:0]                 token_d, token_q;            // consumed; load_act and combine

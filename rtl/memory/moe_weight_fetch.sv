@@ -1,6 +1,7 @@
 /// Turns a matmul command into the byte segments of its weights, in the order in which moe_weight_loader consumes them:
-/// per tile the group's parameters (if the tile ends its group), then the planes that are read; after the last tile of a
-/// block the requantisation (if the command ends K). One segment a cycle; one cycle from a command to its first segment.
+/// per tile its bundle's parameters (if the tile ends the bundle's group sum), then the bundle's planes that are read;
+/// after the last tile of a block the requantisation (if the command ends K). For each level the group's tiles are gone
+/// over again. One segment a cycle; one cycle from a command to its first segment.
 /// cmd_i is stable until cmd_ready_o, which comes with the transfer of the command's last segment.
 module moe_weight_fetch #(
   parameter int unsigned Rows = 8,  // tile depth along k, weights
@@ -24,8 +25,13 @@ module moe_weight_fetch #(
   logic [3:0]  plane_d, plane_q;
   logic [39:0] plane_offset_d, plane_offset_q;
   logic [39:0] weight_d, weight_q, params_d, params_q, requant_d, requant_q;
+  logic [39:0] group_weight_d, group_weight_q;    // weight_q at the group's first tile
+  logic [39:0] bundle_offset_d, bundle_offset_q;  // plane_major: the bundle's first plane, from the first of all
+  logic [39:0] level_params_d, level_params_q;    // level 1's of this group
+  logic [39:0] level_offset_d, level_offset_q;    // this level's parameters, from level 1's
 
-  logic        tile_valid, tile_next, group_end, block_end;
+  logic        tile_valid, tile_next, group_end, rewind, block_end, in_level;
+  logic [2:0]  level;
   logic [6:0]  tile_k, cols;
   logic        unused_walk;
 
@@ -46,13 +52,16 @@ module moe_weight_fetch #(
     .acc_continue_i  (cmd_i.acc_continue),
     .group_continue_i(cmd_i.group_continue),
     .k_last_i        (cmd_i.k_last),
+    .levels_i        (cmd_i.levels),
     .valid_o         (tile_valid),
     .ready_i         (tile_next),
     .tile_k_o        (tile_k),
     .cols_o          (cols),
     .which_o         (which),
+    .level_o         (level),
     .group_first_o   (group_first),
     .group_end_o     (group_end),
+    .rewind_o        (rewind),
     .acc_first_o     (acc_first),
     .block_first_o   (block_first),
     .block_end_o     (block_end),
@@ -61,16 +70,21 @@ module moe_weight_fetch #(
   assign unused_walk = ^{which, group_first, acc_first, block_first};
 
   logic [9:0]  plane_bytes;   // of one plane of the tile
-  logic [13:0] read_bytes, stored_bytes;
+  logic [3:0]  planes, rank;  // of the bundle: planes read, planes before it in a tile
+  logic [13:0] read_bytes, stored_bytes, before_bytes;
   logic [8:0]  param_bytes, requant_bytes;
   logic        last_segment;  // of the tile's planes
 
   assign plane_bytes   = 10'((14'(tile_k) * 14'(cols) + 14'd7) >> 3);
-  assign read_bytes    = 14'(plane_bytes) * 14'(cmd_i.planes_read);
+  assign in_level      = level != '0;
+  assign planes        = in_level ? 4'd1 : cmd_i.planes_read;
+  assign rank          = in_level ? cmd_i.planes_read + 4'(level) - 4'd1 : '0;
+  assign read_bytes    = 14'(plane_bytes) * 14'(planes);
+  assign before_bytes  = 14'(plane_bytes) * 14'(rank);
   assign stored_bytes  = 14'(plane_bytes) * 14'(cmd_i.planes_stored);
-  assign param_bytes   = cmd_i.offset_mode ? {1'b0, cols, 1'b0} : {1'b0, cols, 1'b0} + 9'(cols);
+  assign param_bytes   = (cmd_i.offset_mode || in_level) ? {1'b0, cols, 1'b0} : {1'b0, cols, 1'b0} + 9'(cols);
   assign requant_bytes = {1'b0, cols, 1'b0} + 9'(cols);
-  assign last_segment  = !cmd_i.plane_major || plane_q + 4'd1 == cmd_i.planes_read;
+  assign last_segment  = !cmd_i.plane_major || plane_q + 4'd1 == planes;
   assign stage         = (stage_q == StParams && !group_end) ? StPlanes : stage_q;
 
   assign start       = cmd_valid_i && !tile_valid;
@@ -93,7 +107,7 @@ module moe_weight_fetch #(
     if (tile_valid) begin
       unique case (stage)
         StParams: begin
-          seg_addr_o  = params_q;
+          seg_addr_o  = in_level ? level_params_q + level_offset_q : params_q;
           seg_bytes_o = 32'(param_bytes);
         end
         StRequant: begin
@@ -101,7 +115,7 @@ module moe_weight_fetch #(
           seg_bytes_o = 32'(requant_bytes);
         end
         default: begin
-          seg_addr_o  = weight_q + plane_offset_q;
+          seg_addr_o  = weight_q + (cmd_i.plane_major ? plane_offset_q : 40'(before_bytes));
           seg_bytes_o = cmd_i.plane_major ? 32'(plane_bytes) : 32'(read_bytes);
         end
       endcase
@@ -115,16 +129,32 @@ module moe_weight_fetch #(
     weight_d       = weight_q;
     params_d       = params_q;
     requant_d      = requant_q;
+    group_weight_d  = group_weight_q;
+    bundle_offset_d = bundle_offset_q;
+    level_params_d  = level_params_q;
+    level_offset_d  = level_offset_q;
     tile_next      = 1'b0;
     if (start) begin
-      weight_d  = cmd_i.weight_addr;
-      params_d  = cmd_i.params_addr;
-      requant_d = cmd_i.requant_addr;
+      weight_d        = cmd_i.weight_addr;
+      params_d        = cmd_i.params_addr;
+      requant_d       = cmd_i.requant_addr;
+      group_weight_d  = cmd_i.weight_addr;
+      plane_offset_d  = '0;
+      bundle_offset_d = '0;
+      level_params_d  = cmd_i.level_params_addr;
+      level_offset_d  = '0;
     end else if (tile_valid && seg_ready_i) begin
       unique case (stage)
         StParams: begin
-          params_d = params_q + 40'(param_bytes);
-          stage_d  = StPlanes;
+          if (!in_level) begin
+            params_d = params_q + 40'(param_bytes);
+          end else if (rewind) begin
+            level_offset_d = level_offset_q + cmd_i.level_stride;
+          end else begin
+            level_offset_d = '0;
+            level_params_d = level_params_q + 40'(param_bytes);
+          end
+          stage_d = StPlanes;
         end
         StRequant: begin
           requant_d = requant_q + 40'(requant_bytes);
@@ -133,9 +163,16 @@ module moe_weight_fetch #(
         end
         default: begin
           if (last_segment) begin
-            weight_d       = weight_q + (cmd_i.plane_major ? 40'(plane_bytes) : 40'(stored_bytes));
-            plane_d        = '0;
-            plane_offset_d = '0;
+            weight_d = weight_q + (cmd_i.plane_major ? 40'(plane_bytes) : 40'(stored_bytes));
+            plane_d  = '0;
+            if (rewind) begin
+              bundle_offset_d = plane_offset_q + (in_level ? cmd_i.level_stride : cmd_i.plane_stride);
+              weight_d        = group_weight_q;
+            end else if (group_end) begin
+              bundle_offset_d = '0;
+              group_weight_d  = weight_d;
+            end
+            plane_offset_d = bundle_offset_d;
             if (block_end && cmd_i.k_last) begin
               stage_d = StRequant;
             end else begin
@@ -160,6 +197,10 @@ module moe_weight_fetch #(
       weight_q       <= '0;
       params_q       <= '0;
       requant_q      <= '0;
+      group_weight_q  <= '0;
+      bundle_offset_q <= '0;
+      level_params_q  <= '0;
+      level_offset_q  <= '0;
     end else begin
       stage_q        <= stage_d;
       plane_q        <= plane_d;
@@ -167,6 +208,10 @@ module moe_weight_fetch #(
       weight_q       <= weight_d;
       params_q       <= params_d;
       requant_q      <= requant_d;
+      group_weight_q  <= group_weight_d;
+      bundle_offset_q <= bundle_offset_d;
+      level_params_q  <= level_params_d;
+      level_offset_q  <= level_offset_d;
     end
   end
 
@@ -179,6 +224,7 @@ module moe_weight_fetch #(
   );
   SegmentIsNotEmpty_A: assert property (@(posedge clk_i) disable iff (!rst_ni) seg_valid_o |-> seg_bytes_o != '0);
   ReadsPlanes_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
-      tile_valid |-> cmd_i.planes_read inside {[1:8]} && cmd_i.planes_read <= cmd_i.planes_stored);
+      tile_valid |-> cmd_i.planes_read inside {[1:8]} &&
+                     cmd_i.planes_read + 4'(cmd_i.levels) <= cmd_i.planes_stored);
 `endif
 endmodule

@@ -27,6 +27,7 @@ module moe_weight_loader #(
   input  logic                      param_ready_i,
   output logic [Cols*16-1:0]        param_s_o,
   output logic [Cols*10-1:0]        param_z_o,      // signed
+  output logic [2:0]                param_up_o,     // left shift of P
   output logic                      rq_valid_o,
   input  logic                      rq_ready_i,
   output logic [Cols*16-1:0]        rq_mu_o,
@@ -51,13 +52,17 @@ module moe_weight_loader #(
   logic [1:0][Cols*16-1:0] s_d, s_q, mu_d, mu_q;
   logic [1:0][Cols*10-1:0] z_d, z_q;
   logic [1:0][Cols*8-1:0]  sigma_d, sigma_q;
+  logic [1:0][2:0]         up_d, up_q;
   logic       param_write_d, param_write_q, param_read_d, param_read_q;
   logic       rq_write_d, rq_write_q, rq_read_d, rq_read_q;
   logic [1:0] param_count_d, param_count_q, rq_count_d, rq_count_q;
 
   logic       start, tile_valid, tile_next, group_end, block_end, last, unused_walk;
-  logic       which, group_first, acc_first, block_first;
+  logic       which, group_first, rewind, acc_first, block_first;
+  logic [2:0] level;
   logic [6:0] tile_k, cols;
+  logic       in_level, offset_mode;  // of the bundle
+  logic [3:0] planes;                 // that it reads
 
   moe_tile_walker #(
     .Rows(Rows),
@@ -74,19 +79,27 @@ module moe_weight_loader #(
     .acc_continue_i  (cmd_i.acc_continue),
     .group_continue_i(cmd_i.group_continue),
     .k_last_i        (cmd_i.k_last),
+    .levels_i        (cmd_i.levels),
     .valid_o         (tile_valid),
     .ready_i         (tile_next),
     .tile_k_o        (tile_k),
     .cols_o          (cols),
     .which_o         (which),
+    .level_o         (level),
     .group_first_o   (group_first),
     .group_end_o     (group_end),
+    .rewind_o        (rewind),
     .acc_first_o     (acc_first),
     .block_first_o   (block_first),
     .block_end_o     (block_end),
     .last_o          (last)
   );
-  assign unused_walk = ^{which, group_first, acc_first, block_first};
+  assign unused_walk = ^{which, group_first, rewind, acc_first, block_first};
+
+  // A level is one plane of +1 and -1: 2 * bit - 1.
+  assign in_level    = level != '0;
+  assign offset_mode = cmd_i.offset_mode || in_level;
+  assign planes      = in_level ? 4'd1 : cmd_i.planes_read;
 
   assign start = cmd_valid_i && !tile_valid;
   assign stage = (stage_q == StScale && !group_end) ? StPlane : stage_q;
@@ -141,7 +154,7 @@ module moe_weight_loader #(
   // ---- weights ----
   logic            plane_last;
   logic [Rows-1:0] row_mask;
-  assign plane_last    = {1'b0, plane_q} + 4'd1 == cmd_i.planes_read;
+  assign plane_last    = {1'b0, plane_q} + 4'd1 == planes;
   assign row_mask      = ~({Rows{1'b1}} << tile_k);
   assign w_valid_o     = enough && stage == StPlane;
   assign w_plane_o     = w_valid_o ? plane_q : '0;
@@ -158,6 +171,7 @@ module moe_weight_loader #(
   assign param_valid_o = param_count_q != '0;
   assign param_s_o     = param_valid_o ? s_q[param_read_q] : '0;
   assign param_z_o     = param_valid_o ? z_q[param_read_q] : '0;
+  assign param_up_o    = param_valid_o ? up_q[param_read_q] : '0;
   assign rq_valid_o    = rq_count_q != '0;
   assign rq_mu_o       = rq_valid_o ? mu_q[rq_read_q] : '0;
   assign rq_sigma_o    = rq_valid_o ? sigma_q[rq_read_q] : '0;
@@ -184,7 +198,7 @@ module moe_weight_loader #(
         if (step && param_write_q == 1'(e)) begin
           if (stage == StScale && (wide_here || col_q == '0)) begin
             s_d[e][c*16 +: 16] = wide;
-            z_d[e][c*10 +: 10] = 10'(cmd_i.offset_mode && used);
+            z_d[e][c*10 +: 10] = 10'(offset_mode && used);
           end
           if (stage == StZero && (narrow_here || col_q == '0)) begin
             z_d[e][c*10 +: 10] = (used && narrow_here) ? 10'(narrow) - 10'(cmd_i.z_adjust) : '0;
@@ -196,6 +210,11 @@ module moe_weight_loader #(
         end
       end
     end
+  end
+
+  always_comb begin
+    up_d = up_q;
+    if (step && stage == StScale) up_d[param_write_q] = in_level ? 3'd1 : cmd_i.up;
   end
 
   // ---- control ----
@@ -213,8 +232,8 @@ module moe_weight_loader #(
       if (step_last) begin
         unique case (stage)
           StScale: begin
-            stage_d    = cmd_i.offset_mode ? StPlane : StZero;
-            param_push = cmd_i.offset_mode;
+            stage_d    = offset_mode ? StPlane : StZero;
+            param_push = offset_mode;
           end
           StZero: begin
             stage_d    = StPlane;
@@ -269,6 +288,7 @@ module moe_weight_loader #(
       z_q           <= '0;
       mu_q          <= '0;
       sigma_q       <= '0;
+      up_q          <= '0;
       param_write_q <= 1'b0;
       param_read_q  <= 1'b0;
       param_count_q <= '0;
@@ -283,6 +303,7 @@ module moe_weight_loader #(
       z_q           <= z_d;
       mu_q          <= mu_d;
       sigma_q       <= sigma_d;
+      up_q          <= up_d;
       param_write_q <= param_write_d;
       param_read_q  <= param_read_d;
       param_count_q <= param_count_d;
@@ -299,8 +320,8 @@ module moe_weight_loader #(
   moe_channel_check #(.Width(LoadCols*Rows + LoadCols + 10)) u_check_w (
     .clk_i, .rst_ni, .valid_i(w_valid_o), .ready_i(w_ready_i), .payload_i({w_plane_o, w_first_col_o, w_bits_o, w_mask_o, w_last_o})
   );
-  moe_channel_check #(.Width(Cols*26)) u_check_param (
-    .clk_i, .rst_ni, .valid_i(param_valid_o), .ready_i(param_ready_i), .payload_i({param_s_o, param_z_o})
+  moe_channel_check #(.Width(Cols*26 + 3)) u_check_param (
+    .clk_i, .rst_ni, .valid_i(param_valid_o), .ready_i(param_ready_i), .payload_i({param_s_o, param_z_o, param_up_o})
   );
   moe_channel_check #(.Width(Cols*24)) u_check_rq (
     .clk_i, .rst_ni, .valid_i(rq_valid_o), .ready_i(rq_ready_i), .payload_i({rq_mu_o, rq_sigma_o})

@@ -2,8 +2,8 @@
 
 /// Commands, register addresses and activity blocks of the core.
 package moe_commands_pkg;
-  parameter int unsigned CommandWords = 16;
-  parameter int unsigned CommandBits = 512;
+  parameter int unsigned CommandWords = 19;
+  parameter int unsigned CommandBits = 608;
 
   parameter logic [3:0] OpNone = 4'd0;  // no command; the queue never offers it
   parameter logic [3:0] OpSetRow = 4'd1;  // row table entry token := in_addr, out_addr, aux_addr, token_shift
@@ -13,6 +13,9 @@ package moe_commands_pkg;
   parameter logic [3:0] OpWait = 4'd5;  // holds until every plane of a job is resident, then frees the job
 
   typedef struct packed {
+    logic [15:0] reserved_4;  // zero
+    logic [39:0] level_stride;  // bytes between the parameters of one level and the next, with plane_major also between their planes
+    logic [39:0] level_params_addr;  // matmul with levels: parameters of the first group's level 1
     logic [31:0] aux_offset;  // bytes added to aux_addr; combine: bytes added to out_addr
     logic [31:0] offset;  // bytes added to in_addr (load_act, combine's rows) or out_addr (matmul)
     logic [39:0] plane_stride;  // plane_major: bytes between planes; combine: bytes between experts' rows
@@ -40,11 +43,12 @@ package moe_commands_pkg;
     logic source_hidden;  // load_act reads the hidden buffer
     logic shift_hidden;  // matmul: token shift is -eh[m]; load_act: values are rshift_round(h, eh[m])
     logic k_last;  // this command ends K: the last group closes and the block drains
-    logic group_continue;  // the first tile continues P and X
+    logic group_continue;  // the first tile continues P and X; 0 with levels
     logic acc_continue;  // the first group adds to the accumulators
     logic paired;  // blocks alternate gate and up
     logic plane_major;  // 0: all planes of a tile together; 1: each plane contiguous, plane_stride apart
-    logic [3:0] reserved_1;  // zero
+    logic reserved_1;  // zero
+    logic [2:0] levels;  // bundles of one plane read after the first of each group, 0..7
     logic [4:0] out_bits;  // 4, 8 or 16: saturation of the result
     logic [1:0] elem_bytes;  // 1 or 2: load_act, of an input element; matmul and combine, of an output element
     logic [4:0] act_bits;  // 4, 8 or 16
@@ -52,7 +56,7 @@ package moe_commands_pkg;
     logic offset_mode;  // 0: z = stored zero point - z_adjust; 1: z = 1, none stored
     logic [2:0] up;  // left shift of P before the offset
     logic [3:0] planes_stored;  // planes of a tile in memory, >= planes_read
-    logic [3:0] planes_read;  // planes read and computed, 1..8
+    logic [3:0] planes_read;  // planes read and computed, 1..8; with levels: of the base
     logic [7:0] token_shift;  // set_row: e of the token, unsigned
     logic [7:0] token;  // set_row: which entry
     logic [7:0] tokens;  // tokens of the command, 1..MaxTokens
@@ -106,10 +110,10 @@ package moe_commands_pkg;
   parameter logic [11:0] RegIoDepth = 12'h050;  // descriptors that may wait to be issued
   parameter logic [11:0] RegIoMaxCredits = 12'h054;  // requests that may ever be outstanding
   parameter logic [11:0] RegIoMaxJobs = 12'h058;  // jobs
-  parameter logic [11:0] RegStaging = 12'h080;  // words of the next command; they keep their values
-  parameter int unsigned RegStagingCount = 16;
-  parameter logic [11:0] RegIoStaging = 12'h0c0;  // words of the next descriptor; they keep their values
+  parameter logic [11:0] RegIoStaging = 12'h060;  // words of the next descriptor; they keep their values
   parameter int unsigned RegIoStagingCount = 8;
+  parameter logic [11:0] RegStaging = 12'h080;  // words of the next command; they keep their values
+  parameter int unsigned RegStagingCount = 19;
   parameter logic [11:0] RegCycles = 12'h100;  // snapshot: cycles since reset, low word first
   parameter int unsigned RegCyclesCount = 2;
   parameter logic [11:0] RegCounters = 12'h200;  // snapshot: block b, kind c (activity code) at 8 * (4 * b + c), low word first

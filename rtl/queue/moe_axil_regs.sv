@@ -92,7 +92,8 @@ module moe_axil_regs #(
 
   assign write          = aw_valid_q && w_valid_q && !b_valid_q;
   assign write_staging  = w_whole_q && aw_addr_q[1:0] == 2'b00 &&
-                          aw_addr_q[AddrBits-1:6] == moe_commands_pkg::RegStaging[AddrBits-1:6];
+                          aw_addr_q[AddrBits-1:7] == moe_commands_pkg::RegStaging[AddrBits-1:7] &&
+                          32'(aw_addr_q[6:2]) < moe_commands_pkg::RegStagingCount;
   assign write_push     = w_whole_q && aw_addr_q == moe_commands_pkg::RegPush && push_free_i != '0;
   assign write_snapshot = w_whole_q && aw_addr_q == moe_commands_pkg::RegSnapshot;
   assign write_io_staging = w_whole_q && aw_addr_q[1:0] == 2'b00 &&
@@ -125,6 +126,7 @@ module moe_axil_regs #(
     push_cmd_o.reserved_1 = '0;
     push_cmd_o.reserved_2 = '0;
     push_cmd_o.reserved_3 = '0;
+    push_cmd_o.reserved_4 = '0;
   end
 
   always_comb begin
@@ -153,7 +155,7 @@ module moe_axil_regs #(
       w_valid_d  = 1'b0;
       b_valid_d  = 1'b1;
       b_resp_d   = write_good ? RespOkay : RespSlverr;
-      if (write_staging) staging_d[{aw_addr_q[5:2], 5'd0} +: 32] = w_data_q;
+      if (write_staging) staging_d[{aw_addr_q[6:2], 5'd0} +: 32] = w_data_q;
       if (write_io_staging) io_staging_d[{aw_addr_q[4:2], 5'd0} +: 32] = w_data_q;
       if (write_io_order) io_order_d = w_data_q[1:0];
       if (write_io_credits) io_credits_d = w_data_q[7:0];
@@ -196,8 +198,9 @@ module moe_axil_regs #(
       default: begin
         if (ar_addr_q[1:0] != 2'b00) begin
           read_good = 1'b0;
-        end else if (ar_addr_q[AddrBits-1:6] == moe_commands_pkg::RegStaging[AddrBits-1:6]) begin
-          read_data = staging_q[{ar_addr_q[5:2], 5'd0} +: 32];
+        end else if (ar_addr_q[AddrBits-1:7] == moe_commands_pkg::RegStaging[AddrBits-1:7] &&
+                     32'(ar_addr_q[6:2]) < moe_commands_pkg::RegStagingCount) begin
+          read_data = staging_q[{ar_addr_q[6:2], 5'd0} +: 32];
         end else if (ar_addr_q[AddrBits-1:5] == moe_commands_pkg::RegIoStaging[AddrBits-1:5]) begin
           read_data = io_staging_q[{ar_addr_q[4:2], 5'd0} +: 32];
         end else if (ar_addr_q[AddrBits-1:3] == moe_commands_pkg::RegCycles[AddrBits-1:3] ||

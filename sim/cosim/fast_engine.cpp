@@ -12,6 +12,8 @@ namespace {
 constexpr std::uint64_t kSlverr = 2;
 constexpr std::uint64_t kCounterMask = (std::uint64_t{1} << 48) - 1;
 
+bool in_staging(std::uint64_t address) { return address >= kRegStaging && address < kRegStaging + 4 * kCommandWords; }
+
 /// fast::Core behind the registers and counters of the core, which the fast engine itself has no need of.
 class FastEngine final : public CoreEngine {
  public:
@@ -129,7 +131,7 @@ class FastEngine final : public CoreEngine {
   Write pending_write() const {
     if (!aw_valid_ || !w_valid_ || b_valid_) return Write::kNone;
     if (!w_whole_) return Write::kRefused;
-    if (aw_addr_ % 4 == 0 && aw_addr_ / 64 == kRegStaging / 64) return Write::kStaging;
+    if (aw_addr_ % 4 == 0 && in_staging(aw_addr_)) return Write::kStaging;
     if (aw_addr_ == kRegPush && core_.queue_free() != 0) return Write::kPush;
     if (aw_addr_ == kRegSnapshot) return Write::kSnapshot;
     if (aw_addr_ % 4 == 0 && aw_addr_ / 32 == kRegIoStaging / 32) return Write::kIoStaging;
@@ -160,7 +162,7 @@ class FastEngine final : public CoreEngine {
     const bool refused = write_ == Write::kRefused || (write_ == Write::kIoPush && !wires_.io.push);
     b_resp_ = refused ? kSlverr : 0;
     const auto data = static_cast<std::uint32_t>(w_data_);
-    if (write_ == Write::kStaging) staging_[aw_addr_ / 4 % kCommandWords] = data;
+    if (write_ == Write::kStaging) staging_[(aw_addr_ - kRegStaging) / 4] = data;
     if (write_ == Write::kIoStaging) io_staging_[aw_addr_ / 4 % kDescriptorWords] = data;
     if (write_ == Write::kIoOrder) io_order_ = static_cast<LoadOrder>(data);
     if (write_ == Write::kIoCredits) io_credits_ = data;
@@ -232,7 +234,7 @@ class FastEngine final : public CoreEngine {
         break;
     }
     if (address % 4 == 0) {
-      if (address / 64 == kRegStaging / 64) return staging_[address / 4 % kCommandWords];
+      if (in_staging(address)) return staging_[(address - kRegStaging) / 4];
       if (address / 32 == kRegIoStaging / 32) return io_staging_[address / 4 % kDescriptorWords];
       if (address / 8 == kRegCycles / 8) return half(cycles_snapshot_, address);
       if (address / 512 == kRegCounters / 512) {

@@ -69,12 +69,23 @@ std::vector<Piece> pieces_of(const numerics::StoredLayout& layout, int m) {
     add(layout.planes_offset(m), last ? layout.params_begin() : layout.planes_offset(m + 1), 0);
   } else {
     for (int rank = 1; rank <= layout.format().planes(); ++rank) {
-      const std::int64_t plane = (rank - 1) * layout.plane_stride();
+      const std::int64_t first = layout.plane(0, 0, 0, 0, 0, rank).offset;  // of matrix 0
       const std::int64_t end = last ? layout.plane_stride() : layout.planes_offset(m + 1);
-      add(plane + layout.planes_offset(m), plane + end, rank);
+      add(first + layout.planes_offset(m), first + end, rank);
     }
   }
-  add(layout.params_offset(m), last ? layout.requant_begin() : layout.params_offset(m + 1), 0);
+  const bool by_planes = layout.spec().kind == numerics::LayoutKind::kPlaneMajor;
+  const bool levels_behind = !by_planes && layout.format().stored_levels() > 0;  // all matrices' parameters of the base
+  add(layout.params_offset(m),
+      !last           ? layout.params_offset(m + 1)
+      : levels_behind ? layout.level_params_offset(0)
+                      : layout.requant_begin(),
+      0);
+  for (int level = 1; level <= layout.format().levels(); ++level) {
+    const auto begin = [&](int matrix) { return layout.level_params(matrix, 0, 0, 0, level).offset; };
+    const std::int64_t all = layout.level_stride() - (by_planes ? layout.plane_stride() : 0);
+    add(begin(m), last ? begin(0) + all : begin(m + 1), by_planes ? layout.format().base_planes() + level : 0);
+  }
   add(layout.requant_offset(m), last ? layout.total_bytes() : layout.requant_offset(m + 1), 0);
   return pieces;
 }
@@ -116,7 +127,6 @@ std::string kind_of(const std::string& description) {
 /// Sizes around the array's, so that a case has a few blocks and a few tiles, ragged ones included.
 numerics::KernelCase draw_kernel(base::Rng& rng, const program::CoreParams& build) {
   numerics::CaseOptions options;
-  options.formats = numerics::one_bundle_formats();
   options.max_act_bits = static_cast<int>(build.max_act_bits);
   const std::int64_t rows = build.rows, cols = build.cols, tokens = build.max_tokens;
   options.max_m = rng.chance(1, 3) ? 2 * tokens + 1 : 5;

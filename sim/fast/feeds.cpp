@@ -38,15 +38,17 @@ std::string at(std::uint64_t address) {
 
 }  // namespace
 
-void TileCursor::start(const Command& command, std::uint32_t n, bool paired, bool k_last) {
+void TileCursor::start(const Command& command, std::uint32_t n, bool paired, bool k_last, unsigned levels) {
   k_ = command.k;
   group_size_ = command.group_size;
   group_begin_ = command.group_left;
   paired_ = paired;
   k_last_ = k_last;
+  levels_ = levels;
   n_left_ = n;
-  k_left_ = k_;
-  group_left_ = group_begin_;
+  level_ = 0;
+  k_left_ = begin_k_ = k_;
+  group_left_ = begin_group_ = group_begin_;
   which_ = false;
   valid_ = true;
   settle();
@@ -55,8 +57,10 @@ void TileCursor::start(const Command& command, std::uint32_t n, bool paired, boo
 void TileCursor::settle() {
   depth_ = std::min({group_left_, k_left_, static_cast<std::uint32_t>(rows_)});
   tile_cols_ = std::min(n_left_, static_cast<std::uint32_t>(cols_));
-  block_end_ = depth_ == k_left_;
-  group_end_ = depth_ == group_left_ || (block_end_ && k_last_);
+  const bool k_end = depth_ == k_left_;
+  group_end_ = depth_ == group_left_ || (k_end && (k_last_ || levels_ != 0));
+  rewind_ = group_end_ && level_ != levels_;
+  block_end_ = k_end && !rewind_;
   last_ = block_end_ && n_left_ <= cols_ && (which_ || !paired_);
 }
 
@@ -68,11 +72,21 @@ void TileCursor::advance() {
   if (block_end_) {
     if (which_ || !paired_) n_left_ -= tile_cols_;
     which_ = paired_ && !which_;
-    k_left_ = k_;
-    group_left_ = group_begin_;
+    level_ = 0;
+    k_left_ = begin_k_ = k_;
+    group_left_ = begin_group_ = group_begin_;
+  } else if (rewind_) {
+    ++level_;
+    k_left_ = begin_k_;
+    group_left_ = begin_group_;
   } else {
     k_left_ -= depth_;
     group_left_ = group_end_ ? group_size_ : group_left_ - depth_;
+    if (group_end_) {
+      level_ = 0;
+      begin_k_ = k_left_;
+      begin_group_ = group_left_;
+    }
   }
   settle();
 }
@@ -200,8 +214,10 @@ Segment Feeds::segment(std::uint64_t address, std::uint64_t bytes) const {
 bool Feeds::make_segment() {
   const auto start = [this](const Command& command) {
     segment_command_ = command;
-    segment_tile_.start(command, command.n, command.paired, command.k_last);
-    weight_at_ = command.weight_addr;
+    segment_tile_.start(command, command.n, command.paired, command.k_last, command.levels);
+    weight_at_ = group_weight_at_ = command.weight_addr;
+    level_params_at_ = command.level_params_addr;
+    bundle_offset_ = level_offset_ = 0;
     params_at_ = command.params_addr;
     requant_at_ = command.requant_addr;
     plane_ = 0;
@@ -217,27 +233,42 @@ bool Feeds::make_segment() {
   if (stage_ == Stage::kParams && !segment_tile_.group_end()) stage_ = Stage::kPlanes;
   segment_stage_[rings_[kSegmentRing].made % kRing] = static_cast<std::uint8_t>(stage_);
   const unsigned cols = segment_tile_.cols();
-  const bool requant = segment_tile_.block_end() && c.k_last;
+  const bool requant = segment_tile_.block_end() && c.k_last, in_level = segment_tile_.level() != 0;
+  const unsigned planes = in_level ? 1U : c.planes_read;
   std::uint64_t address = 0, bytes = 0;
   bool tile_done = false;
   switch (stage_) {
     case Stage::kParams:
-      address = params_at_;
-      bytes = cols * (c.offset_mode ? 2U : 3U);
-      params_at_ = (params_at_ + bytes) & kAddrMask;
+      bytes = cols * (c.offset_mode || in_level ? 2U : 3U);
+      if (!in_level) {
+        address = params_at_;
+        params_at_ = (params_at_ + bytes) & kAddrMask;
+      } else {
+        address = (level_params_at_ + level_offset_) & kAddrMask;
+        level_offset_ = segment_tile_.rewind() ? (level_offset_ + c.level_stride) & kAddrMask : 0;
+        if (!segment_tile_.rewind()) level_params_at_ = (level_params_at_ + bytes) & kAddrMask;
+      }
       stage_ = Stage::kPlanes;
       break;
     case Stage::kPlanes: {
       const std::uint64_t plane = (segment_tile_.depth() * cols + 7) / 8;
-      address = (weight_at_ + plane_offset_) & kAddrMask;
-      bytes = plane * (c.plane_major ? 1U : c.planes_read);
-      if (c.plane_major && plane_ + 1 != c.planes_read) {
+      const std::uint64_t before = in_level ? c.planes_read + segment_tile_.level() - 1U : 0U;  // planes of the tile
+      address = (weight_at_ + (c.plane_major ? plane_offset_ : plane * before)) & kAddrMask;
+      bytes = plane * (c.plane_major ? 1U : planes);
+      if (c.plane_major && plane_ + 1 != planes) {
         ++plane_;
         plane_offset_ = (plane_offset_ + c.plane_stride) & kAddrMask;
       } else {
         weight_at_ = (weight_at_ + plane * (c.plane_major ? 1U : c.planes_stored)) & kAddrMask;
         plane_ = 0;
-        plane_offset_ = 0;
+        if (segment_tile_.rewind()) {
+          bundle_offset_ = (plane_offset_ + (in_level ? c.level_stride : c.plane_stride)) & kAddrMask;
+          weight_at_ = group_weight_at_;
+        } else if (segment_tile_.group_end()) {
+          bundle_offset_ = 0;
+          group_weight_at_ = weight_at_;
+        }
+        plane_offset_ = bundle_offset_;
         tile_done = !requant;
         stage_ = requant ? Stage::kRequant : Stage::kParams;
       }
@@ -263,16 +294,17 @@ bool Feeds::make_tile() {
     const Command* command = next_command(kTileRing, [](const Command& c) { return c.opcode == Opcode::kMatmul; });
     if (command == nullptr) return false;
     tile_command_ = *command;
-    tile_.start(*command, command->n, command->paired, command->k_last);
+    tile_.start(*command, command->n, command->paired, command->k_last, command->levels);
   }
   Tile tile;
   tile.depth = static_cast<std::uint8_t>(tile_.depth());
   tile.cols = static_cast<std::uint8_t>(tile_.cols());
-  tile.planes = tile_command_.planes_read;
+  const bool in_level = tile_.level() != 0;
+  tile.planes = in_level ? std::uint8_t{1} : tile_command_.planes_read;
   tile.tokens = tile_command_.tokens;
   tile.group_end = tile_.group_end();
   tile.requant = tile_.block_end() && tile_command_.k_last;
-  tile.offset_mode = tile_command_.offset_mode;
+  tile.offset_mode = tile_command_.offset_mode || in_level;
   tile.last = tile_.last();
   put(kTileRing, tile.pack());
   tile_.advance();

@@ -125,12 +125,14 @@ struct Chunk {
 class TileCursor {
  public:
   TileCursor(unsigned rows, unsigned cols) : rows_(rows), cols_(cols) {}
-  void start(const program::Command& command, std::uint32_t n, bool paired, bool k_last);
+  void start(const program::Command& command, std::uint32_t n, bool paired, bool k_last, unsigned levels = 0);
   void advance();
   bool valid() const { return valid_; }
   unsigned depth() const { return depth_; }
   unsigned cols() const { return tile_cols_; }
+  unsigned level() const { return level_; }  ///< 0: the first bundle
   bool group_end() const { return group_end_; }
+  bool rewind() const { return rewind_; }  ///< the next tile is the group's first again, of the next level
   bool block_end() const { return block_end_; }
   bool last() const { return last_; }
 
@@ -139,10 +141,12 @@ class TileCursor {
   unsigned rows_, cols_;
   std::uint32_t k_ = 0, group_size_ = 0, group_begin_ = 0;
   bool paired_ = false, k_last_ = false;
+  unsigned levels_ = 0, level_ = 0;
   std::uint32_t n_left_ = 0, k_left_ = 0, group_left_ = 0;
+  std::uint32_t begin_k_ = 0, begin_group_ = 0;  // k_left_ and group_left_ at the group's first tile
   bool which_ = false, valid_ = false;
   unsigned depth_ = 0, tile_cols_ = 0;
-  bool group_end_ = false, block_end_ = false, last_ = false;
+  bool group_end_ = false, rewind_ = false, block_end_ = false, last_ = false;
 };
 
 class Feeds {
@@ -270,6 +274,7 @@ class Feeds {
   Stage stage_ = Stage::kParams;
   unsigned plane_ = 0;
   std::uint64_t plane_offset_ = 0, weight_at_ = 0, params_at_ = 0, requant_at_ = 0;
+  std::uint64_t group_weight_at_ = 0, bundle_offset_ = 0, level_params_at_ = 0, level_offset_ = 0;
   // tiles
   TileCursor tile_;
   program::Command tile_command_;

@@ -7,7 +7,7 @@
 
 namespace moesaic::program {
 
-inline constexpr unsigned kCommandWords = 16;
+inline constexpr unsigned kCommandWords = 19;
 using CommandWords = std::array<std::uint32_t, kCommandWords>;
 inline constexpr unsigned kDescriptorWords = 8;
 using DescriptorWords = std::array<std::uint32_t, kDescriptorWords>;
@@ -27,7 +27,7 @@ struct Command {
   std::uint8_t tokens = 0;  ///< 8 bits: tokens of the command, 1..MaxTokens
   std::uint8_t token = 0;  ///< 8 bits: set_row: which entry
   std::uint8_t token_shift = 0;  ///< 8 bits: set_row: e of the token, unsigned
-  std::uint8_t planes_read = 0;  ///< 4 bits: planes read and computed, 1..8
+  std::uint8_t planes_read = 0;  ///< 4 bits: planes read and computed, 1..8; with levels: of the base
   std::uint8_t planes_stored = 0;  ///< 4 bits: planes of a tile in memory, >= planes_read
   std::uint8_t up = 0;  ///< 3 bits: left shift of P before the offset
   bool offset_mode = false;  ///< 1 bits: 0: z = stored zero point - z_adjust; 1: z = 1, none stored
@@ -35,10 +35,11 @@ struct Command {
   std::uint8_t act_bits = 0;  ///< 5 bits: 4, 8 or 16
   std::uint8_t elem_bytes = 0;  ///< 2 bits: 1 or 2: load_act, of an input element; matmul and combine, of an output element
   std::uint8_t out_bits = 0;  ///< 5 bits: 4, 8 or 16: saturation of the result
+  std::uint8_t levels = 0;  ///< 3 bits: bundles of one plane read after the first of each group, 0..7
   bool plane_major = false;  ///< 1 bits: 0: all planes of a tile together; 1: each plane contiguous, plane_stride apart
   bool paired = false;  ///< 1 bits: blocks alternate gate and up
   bool acc_continue = false;  ///< 1 bits: the first group adds to the accumulators
-  bool group_continue = false;  ///< 1 bits: the first tile continues P and X
+  bool group_continue = false;  ///< 1 bits: the first tile continues P and X; 0 with levels
   bool k_last = false;  ///< 1 bits: this command ends K: the last group closes and the block drains
   bool shift_hidden = false;  ///< 1 bits: matmul: token shift is -eh[m]; load_act: values are rshift_round(h, eh[m])
   bool source_hidden = false;  ///< 1 bits: load_act reads the hidden buffer
@@ -64,6 +65,8 @@ struct Command {
   std::uint64_t plane_stride = 0;  ///< 40 bits: plane_major: bytes between planes; combine: bytes between experts' rows
   std::uint32_t offset = 0;  ///< 32 bits: bytes added to in_addr (load_act, combine's rows) or out_addr (matmul)
   std::uint32_t aux_offset = 0;  ///< 32 bits: bytes added to aux_addr; combine: bytes added to out_addr
+  std::uint64_t level_params_addr = 0;  ///< 40 bits: matmul with levels: parameters of the first group's level 1
+  std::uint64_t level_stride = 0;  ///< 40 bits: bytes between the parameters of one level and the next, with plane_major also between their planes
 
   CommandWords pack() const;
   static Command unpack(const CommandWords& words);
@@ -130,6 +133,7 @@ inline CommandWords Command::pack() const {
   detail::put_bits(words, 48, 5, static_cast<std::uint64_t>(act_bits));
   detail::put_bits(words, 53, 2, static_cast<std::uint64_t>(elem_bytes));
   detail::put_bits(words, 55, 5, static_cast<std::uint64_t>(out_bits));
+  detail::put_bits(words, 60, 3, static_cast<std::uint64_t>(levels));
   detail::put_bits(words, 64, 1, static_cast<std::uint64_t>(plane_major));
   detail::put_bits(words, 65, 1, static_cast<std::uint64_t>(paired));
   detail::put_bits(words, 66, 1, static_cast<std::uint64_t>(acc_continue));
@@ -159,6 +163,8 @@ inline CommandWords Command::pack() const {
   detail::put_bits(words, 408, 40, static_cast<std::uint64_t>(plane_stride));
   detail::put_bits(words, 448, 32, static_cast<std::uint64_t>(offset));
   detail::put_bits(words, 480, 32, static_cast<std::uint64_t>(aux_offset));
+  detail::put_bits(words, 512, 40, static_cast<std::uint64_t>(level_params_addr));
+  detail::put_bits(words, 552, 40, static_cast<std::uint64_t>(level_stride));
   return words;
 }
 
@@ -176,6 +182,7 @@ inline Command Command::unpack(const CommandWords& words) {
   c.act_bits = static_cast<std::uint8_t>(detail::take_bits(words, 48, 5));
   c.elem_bytes = static_cast<std::uint8_t>(detail::take_bits(words, 53, 2));
   c.out_bits = static_cast<std::uint8_t>(detail::take_bits(words, 55, 5));
+  c.levels = static_cast<std::uint8_t>(detail::take_bits(words, 60, 3));
   c.plane_major = detail::take_bits(words, 64, 1) != 0;
   c.paired = detail::take_bits(words, 65, 1) != 0;
   c.acc_continue = detail::take_bits(words, 66, 1) != 0;
@@ -205,6 +212,8 @@ inline Command Command::unpack(const CommandWords& words) {
   c.plane_stride = static_cast<std::uint64_t>(detail::take_bits(words, 408, 40));
   c.offset = static_cast<std::uint32_t>(detail::take_bits(words, 448, 32));
   c.aux_offset = static_cast<std::uint32_t>(detail::take_bits(words, 480, 32));
+  c.level_params_addr = static_cast<std::uint64_t>(detail::take_bits(words, 512, 40));
+  c.level_stride = static_cast<std::uint64_t>(detail::take_bits(words, 552, 40));
   return c;
 }
 
@@ -221,6 +230,7 @@ inline bool operator==(const Command& a, const Command& b) {
          a.act_bits == b.act_bits &&
          a.elem_bytes == b.elem_bytes &&
          a.out_bits == b.out_bits &&
+         a.levels == b.levels &&
          a.plane_major == b.plane_major &&
          a.paired == b.paired &&
          a.acc_continue == b.acc_continue &&
@@ -249,7 +259,9 @@ inline bool operator==(const Command& a, const Command& b) {
          a.requant_addr == b.requant_addr &&
          a.plane_stride == b.plane_stride &&
          a.offset == b.offset &&
-         a.aux_offset == b.aux_offset;
+         a.aux_offset == b.aux_offset &&
+         a.level_params_addr == b.level_params_addr &&
+         a.level_stride == b.level_stride;
 }
 inline bool operator!=(const Command& a, const Command& b) { return !(a == b); }
 
@@ -300,7 +312,7 @@ struct FieldInfo {
   unsigned lsb;
   unsigned bits;
 };
-inline constexpr std::array<FieldInfo, 41> kFields{{
+inline constexpr std::array<FieldInfo, 44> kFields{{
     {"opcode", 0, 4},
     {"tokens", 4, 8},
     {"token", 12, 8},
@@ -313,6 +325,7 @@ inline constexpr std::array<FieldInfo, 41> kFields{{
     {"act_bits", 48, 5},
     {"elem_bytes", 53, 2},
     {"out_bits", 55, 5},
+    {"levels", 60, 3},
     {"plane_major", 64, 1},
     {"paired", 65, 1},
     {"acc_continue", 66, 1},
@@ -342,6 +355,8 @@ inline constexpr std::array<FieldInfo, 41> kFields{{
     {"plane_stride", 408, 40},
     {"offset", 448, 32},
     {"aux_offset", 480, 32},
+    {"level_params_addr", 512, 40},
+    {"level_stride", 552, 40},
 }};
 
 /// AXI4-Lite byte addresses.
@@ -368,8 +383,8 @@ inline constexpr std::uint32_t kRegIoJobs = 0x04c;  ///< bit j: job j has descri
 inline constexpr std::uint32_t kRegIoDepth = 0x050;  ///< descriptors that may wait to be issued
 inline constexpr std::uint32_t kRegIoMaxCredits = 0x054;  ///< requests that may ever be outstanding
 inline constexpr std::uint32_t kRegIoMaxJobs = 0x058;  ///< jobs
+inline constexpr std::uint32_t kRegIoStaging = 0x060;  ///< words of the next descriptor; they keep their values
 inline constexpr std::uint32_t kRegStaging = 0x080;  ///< words of the next command; they keep their values
-inline constexpr std::uint32_t kRegIoStaging = 0x0c0;  ///< words of the next descriptor; they keep their values
 inline constexpr std::uint32_t kRegCycles = 0x100;  ///< snapshot: cycles since reset, low word first
 inline constexpr std::uint32_t kRegCounters = 0x200;  ///< snapshot: block b, kind c (activity code) at 8 * (4 * b + c), low word first
 inline constexpr std::uint32_t kIdentityValue = 0x4d6f4531;

@@ -140,17 +140,21 @@ void Interpreter::load_act(const Command& c) {
 }
 
 /// Adds one tile's products to P: the planes make whole weights, which then meet each token's activations.
-void Interpreter::tile_products(const Command& c, unsigned tile, std::uint32_t depth, std::uint32_t cols,
-                                std::uint64_t from, std::uint64_t plane_bytes) {
+void Interpreter::tile_products(const Command& c, unsigned level, unsigned tile, std::uint32_t depth,
+                                std::uint32_t cols, std::uint64_t from, std::uint64_t plane_bytes) {
   const std::size_t rows = params_.rows;
   weights_.assign(rows * cols, 0);
   plane_.resize(plane_bytes);
-  for (unsigned plane = 0; plane < c.planes_read; ++plane) {
-    const std::uint64_t at = from + plane * (c.plane_major ? c.plane_stride : plane_bytes);
+  const unsigned planes = level == 0 ? c.planes_read : 1U;
+  for (unsigned plane = 0; plane < planes; ++plane) {
+    std::uint64_t at = from + plane * (c.plane_major ? c.plane_stride : plane_bytes);
+    if (level != 0)
+      at += c.plane_major ? c.planes_read * c.plane_stride + (level - 1) * c.level_stride
+                          : (c.planes_read + level - 1) * plane_bytes;
     check_read(at, plane_bytes, Kind::kWeights);
     image_.read(at, plane_.data(), plane_bytes);
     weight_bytes += plane_bytes;
-    const unsigned shift = c.planes_read - 1U - plane;
+    const unsigned shift = planes - 1U - plane;
     std::uint32_t bit = 0;
     for (std::uint32_t n = 0; n < cols; ++n)
       for (std::uint32_t i = 0; i < depth; ++i, ++bit)
@@ -170,58 +174,80 @@ void Interpreter::tile_products(const Command& c, unsigned tile, std::uint32_t d
 void Interpreter::matmul(const Command& c) {
   need(c.tokens >= 1 && c.tokens <= params_.max_tokens, "token count");
   need(c.n >= 1 && c.k >= 1 && c.group_size >= 1 && c.group_left >= 1 && c.group_left <= c.group_size, "extents");
-  need(c.planes_read >= 1 && c.planes_read <= c.planes_stored && c.planes_stored <= 8, "planes");
+  need(c.planes_read >= 1 && c.planes_read + c.levels <= c.planes_stored && c.planes_stored <= 8, "planes");
+  need(c.levels == 0 || !c.group_continue, "an open group with levels");
   if (c.group_continue || c.acc_continue || !c.k_last) ++commands_with_k_chunks;
   if (c.hidden_clear && c.k_last) {
     std::fill(most_.begin(), most_.end(), std::int16_t{0});
     std::fill(least_.begin(), least_.end(), std::int16_t{0});
   }
   std::uint64_t weights = c.weight_addr, params = c.params_addr, requant = c.requant_addr;
+  std::uint64_t level_params = c.level_params_addr;
   for (std::uint32_t col = 0; col < c.n; col += params_.cols) {
     const std::uint32_t cols = std::min(params_.cols, c.n - col);
     for (unsigned which = 0; which < (c.paired ? 2U : 1U); ++which) {
       Walk walk{c.k, c.group_left, c.group_size, !c.group_continue, params_.rows};
       bool acc_first = !c.acc_continue;
-      for (unsigned tile = 0; walk.k_left > 0; ++tile) {
-        const std::uint32_t depth = walk.tile();
-        const bool block_end = depth == walk.k_left;
-        const bool group_end = depth == walk.group_left || (block_end && c.k_last);
-        const std::uint64_t plane_bytes = (std::uint64_t{depth} * cols + 7) / 8;
-        for (unsigned t = 0; t < c.tokens; ++t) {
-          const std::size_t word = std::size_t{t} * c.act_stride + tile;
-          need(word < params_.act_depth, "activation word outside the buffer");
-          const std::int32_t* x = &act_[word * params_.rows];
-          if (walk.group_fresh) x_[t] = 0;
-          for (std::uint32_t i = 0; i < params_.rows; ++i) x_[t] += x[i];
-          for (std::uint32_t n = 0; n < cols; ++n) {
-            std::int64_t& p = p_[t * params_.cols + n];
-            if (walk.group_fresh) p = 0;
-          }
-        }
-        tile_products(c, tile, depth, cols, weights, plane_bytes);
-        weights += c.plane_major ? plane_bytes : c.planes_stored * plane_bytes;
-        if (group_end) {
-          for (std::uint32_t n = 0; n < cols; ++n) {
-            const auto s = static_cast<std::uint16_t>(read(params + 2 * n, 2, Kind::kParams));
-            const int z =
-                c.offset_mode ? 1 : static_cast<int>(read(params + 2 * cols + n, 1, Kind::kParams)) - c.z_adjust;
+      unsigned tile = 0;
+      while (walk.k_left > 0) {
+        // One group, or what the command has of it, bundle by bundle: each goes over the same tiles.
+        const Walk begin = walk;
+        const unsigned begin_tile = tile;
+        const std::uint64_t begin_weights = weights;
+        for (unsigned level = 0; level <= c.levels; ++level) {
+          walk = begin;
+          tile = begin_tile;
+          weights = begin_weights;
+          for (bool group_end = false; !group_end && walk.k_left > 0; ++tile) {
+            const std::uint32_t depth = walk.tile();
+            group_end = depth == walk.group_left || (depth == walk.k_left && (c.k_last || c.levels != 0));
+            const std::uint64_t plane_bytes = (std::uint64_t{depth} * cols + 7) / 8;
             for (unsigned t = 0; t < c.tokens; ++t) {
-              const std::size_t at = t * params_.cols + n;
-              const std::int64_t d = numerics::dequantise_group(p_[at], x_[t], c.up, z, s);
-              acc_[at] = acc_first ? d : acc_[at] + d;
+              const std::size_t word = std::size_t{t} * c.act_stride + tile;
+              need(word < params_.act_depth, "activation word outside the buffer");
+              const std::int32_t* x = &act_[word * params_.rows];
+              if (walk.group_fresh) x_[t] = 0;
+              for (std::uint32_t i = 0; i < params_.rows; ++i) x_[t] += x[i];
+              for (std::uint32_t n = 0; n < cols; ++n) {
+                std::int64_t& p = p_[t * params_.cols + n];
+                if (walk.group_fresh) p = 0;
+              }
             }
+            tile_products(c, level, tile, depth, cols, weights, plane_bytes);
+            weights += c.plane_major ? plane_bytes : c.planes_stored * plane_bytes;
+            if (group_end) {
+              close_group(c, level, cols, level == 0 ? params : level_params + (level - 1) * c.level_stride, acc_first);
+              acc_first = false;
+            }
+            walk.group_fresh = group_end;
+            walk.group_left = group_end ? c.group_size : walk.group_left - depth;
+            walk.k_left -= depth;
           }
-          params += (c.offset_mode ? 2U : 3U) * cols;
-          acc_first = false;
         }
-        walk.group_fresh = group_end;
-        walk.group_left = group_end ? c.group_size : walk.group_left - depth;
-        walk.k_left -= depth;
+        if (walk.group_fresh) {
+          params += (c.offset_mode ? 2U : 3U) * cols;
+          level_params += 2U * cols;
+        }
       }
       if (c.k_last) {
         drain(c, col, cols, c.paired ? which == 1 : c.which_up, requant);
         requant += 3U * cols;
       }
+    }
+  }
+}
+
+/// Adds s * (P * 2^up - z * X) of one bundle to the accumulators.
+void Interpreter::close_group(const Command& c, unsigned level, std::uint32_t cols, std::uint64_t params,
+                              bool acc_first) {
+  for (std::uint32_t n = 0; n < cols; ++n) {
+    const auto s = static_cast<std::uint16_t>(read(params + 2 * n, 2, Kind::kParams));
+    const bool is_one = c.offset_mode || level != 0;
+    const int z = is_one ? 1 : static_cast<int>(read(params + 2 * cols + n, 1, Kind::kParams)) - c.z_adjust;
+    for (unsigned t = 0; t < c.tokens; ++t) {
+      const std::size_t at = t * params_.cols + n;
+      const std::int64_t d = numerics::dequantise_group(p_[at], x_[t], level == 0 ? c.up : 1, z, s);
+      acc_[at] = acc_first ? d : acc_[at] + d;
     }
   }
 }

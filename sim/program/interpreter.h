@@ -33,11 +33,12 @@ class Interpreter {
   struct Walk;
   void load_act(const Command& c);
   void matmul(const Command& c);
+  void close_group(const Command& c, unsigned level, std::uint32_t cols, std::uint64_t params, bool acc_first);
   void drain(const Command& c, std::uint32_t col, std::uint32_t cols, bool up, std::uint64_t requant);
   void combine(const Command& c);
   int hidden_shift(unsigned token, int act_bits) const;
-  void tile_products(const Command& c, unsigned tile, std::uint32_t depth, std::uint32_t cols, std::uint64_t from,
-                     std::uint64_t plane_bytes);
+  void tile_products(const Command& c, unsigned level, unsigned tile, std::uint32_t depth, std::uint32_t cols,
+                     std::uint64_t from, std::uint64_t plane_bytes);
   void check_read(std::uint64_t address, std::uint64_t bytes, Kind kind) const;
   std::uint64_t read(std::uint64_t address, unsigned bytes, Kind kind);
   std::int64_t read_signed(std::uint64_t address, unsigned bytes, Kind kind);

@@ -60,6 +60,11 @@ numerics::WeightMatrix part_of(const numerics::WeightMatrix& whole, std::int64_t
   copy(whole.codes, whole.k, k, part.codes);
   copy(whole.zero_point, whole.groups(), part.groups(), part.zero_point);
   copy(whole.group_multiplier, whole.groups(), part.groups(), part.group_multiplier);
+  for (int level = 1; level <= whole.format.stored_levels(); ++level)
+    for (std::int64_t row = 0; row < n; ++row) {
+      const std::uint16_t* from = whole.multipliers(level, row);
+      part.level_multiplier.insert(part.level_multiplier.end(), from, from + part.groups());
+    }
   copy(whole.requant_multiplier, 1, 1, part.requant_multiplier);
   copy(whole.requant_shift, 1, 1, part.requant_shift);
   return part;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "base/error.h"
 #include "base/units.h"
 
 namespace moesaic::program {
@@ -34,15 +33,20 @@ void ProgramBuilder::check_layout(const numerics::StoredLayout& layout) const {
 
 WeightObject ProgramBuilder::reserve(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout) {
   check_layout(*layout);
-  if (layout->format().stored_levels() > 0)
-    throw base::ConfigError(name, "format", layout->format().name(),
-                            "int, nested, binary or ternary: cores have no MWQ");
   const auto total = static_cast<std::uint64_t>(layout->total_bytes());
   WeightObject object{std::move(layout), image_.allocate(name, Kind::kWeights, total)};
   const auto params = static_cast<std::uint64_t>(object.layout->params_begin());
   const auto requant = static_cast<std::uint64_t>(object.layout->requant_begin());
   image_.relabel(object.address + params, requant - params, Kind::kParams);
   image_.relabel(object.address + requant, total - requant, Kind::kRequant);
+  if (object.layout->spec().kind == numerics::LayoutKind::kPlaneMajor) {  // each level's parameters follow its plane
+    const auto levels = static_cast<std::uint64_t>(object.layout->format().stored_levels());
+    const auto stride = static_cast<std::uint64_t>(object.layout->level_stride()),
+               first = static_cast<std::uint64_t>(object.layout->level_params_offset(0)),
+               bytes = stride - (levels == 0 ? 0 : static_cast<std::uint64_t>(object.layout->plane_stride()));
+    for (std::uint64_t level = 0; level < levels; ++level)
+      image_.relabel(object.address + first + level * stride, bytes, Kind::kParams);
+  }
   return object;
 }
 
@@ -68,7 +72,8 @@ std::int64_t ProgramBuilder::read_bytes(const WeightObject& object, const Part& 
       return k / rows * ceil_div(rows * cols, 8) + ceil_div(k % rows * cols, 8);
     };
     const std::int64_t planes = part.k / group * planes_of(group) + planes_of(part.k % group);
-    const std::int64_t params = ceil_div(part.k, group) * cols * (format.has_zero_point() ? 3 : 2);
+    const std::int64_t params =
+        ceil_div(part.k, group) * cols * ((format.has_zero_point() ? 3 : 2) + 2 * format.levels());
     return planes * format.planes() + params + 3 * cols;
   };
   return part.n / params_.cols * block(params_.cols) + (part.n % params_.cols == 0 ? 0 : block(part.n % params_.cols));
@@ -209,7 +214,8 @@ Command ProgramBuilder::matmul(const WeightObject& object, const Part& part, std
   Command command;
   command.opcode = Opcode::kMatmul;
   command.tokens = static_cast<std::uint8_t>(tokens);
-  command.planes_read = static_cast<std::uint8_t>(format.planes());
+  command.planes_read = static_cast<std::uint8_t>(format.base_planes());
+  command.levels = static_cast<std::uint8_t>(format.levels());
   command.planes_stored = static_cast<std::uint8_t>(format.stored_planes());
   command.up = static_cast<std::uint8_t>(format.up());
   command.offset_mode = !format.has_zero_point();
@@ -217,14 +223,19 @@ Command ProgramBuilder::matmul(const WeightObject& object, const Part& part, std
   command.k = static_cast<std::uint32_t>(chunk.length);
   command.group_size = static_cast<std::uint32_t>(group);
   command.group_left = static_cast<std::uint32_t>(group - chunk.k0 % group);
-  command.group_continue = chunk.k0 % group != 0;
-  command.acc_continue = chunk.k0 >= group;
+  // With levels a chunk closes the group that it ends in, and the next one opens the rest of it.
+  command.group_continue = format.levels() == 0 && chunk.k0 % group != 0;
+  command.acc_continue = chunk.k0 >= (format.levels() == 0 ? group : 1);
   command.k_last = chunk.k0 + chunk.length == part.k;
   command.act_stride = static_cast<std::uint16_t>(chunk.tiles);
   command.plane_major = layout.spec().kind == numerics::LayoutKind::kPlaneMajor;
   command.plane_stride = static_cast<std::uint64_t>(layout.plane_stride());
   command.weight_addr = at(layout.plane(matrix, block, which, group_index, tile, 1).offset);
   command.params_addr = at(layout.params(matrix, block, which, group_index).offset);
+  if (format.levels() > 0) {
+    command.level_params_addr = at(layout.level_params(matrix, block, which, group_index, 1).offset);
+    command.level_stride = static_cast<std::uint64_t>(layout.level_stride());
+  }
   command.requant_addr = at(layout.requant(matrix, block, which).offset);
   return command;
 }

@@ -135,7 +135,7 @@ std::string timeline_json(const Run& run) {
     if (name == nullptr) continue;
     writer.span(kCommands, name, begin_of[i], engine.retired[i],
                 fmt::format(R"("tokens":{},"n":{},"k":{},"planes":{})", command.tokens, command.n, command.k,
-                            command.planes_read));
+                            command.planes_read + command.levels));
   }
   return writer.text();
 }

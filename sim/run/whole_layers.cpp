@@ -50,12 +50,17 @@ numerics::WeightMatrix draw_matrix(const MatrixStack& stack, base::Rng rng, int 
   w.group_size = stack.group_size;
   const auto codes = static_cast<std::size_t>(w.n * w.k), groups = static_cast<std::size_t>(w.n * w.groups()),
              columns = static_cast<std::size_t>(w.n);
-  const auto levels = static_cast<unsigned>(format.max_code()) + 1;
+  const auto all = static_cast<unsigned>(format.max_code()) + 1;
+  const auto levels = static_cast<unsigned>(format.max_code() >> format.stored_levels()) + 1;  // of the first bundle
   w.codes.resize(codes);
-  for (std::uint8_t& code : w.codes) code = static_cast<std::uint8_t>(bytes.next() * levels >> 8);
+  for (std::uint8_t& code : w.codes) code = static_cast<std::uint8_t>(bytes.next() * all >> 8);
   if (format.has_zero_point()) w.zero_point.assign(groups, static_cast<std::uint8_t>(levels / 2));
   w.group_multiplier.resize(groups);
   for (std::uint16_t& s : w.group_multiplier) s = static_cast<std::uint16_t>(64 + bytes.next() % 192);
+  // MWQ: what a level leaves is half of what it found.
+  for (int level = 1; level <= format.stored_levels(); ++level)
+    for (std::size_t g = 0; g < groups; ++g)
+      w.level_multiplier.push_back(static_cast<std::uint16_t>(w.group_multiplier[g] >> (level + 1)));
   w.requant_multiplier.resize(columns);
   for (std::uint16_t& mu : w.requant_multiplier) mu = static_cast<std::uint16_t>(32768 + 128 * bytes.next());
   const double weight = std::ldexp(static_cast<double>(levels), format.kind() == numerics::FormatKind::kBinary),

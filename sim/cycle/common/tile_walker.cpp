@@ -5,7 +5,8 @@
 namespace moesaic::cycle {
 
 void TileWalk::reset() {
-  n_left_ = k_left_ = group_left_ = 0;
+  n_left_ = k_left_ = group_left_ = begin_k_ = begin_group_ = 0;
+  level_ = 0;
   which_ = block_first_ = group_first_ = acc_first_ = false;
   tile_ = Tile{};
 }
@@ -20,6 +21,7 @@ void TileWalk::start(const program::Command& c) {
   fields.acc_continue = c.acc_continue;
   fields.group_continue = c.group_continue;
   fields.k_last = c.k_last;
+  fields.levels = c.levels;
   start(fields);
 }
 
@@ -35,8 +37,9 @@ void TileWalk::begin_block() {
   block_first_ = true;
   group_first_ = !fields_.group_continue;
   acc_first_ = !fields_.acc_continue;
-  k_left_ = fields_.k;
-  group_left_ = fields_.group_left;
+  k_left_ = begin_k_ = fields_.k;
+  group_left_ = begin_group_ = fields_.group_left;
+  level_ = 0;
 }
 
 void TileWalk::settle() {
@@ -44,11 +47,14 @@ void TileWalk::settle() {
   tile_.tile_k = std::min({group_left_, k_left_, static_cast<std::uint32_t>(rows_)});
   tile_.cols = std::min(n_left_, static_cast<std::uint32_t>(cols_));
   tile_.which = which_;
+  tile_.level = level_;
   tile_.group_first = group_first_;
   tile_.block_first = block_first_;
   tile_.acc_first = acc_first_;
-  tile_.block_end = tile_.tile_k == k_left_;
-  tile_.group_end = tile_.tile_k == group_left_ || (tile_.block_end && fields_.k_last);
+  const bool k_end = tile_.tile_k == k_left_;
+  tile_.group_end = tile_.tile_k == group_left_ || (k_end && (fields_.k_last || fields_.levels != 0));
+  tile_.rewind = tile_.group_end && level_ != fields_.levels;
+  tile_.block_end = k_end && !tile_.rewind;
   tile_.last = tile_.block_end && n_left_ <= cols_ && (which_ || !fields_.paired);
 }
 
@@ -62,8 +68,19 @@ void TileWalk::advance() {
     which_ = fields_.paired && !which_;
     begin_block();
   } else {
-    k_left_ -= tile_.tile_k;
-    group_left_ = tile_.group_end ? fields_.group_size : group_left_ - tile_.tile_k;
+    if (tile_.rewind) {
+      ++level_;
+      k_left_ = begin_k_;
+      group_left_ = begin_group_;
+    } else {
+      k_left_ -= tile_.tile_k;
+      group_left_ = tile_.group_end ? fields_.group_size : group_left_ - tile_.tile_k;
+      if (tile_.group_end) {
+        level_ = 0;
+        begin_k_ = k_left_;
+        begin_group_ = group_left_;
+      }
+    }
     block_first_ = false;
     group_first_ = tile_.group_end;
     acc_first_ = acc_first_ && !tile_.group_end;
@@ -93,6 +110,7 @@ void TileWalker::on_clock() {
     fields.acc_continue = acc_continue_i.read();
     fields.group_continue = group_continue_i.read();
     fields.k_last = k_last_i.read();
+    fields.levels = static_cast<unsigned>(levels_i.read());
     walk_.start(fields);
   } else if (walk_.valid() && ready_i.read()) {
     walk_.advance();
@@ -108,8 +126,10 @@ void TileWalker::drive_tile() {
   tile_k_o.write(tile.tile_k);
   cols_o.write(tile.cols);
   which_o.write(tile.which);
+  level_o.write(tile.level);
   group_first_o.write(tile.group_first);
   group_end_o.write(tile.group_end);
+  rewind_o.write(tile.rewind);
   acc_first_o.write(tile.acc_first);
   block_first_o.write(tile.block_first);
   block_end_o.write(tile.block_end);

@@ -1,6 +1,8 @@
 #pragma once
-/// Walks the tiles of one command: for block of columns, for which (gate, up), for tile over k. A tile is at most rows
-/// deep, at most cols wide and never crosses a group. TileWalk is the walk itself, for twins that contain one;
+/// Walks the tiles of one command: for block of columns, for which (gate, up), for group, for bundle (the first, then
+/// the levels), for tile over the group's k. A tile is at most rows deep, at most cols wide and never crosses a group.
+/// With levels a command that ends inside a group closes it there. TileWalk is the walk itself, for twins that contain
+/// one;
 /// TileWalker is the twin of rtl/common/moe_tile_walker.sv: the first tile is valid the cycle after start_i, then one a
 /// cycle. Asynchronous reset.
 #include <cstdint>
@@ -15,6 +17,7 @@ class TileWalk {
  public:
   struct Fields {
     std::uint32_t n = 0, k = 0, group_size = 0, group_left = 0;
+    unsigned levels = 0;
     bool paired = false, acc_continue = false, group_continue = false, k_last = false;
   };
 
@@ -32,8 +35,10 @@ class TileWalk {
     unsigned tile_k = 0;
     unsigned cols = 0;
     bool which = false;
+    unsigned level = 0;  // 0: the first bundle
     bool group_first = false;
     bool group_end = false;
+    bool rewind = false;  // the next tile is the group's first again, of the next level
     bool acc_first = false;
     bool block_first = false;
     bool block_end = false;
@@ -48,6 +53,8 @@ class TileWalk {
   unsigned rows_, cols_;
   Fields fields_;
   std::uint32_t n_left_ = 0, k_left_ = 0, group_left_ = 0;
+  std::uint32_t begin_k_ = 0, begin_group_ = 0;  // k_left_ and group_left_ at the group's first tile
+  unsigned level_ = 0;
   bool which_ = false, block_first_ = false, group_first_ = false, acc_first_ = false;
   Tile tile_;
 };
@@ -65,13 +72,16 @@ class TileWalker : public sc_core::sc_module {
   sc_core::sc_in<bool> acc_continue_i{"acc_continue_i"};
   sc_core::sc_in<bool> group_continue_i{"group_continue_i"};
   sc_core::sc_in<bool> k_last_i{"k_last_i"};
+  sc_core::sc_in<std::uint64_t> levels_i{"levels_i"};
   sc_core::sc_out<bool> valid_o{"valid_o"};
   sc_core::sc_in<bool> ready_i{"ready_i"};
   sc_core::sc_out<std::uint64_t> tile_k_o{"tile_k_o"};
   sc_core::sc_out<std::uint64_t> cols_o{"cols_o"};
   sc_core::sc_out<bool> which_o{"which_o"};
+  sc_core::sc_out<std::uint64_t> level_o{"level_o"};
   sc_core::sc_out<bool> group_first_o{"group_first_o"};
   sc_core::sc_out<bool> group_end_o{"group_end_o"};
+  sc_core::sc_out<bool> rewind_o{"rewind_o"};
   sc_core::sc_out<bool> acc_first_o{"acc_first_o"};
   sc_core::sc_out<bool> block_first_o{"block_first_o"};
   sc_core::sc_out<bool> block_end_o{"block_end_o"};

@@ -165,6 +165,7 @@ Core::Core(sc_core::sc_module_name name, const CoreParams& params)
   wire(dequant_.param_ready_o, weight_loader_.param_ready_i);
   wire(weight_loader_.param_s_o, dequant_.param_s_i);
   wire(weight_loader_.param_z_o, dequant_.param_z_i);
+  wire(weight_loader_.param_up_o, dequant_.param_up_i);
   wire(weight_loader_.rq_valid_o, drain_.rq_valid_i);
   wire(drain_.rq_ready_o, weight_loader_.rq_ready_i);
   wire(weight_loader_.rq_mu_o, drain_.rq_mu_i);
@@ -231,7 +232,6 @@ Core::Core(sc_core::sc_module_name name, const CoreParams& params)
   wire(array_.rowsum_o, dequant_.rowsum_i);
   wire(array_.sum_tag_o, dequant_.sum_tag_i);
   sequencer_.sum_fire_i.bind(sum_fire_);
-  dequant_.up_i.bind(up_);
   dequant_.tokens_i.bind(tokens_);
   wire(dequant_.add_valid_o, acc_buffer_.add_valid_i);
   wire(acc_buffer_.add_ready_o, dequant_.add_ready_i);
@@ -305,7 +305,6 @@ void Core::drive_fields() {
   const program::Command& command = exec_cmd_->read();
   store_hidden_.write(command.write_hidden);
   act_bits_.write(command.act_bits);
-  up_.write(command.up);
   tokens_.write(command.tokens);
 }
 

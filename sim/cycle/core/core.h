@@ -166,7 +166,7 @@ class Core : public sc_core::sc_module {
   std::vector<sc_core::sc_signal<bool>*> resp_errors_;
   // Fields of the executing command, and what else RTL writes in a port's place.
   sc_core::sc_signal<bool> store_hidden_{"store_hidden"}, sum_fire_{"sum_fire"}, resp_error_{"resp_error"};
-  sc_core::sc_signal<std::uint64_t> act_bits_{"act_bits"}, up_{"up"}, tokens_{"tokens"};
+  sc_core::sc_signal<std::uint64_t> act_bits_{"act_bits"}, tokens_{"tokens"};
 };
 
 }  // namespace moesaic::cycle

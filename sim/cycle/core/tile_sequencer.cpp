@@ -19,7 +19,8 @@ TileSequencer::TileSequencer(sc_core::sc_module_name name, const CoreParams& par
 /// Fills the beat register from the walk's present tile and steps to the next digit set, token or tile.
 void TileSequencer::issue() {
   const Command& command = cmd_i.read();
-  const bool last_set = plane_ + params_.planes_per_cycle >= command.planes_read;
+  const unsigned planes = walk_.tile().level != 0 ? 1U : command.planes_read;  // of the bundle
+  const bool last_set = plane_ + params_.planes_per_cycle >= planes;
   const bool last_token = token_ + 1 == command.tokens;
   const bool block_done = walk_.tile().block_end && command.k_last && last_set && last_token;
   beat_.valid = true;
@@ -27,9 +28,9 @@ void TileSequencer::issue() {
   beat_.plane = plane_;
   beat_.enable = 0;
   for (unsigned j = 0; j < params_.planes_per_cycle; ++j) {
-    if (plane_ + j < command.planes_read) beat_.enable |= std::uint64_t{1} << j;
+    if (plane_ + j < planes) beat_.enable |= std::uint64_t{1} << j;
   }
-  beat_.shift = (command.planes_read - 1 - plane_) & 7;
+  beat_.shift = (planes - 1 - plane_) & 7;
   beat_.tag = token_ | std::uint64_t{plane_ == 0} << 5 | std::uint64_t{walk_.tile().group_first} << 6 |
               std::uint64_t{walk_.tile().group_end && last_set} << 7 | std::uint64_t{walk_.tile().acc_first} << 8 |
               std::uint64_t{block_done} << 9;
@@ -43,7 +44,8 @@ void TileSequencer::issue() {
   if (!last_token) return;
   token_ = 0;
   row_ = 0;
-  tile_ = walk_.tile().block_end ? 0 : (tile_ + 1) % params_.act_depth;
+  tile_ = walk_.tile().block_end ? 0 : walk_.tile().rewind ? group_tile_ : (tile_ + 1) % params_.act_depth;
+  if (walk_.tile().group_end && !walk_.tile().rewind) group_tile_ = tile_;
   walk_.advance();
 }
 
@@ -51,7 +53,7 @@ void TileSequencer::on_clock() {
   if (!rst_ni.read()) {
     walk_.reset();
     active_ = false;
-    tile_ = row_ = 0;
+    tile_ = row_ = group_tile_ = 0;
     token_ = plane_ = flight_ = 0;
     beat_ = Beat{};
     changed_.notify(sc_core::SC_ZERO_TIME);
@@ -66,7 +68,7 @@ void TileSequencer::on_clock() {
   if (beat_fire) beat_ = Beat{};
   if (start_i.read()) {
     walk_.start(cmd_i.read());
-    tile_ = row_ = 0;
+    tile_ = row_ = group_tile_ = 0;
     token_ = plane_ = 0;
   } else if (issuing) {
     issue();

@@ -9,8 +9,8 @@
 
 namespace moesaic::cycle {
 
-/// Issues the beats of one matmul: for tile, for token, for digit set. RTL twin: rtl/core/moe_tile_sequencer.sv.
-/// Rate one beat per cycle, asynchronous reset.
+/// Issues the beats of one matmul: for tile (a group's once a bundle), for token, for digit set. RTL twin:
+/// rtl/core/moe_tile_sequencer.sv. Rate one beat per cycle, asynchronous reset.
 class TileSequencer : public sc_core::sc_module {
  public:
   sc_core::sc_in<bool> clk_i{"clk_i"};
@@ -51,6 +51,7 @@ class TileSequencer : public sc_core::sc_module {
   TileWalk walk_;
   bool active_ = false;
   std::uint64_t tile_ = 0, row_ = 0;
+  std::uint64_t group_tile_ = 0;  // tile_ at the group's first tile
   unsigned token_ = 0, plane_ = 0, flight_ = 0;
   Beat beat_;
   sc_core::sc_event changed_;

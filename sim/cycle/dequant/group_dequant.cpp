@@ -70,7 +70,7 @@ void GroupDequant::on_clock() {
     d2_.resize(cols_);
     s2_.resize(cols_);
     for (unsigned c = 0; c < cols_; ++c) {
-      d2_[c] = add48(mul48(p1_[c], std::int64_t{1} << up_i.read()), mul48(-z.at_or_zero(c), x1_));
+      d2_[c] = add48(mul48(p1_[c], std::int64_t{1} << param_up_i.read()), mul48(-z.at_or_zero(c), x1_));
       s2_[c] = s.at_or_zero(c);
     }
   } else if (direct_fire) {

@@ -26,7 +26,7 @@ class GroupDequant : public sc_core::sc_module {
   sc_core::sc_out<bool> param_ready_o{"param_ready_o"};
   sc_core::sc_in<Lanes<std::uint32_t>> param_s_i{"param_s_i"};
   sc_core::sc_in<Lanes<std::int32_t>> param_z_i{"param_z_i"};
-  sc_core::sc_in<std::uint64_t> up_i{"up_i"};
+  sc_core::sc_in<std::uint64_t> param_up_i{"param_up_i"};
   sc_core::sc_in<std::uint64_t> tokens_i{"tokens_i"};
 
   sc_core::sc_in<bool> direct_valid_i{"direct_valid_i"};

@@ -27,12 +27,12 @@ WeightFetch::Stage WeightFetch::stage() const {
 
 unsigned WeightFetch::plane_bytes() const { return (walk_.tile().tile_k * walk_.tile().cols + 7) / 8; }
 
-unsigned WeightFetch::param_bytes() const { return walk_.tile().cols * (command_.offset_mode ? 2 : 3); }
+unsigned WeightFetch::param_bytes() const { return walk_.tile().cols * (command_.offset_mode || in_level() ? 2 : 3); }
 
 bool WeightFetch::ends_tile() const {
   if (stage() == Stage::kParams) return false;
   if (stage() == Stage::kRequant) return true;
-  const bool last_plane = !command_.plane_major || plane_ + 1 == command_.planes_read;
+  const bool last_plane = !command_.plane_major || plane_ + 1 == planes();
   return last_plane && !(walk_.tile().block_end && command_.k_last);
 }
 
@@ -40,7 +40,14 @@ void WeightFetch::step() {
   const bool tile_done = ends_tile();
   switch (stage()) {
     case Stage::kParams:
-      params_ = (params_ + param_bytes()) & kAddrMask;
+      if (!in_level()) {
+        params_ = (params_ + param_bytes()) & kAddrMask;
+      } else if (walk_.tile().rewind) {
+        level_offset_ = (level_offset_ + command_.level_stride) & kAddrMask;
+      } else {
+        level_offset_ = 0;
+        level_params_ = (level_params_ + param_bytes()) & kAddrMask;
+      }
       stage_ = Stage::kPlanes;
       break;
     case Stage::kRequant:
@@ -48,14 +55,21 @@ void WeightFetch::step() {
       stage_ = Stage::kParams;
       break;
     case Stage::kPlanes:
-      if (command_.plane_major && plane_ + 1 != command_.planes_read) {
+      if (command_.plane_major && plane_ + 1 != planes()) {
         ++plane_;
         plane_offset_ = (plane_offset_ + command_.plane_stride) & kAddrMask;
         stage_ = Stage::kPlanes;
       } else {
         weight_ = (weight_ + plane_bytes() * (command_.plane_major ? 1u : command_.planes_stored)) & kAddrMask;
         plane_ = 0;
-        plane_offset_ = 0;
+        if (walk_.tile().rewind) {
+          bundle_offset_ = (plane_offset_ + (in_level() ? command_.level_stride : command_.plane_stride)) & kAddrMask;
+          weight_ = group_weight_;
+        } else if (walk_.tile().group_end) {
+          bundle_offset_ = 0;
+          group_weight_ = weight_;
+        }
+        plane_offset_ = bundle_offset_;
         stage_ = tile_done ? Stage::kParams : Stage::kRequant;
       }
       break;
@@ -68,6 +82,7 @@ void WeightFetch::reset() {
   stage_ = Stage::kParams;
   plane_ = 0;
   plane_offset_ = weight_ = params_ = requant_ = 0;
+  group_weight_ = bundle_offset_ = level_params_ = level_offset_ = 0;
 }
 
 void WeightFetch::on_clock() {
@@ -79,7 +94,9 @@ void WeightFetch::on_clock() {
   } else if (cmd_valid_i.read()) {
     command_ = cmd_i.read();
     walk_.start(command_);
-    weight_ = command_.weight_addr;
+    weight_ = group_weight_ = command_.weight_addr;
+    plane_offset_ = bundle_offset_ = level_offset_ = 0;
+    level_params_ = command_.level_params_addr;
     params_ = command_.params_addr;
     requant_ = command_.requant_addr;
   } else {
@@ -93,7 +110,7 @@ void WeightFetch::drive_segment() {
   if (walk_.valid()) {
     switch (stage()) {
       case Stage::kParams:
-        addr = params_;
+        addr = in_level() ? (level_params_ + level_offset_) & kAddrMask : params_;
         bytes = param_bytes();
         break;
       case Stage::kRequant:
@@ -101,8 +118,11 @@ void WeightFetch::drive_segment() {
         bytes = 3 * walk_.tile().cols;
         break;
       case Stage::kPlanes:
-        addr = (weight_ + plane_offset_) & kAddrMask;
-        bytes = plane_bytes() * (command_.plane_major ? 1u : command_.planes_read);
+        addr = command_.plane_major
+                   ? plane_offset_
+                   : plane_bytes() * (in_level() ? command_.planes_read + walk_.tile().level - 1U : 0U);
+        addr = (weight_ + addr) & kAddrMask;
+        bytes = plane_bytes() * (command_.plane_major ? 1u : planes());
         break;
     }
   }

@@ -30,6 +30,8 @@ class WeightFetch : public sc_core::sc_module {
  private:
   enum class Stage { kParams, kPlanes, kRequant };
   Stage stage() const;
+  bool in_level() const { return walk_.tile().level != 0; }
+  unsigned planes() const { return in_level() ? 1 : command_.planes_read; }  // read of the bundle
   unsigned plane_bytes() const;
   unsigned param_bytes() const;
   bool ends_tile() const;  // the present segment is its tile's last
@@ -45,6 +47,10 @@ class WeightFetch : public sc_core::sc_module {
   Stage stage_ = Stage::kParams;
   unsigned plane_ = 0;
   std::uint64_t plane_offset_ = 0, weight_ = 0, params_ = 0, requant_ = 0;
+  std::uint64_t group_weight_ = 0;   // weight_ at the group's first tile
+  std::uint64_t bundle_offset_ = 0;  // plane_major: the bundle's first plane, from the first of all
+  std::uint64_t level_params_ = 0;   // level 1's of this group
+  std::uint64_t level_offset_ = 0;   // this level's parameters, from level 1's
   sc_core::sc_event changed_;
 };
 

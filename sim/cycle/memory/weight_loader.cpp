@@ -64,8 +64,8 @@ WeightLoader::Step WeightLoader::plan() const {
   step.pop = step.bits;
   if (step.stage == Stage::kPlane && step.last) step.pop += (8 - tile.tile_k * tile.cols % 8) % 8;
   const bool requant_follows = tile.block_end && command_.k_last;
-  step.tile_done = step.last && (step.stage == Stage::kSigma || (step.stage == Stage::kPlane && !requant_follows &&
-                                                                 plane_ + 1 == command_.planes_read));
+  step.tile_done = step.last && (step.stage == Stage::kSigma ||
+                                 (step.stage == Stage::kPlane && !requant_follows && plane_ + 1 == planes()));
   step.enough = avail_i.read() >= step.bits;
   step.goes = step.enough && room;
   return step;
@@ -78,10 +78,11 @@ void WeightLoader::take(const Step& step) {
   switch (step.stage) {
     case Stage::kScale:
       if (col_ == 0) param = Params{};
+      param.up = in_level() ? 1U : command_.up;  // a level is one plane of +1 and -1: 2 * bit - 1
       for (unsigned i = 0; i < step.cols; ++i) {
         param.s.push_back(static_cast<std::uint32_t>(take_bits(data, 16 * i, 16)));
       }
-      if (step.last && command_.offset_mode) {
+      if (step.last && offset_mode()) {
         param.z = Lanes<std::int32_t>(walk_.tile().cols, 1);
       }
       break;
@@ -107,7 +108,7 @@ void WeightLoader::take(const Step& step) {
   col_ = step.last ? 0 : col_ + step.cols;
   stage_ = step.stage;
   if (!step.last) return;
-  const bool params_done = step.stage == Stage::kZero || (step.stage == Stage::kScale && command_.offset_mode);
+  const bool params_done = step.stage == Stage::kZero || (step.stage == Stage::kScale && offset_mode());
   if (params_done) {
     param_write_ ^= 1;
     ++param_count_;
@@ -115,13 +116,13 @@ void WeightLoader::take(const Step& step) {
   }
   switch (step.stage) {
     case Stage::kScale:
-      stage_ = command_.offset_mode ? Stage::kPlane : Stage::kZero;
+      stage_ = offset_mode() ? Stage::kPlane : Stage::kZero;
       break;
     case Stage::kZero:
       stage_ = Stage::kPlane;
       break;
     case Stage::kPlane:
-      if (plane_ + 1 == command_.planes_read) {
+      if (plane_ + 1 == planes()) {
         plane_ = 0;
         stage_ = step.tile_done ? Stage::kScale : Stage::kMu;
       } else {
@@ -187,6 +188,7 @@ void WeightLoader::drive_params() {
   param_valid_o.write(valid);
   param_s_o.write(valid ? param_[param_read_].s : Lanes<std::uint32_t>{});
   param_z_o.write(valid ? param_[param_read_].z : Lanes<std::int32_t>{});
+  param_up_o.write(valid ? param_[param_read_].up : 0);
 }
 
 void WeightLoader::drive_requant() {
@@ -210,7 +212,7 @@ void WeightLoader::drive_weights() {
   w_first_col_o.write(valid ? col_ : 0);
   w_bits_o.write(bits);
   w_mask_o.write(valid ? ~std::uint64_t{0} >> (64 - step.cols) : 0);
-  w_last_o.write(valid && step.last && plane_ + 1 == command_.planes_read);
+  w_last_o.write(valid && step.last && plane_ + 1 == planes());
 }
 
 void WeightLoader::drive_pop() {

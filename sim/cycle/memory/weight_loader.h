@@ -34,6 +34,7 @@ class WeightLoader : public sc_core::sc_module {
   sc_core::sc_in<bool> param_ready_i{"param_ready_i"};
   sc_core::sc_out<Lanes<std::uint32_t>> param_s_o{"param_s_o"};
   sc_core::sc_out<Lanes<std::int32_t>> param_z_o{"param_z_o"};
+  sc_core::sc_out<std::uint64_t> param_up_o{"param_up_o"};
   sc_core::sc_out<bool> rq_valid_o{"rq_valid_o"};
   sc_core::sc_in<bool> rq_ready_i{"rq_ready_i"};
   sc_core::sc_out<Lanes<std::uint32_t>> rq_mu_o{"rq_mu_o"};
@@ -58,11 +59,15 @@ class WeightLoader : public sc_core::sc_module {
   struct Params {
     Lanes<std::uint32_t> s;
     Lanes<std::int32_t> z;
+    unsigned up = 0;
   };
   struct Requant {
     Lanes<std::uint32_t> mu;
     Lanes<std::uint32_t> sigma;
   };
+  bool in_level() const { return walk_.tile().level != 0; }
+  bool offset_mode() const { return command_.offset_mode || in_level(); }
+  unsigned planes() const { return in_level() ? 1 : command_.planes_read; }  // read of the bundle
   Step plan() const;
   void take(const Step& step);
   void reset();

@@ -6,7 +6,9 @@ using namespace program;
 
 namespace {
 constexpr std::uint64_t kSlverr = 2;
-}
+
+bool in_staging(std::uint64_t address) { return address >= kRegStaging && address < kRegStaging + 4 * kCommandWords; }
+}  // namespace
 
 AxilRegs::AxilRegs(sc_core::sc_module_name name, const CoreParams& params) : sc_module(name), params_(params) {
   SC_METHOD(on_clock);
@@ -21,7 +23,7 @@ AxilRegs::AxilRegs(sc_core::sc_module_name name, const CoreParams& params) : sc_
 AxilRegs::Write AxilRegs::pending_write() const {
   if (!aw_valid_ || !w_valid_ || b_valid_) return Write::kNone;
   if (!w_whole_) return Write::kRefused;
-  if (aw_addr_ % 4 == 0 && aw_addr_ / 64 == kRegStaging / 64) return Write::kStaging;
+  if (aw_addr_ % 4 == 0 && in_staging(aw_addr_)) return Write::kStaging;
   if (aw_addr_ == kRegPush && push_free_i.read() != 0) return Write::kPush;
   if (aw_addr_ == kRegSnapshot) return Write::kSnapshot;
   if (aw_addr_ % 4 == 0 && aw_addr_ / 32 == kRegIoStaging / 32) return Write::kIoStaging;
@@ -52,7 +54,7 @@ void AxilRegs::step_write() {
   b_valid_ = true;
   const bool refused = write == Write::kRefused || (write == Write::kIoPush && !io_push_accept_i.read());
   b_resp_ = refused ? kSlverr : 0;
-  if (write == Write::kStaging) staging_[aw_addr_ / 4 % kCommandWords] = static_cast<std::uint32_t>(w_data_);
+  if (write == Write::kStaging) staging_[(aw_addr_ - kRegStaging) / 4] = static_cast<std::uint32_t>(w_data_);
   if (write == Write::kIoStaging) io_staging_[aw_addr_ / 4 % kDescriptorWords] = static_cast<std::uint32_t>(w_data_);
   if (write == Write::kIoOrder) io_order_ = w_data_;
   if (write == Write::kIoCredits) io_credits_ = w_data_;
@@ -107,7 +109,7 @@ std::uint64_t AxilRegs::read_register(std::uint64_t address, bool& good) const {
       break;
   }
   if (address % 4 == 0) {
-    if (address / 64 == kRegStaging / 64) return staging_[address / 4 % kCommandWords];
+    if (in_staging(address)) return staging_[(address - kRegStaging) / 4];
     if (address / 32 == kRegIoStaging / 32) return io_staging_[address / 4 % kDescriptorWords];
     if (address / 8 == kRegCycles / 8 || address / 512 == kRegCounters / 512) return window_data_i.read();
   }

@@ -31,7 +31,7 @@ Report run_scheduler(const Options& options) {
   Lockstep bench(options, rtl);
   bench.clock(twin.clk_i, rtl->clk_i, twin.rst_ni, rtl->rst_ni);
   auto& valid = bench.in("exec_valid_i", twin.exec_valid_i, rtl->exec_valid_i);
-  auto& cmd = bench.in("exec_cmd_i", twin.exec_cmd_i, rtl->exec_cmd_i, 512);
+  auto& cmd = bench.in("exec_cmd_i", twin.exec_cmd_i, rtl->exec_cmd_i, 32 * program::kCommandWords);
   auto& load_done = bench.in("load_done_i", twin.load_done_i, rtl->load_done_i);
   auto& sequence_done = bench.in("sequence_done_i", twin.sequence_done_i, rtl->sequence_done_i);
   auto& drain_done = bench.in("drain_done_i", twin.drain_done_i, rtl->drain_done_i);
@@ -133,7 +133,7 @@ Report run_sequencer(const Options& options, const cycle::CoreParams& params) {
   bench.clock(twin.clk_i, rtl->clk_i, twin.rst_ni, rtl->rst_ni);
   const unsigned act_bits = params.max_act_bits;
   auto& start = bench.in("start_i", twin.start_i, rtl->start_i);
-  auto& cmd = bench.in("cmd_i", twin.cmd_i, rtl->cmd_i, 512);
+  auto& cmd = bench.in("cmd_i", twin.cmd_i, rtl->cmd_i, 32 * program::kCommandWords);
   auto& data = bench.in("read_data_i", twin.read_data_i, rtl->read_data_i, act_bits, params.rows);
   auto& ready = bench.in("beat_ready_i", twin.beat_ready_i, rtl->beat_ready_i);
   auto& fire = bench.in("sum_fire_i", twin.sum_fire_i, rtl->sum_fire_i);
@@ -166,10 +166,11 @@ Report run_sequencer(const Options& options, const cycle::CoreParams& params) {
       c.opcode = Opcode::kMatmul;
       c.tokens = static_cast<std::uint8_t>(rng.range(1, 4));
       c.planes_read = static_cast<std::uint8_t>(rng.range(1, 8));
+      c.levels = static_cast<std::uint8_t>(rng.chance(1, 2) ? 0 : rng.range(0, 8 - c.planes_read));
       c.n = static_cast<std::uint32_t>(rng.range(1, 3 * params.cols));
       c.k = static_cast<std::uint32_t>(rng.range(1, 3 * params.rows));
       c.group_size = static_cast<std::uint32_t>(8 * rng.range(1, 4));
-      c.group_continue = rng.chance(1, 4);
+      c.group_continue = c.levels == 0 && rng.chance(1, 4);
       c.group_left = c.group_continue ? static_cast<std::uint32_t>(rng.range(1, c.group_size)) : c.group_size;
       c.acc_continue = rng.chance(1, 4);
       c.k_last = rng.chance(3, 4);
@@ -183,7 +184,7 @@ Report run_sequencer(const Options& options, const cycle::CoreParams& params) {
       c.act_stride = static_cast<std::uint16_t>(tiles);
       const std::uint64_t blocks = (c.n + params.cols - 1) / params.cols * (c.paired ? 2 : 1);
       const std::uint64_t sets = (c.planes_read + params.planes_per_cycle - 1) / params.planes_per_cycle;
-      expected = blocks * tiles * c.tokens * sets;
+      expected = blocks * tiles * c.tokens * (sets + c.levels);
       beats = 0;
       cmd.write(c);
       start.write(true);
@@ -218,7 +219,7 @@ Report run_drain(const Options& options, const cycle::CoreParams& params) {
   Lockstep bench(options, rtl);
   bench.clock(twin.clk_i, rtl->clk_i, twin.rst_ni, rtl->rst_ni);
   auto& start = bench.in("start_i", twin.start_i, rtl->start_i);
-  auto& cmd = bench.in("cmd_i", twin.cmd_i, rtl->cmd_i, 512);
+  auto& cmd = bench.in("cmd_i", twin.cmd_i, rtl->cmd_i, 32 * program::kCommandWords);
   auto& full = bench.in("acc_full_i", twin.acc_full_i, rtl->acc_full_i);
   auto& acc = bench.in("acc_i", twin.acc_i, rtl->acc_i, 48, 4);
   auto& rq_valid = bench.in("rq_valid_i", twin.rq_valid_i, rtl->rq_valid_i);

@@ -50,7 +50,7 @@ Report run_group_dequant(const Options& options, const CoreParams& params) {
   auto& param_ready = bench.out("param_ready_o", twin.param_ready_o, rtl->param_ready_o);
   auto& param_s = bench.in("param_s_i", twin.param_s_i, rtl->param_s_i, 16, cols);
   auto& param_z = bench.in("param_z_i", twin.param_z_i, rtl->param_z_i, 10, cols);
-  auto& up = bench.in("up_i", twin.up_i, rtl->up_i, 3);
+  auto& param_up = bench.in("param_up_i", twin.param_up_i, rtl->param_up_i, 3);
   auto& tokens = bench.in("tokens_i", twin.tokens_i, rtl->tokens_i, 8);
   auto& direct_valid = bench.in("direct_valid_i", twin.direct_valid_i, rtl->direct_valid_i);
   auto& direct_ready = bench.out("direct_ready_o", twin.direct_ready_o, rtl->direct_ready_o);
@@ -71,6 +71,7 @@ Report run_group_dequant(const Options& options, const CoreParams& params) {
   struct Group {
     Lanes<std::uint32_t> s;
     Lanes<std::int32_t> z;
+    unsigned up = 0;
   };
   base::Rng rng = bench.rng("commands");
   // The command under way: groups left, then the position inside the group: tile, token, digit.
@@ -89,7 +90,6 @@ Report run_group_dequant(const Options& options, const CoreParams& params) {
   const auto begin_command = [&] {
     is_direct = rng.chance(1, 4);
     tokens.write(1 + rng.below(params.max_tokens));
-    up.write(rng.below(8));
     groups_left = is_direct ? 0 : 1 + static_cast<unsigned>(rng.below(6));
     direct_left = is_direct ? 1 + static_cast<unsigned>(rng.below(20)) : 0;
   };
@@ -111,6 +111,7 @@ Report run_group_dequant(const Options& options, const CoreParams& params) {
           tile = token = digit = 0;
           current.s = Lanes<std::uint32_t>(cols);
           current.z = Lanes<std::int32_t>(cols);
+          current.up = static_cast<unsigned>(rng.below(8));
           const bool small = rng.chance(3, 4);
           for (unsigned c = 0; c < cols; ++c) {
             current.s[c] = rng.chance(1, 5) ? 65535 : static_cast<std::uint32_t>(rng.below(small ? 256 : 65536));
@@ -142,7 +143,7 @@ Report run_group_dequant(const Options& options, const CoreParams& params) {
         if (tag.group_end) {
           Added added{token, tag.acc_first, tag.block_done, Lanes<std::int64_t>(cols), true};
           for (unsigned c = 0; c < cols; ++c) {
-            added.value[c] = numerics::dequantise_group(p[token][c], x[token], static_cast<int>(up.value()),
+            added.value[c] = numerics::dequantise_group(p[token][c], x[token], static_cast<int>(current.up),
                                                         current.z[c], static_cast<std::uint16_t>(current.s[c]));
             added.fits &= numerics::fits(added.value[c], numerics::kAccumulatorBits);
           }
@@ -171,6 +172,7 @@ Report run_group_dequant(const Options& options, const CoreParams& params) {
         if (offered.empty()) return false;
         param_s.write(offered.front().s);
         param_z.write(offered.front().z);
+        param_up.write(offered.front().up);
         offered.pop_front();
         ++pending;
         return true;
@@ -178,6 +180,7 @@ Report run_group_dequant(const Options& options, const CoreParams& params) {
       [&] {
         param_s.write({});
         param_z.write({});
+        param_up.write(0);
       },
       [&] { --pending; });
   cosim::Source direct_source(
@@ -225,7 +228,6 @@ Report run_group_dequant(const Options& options, const CoreParams& params) {
     offered.clear();
     expected.clear();
     tokens.write(1);
-    up.write(0);
   });
   Report report = bench.run();
   // 4 tiles * 3 digits * 2^(sum bits - 1) * 2^7 * 2^16: narrow sums cannot leave 48 bits.

@@ -23,6 +23,7 @@ numerics::WeightMatrix random_matrix(base::Rng& rng, const numerics::Format& for
   fill(w.codes, w.n * w.k, static_cast<std::uint64_t>(format.max_code()) + 1);
   if (format.has_zero_point()) fill(w.zero_point, w.n * w.groups(), 256);
   fill(w.group_multiplier, w.n * w.groups(), 65536);
+  fill(w.level_multiplier, format.stored_levels() * w.n * w.groups(), 65536);
   fill(w.requant_multiplier, w.n, 65536);
   fill(w.requant_shift, w.n, 63);
   return w;
@@ -47,38 +48,53 @@ void fetch(const Object& object, MatmulCase& c, Segment segment) {
                   object.bytes.begin() + segment.offset + segment.bytes);
 }
 
-/// Appends what one tile costs and brings; `first` and `last` of its command.
-void add_tile(const Object& object, const cycle::CoreParams& params, int matrix, const Tile& tile, bool first,
-              bool last, bool paired, MatmulCase& c) {
+/// A tile's place in its command's walk.
+struct Place {
+  bool first = false, last = false;              // of the command's tiles
+  bool group_first = false, group_last = false;  // of what the command has of the group
+  unsigned level = 0;                            // 0: the first bundle
+};
+
+/// Appends what one tile costs and brings in one bundle.
+void add_tile(const Object& object, const cycle::CoreParams& params, int matrix, const Tile& tile, const Place& place,
+              bool paired, MatmulCase& c) {
   const numerics::Format& format = object.layout.format();
   const numerics::WeightMatrix& w = object.part(matrix, tile.which);
-  const bool block_first = first || tile.k0 == 0;
+  const bool in_levels = format.levels() > 0, last_bundle = static_cast<int>(place.level) == format.levels();
+  const int level = static_cast<int>(place.level);
   ExpectedTile expected;
   expected.tile_k = static_cast<unsigned>(tile.tile_k);
   expected.cols = static_cast<unsigned>(tile.cols);
   expected.which = paired && tile.which == 1;
-  expected.group_first = tile.group_first;
-  expected.group_end = tile.group_last;
-  expected.acc_first = tile.group == 0;
-  expected.block_first = block_first;
-  expected.block_end = last || tile.block_last;
-  expected.last = last;
+  expected.level = place.level;
+  expected.group_first = in_levels ? place.group_first : tile.group_first;
+  expected.group_end = in_levels ? place.group_last : tile.group_last;
+  expected.rewind = expected.group_end && !last_bundle;
+  // With levels the command's first group overwrites with its first bundle, wherever the group was cut.
+  expected.acc_first = tile.group == 0 && (!in_levels || (level == 0 && c.command.acc_continue == 0));
+  expected.block_first = (place.first || tile.k0 == 0) && level == 0;
+  expected.block_end = (place.last || tile.block_last) && last_bundle;
+  expected.last = place.last && last_bundle;
   c.tiles.push_back(expected);
 
-  if (tile.group_last) {
-    fetch(object, c, object.layout.params(matrix, tile.block, tile.which, tile.group));
+  if (expected.group_end) {
+    fetch(object, c,
+          level == 0 ? object.layout.params(matrix, tile.block, tile.which, tile.group)
+                     : object.layout.level_params(matrix, tile.block, tile.which, tile.group, level));
     ExpectedParams p;
+    p.up = level == 0 ? static_cast<unsigned>(format.up()) : 1;
     for (int col = 0; col < tile.cols; ++col) {
       const std::int64_t row = tile.n0 + col;
-      p.s.push_back(w.group_multiplier[static_cast<std::size_t>(row * w.groups() + tile.group)]);
-      p.z.push_back(w.offset(row, tile.group));
+      p.s.push_back(w.multipliers(level, row)[tile.group]);
+      p.z.push_back(level == 0 ? w.offset(row, tile.group) : 1);
     }
     c.params.push_back(p);
   }
-  const int planes = format.planes();
-  for (int rank = 1; rank <= planes; ++rank) {
+  const int first_rank = level == 0 ? 1 : format.base_planes() + level;
+  const int last_rank = level == 0 ? format.base_planes() : first_rank;
+  for (int rank = first_rank; rank <= last_rank; ++rank) {
     const Segment plane = object.layout.plane(matrix, tile, rank);
-    if (object.layout.spec().kind == numerics::LayoutKind::kTileMajor && rank > 1) {
+    if (object.layout.spec().kind == numerics::LayoutKind::kTileMajor && rank > first_rank) {
       Segment& before = c.segments.back();
       if (before.offset + before.bytes != object.base + plane.offset) throw std::logic_error("planes are not adjacent");
       before.bytes += plane.bytes;
@@ -90,9 +106,9 @@ void add_tile(const Object& object, const cycle::CoreParams& params, int matrix,
     const int lanes = static_cast<int>(params.load_cols());
     for (int col = 0; col < tile.cols; col += lanes) {
       ExpectedWrite write;
-      write.plane = static_cast<unsigned>(rank - 1);
+      write.plane = static_cast<unsigned>(rank - first_rank);
       write.first_col = static_cast<unsigned>(col);
-      write.last = rank == planes && col + lanes >= tile.cols;
+      write.last = rank == last_rank && col + lanes >= tile.cols;
       for (int lane = 0; lane < std::min(lanes, tile.cols - col); ++lane) {
         std::uint64_t bits = 0;
         for (int k = 0; k < tile.tile_k; ++k) {
@@ -104,7 +120,7 @@ void add_tile(const Object& object, const cycle::CoreParams& params, int matrix,
       c.writes.push_back(write);
     }
   }
-  if (tile.block_last) {
+  if (tile.block_last && last_bundle) {
     fetch(object, c, object.layout.requant(matrix, tile.block, tile.which));
     ExpectedRequant rq;
     for (int col = 0; col < tile.cols; ++col) {
@@ -125,15 +141,16 @@ MatmulCase make_case(const Object& object, const cycle::CoreParams& params, int 
   program::Command& command = c.command;
   command.opcode = program::Opcode::kMatmul;
   command.tokens = 1;
-  command.planes_read = static_cast<std::uint8_t>(format.planes());
+  command.planes_read = static_cast<std::uint8_t>(format.base_planes());
+  command.levels = static_cast<std::uint8_t>(format.levels());
   command.planes_stored = static_cast<std::uint8_t>(format.stored_planes());
   command.up = static_cast<std::uint8_t>(format.up());
   command.offset_mode = !format.has_zero_point();
   command.z_adjust = static_cast<std::uint8_t>(format.has_zero_point() ? 0 - format.offset(0) : 0);
   command.plane_major = object.layout.spec().kind == numerics::LayoutKind::kPlaneMajor;
   command.paired = paired;
-  command.acc_continue = first.group != 0;
-  command.group_continue = !first.group_first;
+  command.acc_continue = format.levels() == 0 ? first.group != 0 : first.k0 != 0;
+  command.group_continue = format.levels() == 0 && !first.group_first;
   command.k_last = tiles.back().block_last;
   std::int64_t n = 0, k = 0;
   for (const Tile& tile : tiles) {
@@ -150,8 +167,20 @@ MatmulCase make_case(const Object& object, const cycle::CoreParams& params, int 
       object.base + object.layout.params(matrix, first.block, first.which, first.group).offset);
   command.requant_addr =
       static_cast<std::uint64_t>(object.base + object.layout.requant(matrix, first.block, first.which).offset);
-  for (std::size_t i = 0; i < tiles.size(); ++i) {
-    add_tile(object, params, matrix, tiles[i], i == 0, i + 1 == tiles.size(), paired, c);
+  if (format.levels() > 0) {
+    command.level_params_addr = static_cast<std::uint64_t>(
+        object.base + object.layout.level_params(matrix, first.block, first.which, first.group, 1).offset);
+    command.level_stride = static_cast<std::uint64_t>(object.layout.level_stride());
+  }
+  for (std::size_t begin = 0, end = 0; begin < tiles.size(); begin = end) {
+    while (end < tiles.size() && tiles[end].block == tiles[begin].block && tiles[end].which == tiles[begin].which &&
+           tiles[end].group == tiles[begin].group)
+      ++end;
+    for (int level = 0; level <= format.levels(); ++level)
+      for (std::size_t i = begin; i < end; ++i) {
+        const Place place{i == 0, i + 1 == tiles.size(), i == begin, i + 1 == end, static_cast<unsigned>(level)};
+        add_tile(object, params, matrix, tiles[i], place, paired, c);
+      }
   }
   return c;
 }
@@ -170,7 +199,7 @@ std::vector<MatmulCase> random_matmuls(base::Rng& rng, const cycle::CoreParams& 
   const std::vector<numerics::MatrixShape> shapes = expert
                                                         ? numerics::expert_shapes(extent(rows), extent(cols), group)
                                                         : numerics::product_shapes(extent(cols), extent(rows), group);
-  const numerics::Format format = rng.pick(numerics::one_bundle_formats());
+  const numerics::Format format = rng.pick(rng.chance(1, 3) ? numerics::mwq_formats() : numerics::one_bundle_formats());
   const numerics::LayoutSpec spec{
       rng.chance(1, 2) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor, static_cast<int>(rows),
       static_cast<int>(cols)};

@@ -12,8 +12,8 @@
 namespace moesaic::cosim {
 
 struct ExpectedTile {
-  unsigned tile_k = 0, cols = 0;
-  bool which = false, group_first = false, group_end = false, acc_first = false;
+  unsigned tile_k = 0, cols = 0, level = 0;
+  bool which = false, group_first = false, group_end = false, rewind = false, acc_first = false;
   bool block_first = false, block_end = false, last = false;
 };
 
@@ -26,6 +26,7 @@ struct ExpectedWrite {
 struct ExpectedParams {
   std::vector<std::uint32_t> s;
   std::vector<std::int32_t> z;
+  unsigned up = 0;
 };
 
 struct ExpectedRequant {

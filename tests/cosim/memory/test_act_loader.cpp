@@ -145,7 +145,7 @@ Report run_act_loader(const cycle::CoreParams& params, const Options& options) {
   Lockstep bench(options, rtl);
   bench.clock(twin.clk_i, rtl->clk_i, twin.rst_ni, rtl->rst_ni);
   auto& start = bench.in("start_i", twin.start_i, rtl->start_i);
-  auto& cmd = bench.in("cmd_i", twin.cmd_i, rtl->cmd_i, 512);
+  auto& cmd = bench.in("cmd_i", twin.cmd_i, rtl->cmd_i, 32 * program::kCommandWords);
   auto& done = bench.out("done_o", twin.done_o, rtl->done_o);
   auto& row_token = bench.out("row_token_o", twin.row_token_o, rtl->row_token_o, 5);
   auto& row_in_addr = bench.in("row_in_addr_i", twin.row_in_addr_i, rtl->row_in_addr_i, 40);

@@ -35,11 +35,14 @@ Report run_tile_walker(const cycle::CoreParams& params, const Options& options) 
   auto& acc_continue = bench.in("acc_continue_i", twin.acc_continue_i, rtl->acc_continue_i);
   auto& group_continue = bench.in("group_continue_i", twin.group_continue_i, rtl->group_continue_i);
   auto& k_last = bench.in("k_last_i", twin.k_last_i, rtl->k_last_i);
+  auto& levels = bench.in("levels_i", twin.levels_i, rtl->levels_i, 3);
   auto& valid = bench.out("valid_o", twin.valid_o, rtl->valid_o);
   auto& ready = bench.in("ready_i", twin.ready_i, rtl->ready_i);
   auto& tile_k = bench.out("tile_k_o", twin.tile_k_o, rtl->tile_k_o, 7);
   auto& cols = bench.out("cols_o", twin.cols_o, rtl->cols_o, 7);
   auto& which = bench.out("which_o", twin.which_o, rtl->which_o);
+  auto& level = bench.out("level_o", twin.level_o, rtl->level_o, 3);
+  auto& rewind = bench.out("rewind_o", twin.rewind_o, rtl->rewind_o);
   auto& group_first = bench.out("group_first_o", twin.group_first_o, rtl->group_first_o);
   auto& group_end = bench.out("group_end_o", twin.group_end_o, rtl->group_end_o);
   auto& acc_first = bench.out("acc_first_o", twin.acc_first_o, rtl->acc_first_o);
@@ -72,6 +75,7 @@ Report run_tile_walker(const cycle::CoreParams& params, const Options& options) 
     acc_continue.write(c.acc_continue);
     group_continue.write(c.group_continue);
     k_last.write(c.k_last);
+    levels.write(c.levels);
     tiles.assign(cases.front().tiles.begin(), cases.front().tiles.end());
     cases.pop_front();
     start.write(true);
@@ -81,7 +85,8 @@ Report run_tile_walker(const cycle::CoreParams& params, const Options& options) 
     const ExpectedTile& e = tiles.front();
     if (tile_k.read() != e.tile_k || cols.read() != e.cols || which.read() != e.which ||
         group_first.read() != e.group_first || group_end.read() != e.group_end || acc_first.read() != e.acc_first ||
-        block_first.read() != e.block_first || block_end.read() != e.block_end || last.read() != e.last) {
+        level.read() != e.level || rewind.read() != e.rewind || block_first.read() != e.block_first ||
+        block_end.read() != e.block_end || last.read() != e.last) {
       bench.fail("the tile is not the stored layout's");
     }
     tiles.pop_front();
@@ -97,7 +102,7 @@ Report run_weight_fetch(const cycle::CoreParams& params, const Options& options)
   bench.clock(twin.clk_i, rtl->clk_i, twin.rst_ni, rtl->rst_ni);
   auto& cmd_valid = bench.in("cmd_valid_i", twin.cmd_valid_i, rtl->cmd_valid_i);
   auto& cmd_ready = bench.out("cmd_ready_o", twin.cmd_ready_o, rtl->cmd_ready_o);
-  auto& cmd = bench.in("cmd_i", twin.cmd_i, rtl->cmd_i, 512);
+  auto& cmd = bench.in("cmd_i", twin.cmd_i, rtl->cmd_i, 32 * program::kCommandWords);
   auto& seg_valid = bench.out("seg_valid_o", twin.seg_valid_o, rtl->seg_valid_o);
   auto& seg_ready = bench.in("seg_ready_i", twin.seg_ready_i, rtl->seg_ready_i);
   auto& seg_addr = bench.out("seg_addr_o", twin.seg_addr_o, rtl->seg_addr_o, 40);

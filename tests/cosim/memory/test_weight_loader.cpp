@@ -37,7 +37,7 @@ Report run_weight_loader(const cycle::CoreParams& params, const Options& options
   bench.clock(twin.clk_i, rtl->clk_i, twin.rst_ni, rtl->rst_ni);
   auto& cmd_valid = bench.in("cmd_valid_i", twin.cmd_valid_i, rtl->cmd_valid_i);
   auto& cmd_ready = bench.out("cmd_ready_o", twin.cmd_ready_o, rtl->cmd_ready_o);
-  auto& cmd = bench.in("cmd_i", twin.cmd_i, rtl->cmd_i, 512);
+  auto& cmd = bench.in("cmd_i", twin.cmd_i, rtl->cmd_i, 32 * program::kCommandWords);
   auto& avail = bench.in("avail_i", twin.avail_i, rtl->avail_i, 10);
   auto& data = bench.in("data_i", twin.data_i, rtl->data_i, 64, params.axi_data_bits / 64);
   auto& pop = bench.out("pop_o", twin.pop_o, rtl->pop_o, 10);
@@ -52,6 +52,7 @@ Report run_weight_loader(const cycle::CoreParams& params, const Options& options
   auto& param_ready = bench.in("param_ready_i", twin.param_ready_i, rtl->param_ready_i);
   auto& param_s = bench.out("param_s_o", twin.param_s_o, rtl->param_s_o, 16, params.cols);
   auto& param_z = bench.out("param_z_o", twin.param_z_o, rtl->param_z_o, 10, params.cols);
+  auto& param_up = bench.out("param_up_o", twin.param_up_o, rtl->param_up_o, 3);
   auto& rq_valid = bench.out("rq_valid_o", twin.rq_valid_o, rtl->rq_valid_o);
   auto& rq_ready = bench.in("rq_ready_i", twin.rq_ready_i, rtl->rq_ready_i);
   auto& rq_mu = bench.out("rq_mu_o", twin.rq_mu_o, rtl->rq_mu_o, 16, params.cols);
@@ -98,7 +99,8 @@ Report run_weight_loader(const cycle::CoreParams& params, const Options& options
   });
   Sink group(bench, "param", param_ready, param_valid, [&] {
     if (group_params.empty()) return bench.fail("parameters too many");
-    if (!same(param_s.read(), group_params.front().s) || !same(param_z.read(), group_params.front().z)) {
+    if (!same(param_s.read(), group_params.front().s) || !same(param_z.read(), group_params.front().z) ||
+        param_up.read() != group_params.front().up) {
       bench.fail("the group's parameters are not the matrix's");
     }
     group_params.pop_front();

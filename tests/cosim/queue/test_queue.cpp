@@ -43,7 +43,7 @@ Report run_queue(const Options& options, unsigned depth) {
   Lockstep bench(options, rtl);
   bench.clock(twin.clk_i, rtl->clk_i, twin.rst_ni, rtl->rst_ni);
   auto& push_valid = bench.in("push_valid_i", twin.push_valid_i, rtl->push_valid_i);
-  auto& push_cmd = bench.in("push_cmd_i", twin.push_cmd_i, rtl->push_cmd_i, 512);
+  auto& push_cmd = bench.in("push_cmd_i", twin.push_cmd_i, rtl->push_cmd_i, 32 * program::kCommandWords);
   auto& fetch_ready = bench.in("fetch_ready_i", twin.fetch_ready_i, rtl->fetch_ready_i);
   auto& exec_ready = bench.in("exec_ready_i", twin.exec_ready_i, rtl->exec_ready_i);
   auto& fetchable = bench.in("fetchable_i", twin.fetchable_i, rtl->fetchable_i, params.io_jobs);
@@ -51,9 +51,9 @@ Report run_queue(const Options& options, unsigned depth) {
   auto& pass_job = bench.out("pass_job_o", twin.pass_job_o, rtl->pass_job_o, 8);
   bench.out("push_ready_o", twin.push_ready_o, rtl->push_ready_o);
   auto& fetch_valid = bench.out("fetch_valid_o", twin.fetch_valid_o, rtl->fetch_valid_o);
-  auto& fetch_cmd = bench.out("fetch_cmd_o", twin.fetch_cmd_o, rtl->fetch_cmd_o, 512);
+  auto& fetch_cmd = bench.out("fetch_cmd_o", twin.fetch_cmd_o, rtl->fetch_cmd_o, 32 * program::kCommandWords);
   auto& exec_valid = bench.out("exec_valid_o", twin.exec_valid_o, rtl->exec_valid_o);
-  auto& exec_cmd = bench.out("exec_cmd_o", twin.exec_cmd_o, rtl->exec_cmd_o, 512);
+  auto& exec_cmd = bench.out("exec_cmd_o", twin.exec_cmd_o, rtl->exec_cmd_o, 32 * program::kCommandWords);
   auto& room = bench.out("free_o", twin.free_o, rtl->free_o, 8);
   bench.out("activity_o", twin.activity_o, rtl->activity_o, 2);
 
@@ -123,14 +123,14 @@ Report run_dispatch(const Options& options) {
   Lockstep bench(options, rtl);
   bench.clock(twin.clk_i, rtl->clk_i, twin.rst_ni, rtl->rst_ni);
   auto& in_valid = bench.in("in_valid_i", twin.in_valid_i, rtl->in_valid_i);
-  auto& in_cmd = bench.in("in_cmd_i", twin.in_cmd_i, rtl->in_cmd_i, 512);
+  auto& in_cmd = bench.in("in_cmd_i", twin.in_cmd_i, rtl->in_cmd_i, 32 * program::kCommandWords);
   auto& fetch_ready = bench.in("fetch_ready_i", twin.fetch_ready_i, rtl->fetch_ready_i);
   auto& load_ready = bench.in("load_ready_i", twin.load_ready_i, rtl->load_ready_i);
   auto& in_ready = bench.out("in_ready_o", twin.in_ready_o, rtl->in_ready_o);
   auto& fetch_valid = bench.out("fetch_valid_o", twin.fetch_valid_o, rtl->fetch_valid_o);
-  auto& fetch_cmd = bench.out("fetch_cmd_o", twin.fetch_cmd_o, rtl->fetch_cmd_o, 512);
+  auto& fetch_cmd = bench.out("fetch_cmd_o", twin.fetch_cmd_o, rtl->fetch_cmd_o, 32 * program::kCommandWords);
   auto& load_valid = bench.out("load_valid_o", twin.load_valid_o, rtl->load_valid_o);
-  auto& load_cmd = bench.out("load_cmd_o", twin.load_cmd_o, rtl->load_cmd_o, 512);
+  auto& load_cmd = bench.out("load_cmd_o", twin.load_cmd_o, rtl->load_cmd_o, 32 * program::kCommandWords);
   base::Rng rng = bench.rng("stimuli");
   std::deque<Command> to_fetch, to_load;
   bench.on_reset([&] {
@@ -196,7 +196,7 @@ Report run_regs(const Options& options) {
   auto& r_data = bench.out("axil_r_data_o", twin.axil_r_data_o, rtl->axil_r_data_o, 32);
   auto& r_resp = bench.out("axil_r_resp_o", twin.axil_r_resp_o, rtl->axil_r_resp_o, 2);
   auto& push_valid = bench.out("push_valid_o", twin.push_valid_o, rtl->push_valid_o);
-  bench.out("push_cmd_o", twin.push_cmd_o, rtl->push_cmd_o, 512);
+  bench.out("push_cmd_o", twin.push_cmd_o, rtl->push_cmd_o, 32 * program::kCommandWords);
   auto& io_push_valid = bench.out("io_push_valid_o", twin.io_push_valid_o, rtl->io_push_valid_o);
   bench.out("io_push_desc_o", twin.io_push_desc_o, rtl->io_push_desc_o, 256);
   auto& io_order = bench.out("io_order_o", twin.io_order_o, rtl->io_order_o, 2);
@@ -218,7 +218,7 @@ Report run_regs(const Options& options) {
       case 0:
         return program::kRegPush;
       case 1:
-        return program::kRegStaging + 4 * rng.below(16);
+        return program::kRegStaging + 4 * rng.below(32);
       case 2:
         return program::kRegCounters + 4 * rng.below(128);
       case 3:
@@ -269,10 +269,11 @@ Report run_regs(const Options& options) {
     const std::uint64_t to = writes.front();
     if (to == program::kRegPush && b_resp.read() == 0) ++accepted;
     if (to == program::kRegIoPush && b_resp.read() == 0) ++io_accepted;
-    const bool writable = to == program::kRegPush || to == program::kRegSnapshot || to == program::kRegIoPush ||
-                          to == program::kRegIoOrder || to == program::kRegIoCredits ||
-                          (to % 4 == 0 && to / 64 == program::kRegStaging / 64) ||
-                          (to % 4 == 0 && to / 32 == program::kRegIoStaging / 32);
+    const bool writable =
+        to == program::kRegPush || to == program::kRegSnapshot || to == program::kRegIoPush ||
+        to == program::kRegIoOrder || to == program::kRegIoCredits ||
+        (to % 4 == 0 && to >= program::kRegStaging && to < program::kRegStaging + 4 * program::kCommandWords) ||
+        (to % 4 == 0 && to / 32 == program::kRegIoStaging / 32);
     if (!writable && b_resp.read() != 2) bench.fail("a write to an address that takes none was not refused");
     writes.pop_front();
   });

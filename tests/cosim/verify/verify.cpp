@@ -35,7 +35,6 @@ class DeadMemory final : public memory::MemoryModel {
 numerics::KernelCase small_product() {
   base::Rng rng(3);
   numerics::CaseOptions options;
-  options.formats = numerics::one_bundle_formats();
   options.expert = options.combine = false;
   options.max_act_bits = 8;
   return numerics::random_case(rng, options);

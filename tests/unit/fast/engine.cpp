@@ -66,8 +66,9 @@ Work draw_work(base::Rng& rng, std::uint64_t gaps = 0) {
   const std::uint64_t y = work.image.allocate("y", Kind::kOutputs, bytes(tokens * hidden * 2));
   const auto layout_kind = rng.chance(1, 2) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor;
   for (std::int64_t expert = 0; expert < 2; ++expert) {
-    const auto format = expert == 0 ? numerics::Format::integer(static_cast<int>(rng.range(1, 8)))
-                                    : numerics::Format::nested(static_cast<int>(rng.range(1, 8)));
+    const auto format = expert == 0        ? numerics::Format::integer(static_cast<int>(rng.range(1, 8)))
+                        : rng.chance(1, 2) ? numerics::Format::nested(static_cast<int>(rng.range(1, 8)))
+                                           : rng.pick(numerics::mwq_formats());
     gap();
     const auto object = builder.reserve(
         "expert", std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
@@ -373,6 +374,28 @@ TEST_CASE("a program that reads or writes where it may not is refused", "[unit][
   for (program::Command& command : work.commands)
     if (command.opcode == program::Opcode::kSetRow) command.params_addr = std::uint64_t{1} << 38;
   CHECK_THROWS_WITH(run(work, {}), Catch::Matchers::Contains("write port: got a write at address 0x40000"));
+}
+
+TEST_CASE("a product in bundles goes over its tiles once a bundle that is read", "[unit][fast]") {
+  std::vector<std::uint64_t> cycles;
+  for (int read = 0; read <= 2; ++read) {
+    Work work;
+    work.memory = {"simple", 4, 1, 64};
+    program::ProgramBuilder builder(work.core, work.image);
+    const auto layout = std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
+        numerics::Format::mwq(2, 2, read), numerics::product_shapes(40, 100, 32),
+        {numerics::LayoutKind::kPlaneMajor, static_cast<int>(work.core.rows), static_cast<int>(work.core.cols)}));
+    const auto object = builder.reserve("w", layout);
+    const std::uint64_t x = work.image.allocate("x", Kind::kActivations, 100),
+                        y = work.image.allocate("y", Kind::kOutputs, 40);
+    builder.product(object, {{x, y, 0, 0}}, {});
+    work.commands = builder.take();
+    const fast::Run done = run(work, {});
+    CHECK(done.engine.tiles.size() == static_cast<std::size_t>((1 + read) * layout->tiles(0)));
+    cycles.push_back(done.engine.cycles);
+  }
+  CHECK(cycles[0] < cycles[1]);
+  CHECK(cycles[1] < cycles[2]);
 }
 
 TEST_CASE("a program without commands ends at once", "[unit][fast]") {

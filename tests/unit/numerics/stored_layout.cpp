@@ -296,6 +296,15 @@ TEST_CASE("in plane_major an MWQ level is one run of bytes after all that fewer 
         stored_layout(Format::integer(2), shapes, spec).read_bytes());
 }
 
+TEST_CASE("one copy for 2, 3 and 4 bits takes 4.4375 bits a weight in groups of 128", "[unit][numerics]") {
+  for (const LayoutKind kind : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor}) {
+    const StoredLayout copy = stored_layout(Format::mwq(2, 2, 2), product_shapes(64, 512, 128), {kind, 16, 16});
+    const std::int64_t requantisation = 64 * 3;
+    CHECK((copy.read_bytes() - requantisation) * 8 * 10000 == 64 * 512 * 44375);
+    CHECK(copy.total_bytes() == copy.read_bytes());  // nothing is padded at these extents
+  }
+}
+
 TEST_CASE("extents far beyond memory are laid out without overflow", "[unit][numerics]") {
   const StoredLayout layout = stored_layout(
       Format::integer(4), product_shapes(std::int64_t{1} << 20, std::int64_t{1} << 22, std::int64_t{1} << 62),

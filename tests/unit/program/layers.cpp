@@ -43,6 +43,8 @@ struct Bench {
       if (format.has_zero_point()) w.zero_point.push_back(static_cast<std::uint8_t>(rng.below(256)));
       w.group_multiplier.push_back(static_cast<std::uint16_t>(rng.below(5000)));
     }
+    for (std::size_t i = 0; i < static_cast<std::size_t>(format.stored_levels()) * groups; ++i)
+      w.level_multiplier.push_back(static_cast<std::uint16_t>(rng.below(2000)));
     for (std::size_t i = 0; i < count; ++i) {
       w.requant_multiplier.push_back(static_cast<std::uint16_t>(30000 + rng.below(30000)));
       w.requant_shift.push_back(static_cast<std::uint8_t>(26 + rng.below(4)));
@@ -51,7 +53,8 @@ struct Bench {
   }
 
   static numerics::ExpertWeights expert_of(base::Rng& rng) {
-    const numerics::Format format = rng.pick(numerics::one_bundle_formats());
+    const numerics::Format format =
+        rng.pick(rng.chance(1, 3) ? numerics::mwq_formats() : numerics::one_bundle_formats());
     numerics::ExpertWeights w;
     w.gate = matrix(rng, format, 40, 24);
     w.up = matrix(rng, format, 40, 24);

@@ -46,7 +46,6 @@ Outcome run(const numerics::KernelCase& kernel_case, const CoreParams& core, con
 TEST_CASE("a lowered case computes what the reference computes, whatever the core's buffers hold", "[unit][program]") {
   base::Rng rng(20260101);
   numerics::CaseOptions options;
-  options.formats = numerics::one_bundle_formats();
   std::uint64_t chunks = 0, spills = 0;
   std::set<std::string> formats;
   for (int i = 0; i < 600; ++i) {
@@ -73,7 +72,6 @@ TEST_CASE("a lowered case computes what the reference computes, whatever the cor
 TEST_CASE("a group larger than 32 bits is lowered as one group", "[unit][program]") {
   base::Rng rng(3);
   numerics::CaseOptions options;
-  options.formats = numerics::one_bundle_formats();
   options.expert = options.combine = false;
   auto kernel_case = std::get<numerics::MpgemmCase>(numerics::random_case(rng, options));
   const std::int64_t groups = kernel_case.w.groups();
@@ -86,25 +84,17 @@ TEST_CASE("a group larger than 32 bits is lowered as one group", "[unit][program
   };
   first_group(kernel_case.w.zero_point);
   first_group(kernel_case.w.group_multiplier);
+  kernel_case.w.level_multiplier.resize(
+      static_cast<std::size_t>(kernel_case.w.format.stored_levels() * kernel_case.w.n));
   kernel_case.w.group_size = std::int64_t{1} << 40;
   CoreParams core;
   core.act_depth = 32;
   CHECK(run(kernel_case, core, {}).difference == "");
 }
 
-TEST_CASE("an MWQ case is refused by its name", "[unit][program]") {
-  base::Rng rng(5);
-  numerics::CaseOptions options;
-  options.combine = false;
-  options.formats = {numerics::Format::mwq(2, 2, 1)};
-  CHECK_THROWS_WITH(kernel_program(numerics::random_case(rng, options), CoreParams(), {}, "mwq.safetensors"),
-                    Catch::Contains("format: got mwq2+1of2, expected int, nested, binary or ternary"));
-}
-
 TEST_CASE("activations wider than the array's are refused with the case's name", "[unit][program]") {
   base::Rng rng(4);
   numerics::CaseOptions options;
-  options.formats = numerics::one_bundle_formats();
   options.expert = options.combine = options.extremes = false;
   numerics::KernelCase kernel_case = numerics::random_case(rng, options);
   while (std::get<numerics::MpgemmCase>(kernel_case).x.act_bits != 16)
