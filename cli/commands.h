@@ -12,6 +12,7 @@ void add_evaluate(CLI::App& app);
 void add_calibrate(CLI::App& app);
 void add_map(CLI::App& app);
 void add_profile(CLI::App& app);
+void add_pareto(CLI::App& app);
 void add_map_benchmark(CLI::App& app);
 void add_sensitivity(CLI::App& app);
 void add_storage(CLI::App& app);

@@ -32,6 +32,7 @@ int run(int argc, char** argv) {
   moesaic::cli::add_calibrate(app);
   moesaic::cli::add_map(app);
   moesaic::cli::add_profile(app);
+  moesaic::cli::add_pareto(app);
   moesaic::cli::add_map_benchmark(app);
   moesaic::cli::add_sensitivity(app);
   moesaic::cli::add_storage(app);

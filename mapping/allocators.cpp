@@ -153,6 +153,7 @@ std::optional<std::int64_t> least_use(const Problem& problem, std::size_t budget
     for (Choice& c : item.choices) c.loss = 0;
   const auto feasible = [&](std::int64_t value) {
     others.budgets[budget].value = value;
+    others.budgets[budget].capacity.clear();
     return !solve_program(lower(others).program, options).choices.empty();
   };
   std::int64_t below = own.value, enough = own.value + 1;
@@ -199,6 +200,7 @@ void explain_infeasible(const Problem& problem, const SearchOptions& options) {
     const std::int64_t scale = problem.resources[index(budget.resource)].scale;
     Problem mended = problem;
     mended.budgets[b].value = (*uses + scale - 1) / scale;
+    mended.budgets[b].capacity.clear();
     const Lowered lowered = lower(mended);
     const ProgramSolution s = solve_program(lowered.program, search);
     std::string loss;

@@ -32,7 +32,8 @@ class Bound {
     for (const ClaimedBudget& budget : claim.budgets) {
       begin_.push_back(count_);
       for (std::size_t l = 0; l < (budget.per_layer ? layers.size() : 1); ++l)
-        constant_ -= num(count_++) * static_cast<__int128>(budget.capacity);
+        constant_ -= num(count_++) * static_cast<__int128>(budget.layer_capacity.empty() ? budget.capacity
+                                                                                         : budget.layer_capacity.at(l));
     }
     for (const Claim::AtLeast& rule : claim.at_least) {
       begin_.push_back(count_);
@@ -146,9 +147,13 @@ void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vec
     for (const auto& [expert, format] : format_of)
       sums[budget.per_layer ? expert.first : 0] += budget.use(expert.first, expert.second, format);
     std::int64_t greatest = 0;
-    for (const auto& [layer, sum] : sums) greatest = std::max(greatest, sum);
+    std::size_t rank = 0;
+    for (const auto& [layer, sum] : sums) {
+      greatest = std::max(greatest, sum);
+      const std::int64_t capacity = budget.layer_capacity.empty() ? budget.capacity : budget.layer_capacity.at(rank++);
+      expect(sum <= capacity, budget.name + " within the budget", capacity, sum);
+    }
     expect(greatest == budget.used, budget.name, budget.used, greatest);
-    expect(greatest <= budget.capacity, budget.name + " within the budget", budget.capacity, greatest);
   }
   for (const Claim::AtLeast& rule : claim.at_least)
     for (const int layer : layers) {

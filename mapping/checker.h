@@ -18,7 +18,8 @@ struct ClaimedBudget {
   bool per_layer = false;  ///< every layer's sum is bounded
   std::int64_t capacity = 0;
   std::function<std::int64_t(int layer, int expert, numerics::Format format)> use;
-  std::int64_t used = 0;  ///< claimed: the sum, or the greatest layer's
+  std::int64_t used = 0;                       ///< claimed: the sum, or the greatest layer's
+  std::vector<std::int64_t> layer_capacity{};  ///< of each layer, ascending, where they differ
 };
 
 struct Claim {

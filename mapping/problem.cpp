@@ -54,6 +54,11 @@ std::optional<int> Problem::resource(const std::string& name) const {
   return std::nullopt;
 }
 
+std::int64_t capacity_of(const Problem& problem, const Budget& budget, std::size_t layer_rank) {
+  if (budget.capacity.empty()) return budget.value * problem.resources.at(index(budget.resource)).scale;
+  return budget.capacity.at(budget.per_layer ? layer_rank : 0);
+}
+
 Totals totals(const Problem& problem, const Assignment& assignment) {
   if (assignment.size() != problem.items.size()) throw std::logic_error("assignment of another problem");
   Totals sum;
@@ -224,7 +229,7 @@ Lowered lower(const Problem& problem) {
     first_limit.push_back(static_cast<int>(lowered.limits.size()));
     for (std::size_t l = 0; l < (budget.per_layer ? layers.size() : 1); ++l) {
       lowered.limits.push_back({static_cast<int>(b), -1, budget.per_layer ? layers[l] : -1});
-      lowered.program.capacity.push_back(budget.value * scale);
+      lowered.program.capacity.push_back(capacity_of(problem, budget, l));
     }
   }
   for (std::size_t r = 0; r < problem.at_least.size(); ++r) {

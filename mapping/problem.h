@@ -56,6 +56,9 @@ struct Budget {
   bool per_layer = false;  ///< every layer's sum, instead of the model's
   std::int64_t value = 0;  ///< in the resource's unit
   std::string key;         ///< "--memory-budget", for messages
+  /// In uses, instead of value * scale: one for the model, or one a layer in the order of Problem::layers(). What is
+  /// left of a budget once something that does not add up has been taken off.
+  std::vector<std::int64_t> capacity{};
 };
 
 /// At least `count` experts of a format in a layer; layer -1: in every layer.
@@ -77,6 +80,9 @@ struct Problem {
   std::vector<int> layers() const;  ///< ascending, each once
   std::optional<int> resource(const std::string& name) const;
 };
+
+/// The uses that a budget allows, in the model or in the layer of this rank in Problem::layers().
+std::int64_t capacity_of(const Problem& problem, const Budget& budget, std::size_t layer_rank);
 
 /// One index into Item::choices for every item.
 using Assignment = std::vector<int>;

@@ -81,6 +81,15 @@ Plan read_plan(const std::string& path) {
       b.used = item.integer("used", 0, kMost);
       b.scale = item.integer("scale", 1, kMost);
       if (b.used > b.budget) throw item.at("used").refused(fmt::format("at most the budget, {}", b.budget));
+      if (item.has("simulated")) {
+        PlanBudget::Simulated simulated;
+        simulated.used = item.integer("simulated", 0, kMost);
+        simulated.wanted = item.integer("wanted", 0, kMost);
+        simulated.rounds = item.integer("rounds", 1, 1 << 20);
+        if (simulated.used > simulated.wanted)
+          throw item.at("simulated").refused(fmt::format("at most what was wanted, {}", simulated.wanted));
+        b.simulated = simulated;
+      }
       plan.budgets.push_back(b);
     }
   if (const std::optional<base::YamlNode> solver = root.find("solver"))
@@ -139,9 +148,14 @@ void write_plan(const Plan& plan, const std::string& path) {
   text += fmt::format("memory_bytes: {}\n", plan.memory_bytes);
   if (plan.memory_budget_bytes) text += fmt::format("memory_budget_bytes: {}\n", *plan.memory_budget_bytes);
   if (!plan.budgets.empty()) text += "budgets:\n";
-  for (const PlanBudget& b : plan.budgets)
-    text += fmt::format("  - {{name: {}, unit: {}, scope: {}, budget: {}, used: {}, scale: {}}}\n", quoted(b.name),
+  for (const PlanBudget& b : plan.budgets) {
+    text += fmt::format("  - {{name: {}, unit: {}, scope: {}, budget: {}, used: {}, scale: {}", quoted(b.name),
                         quoted(b.unit), b.per_layer ? "layer" : "model", b.budget, b.used, b.scale);
+    if (b.simulated)
+      text += fmt::format(", wanted: {}, simulated: {}, rounds: {}", b.simulated->wanted, b.simulated->used,
+                          b.simulated->rounds);
+    text += "}\n";
+  }
   text += fmt::format("loss: {}\n", plan.loss);
   if (!plan.solver.empty()) text += "solver:\n";
   for (const auto& fact : plan.solver) text += fmt::format("  {}: {}\n", quoted(fact.first), quoted(fact.second));

@@ -20,7 +20,7 @@ struct PlanSources {
   std::optional<std::string> sensitivity;
   std::optional<std::string> trace;
   std::optional<std::string> chip;
-  std::optional<std::string> costs;  ///< of the cost table
+  std::optional<std::string> costs;  ///< of the cost table or the latency table
   int checkpoint_line = 0;           ///< of the file it was read from, for messages; 0 when not read
   bool operator==(const PlanSources& o) const {
     return checkpoint == o.checkpoint && sensitivity == o.sensitivity && trace == o.trace && chip == o.chip &&
@@ -45,9 +45,16 @@ struct PlanBudget {
   std::int64_t budget = 0;
   std::int64_t used = 0;
   std::int64_t scale = 1;
+  /// Of a budget that is enforced on the simulated plan: what was asked for, what the simulation took (of the greatest
+  /// layer), and how many plans were simulated. `budget` and `used` are then the additive problem's.
+  struct Simulated {
+    std::int64_t wanted = 0, used = 0, rounds = 0;
+    bool operator==(const Simulated& o) const { return wanted == o.wanted && used == o.used && rounds == o.rounds; }
+  };
+  std::optional<Simulated> simulated{};
   bool operator==(const PlanBudget& o) const {
     return name == o.name && unit == o.unit && per_layer == o.per_layer && budget == o.budget && used == o.used &&
-           scale == o.scale;
+           scale == o.scale && simulated == o.simulated;
   }
 };
 

@@ -152,7 +152,9 @@ TEST_CASE("map refuses budgets in the wrong unit, cost tables and constraints th
   refused("--bits-budget 16", "--bits-budget: got '16', expected bits");
   refused("--bits-budget 16bits/expert", "--bits-budget: got '16bits/expert'");
   refused("--memory-budget 3bits --memory-budget 4bits", "--memory-budget: got '4bits' after another");
-  refused("--latency-budget 1200cycles", "--latency-budget: got it without --costs");
+  refused("--latency-budget 1200KiB", "--latency-budget: got '1200KiB', expected cycles");
+  check_refused("map --sensitivity " + good + " --latency-budget 1200cycles",
+                "--latency-budget: got it without --costs, or --workload and --chip");
   refused("--limit size=20", "--limit: got it without --costs");
   refused("--limit sice=20 --costs " + cost_file, "--limit: got 'sice=20', expected NAME=VALUE");
   refused("--limit size=20KiB --costs " + cost_file, "--limit: got '20KiB', expected a whole number");

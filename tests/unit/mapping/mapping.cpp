@@ -300,6 +300,37 @@ TEST_CASE("allocators keep the budget; random ones fill it and repeat with their
   CHECK_NOTHROW(mapping::allocate_optimal(tight, {}));
 }
 
+TEST_CASE("a budget with capacities of its own binds every layer by its own", "[unit][mapping]") {
+  const auto rows = small_table();
+  mapping::Problem problem = small_problem(rows);
+  problem.budgets = {{1, true, 100000, "--latency-budget"}};
+  const auto free = mapping::layer_use(problem, mapping::allocate_optimal(problem, {}).assignment, 1);
+  problem.budgets[0].capacity = {free[0] - 1, free[1]};
+  const mapping::Allocation allocation = mapping::allocate_optimal(problem, {});
+  const auto held = mapping::layer_use(problem, allocation.assignment, 1);
+  CHECK(held[0] < free[0]);
+  CHECK(held[1] == free[1]);  // its own capacity leaves it as it was
+
+  workloads::Plan plan;
+  const mapping::Totals sum = mapping::totals(problem, allocation.assignment);
+  plan.loss = sum.real_loss;
+  for (std::size_t i = 0; i < 4; ++i) {
+    const auto c = static_cast<std::size_t>(allocation.assignment[i]);
+    plan.experts.push_back({problem.items[i].layer, problem.items[i].expert, problem.items[i].choices[c].format, 0});
+  }
+  mapping::Claim claim;
+  claim.loss = sum.loss;
+  claim.loss_exponent = problem.loss_exponent;
+  const std::int64_t greatest = *std::max_element(held.begin(), held.end());
+  claim.budgets = {{"latency", true, 100000, problem.resources[1].use, greatest, problem.budgets[0].capacity}};
+  claim.certificate = mapping::Claim::Certificate{allocation.certificate->num, allocation.certificate->den,
+                                                  allocation.certificate->bound};
+  CHECK_NOTHROW(mapping::check_claim(plan, claim, rows));
+  claim.certificate.reset();
+  claim.budgets[0].layer_capacity[0] = held[0] - 1;
+  CHECK_THROWS_WITH(mapping::check_claim(plan, claim, rows), Catch::Contains("latency within the budget"));
+}
+
 TEST_CASE("the checker accepts the solver's plan and refuses every altered claim", "[unit][mapping]") {
   const auto rows = small_table();
   mapping::Problem problem = small_problem(rows);

@@ -1,0 +1,537 @@
+#include "cli/map_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <set>
+#include <string_view>
+
+#include "base/atomic_file.h"
+#include "base/sha256.h"
+#include "mapping/checker.h"
+#include "sim/profile/profile.h"
+
+namespace moesaic::cli {
+namespace {
+
+constexpr const char* kWhere = "moesaic map";
+
+std::size_t index(int i) { return static_cast<std::size_t>(i); }
+
+Routing routing_of(const workloads::WorkloadFile& workload) {
+  const workloads::WorkloadSlice slice = workloads::read_slice(workload);
+  Routing routing;
+  routing.scale = static_cast<std::int64_t>(slice.tokens.size());
+  for (std::size_t l = 0; l < slice.layers.size(); ++l)
+    for (const auto& row : slice.rows[l])
+      for (const std::uint32_t e : row.experts)
+        ++routing.tokens[{static_cast<int>(slice.layers[l]), static_cast<int>(e)}];
+  return routing;
+}
+
+Routing routing_of(const std::vector<workloads::SensitivityRow>& rows, const std::string& path) {
+  Routing routing;
+  for (const auto& r : rows)
+    if (r.frequency != std::floor(r.frequency)) routing.scale = 1 << 20;
+  for (const auto& r : rows) {
+    const double tokens = std::round(r.frequency * static_cast<double>(routing.scale));
+    if (tokens > 0x1p50) throw base::ConfigError(path, "frequency", fmt::format("{}", r.frequency), "less");
+    routing.tokens[{r.layer, r.expert}] = static_cast<std::int64_t>(tokens);
+  }
+  return routing;
+}
+
+[[noreturn]] void refuse_missing(const std::string& option, const std::string& needs) {
+  throw base::ConfigError(kWhere, option, "it without " + needs, needs + " beside it");
+}
+
+int whole(std::string_view text, const std::string& key, const std::string& given, const std::string& expected) {
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 0)
+    throw base::ConfigError(kWhere, key, "'" + given + "'", expected);
+  return value;
+}
+
+int find_item(const mapping::Problem& problem, std::string_view text, const std::string& key, const std::string& given,
+              const std::string& expected) {
+  const std::size_t dot = text.find('.');
+  if (dot == std::string_view::npos) throw base::ConfigError(kWhere, key, "'" + given + "'", expected);
+  const int layer = whole(text.substr(0, dot), key, given, expected);
+  const int expert = whole(text.substr(dot + 1), key, given, expected);
+  for (std::size_t i = 0; i < problem.items.size(); ++i)
+    if (problem.items[i].layer == layer && problem.items[i].expert == expert) return static_cast<int>(i);
+  throw base::ConfigError(kWhere, key, "'" + given + "'",
+                          fmt::format("experts of the model; layer {} has no expert {}", layer, expert));
+}
+
+void add_constraints(const MapCommand& command, mapping::Problem& problem) {
+  for (const std::string& text : command.at_least) {
+    const std::string expected = "N:FORMAT, or N:FORMAT:LAYER with a layer that has experts (1:int3, 2:int4:0)";
+    const std::size_t first = text.find(':');
+    const std::size_t second = first == std::string::npos ? first : text.find(':', first + 1);
+    if (first == std::string::npos) throw base::ConfigError(kWhere, "--at-least", "'" + text + "'", expected);
+    mapping::AtLeast rule;
+    rule.count = whole(std::string_view(text).substr(0, first), "--at-least", text, expected);
+    rule.format = numerics::Format::parse(
+        text.substr(first + 1, second == std::string::npos ? second : second - first - 1), kWhere, "--at-least");
+    if (second != std::string::npos) {
+      rule.layer = whole(std::string_view(text).substr(second + 1), "--at-least", text, expected);
+      const std::vector<int> layers = problem.layers();
+      if (std::find(layers.begin(), layers.end(), rule.layer) == layers.end())
+        throw base::ConfigError(kWhere, "--at-least", "'" + text + "'", expected);
+    }
+    problem.at_least.push_back(rule);
+  }
+  std::set<int> in_a_group;
+  for (const std::string& text : command.tied) {
+    const std::string expected = "two or more experts, each in one group only, as LAYER.EXPERT (0.1,0.5)";
+    std::vector<int> group;
+    for (std::string_view rest = text;;) {
+      const std::size_t comma = rest.find(',');
+      group.push_back(find_item(problem, rest.substr(0, comma), "--tie", text, expected));
+      if (!in_a_group.insert(group.back()).second) throw base::ConfigError(kWhere, "--tie", "'" + text + "'", expected);
+      if (comma == std::string_view::npos) break;
+      rest.remove_prefix(comma + 1);
+    }
+    if (group.size() < 2) throw base::ConfigError(kWhere, "--tie", "'" + text + "'", expected);
+    problem.tied.push_back(group);
+  }
+  for (const std::string& text : command.fixed) {
+    const std::string expected = "LAYER.EXPERT=FORMAT, a format that the table has for that expert (0.1=int8)";
+    const std::size_t equals = text.find('=');
+    if (equals == std::string::npos) throw base::ConfigError(kWhere, "--fix", "'" + text + "'", expected);
+    mapping::Item& item =
+        problem.items[index(find_item(problem, std::string_view(text).substr(0, equals), "--fix", text, expected))];
+    const numerics::Format format = numerics::Format::parse(text.substr(equals + 1), kWhere, "--fix");
+    const auto found = std::find_if(item.choices.begin(), item.choices.end(),
+                                    [&](const mapping::Choice& c) { return c.format == format; });
+    if (found == item.choices.end()) throw base::ConfigError(kWhere, "--fix", "'" + text + "'", expected);
+    item.choices = {*found};
+  }
+}
+
+/// The rows in formats that the hardware has; every expert must keep one.
+std::vector<workloads::SensitivityRow> in_formats(const std::vector<workloads::SensitivityRow>& rows,
+                                                  const std::string& list, const std::string& path) {
+  const std::vector<numerics::Format> formats = workloads::parse_formats(list, kWhere, "--formats");
+  std::set<std::pair<int, int>> left;
+  std::vector<workloads::SensitivityRow> kept;
+  for (const auto& r : rows) {
+    left.insert({r.layer, r.expert});
+    if (std::find(formats.begin(), formats.end(), r.format) != formats.end()) kept.push_back(r);
+  }
+  for (const auto& r : kept) left.erase({r.layer, r.expert});
+  if (!left.empty())
+    throw base::ConfigError(path, fmt::format("layer {}, expert {}", left.begin()->first, left.begin()->second),
+                            "no row in the formats " + list, "at least one that the hardware has");
+  return kept;
+}
+
+/// The workload's latency table, from the file given, which must be of this chip, work and engine, or measured now.
+void read_latencies(const MapCommand& command, Inputs& in) {
+  if (!in.workload) refuse_missing("--latency-budget", "--costs, or --workload and --chip");
+  if (!in.chip) refuse_missing("--latency-budget", "--costs, or --workload and --chip");
+  in.work = std::make_shared<const run::RunInputs>(latency_inputs(*in.workload, command.group));
+  if (command.profile.empty()) {
+    std::vector<numerics::Format> formats;
+    for (const numerics::Format format : numerics::all_formats())
+      if (std::any_of(in.rows.begin(), in.rows.end(), [&](const auto& row) { return row.format == format; }))
+        formats.push_back(format);
+    in.latencies = make_profile(*in.work, *in.chip, *in.workload, formats, command.cache, kWhere).table;
+  } else {
+    in.latencies = workloads::LatencyTable::parse(base::read_file(command.profile), command.profile);
+    const workloads::LatencyTable::Source& source = in.latencies->source();
+    const auto same = [&](const std::string& key, const std::string& found, const std::string& expected,
+                          const std::string& what) {
+      if (found != expected) throw base::ConfigError(command.profile, key, found, expected + ", " + what);
+    };
+    same("chip", source.chip, in.chip->hash, "the hash of " + command.chip);
+    same("group_size", std::to_string(source.group_size), std::to_string(command.group), "--group");
+    same("work", source.work, profile::work_hash(*in.work), "the hash of what " + command.workload + " does");
+    same("engine", source.engine, profile::engine_hash(), "this program's engine: profile again");
+  }
+  in.costs_hash = base::sha256_hex(in.latencies->text());
+}
+
+std::int64_t used_of(const mapping::Problem& problem, const mapping::Assignment& assignment,
+                     const mapping::Budget& budget) {
+  const std::vector<std::int64_t> layers = mapping::layer_use(problem, assignment, budget.resource);
+  if (budget.per_layer) return *std::max_element(layers.begin(), layers.end());
+  std::int64_t sum = 0;
+  for (const std::int64_t l : layers) sum += l;
+  return sum;
+}
+
+/// A plan of this allocation, checked against the tables.
+workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std::string& allocator,
+                          const mapping::Problem& problem, const mapping::Allocation& allocation) {
+  workloads::Plan plan;
+  plan.made_from.sensitivity = in.sensitivity_hash;
+  if (in.chip) plan.made_from.chip = in.chip->hash;
+  if (in.costs || in.latencies) plan.made_from.costs = in.costs_hash;
+  plan.group_size = static_cast<int>(command.group);
+  const mapping::Totals totals = mapping::totals(problem, allocation.assignment);
+  plan.loss = totals.real_loss;
+
+  mapping::Claim claim;
+  claim.loss = totals.loss;
+  claim.loss_exponent = problem.loss_exponent;
+  if (in.memory) {
+    plan.memory_bytes = totals.use[index(*problem.resource("memory"))];
+    claim.bytes = plan.memory_bytes;
+    claim.bytes_of = [&](numerics::Format f) { return in.memory->bytes(f); };
+  }
+  for (const mapping::Budget& b : problem.budgets) {
+    const mapping::Resource& r = problem.resources[index(b.resource)];
+    const std::int64_t used = used_of(problem, allocation.assignment, b);
+    const std::int64_t capacity =
+        b.capacity.empty() ? b.value * r.scale : *std::max_element(b.capacity.begin(), b.capacity.end());
+    plan.budgets.push_back({r.name, r.unit, b.per_layer, capacity, used, r.scale, {}});
+    if (r.name == "memory" && !b.per_layer) plan.memory_budget_bytes = b.value;
+    claim.budgets.push_back(
+        {r.name, b.per_layer, capacity, r.use, used, b.per_layer ? b.capacity : std::vector<std::int64_t>{}});
+  }
+  for (const mapping::AtLeast& rule : problem.at_least) claim.at_least.push_back({rule.count, rule.format, rule.layer});
+  for (const auto& group : problem.tied) {
+    claim.tied.emplace_back();
+    for (const int i : group)
+      claim.tied.back().emplace_back(problem.items[index(i)].layer, problem.items[index(i)].expert);
+  }
+  if (allocation.certificate)
+    claim.certificate = mapping::Claim::Certificate{allocation.certificate->num, allocation.certificate->den,
+                                                    allocation.certificate->bound};
+  for (std::size_t i = 0; i < problem.items.size(); ++i) {
+    const mapping::Item& item = problem.items[i];
+    plan.experts.push_back({item.layer, item.expert, item.choices[index(allocation.assignment[i])].format, 0});
+  }
+  plan.solver = {{"allocator", allocator}};
+  plan.solver.insert(plan.solver.end(), allocation.facts.begin(), allocation.facts.end());
+  plan.solver.emplace_back("loss_exponent", std::to_string(problem.loss_exponent));
+  plan.solver.emplace_back("loss_rounding", "nearest");
+  if (command.loss != "table") plan.solver.emplace_back("loss_model", command.loss);
+  // The certificate is about every format of the table; a fixed expert's other rows are no choice.
+  std::vector<workloads::SensitivityRow> rows;
+  std::map<std::pair<int, int>, const mapping::Item*> item_of;
+  for (const mapping::Item& item : problem.items) item_of[{item.layer, item.expert}] = &item;
+  for (const auto& row : in.rows) {
+    const auto& choices = item_of.at({row.layer, row.expert})->choices;
+    if (choices.size() > 1 || choices[0].format == row.format) rows.push_back(row);
+  }
+  mapping::check_claim(plan, claim, rows);
+  return plan;
+}
+
+constexpr int kMostRounds = 8;
+
+/// Allocates, and while the simulated plan breaks a latency budget, takes the excess off the additive budget and
+/// allocates again. The additive budget begins without effect: barriers and what is measured behind them take longer
+/// than the run that counts, so a plan may add up to more than the budget and still keep it.
+class Enforcement {
+ public:
+  Enforcement(const Inputs& in, const MapCommand& command, const std::string& name, const mapping::Allocator& allocator,
+              const mapping::AllocatorOptions& options)
+      : in_(in), command_(command), name_(name), allocator_(allocator), options_(options), problem_(in.problem) {
+    for (std::size_t b = 0; b < problem_.budgets.size(); ++b) {
+      mapping::Budget& budget = problem_.budgets[b];
+      if (!in.work || problem_.resources[index(budget.resource)].name != "latency") continue;
+      enforced_.push_back(b);
+      std::int64_t most = 0;
+      for (const mapping::Item& item : problem_.items) {
+        std::int64_t greatest = 0;
+        for (const mapping::Choice& c : item.choices) greatest = std::max(greatest, c.use[index(budget.resource)]);
+        most += greatest;
+      }
+      budget.capacity.assign(budget.per_layer ? problem_.layers().size() : 1, most);
+    }
+  }
+
+  workloads::Plan run() {
+    if (enforced_.empty()) return make_plan(in_, command_, name_, problem_, allocator_.allocate(problem_, options_));
+    for (int round = 1; round <= kMostRounds; ++round) {
+      // Behind the simple memory no run takes longer than its table: the last resort.
+      if (round == kMostRounds) lower_to_wanted();
+      mapping::Allocation allocation;
+      try {
+        allocation = allocator_.allocate(problem_, options_);
+      } catch (const base::InputError&) {
+        if (round == 1) throw;  // the other budgets' to say
+        break;
+      }
+      rounds_ = round;
+      workloads::Plan plan = make_plan(in_, command_, name_, problem_, allocation);
+      if (keeps(plan, allocation.assignment)) return plan;
+    }
+    return least_latency();
+  }
+
+  /// States the simulation in the plan's budgets; false, with the excess taken off, when one is not kept.
+  bool keeps(workloads::Plan& plan, const mapping::Assignment& assignment) {
+    const profile::Simulated simulated = profile::simulate(*in_.work, shapes_of(*in_.work, plan), *in_.chip);
+    const std::vector<int> layers = problem_.layers();
+    bool kept = true;
+    for (const std::size_t b : enforced_) {
+      mapping::Budget& budget = problem_.budgets[b];
+      const std::int64_t wanted = budget.value * problem_.resources[index(budget.resource)].scale;
+      const std::vector<std::int64_t> uses = mapping::layer_use(problem_, assignment, budget.resource);
+      std::int64_t used = 0;
+      if (budget.per_layer) {
+        for (std::size_t l = 0; l < layers.size(); ++l) {
+          const auto found = simulated.layer_cycles.find(layers[l]);
+          const std::int64_t cycles = found == simulated.layer_cycles.end() ? 0 : found->second;
+          used = std::max(used, cycles);
+          if (cycles > wanted) budget.capacity[l] = std::min(budget.capacity[l], uses[l]) - (cycles - wanted);
+        }
+      } else {
+        std::int64_t sum = 0;
+        for (const std::int64_t use : uses) sum += use;
+        used = simulated.cycles;
+        if (used > wanted) budget.capacity[0] = std::min(budget.capacity[0], sum) - (used - wanted);
+      }
+      const std::int64_t excess = used - wanted;
+      if (excess > 0) {
+        kept = false;
+        if (budget.per_layer)
+          for (std::int64_t& capacity : budget.capacity) capacity = std::max<std::int64_t>(capacity, 0);
+        else
+          budget.capacity[0] = std::max<std::int64_t>(budget.capacity[0], 0);
+      }
+      Least& least = least_[b];
+      if (!least.any || used < least.used) least = {true, used, wanted};
+      plan.budgets[b].simulated = workloads::PlanBudget::Simulated{wanted, used, rounds_};
+    }
+    return kept;
+  }
+
+ private:
+  struct Least {
+    bool any = false;
+    std::int64_t used = 0, wanted = 0;
+  };
+
+  void lower_to_wanted() {
+    for (const std::size_t b : enforced_) {
+      mapping::Budget& budget = problem_.budgets[b];
+      const std::int64_t wanted = budget.value * problem_.resources[index(budget.resource)].scale;
+      for (std::int64_t& capacity : budget.capacity) capacity = std::min(capacity, wanted);
+    }
+  }
+
+  /// The plan of least additive latency within the other budgets, if its simulation keeps the latency budgets.
+  workloads::Plan least_latency() {
+    mapping::Problem fastest = in_.problem;
+    const int resource = problem_.budgets[enforced_.front()].resource;
+    fastest.budgets.clear();
+    for (std::size_t b = 0; b < problem_.budgets.size(); ++b)
+      if (std::find(enforced_.begin(), enforced_.end(), b) == enforced_.end())
+        fastest.budgets.push_back(problem_.budgets[b]);
+    for (mapping::Item& item : fastest.items)
+      for (mapping::Choice& c : item.choices) c.loss = c.use[index(resource)];
+    mapping::Allocation allocation;
+    allocation.assignment = mapping::allocate_optimal(fastest, options_).assignment;
+    allocation.facts = {{"status", "feasible"},
+                        {"method", "least additive latency: no other plan tried was fast enough"}};
+    for (const std::size_t b : enforced_)  // its own uses are what the additive problem allows it
+      problem_.budgets[b].capacity =
+          problem_.budgets[b].per_layer
+              ? mapping::layer_use(problem_, allocation.assignment, resource)
+              : std::vector<std::int64_t>{used_of(problem_, allocation.assignment, problem_.budgets[b])};
+    ++rounds_;
+    workloads::Plan plan = make_plan(in_, command_, name_, problem_, allocation);
+    if (keeps(plan, allocation.assignment)) return plan;
+    for (const auto& [b, least] : least_) {
+      if (least.used <= least.wanted) continue;
+      const mapping::Resource& r = problem_.resources[index(problem_.budgets[b].resource)];
+      const auto tokens = static_cast<double>(r.scale);
+      throw LatencyMissed(fmt::format(
+          "moesaic map: {}: got {:.2f} simulated cycles a token{} with the fastest of {} plans, expected at most {}: "
+          "{:.2f} too many",
+          problem_.budgets[b].key, static_cast<double>(least.used) / tokens,
+          problem_.budgets[b].per_layer ? " in a layer" : "", rounds_, problem_.budgets[b].value,
+          static_cast<double>(least.used - least.wanted) / tokens));
+    }
+    throw LatencyMissed(fmt::format(
+        "moesaic map: --latency-budget: got no plan of {} that keeps it for the model and in every layer together, "
+        "expected one",
+        rounds_));
+  }
+
+  const Inputs& in_;
+  const MapCommand& command_;
+  const std::string& name_;
+  const mapping::Allocator& allocator_;
+  const mapping::AllocatorOptions& options_;
+  mapping::Problem problem_;
+  std::vector<std::size_t> enforced_;  // budgets
+  std::map<std::size_t, Least> least_;
+  int rounds_ = 0;
+};
+
+}  // namespace
+
+base::Registry<mapping::Allocator> allocators() {
+  base::Registry<mapping::Allocator> all;
+  mapping::add_builtin_allocators(all);
+  return all;
+}
+
+Inputs read_inputs(const MapCommand& command) {
+  Inputs in;
+  if (command.group % 8 != 0)
+    throw base::ConfigError(kWhere, "--group", std::to_string(command.group), "a positive multiple of 8");
+  if (!command.workload.empty()) {
+    in.workload = workloads::read_workload(command.workload);
+    if (!in.workload->has_weights && !command.out.empty())
+      throw base::ConfigError(command.workload, "model", in.workload->model + " (a shape of the zoo)",
+                              "a folder with weights: a plan is bound to a checkpoint");
+  } else if (!command.out.empty() || !command.check.empty()) {
+    refuse_missing(command.out.empty() ? "--check" : "--out", "--workload");
+  }
+  if (!command.out.empty() && command.chip.empty()) refuse_missing("--out", "--chip");
+  if (!command.chip.empty()) in.chip = program::read_chip(command.chip);
+  const std::string table = base::read_file(command.sensitivity);
+  in.sensitivity_hash = base::sha256_hex(table);
+  in.rows = workloads::parse_sensitivity(table, command.sensitivity);
+  if (!command.formats.empty()) in.rows = in_formats(in.rows, command.formats, command.sensitivity);
+  in.network = in.workload ? in.workload->network : mapping::network_of(in.rows, command.sensitivity);
+  if (in.workload && in.chip) in.memory.emplace(in.network, command.group, in.chip->layout_spec());
+  if (!command.profile.empty() && !command.costs.empty())
+    throw base::ConfigError(kWhere, "--profile", "it with --costs", "one of them");
+  if (!command.profile.empty() && command.latency_budgets.empty()) refuse_missing("--profile", "--latency-budget");
+  if (!command.costs.empty()) {
+    const std::string text = base::read_file(command.costs);
+    in.costs_hash = base::sha256_hex(text);
+    in.costs = workloads::CostTable::parse(text, command.costs);
+  }
+
+  // A missing expert is found before its share of the significance is.
+  mapping::make_problem(in.rows, command.sensitivity, in.network, {});
+  if (command.loss == "significance") in.rows = mapping::with_significance(in.rows, command.sensitivity);
+
+  struct Wanted {
+    std::string name, key;
+    std::vector<std::string> values;
+    mapping::BudgetUnit unit;
+  };
+  using mapping::BudgetUnit;
+  std::vector<Wanted> wanted = {{"memory", "--memory-budget", command.memory_budgets, BudgetUnit::kBytesOrAverageBits},
+                                {"resident", "--resident-budget", command.resident_budgets, BudgetUnit::kBytes},
+                                {"latency", "--latency-budget", command.latency_budgets, BudgetUnit::kCycles},
+                                {"io", "--io-budget", command.io_budgets, BudgetUnit::kBytes},
+                                {"bits", "--bits-budget", command.bits_budgets, BudgetUnit::kBits}};
+  for (const std::string& text : command.limits) {
+    const std::size_t equals = text.find('=');
+    const std::string name = text.substr(0, equals);
+    if (equals == std::string::npos || name == "cycles" || (in.costs && !in.costs->has(name)))
+      throw base::ConfigError(kWhere, "--limit", "'" + text + "'",
+                              "NAME=VALUE, a column of the cost table other than cycles");
+    if (!in.costs) refuse_missing("--limit", "--costs");
+    wanted.push_back({name, "--limit", {text.substr(equals + 1)}, BudgetUnit::kPlain});
+  }
+  const bool any = std::any_of(wanted.begin(), wanted.end(), [](const Wanted& w) { return !w.values.empty(); });
+  if (!any)
+    throw base::ConfigError(kWhere, "--memory-budget", "no budget",
+                            "one of --memory-budget, --resident-budget, --latency-budget, --io-budget, --bits-budget, "
+                            "--limit");
+  if (!command.latency_budgets.empty() && !in.costs) read_latencies(command, in);
+  const bool averages = !command.latency_budgets.empty() || !command.io_budgets.empty();
+  if (averages) in.routing = in.workload ? routing_of(*in.workload) : routing_of(in.rows, command.sensitivity);
+
+  std::vector<mapping::Resource> resources;
+  std::vector<mapping::Budget> budgets;
+  std::int64_t moe_layers = 0;
+  for (const bool has : in.network.has_experts) moe_layers += has;
+  const mapping::AverageBits average{in.memory ? &*in.memory : nullptr, moe_layers * in.network.experts,
+                                     in.network.experts};
+  for (const Wanted& w : wanted) {
+    const bool is_memory = w.name == "memory" && in.memory;
+    if (w.values.empty() && !is_memory) continue;
+    mapping::Resource resource;
+    resource.name = w.name;
+    resource.unit = "bytes";
+    if (w.name == "memory" || w.name == "resident" || w.name == "io") {
+      if (!in.workload) refuse_missing(w.key, "--workload");
+      if (!in.chip) refuse_missing(w.key, "--chip");
+    }
+    if (w.name == "memory") {
+      resource.use = [m = *in.memory](int, int, numerics::Format f) { return m.bytes(f); };
+    } else if (w.name == "resident") {
+      resource.use = [m = *in.memory](int, int, numerics::Format f) { return m.read_bytes(f); };
+    } else if (w.name == "io") {
+      resource.scale = in.routing.scale;
+      resource.use = [m = *in.memory, r = in.routing](int l, int e, numerics::Format f) {
+        return r.at(l, e) * m.read_bytes(f);
+      };
+    } else if (w.name == "latency") {
+      resource.unit = "cycles";
+      resource.scale = in.routing.scale;
+      if (in.latencies) {
+        std::set<int> run;
+        for (const program::LayerRows& rows : in.work->layers) run.insert(rows.layer);
+        // The rest of a layer is the same under any plan: it goes with the layer's first expert.
+        resource.use = [t = *in.latencies, run](int l, int e, numerics::Format f) {
+          if (run.count(l) == 0) return std::int64_t{0};
+          return t.cycles(l, e, f) + (e == 0 ? t.rest_cycles(l) : 0);
+        };
+      } else
+        resource.use = [c = *in.costs, r = in.routing](int l, int e, numerics::Format f) {
+          const std::int64_t cycles = c.at("cycles", l, e, f), tokens = r.at(l, e);
+          if (cycles > 0 && tokens > (std::int64_t{1} << 50) / cycles)
+            throw base::ConfigError(c.path(), "cycles", std::to_string(cycles),
+                                    "fewer: times its tokens it is too great");
+          return tokens * cycles;
+        };
+    } else if (w.name == "bits") {
+      resource.unit = "bits";
+      resource.use = [](int, int, numerics::Format f) { return std::int64_t{f.bits()}; };
+    } else {
+      resource.unit = "of " + w.name;
+      resource.use = [c = *in.costs, name = w.name](int l, int e, numerics::Format f) { return c.at(name, l, e, f); };
+    }
+    const auto known =
+        std::find_if(resources.begin(), resources.end(), [&](const auto& r) { return r.name == w.name; });
+    const int r = static_cast<int>(known - resources.begin());
+    if (known == resources.end()) resources.push_back(resource);
+    for (const std::string& text : w.values) {
+      const mapping::ParsedBudget parsed = mapping::parse_budget(text, w.unit, average, kWhere, w.key);
+      for (const mapping::Budget& b : budgets)
+        if (b.resource == r && b.per_layer == parsed.per_layer)
+          throw base::ConfigError(kWhere, w.key, "'" + text + "' after another",
+                                  "one for the model and one for each layer at most");
+      budgets.push_back({r, parsed.per_layer, parsed.value, w.key, {}});
+    }
+  }
+  in.problem = mapping::make_problem(in.rows, command.sensitivity, in.network, resources);
+  in.problem.budgets = budgets;
+  in.problem.significance = command.loss == "significance";
+  add_constraints(command, in.problem);
+  return in;
+}
+
+Routing workload_routing(const workloads::WorkloadFile& workload) { return routing_of(workload); }
+
+workloads::Plan solve_plan(const Inputs& in, const MapCommand& command, const std::string& name,
+                           const mapping::Allocator& allocator, const mapping::AllocatorOptions& options) {
+  return Enforcement(in, command, name, allocator, options).run();
+}
+
+program::ShapeOf shapes_of(const run::RunInputs& work, const workloads::Plan& plan) {
+  return [&work, &plan](int layer, int expert) {
+    program::ExpertShape shape = work.shape(layer, expert);
+    shape.format = plan.at(layer, expert).format;
+    return shape;
+  };
+}
+
+std::string counts_text(const workloads::Plan& plan) {
+  std::map<std::string, int> experts;
+  for (const workloads::PlanEntry& e : plan.experts) ++experts[e.format.name()];
+  std::string counts;
+  for (const auto& [format, count] : experts)
+    counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", count, format);
+  return counts;
+}
+
+}  // namespace moesaic::cli

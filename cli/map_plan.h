@@ -1,0 +1,104 @@
+#pragma once
+/// What `map` does, for every command that makes plans: the problem that files pose, and the plan of an allocator,
+/// checked against the tables and, under a latency budget, simulated.
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/registry.h"
+#include "cli/latency_source.h"
+#include "cli/quantiser_options.h"
+#include "mapping/allocators.h"
+#include "mapping/problem.h"
+#include "sim/program/chip.h"
+#include "workloads/cost_table.h"
+#include "workloads/latency_table.h"
+#include "workloads/plan.h"
+#include "workloads/sensitivity.h"
+#include "workloads/workload_file.h"
+
+namespace moesaic::cli {
+
+/// What the command line says.
+struct MapCommand {
+  std::string workload;
+  std::string chip;
+  std::string sensitivity;
+  std::string costs, profile;
+  CacheOptions cache;
+  std::vector<std::string> memory_budgets, resident_budgets, latency_budgets, io_budgets, bits_budgets, limits;
+  std::vector<std::string> at_least, tied, fixed;
+  std::string formats;
+  std::string loss = "table";
+  std::string allocator = "optimal";
+  std::uint64_t seed = 0;
+  bool seed_given = false;
+  mapping::SearchOptions search;
+  double time_limit_s = 0;
+  bool time_limit_given = false;
+  std::int64_t group = 64;
+  QuantiserOptions quantiser;
+  std::string out;
+  std::string check;
+  bool json = false;
+};
+
+base::Registry<mapping::Allocator> allocators();
+
+/// How often the workload's tokens go to every expert: uses that are averages over tokens stay whole when they count
+/// tokens. Without a workload, the table's frequencies, as they are when all are whole, else in parts of 2^20.
+struct Routing {
+  std::map<std::pair<int, int>, std::int64_t> tokens;
+  std::int64_t scale = 1;
+  std::int64_t at(int layer, int expert) const {
+    const auto found = tokens.find({layer, expert});
+    return found == tokens.end() ? 0 : found->second;
+  }
+};
+
+Routing workload_routing(const workloads::WorkloadFile& workload);
+
+/// Everything that the command's files say, and the problem they pose.
+struct Inputs {
+  std::optional<workloads::WorkloadFile> workload;
+  std::optional<program::Chip> chip;
+  std::optional<mapping::MemoryTable> memory;
+  std::optional<workloads::CostTable> costs;
+  /// What the latency budgets are enforced on: the workload's batches, simulated under a plan.
+  std::shared_ptr<const run::RunInputs> work;
+  std::optional<workloads::LatencyTable> latencies;
+  std::string sensitivity_hash, costs_hash;
+  std::vector<workloads::SensitivityRow> rows;  ///< with their losses as minimised
+  workloads::Network network;
+  Routing routing;
+  mapping::Problem problem;
+};
+
+/// Throws base::InputError for everything that does not fit together.
+Inputs read_inputs(const MapCommand& command);
+
+/// No plan was found whose simulation keeps the latency budgets.
+class LatencyMissed : public base::CheckError {
+ public:
+  using base::CheckError::CheckError;
+};
+
+/// The allocator's plan, checked against the tables. Where `in` has work to simulate, its simulation keeps the latency
+/// budgets: while it does not, the excess is taken off the additive budget and the problem solved again, at most eight
+/// times. base::InputError when there is no plan within the budgets, LatencyMissed when none was found that is fast
+/// enough.
+workloads::Plan solve_plan(const Inputs& in, const MapCommand& command, const std::string& name,
+                           const mapping::Allocator& allocator, const mapping::AllocatorOptions& options);
+
+/// The workload's experts in the plan's formats.
+program::ShapeOf shapes_of(const run::RunInputs& work, const workloads::Plan& plan);
+
+/// How many experts have each format: "3 int2, 5 int3".
+std::string counts_text(const workloads::Plan& plan);
+
+}  // namespace moesaic::cli
