@@ -20,10 +20,12 @@
 #include "cli/child_process.h"
 #include "cli/commands.h"
 #include "cli/run_folder.h"
+#include "models/storage/storage_device.h"
 #include "reference/network/forward.h"
 #include "sim/cosim/builds.h"
 #include "sim/cosim/core_bench.h"
 #include "sim/fast/engine.h"
+#include "sim/program/cache_agent.h"
 #include "sim/program/interpreter.h"
 #include "sim/run/run_inputs.h"
 #include "sim/run/schedule.h"
@@ -122,6 +124,7 @@ std::vector<memory::Counter> take_counters(Bytes& bytes) {
 template <class Visit, class Resize>
 void for_each_count(program::EngineRun& run, const Visit& visit, const Resize& resize) {
   visit(run.cycles);
+  visit(run.storage_bytes);
   resize(run.retired);
   for (std::uint64_t& cycle : run.retired) visit(cycle);
   resize(run.tags);
@@ -191,6 +194,21 @@ void check_errors(bool shift, bool memory, bool storage, bool command) {
     if (failed) throw base::CheckError(std::string("the core reports ") + what);
 }
 
+/// `lowered` outlives it, as does `phases`.
+std::unique_ptr<program::HostAgent> make_agent(const program::Chip& chip, const program::RunProgram& lowered,
+                                               const std::vector<program::TimedPhase>& phases) {
+  if (chip.cache) return std::make_unique<program::CacheAgent>(lowered, *chip.cache, chip.core.io_jobs, chip.path);
+  return std::make_unique<program::TimedProgram>(lowered.loaded.commands, phases);
+}
+
+/// What makes the storage behind the core's port; empty when the chip has none.
+std::function<std::unique_ptr<storage::CoreStorage>()> storage_of(const program::Chip& chip) {
+  if (!chip.storage) return {};
+  return [&chip] {
+    return std::make_unique<storage::StorageDevice>(storage::make_storage(*chip.storage), chip.clock_period());
+  };
+}
+
 /// Runs the program here, then computes its data into the image, unless that has no bytes.
 Results run_fast(const SimulateOptions& options, const program::Chip& chip, program::RunProgram& lowered) {
   CommandProgress progress(lowered.loaded.commands.size());
@@ -200,20 +218,19 @@ Results run_fast(const SimulateOptions& options, const program::Chip& chip, prog
   fast_options.shortcuts = !options.no_shortcuts;
   fast_options.fresh_phases = lowered.barriers;
   fast_options.progress = [&progress](std::size_t executed) { progress(executed); };
+  fast_options.keep_commands = true;
+  fast_options.make_storage = storage_of(chip);
   program::MemoryImage& image = lowered.loaded.image;
-  const auto start = std::chrono::steady_clock::now();
   const std::vector<program::TimedPhase> phases = lowered.timed_phases();
-  program::TimedProgram agent(lowered.loaded.commands, phases);
-  fast::Run run = fast::run(chip.core, agent, image, fast_options);
+  const std::unique_ptr<program::HostAgent> agent = make_agent(chip, lowered, phases);
+  fast_options.awaited = agent->prepare(image);
+  const auto start = std::chrono::steady_clock::now();
+  fast::Run run = fast::run(chip.core, *agent, image, fast_options);
   Results results;
   results.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  bool shift_error = false;
-  if (image.has_bytes()) {
-    program::Interpreter interpreter(chip.core, image);
-    interpreter.run(lowered.loaded.commands);
-    shift_error = interpreter.shift_error();
-  }
-  check_errors(shift_error, false, false, run.command_error);
+  const bool shift_error =
+      image.has_bytes() && program::execute_run(chip.core, run.commands, run.engine, agent->storage(), image);
+  check_errors(shift_error, false, run.storage_error, run.command_error);
   results.run = std::move(run.engine);
   results.effort = run.effort;
   return results;
@@ -234,9 +251,10 @@ Results run_engine(const SimulateEngine& engine, const program::Chip& chip, prog
     options.fresh_phases = lowered.barriers;
     options.progress = [&progress](std::size_t executed) { progress(executed); };
     cosim::CoreBench bench(engine.make(chip));
+    options.make_storage = storage_of(chip);
     const std::vector<program::TimedPhase> phases = lowered.timed_phases();
-    program::TimedProgram agent(lowered.loaded.commands, phases);
-    cosim::BenchRun run = bench.run(agent, image, options);
+    const std::unique_ptr<program::HostAgent> agent = make_agent(chip, lowered, phases);
+    cosim::BenchRun run = bench.run(*agent, image, options);
     check_errors(run.shift_error, run.memory_error, run.storage_error, run.command_error);
     Bytes bytes;
     put_run(bytes, run.engine);
@@ -303,6 +321,18 @@ std::string host_json(const SimulateOptions& options, const Results& results) {
   return j.dump(2) + "\n";
 }
 
+/// What lowering has to know when the chip's experts lie in a storage.
+std::optional<program::Offloading> offloading_of(const program::Chip& chip, const workloads::WorkloadFile& workload) {
+  if (!chip.cache) return std::nullopt;
+  program::Offloading offloading;
+  offloading.capacity_bytes = chip.cache->capacity_bytes;
+  offloading.capacity_experts = chip.cache->capacity_experts;
+  offloading.experts = static_cast<int>(workload.network.experts);
+  offloading.store_all = host::prefetch_kinds().at(chip.cache->prefetch.kind, chip.path, "cache.prefetch.kind").guesses;
+  offloading.where = chip.cache->where;
+  return offloading;
+}
+
 void check_options(const SimulateOptions& options) {
   for (const auto& [given, name] :
        {std::pair(options.no_shortcuts, "--no-shortcuts"), std::pair(options.no_data, "--no-data")})
@@ -357,6 +387,8 @@ void run_simulate(const SimulateOptions& options) {
   const SimulateEngine& engine = engines.at(options.engine, "moesaic simulate", "--engine");
   check_options(options);
   engine.check(chip);
+  if (chip.storage && options.barriers)
+    throw base::ConfigError("moesaic simulate", "--barriers", "a chip with a storage", "one without");
   const workloads::WorkloadFile workload = workloads::read_workload(options.workload);
   const RunFolder folder(options.out, {"summary.json", "layers.csv", "experts.csv", "steps.csv", "requests.csv",
                                        "timeline.json", "host.json"});
@@ -375,6 +407,8 @@ void run_simulate(const SimulateOptions& options) {
   };
   program::LowerOptions lower_options;
   lower_options.barriers = options.barriers;
+  const std::optional<program::Offloading> offloading = offloading_of(chip, workload);
+  lower_options.offloading = offloading ? &*offloading : nullptr;
   std::optional<run::Scheduler> scheduler;
   std::map<std::uint64_t, std::uint64_t> arrivals;
   if (workload.continuous_requests) {
@@ -386,6 +420,7 @@ void run_simulate(const SimulateOptions& options) {
   }
   run::RunInputs inputs = run::gather_inputs(workload, input_options);
   inputs.arrivals = arrivals;
+  lower_options.shapes = inputs.shape;
   program::RunProgram lowered = options.no_data
                                     ? program::lower_layers_without_data(inputs.layers, inputs.shape, chip.core,
                                                                          chip.layout, chip.path, lower_options)

@@ -104,6 +104,10 @@ class HostDriver {
   /// below the largest expert; std::logic_error for pinned without popularity.
   HostDriver(const ExpertBytes& bytes, const DriverConfig& config, const std::string& where);
 
+  /// Before the first event: an expert is there from the beginning, all its units, as if it had been fetched ahead.
+  /// Their addresses, unit 0 first; nothing when they do not fit beside what is there.
+  std::optional<std::vector<std::uint64_t>> prefill(std::uint32_t layer, std::uint32_t expert, std::uint64_t next_use);
+
   /// Gives the jobs' ids, in the order of `needs`. Several needs may name one expert with different planes.
   std::vector<JobId> routed(Cycles now, std::uint32_t layer, const std::vector<Need>& needs,
                             const std::optional<NextStep>& next = std::nullopt);

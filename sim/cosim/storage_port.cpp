@@ -92,7 +92,7 @@ void StoragePort::complete(unsigned id, std::uint64_t now) {
   const std::size_t load = load_of_.at(id);
   load_of_.erase(id);
   const Descriptor& d = loads_[load].descriptor;
-  for (std::uint64_t i = 0; i < d.bytes; ++i)
+  for (std::uint64_t i = 0; i < d.bytes; ++i, ++bytes_)
     image_.write_byte(d.destination + i, agent_.storage()->read(d.source + i));
   awaited_.remove(d.destination, d.destination + d.bytes);
   loads_[load].completed = now;

@@ -35,6 +35,7 @@ class StoragePort {
   /// A request is under way and will be done.
   bool is_working(std::uint64_t now) const;
   std::size_t completed() const { return completed_; }
+  std::uint64_t bytes() const { return bytes_; }  ///< copied into the memory
   std::string waits(const CoreOutputs& out) const;
 
  private:
@@ -53,6 +54,7 @@ class StoragePort {
   std::optional<storage::StorageRequest> refused_;  // accepted from the core, not yet by the model
   std::optional<unsigned> holding_;                 // io_done_valid is up with this id
   std::size_t completed_ = 0;
+  std::uint64_t bytes_ = 0;
 };
 
 }  // namespace moesaic::cosim

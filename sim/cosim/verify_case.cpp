@@ -9,8 +9,10 @@
 #include "models/memory/dram_random.h"
 #include "sim/cosim/drawn_agent.h"
 #include "sim/fast/engine.h"
+#include "sim/program/cache_agent.h"
 #include "sim/program/host_agent.h"
 #include "sim/program/interpreter.h"
+#include "sim/program/random_offload.h"
 
 namespace moesaic::cosim {
 
@@ -135,6 +137,28 @@ numerics::KernelCase draw_kernel(base::Rng& rng, const program::CoreParams& buil
   return numerics::random_case(rng, options);
 }
 
+program::OffloadCase offload_case(const VerifyCase& c) {
+  base::Rng rng(*c.offload_seed);
+  return program::random_offload(rng, c.lowering, c.offload_layout);
+}
+
+VerifyOutcome run_offload_case(CoreBench& bench, const VerifyCase& c) {
+  const program::OffloadCase offload = offload_case(c);
+  program::RunProgram lowered = offload.lower(c.lowering);
+  program::CacheAgent agent(lowered, offload.cache, c.lowering.io_jobs, "verify");
+  BenchRun run = bench.run(agent, lowered.loaded.image, c.bench);
+  if (run.any_error()) throw base::CheckError("status register: got an error, expected none");
+  const std::string difference = offload.difference(lowered, lowered.loaded.image);
+  if (!difference.empty()) throw base::CheckError("result differs from the CPU's: " + difference);
+  std::uint64_t bytes = 0;
+  for (const program::EngineRun::Load& load : run.engine.loads) bytes += load.descriptor.bytes;
+  if (bytes != run.engine.storage_bytes)
+    throw base::CheckError("storage port: got " + std::to_string(run.engine.storage_bytes) + " bytes, expected " +
+                           std::to_string(bytes) + ", the descriptors'");
+  return {run.bench_cycles, run.port_values_compared, run.engine.loads.size(), std::move(run.engine),
+          std::move(lowered.loaded.image)};
+}
+
 }  // namespace
 
 void add_loads(base::Rng& rng, const program::KernelPlaces& places, const program::CoreParams& params,
@@ -236,6 +260,22 @@ VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build
     c.bench.storage = draw_storage(load_rng);
   }
 
+  base::Rng offload_rng = base::Rng(seed).stream("offload", index);
+  if (offload_rng.chance(1, 5)) {
+    c.load_seed.reset();
+    c.offload_seed = offload_rng.next();
+    if (chip != nullptr) c.offload_layout = chip->layout;
+    c.bench.storage = draw_storage(offload_rng);
+    const program::OffloadCase offload = offload_case(c);
+    c.text = build.name + " " + c.bench.memory.kind + (c.bench.stall_seed ? " stalls" : "") + " cache " + offload.text;
+    const program::CacheConfig& cache = offload.cache;
+    c.configurations.push_back(build.name + " " + numerics::layout_kind_name(offload.layout) + " " +
+                               c.bench.memory.kind + " " + cache.policy + " " +
+                               std::string(program::kLoadOrderNames[static_cast<std::size_t>(cache.load_order)]) + " " +
+                               cache.prefetch.kind);
+    return c;
+  }
+
   const std::string layout = numerics::layout_kind_name(c.placement.layout);
   const std::string& memory = c.bench.memory.kind;
   const std::string part = memory == "dram" ? " " + c.bench.memory.dram.preset : "";
@@ -280,6 +320,7 @@ std::unique_ptr<program::HostAgent> agent_of(const VerifyCase& c, const LoweredC
 }
 
 VerifyOutcome run_case(CoreBench& bench, const VerifyCase& c) {
+  if (c.offload_seed) return run_offload_case(bench, c);
   LoweredCase lowered = lower_case(c);
   const std::unique_ptr<program::HostAgent> agent = agent_of(c, lowered);
   BenchRun run = bench.run(*agent, lowered.loaded.image, c.bench);
@@ -298,7 +339,7 @@ VerifyCase draw_totals_case(std::uint64_t seed, std::uint64_t index, const Build
   VerifyCase c = draw_case(seed, index, build, chip);
   c.bench.watch_tiles = true;
   base::Rng rng = base::Rng(seed).stream("agent", index);
-  if (rng.chance(1, 3)) {
+  if (!c.offload_seed && rng.chance(1, 3)) {
     c.agent_seed = rng.next();
     c.text += ", offered while it runs";
   }
@@ -311,8 +352,22 @@ VerifyCase draw_totals_case(std::uint64_t seed, std::uint64_t index, const Build
 
 TotalsOutcome run_totals_case(CoreBench& bench, const program::CoreParams& params, const VerifyCase& c) {
   const VerifyOutcome twin = run_case(bench, c);
-  LoweredCase lowered = lower_case(c);
+  LoweredCase lowered;
+  std::optional<program::OffloadCase> offload;
+  std::optional<program::RunProgram> run_program;
+  if (c.offload_seed) {
+    offload = offload_case(c);
+    run_program = offload->lower(c.lowering);
+  } else {
+    lowered = lower_case(c);
+  }
+  program::MemoryImage& memory = run_program ? run_program->loaded.image : lowered.loaded.image;
+  const auto new_agent = [&]() -> std::unique_ptr<program::HostAgent> {
+    if (!run_program) return agent_of(c, lowered);
+    return std::make_unique<program::CacheAgent>(*run_program, offload->cache, c.lowering.io_jobs, "verify");
+  };
   fast::Options options;
+  options.keep_commands = true;
   options.memory = c.bench.memory;
   options.period = c.bench.period;
   options.storage = c.bench.storage;
@@ -321,10 +376,12 @@ TotalsOutcome run_totals_case(CoreBench& bench, const program::CoreParams& param
   options.watch_tiles = c.bench.watch_tiles;
   options.fresh_phases = c.bench.fresh_phases;
   TotalsOutcome outcome{twin.cycles, twin.port_values, twin.run.tiles.size(), twin.loads, 0};
+  std::vector<program::Command> executed;
   for (const bool shortcuts : {false, true}) {
     options.shortcuts = shortcuts;
-    const std::unique_ptr<program::HostAgent> agent = agent_of(c, lowered);
-    const fast::Run run = fast::run(params, *agent, lowered.loaded.image, options);
+    const std::unique_ptr<program::HostAgent> agent = new_agent();
+    const fast::Run run = fast::run(params, *agent, memory, options);
+    executed = run.commands;
     const std::string difference = program::first_run_difference(twin.run, run.engine, "cycle", "fast");
     if (!difference.empty()) throw base::CheckError((shortcuts ? "shortcuts, " : "no shortcuts, ") + difference);
     const fast::Effort& effort = run.effort;
@@ -333,10 +390,9 @@ TotalsOutcome run_totals_case(CoreBench& bench, const program::CoreParams& param
       throw base::CheckError("stepped, skipped and repeated cycles do not add up");
     outcome.shortened += effort.skipped + effort.repeated;
   }
-  program::MemoryImage& memory = lowered.loaded.image;
-  const std::unique_ptr<program::HostAgent> agent = agent_of(c, lowered);
+  const std::unique_ptr<program::HostAgent> agent = new_agent();
   agent->prepare(memory);
-  program::execute_run(params, lowered.loaded.commands, twin.run, agent->storage(), memory);
+  program::execute_run(params, executed, twin.run, agent->storage(), memory);
   for (std::uint64_t at = memory.base(); at < memory.end(); ++at)
     if (memory.read(at) != twin.memory.read(at))
       throw base::CheckError("memory: byte " + std::to_string(at) + ": cycle " + std::to_string(twin.memory.read(at)) +

@@ -1,7 +1,9 @@
 #pragma once
 /// One random case of `moesaic verify`: one to three kernel cases, one after the other on a build, with memory, layout,
 /// placement and stalls, all drawn from (seed, index). In two cases of five the weights lie in storage at first and the
-/// I/O queue loads them. Run on the twin and the RTL in lock step; outputs are compared with the CPU reference as well.
+/// I/O queue loads them. One case of five is a run of layers in the kernels' place, its experts in a storage and the
+/// host driver's cache between. Run on the twin and the RTL in lock step; outputs are compared with the CPU reference
+/// as well.
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -31,6 +33,9 @@ struct VerifyCase {
   std::optional<std::uint64_t> load_seed;
   /// Commands and loads come into being while the program runs, as a DrawnAgent of this seed offers them.
   std::optional<std::uint64_t> agent_seed;
+  /// Layers with an expert cache (program::random_offload), drawn from this, in the kernels' place.
+  std::optional<std::uint64_t> offload_seed;
+  std::optional<numerics::LayoutKind> offload_layout;  ///< of the chip, when one is given
   BenchOptions bench;
   std::string text;  ///< "r8c8p2a16 tile_major simple stalls mpgemm int3 m3 n17 k70 ..."
   std::vector<std::string>

@@ -4,6 +4,8 @@
 
 #include "base/sha256.h"
 #include "base/yaml.h"
+#include "models/host/eviction_policy.h"
+#include "sim/program/load_order.h"
 
 namespace moesaic::program {
 
@@ -56,6 +58,16 @@ StatedCost read_cost(const base::YamlNode& parent, const char* what, const char*
   return cost;
 }
 
+/// The storage and the cache come together.
+void read_offloading(const base::YamlNode& root, Chip& chip) {
+  const auto storage = root.find("storage"), cache = root.find("cache");
+  if (storage && !cache) throw storage->refused("cache beside it");
+  if (cache && !storage) throw cache->refused("storage beside it");
+  if (!storage) return;
+  chip.storage = storage::read_storage_config(*storage);
+  chip.cache = read_cache_config(*cache);
+}
+
 Chip read(const base::YamlNode& root) {
   Chip chip;
   chip.path = root.file();
@@ -89,11 +101,37 @@ Chip read(const base::YamlNode& root) {
     stated.softmax = read_cost(*costs, "softmax", "scores_per_cycle");
     chip.stated_costs = stated;
   }
+  read_offloading(root, chip);
   root.finish();
   return chip;
 }
 
 }  // namespace
+
+CacheConfig read_cache_config(const base::YamlNode& node) {
+  CacheConfig config;
+  const base::YamlNode policy = node.at("policy");
+  config.policy = policy.as_text();
+  host::eviction_policies().at(config.policy, policy.where(), policy.key());
+  const auto bytes = node.find("capacity_bytes"), experts = node.find("capacity_experts");
+  if (bytes && experts) throw experts->refused("either capacity_bytes or capacity_experts");
+  const base::YamlNode capacity = bytes ? *bytes : node.at("capacity_experts");
+  (bytes ? config.capacity_bytes : config.capacity_experts) =
+      capacity.as_integer(1, bytes ? std::int64_t{1} << 40 : std::int64_t{1} << 20);
+  config.where = capacity.where();
+  const base::YamlNode order = node.at("load_order");
+  config.load_order = parse_load_order(order.as_text(), order.where(), order.key());
+  config.decision_cycles = base::Cycles(node.integer("decision_cycles", 0, 1000000000));
+  const base::YamlNode prefetch = node.at("prefetch"), kind = prefetch.at("kind");
+  config.prefetch.kind = kind.as_text();
+  if (host::prefetch_kinds().at(config.prefetch.kind, kind.where(), kind.key()).guesses) {
+    config.prefetch.recall = prefetch.number("recall", 0, 1);
+    config.prefetch.precision = prefetch.number("precision", 1e-6, 1);
+    config.prefetch.seed = static_cast<std::uint64_t>(prefetch.integer("seed", 0, INT64_MAX));
+  }
+  config.start_popular = node.choice("start", {"cold", "popular"}) == "popular";
+  return config;
+}
 
 Chip read_chip(const std::string& path) {
   Chip chip = read(base::YamlNode::load(path));

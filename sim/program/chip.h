@@ -7,7 +7,9 @@
 
 #include "base/units.h"
 #include "models/memory/memory_model.h"
+#include "models/storage/storage_model.h"
 #include "reference/numerics/stored_layout.h"
+#include "sim/program/cache_config.h"
 #include "sim/program/core_params.h"
 
 namespace moesaic::program {
@@ -37,6 +39,10 @@ struct Chip {
   numerics::LayoutKind layout = numerics::LayoutKind::kTileMajor;
   memory::MemoryConfig memory;
   std::optional<StatedCosts> stated_costs;
+  /// Where experts lie, and the cache of them in the memory: both or neither. Without them all experts are in the
+  /// memory.
+  std::optional<storage::StorageConfig> storage;
+  std::optional<CacheConfig> cache;
 
   base::Femtoseconds clock_period() const { return period; }
   base::Femtoseconds time(base::Cycles cycles) const { return period * cycles.count(); }

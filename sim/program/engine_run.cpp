@@ -99,6 +99,7 @@ std::string first_run_difference(const EngineRun& a, const EngineRun& b, const s
   same("memory counters", a.memory_counters.size(), b.memory_counters.size());
   for (std::size_t i = 0; i < std::min(a.memory_counters.size(), b.memory_counters.size()); ++i)
     same("memory, " + std::string(a.memory_counters[i].name), a.memory_counters[i].value, b.memory_counters[i].value);
+  same("storage bytes", a.storage_bytes, b.storage_bytes);
   same("host counters", a.host_counters.size(), b.host_counters.size());
   for (std::size_t i = 0; i < std::min(a.host_counters.size(), b.host_counters.size()); ++i)
     same("host, " + std::string(a.host_counters[i].name), a.host_counters[i].value, b.host_counters[i].value);

@@ -106,6 +106,7 @@ struct EngineRun {
   std::vector<Load> loads;      ///< in the order in which they were pushed
   std::vector<TileTime> tiles;  ///< in order; only of engines that were asked to watch them
   Traffic traffic;
+  std::uint64_t storage_bytes = 0;               ///< that came from the storage
   std::vector<memory::Counter> memory_counters;  ///< of the memory's model, at the last phase's end
   std::vector<memory::Counter> host_counters;    ///< of the host agent, at the end
 };

@@ -35,8 +35,8 @@ void Interpreter::check_read(std::uint64_t address, std::uint64_t bytes, Kind ki
   need(region != nullptr, "read outside every region");
   need(address + bytes <= region->address + region->bytes, "read past the end of a region");
   const bool as_weights = kind == Kind::kWeights || kind == Kind::kParams || kind == Kind::kRequant;
-  const bool stands_for =
-      (region->kind == Kind::kCache && as_weights) || (region->kind == Kind::kScores && kind == Kind::kActivations);
+  const bool stands_for = ((region->kind == Kind::kCache || region->kind == Kind::kExpertCache) && as_weights) ||
+                          (region->kind == Kind::kScores && kind == Kind::kActivations);
   if (region->kind != kind && !stands_for)
     fail("read of " + std::string(kKindNames[static_cast<std::size_t>(region->kind)]) + " as " +
          std::string(kKindNames[static_cast<std::size_t>(kind)]));
@@ -316,15 +316,19 @@ bool execute_run(const CoreParams& params, const std::vector<Command>& commands,
   Interpreter interpreter(params, image);
   std::size_t done = 0;
   // What a command reads was complete before its job's wait was executed; what it does not read may come at any time.
-  for (std::size_t i = 0; i < commands.size(); ++i) {
-    for (; done < loads.size() && loads[done]->completed < run.retired.at(i); ++done) {
+  const auto load_until = [&](std::uint64_t cycle) {
+    for (; done < loads.size() && loads[done]->completed < cycle; ++done) {
       const Descriptor& d = loads[done]->descriptor;
       std::vector<std::uint8_t> bytes(d.bytes);
       storage->read(d.source, bytes.data(), d.bytes);
       image.write(d.destination, bytes.data(), d.bytes);
     }
+  };
+  for (std::size_t i = 0; i < commands.size(); ++i) {
+    load_until(run.retired.at(i));
     interpreter.run({commands[i]});
   }
+  load_until(UINT64_MAX);
   return interpreter.shift_error();
 }
 

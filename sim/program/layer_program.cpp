@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "reference/numerics/combine.h"
+#include "sim/program/cache_block.h"
 
 namespace moesaic::program {
 
@@ -127,6 +128,7 @@ class Lowering {
       : shapes_(shapes),
         weights_(weights),
         matrices_(matrices),
+        offloading_(options.offloading),
         core_(core),
         spec_{layout, static_cast<int>(core.rows), static_cast<int>(core.cols)},
         builder_(core, out_.loaded.image),
@@ -136,20 +138,94 @@ class Lowering {
   }
 
   RunProgram run(const std::vector<LayerRows>& layers) {
+    for (const LayerRows& layer : layers) check(layer);
+    if (offloading_ != nullptr) store_experts(layers);
     for (const LayerRows& layer : layers) {
-      check(layer);
       place_experts(layer);
       for (const Product& product : layer.products) place(layer, product.stack);
     }
     if (out_.barriers) builder_.reserve_hidden(intermediate_);
     for (const LayerRows& layer : layers) lower(layer);
-    for (const auto& [key, object] : objects_) out_.experts.push_back({key.first, key.second, object});
+    for (const auto& [key, object] : objects_) {
+      out_.experts.push_back({key.first, key.second, object});
+      if (is_offloaded(key.second)) out_.experts.back().object.address = *out_.offloaded->source[stored_at(key)];
+    }
     for (const MemoryImage::Region& region : out_.loaded.image.regions()) out_.tags.push_back(tags_.at(region.name));
     out_.loaded.commands = builder_.take();
     return std::move(out_);
   }
 
  private:
+  using Key = std::pair<int, int>;  // layer, expert
+
+  std::shared_ptr<const numerics::StoredLayout> layout_of(const Key& key) {
+    const ExpertShape shape = shapes_(key.first, key.second);
+    auto& layout = layouts_[{shape.format.name(), shape.hidden, shape.intermediate, shape.group_size}];
+    if (layout == nullptr)
+      layout = std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
+          shape.format, numerics::expert_shapes(shape.hidden, shape.intermediate, shape.group_size), spec_));
+    return layout;
+  }
+
+  std::vector<std::uint8_t> packed(const Key& key, const numerics::StoredLayout& layout) const {
+    const numerics::ExpertWeights& w = (*weights_)(key.first, key.second);
+    return layout.pack({&w.gate, &w.up, &w.down});
+  }
+
+  /// Routed experts are; shared ones and those of dense layers have numbers behind them, and stay in the memory.
+  bool is_offloaded(int expert) const { return offloading_ != nullptr && expert < offloading_->experts; }
+
+  std::size_t stored_at(const Key& key) const {
+    const std::vector<int>& layers = out_.offloaded->layers;
+    const auto layer = std::lower_bound(layers.begin(), layers.end(), key.first) - layers.begin();
+    return size(layer) * size(offloading_->experts) + size(key.second);
+  }
+
+  /// The storage with its experts, and the cache's region, the first one of the memory.
+  void store_experts(const std::vector<LayerRows>& layers) {
+    OffloadedExperts& all = out_.offloaded.emplace();
+    if (weights_ == nullptr) all.storage = MemoryImage::without_bytes();
+    all.experts = offloading_->experts;
+    std::map<Key, bool> computed;
+    for (const LayerRows& layer : layers) {
+      if (layer.part != Part::kExperts) continue;
+      all.layers.push_back(layer.layer);
+      for (const auto& [expert, choices] : choices_by_expert(layer))
+        computed[{layer.layer, static_cast<int>(expert)}] = true;
+    }
+    if (all.layers.empty()) throw base::InputError(offloading_->where + ": cache: got a run without experts");
+    std::sort(all.layers.begin(), all.layers.end());
+    all.layers.erase(std::unique(all.layers.begin(), all.layers.end()), all.layers.end());
+    std::uint64_t largest = 0;
+    for (const int layer : all.layers) {
+      for (int expert = 0; expert < all.experts; ++expert) {
+        const Key key(layer, expert);
+        all.layout.push_back(layout_of(key));
+        all.source.emplace_back();
+        const numerics::StoredLayout& layout = *all.layout.back();
+        largest = std::max(largest, (cache_block(layout).bytes + 63) / 64 * 64);
+        if (!offloading_->store_all && computed.count(key) == 0) continue;
+        all.source.back() =
+            all.storage.allocate(expert_name(key), Kind::kWeights, static_cast<std::uint64_t>(layout.total_bytes()));
+        if (weights_ == nullptr || computed.count(key) == 0) continue;
+        const std::vector<std::uint8_t> bytes = packed(key, layout);
+        all.storage.write(*all.source.back(), bytes.data(), bytes.size());
+      }
+    }
+    all.cache_bytes = offloading_->capacity_bytes != 0
+                          ? static_cast<std::uint64_t>(offloading_->capacity_bytes) / 64 * 64
+                          : static_cast<std::uint64_t>(offloading_->capacity_experts) * largest;
+    if (all.cache_bytes < largest)
+      throw base::ConfigError(offloading_->where, "cache.capacity_bytes", std::to_string(offloading_->capacity_bytes),
+                              "at least " + std::to_string(largest) + ", the largest expert's bytes");
+    tags_["expert cache"] = {kSeveralLayers, kCombination};
+    all.cache_address = out_.loaded.image.allocate("expert cache", Kind::kExpertCache, all.cache_bytes);
+  }
+
+  static std::string expert_name(const Key& key) {
+    return "layer " + std::to_string(key.first) + ", expert " + std::to_string(key.second);
+  }
+
   void place(const LayerRows& layer, const MatrixStack& stack) {
     if (stacks_.count(stack.name) != 0) return;
     const auto stored =
@@ -167,20 +243,22 @@ class Lowering {
 
   void place_experts(const LayerRows& layer) {
     for (const auto& [expert, choices] : choices_by_expert(layer)) {
-      const std::pair<int, int> key(layer.layer, static_cast<int>(expert));
+      const Key key(layer.layer, static_cast<int>(expert));
       if (objects_.count(key) != 0) continue;
+      const auto stored = layout_of(key);
+      if (is_offloaded(key.second)) {
+        objects_[key] = {stored, 0};
+        continue;
+      }
       const ExpertShape shape = shapes_(key.first, key.second);
       const auto matrices = numerics::expert_shapes(shape.hidden, shape.intermediate, shape.group_size);
-      const auto stored =
-          std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(shape.format, matrices, spec_));
       intermediate_ = std::max(intermediate_, shape.intermediate);
-      const std::string name = "layer " + std::to_string(key.first) + ", expert " + std::to_string(key.second);
+      const std::string name = expert_name(key);
       tags_[name] = {key.first, key.second, layer.part};
       if (weights_ == nullptr) {
         objects_[key] = builder_.reserve(name, stored);
       } else {
-        const numerics::ExpertWeights& w = (*weights_)(key.first, key.second);
-        objects_[key] = builder_.place(name, stored, stored->pack({&w.gate, &w.up, &w.down}));
+        objects_[key] = builder_.place(name, stored, packed(key, *stored));
       }
       if (out_.barriers) out_.loaded.image.skip_to(objects_[key].address + room_for(matrices));
     }
@@ -230,6 +308,7 @@ class Lowering {
       job.rows = product.x.m;
       job.first_command = builder_.commands().size();
       job.product = p;
+      if (offloading_ != nullptr) builder_.forget_rows();
       job.plane_adds = rows * static_cast<std::uint64_t>(product.n * product.k * product.stack.format.planes());
       out_.jobs.push_back(job);
       ProductOptions options;
@@ -246,6 +325,7 @@ class Lowering {
         builder_.product(stacks_.at(product.stack.name), token_rows, options);
       }
     }
+    phase.layer = layer.layer;
     out_.phases.push_back(std::move(phase));
   }
 
@@ -262,6 +342,7 @@ class Lowering {
     if (combines && image.has_bytes()) write_little(image, r, layer.r.data(), layer.r.size());
 
     RunProgram::Phase phase;
+    phase.layer = layer.layer;
     phase.first_command = builder_.commands().size();
     phase.expert_rows = region(layer, combines ? "expert rows" : "outputs",
                                combines ? Kind::kExpertRows : Kind::kOutputs, rows * top_k * row_bytes);
@@ -302,18 +383,23 @@ class Lowering {
     job.rows = static_cast<std::int64_t>(rows);
     job.first_command = builder_.commands().size();
     out_.jobs.push_back(job);
+    if (offloading_ != nullptr) builder_.forget_rows();
   }
 
   const ShapeOf& shapes_;
   const WeightsOf* weights_;
   const MatrixOf* matrices_;
+  const Offloading* offloading_;
   CoreParams core_;
   numerics::LayoutSpec spec_;
   RunProgram out_;
   ProgramBuilder builder_;
   std::int64_t intermediate_ = 0;
   std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, std::int64_t> room_;  // by shape
-  std::map<std::pair<int, int>, WeightObject> objects_;
+  std::map<Key, WeightObject> objects_;
+  std::map<std::tuple<std::string, std::int64_t, std::int64_t, std::int64_t>,
+           std::shared_ptr<const numerics::StoredLayout>>
+      layouts_;  // experts of one format and shape share theirs
   std::map<std::string, WeightObject> stacks_;
   std::map<std::string, RunProgram::Tag> tags_;
 };
@@ -374,11 +460,11 @@ RunProgram lower_layers(const std::vector<LayerRows>& layers, const WeightsOf& w
                         numerics::LayoutKind layout, const std::string& where, const MatrixOf& matrices,
                         const LowerOptions& options) {
   check_activations(layers, core, where);
-  const ShapeOf shapes = [&weights](int layer, int expert) {
+  const ShapeOf of_weights = [&weights](int layer, int expert) {
     const numerics::ExpertWeights& w = weights(layer, expert);
     return ExpertShape{w.gate.format, w.hidden(), w.intermediate(), w.gate.group_size, w.sigma_h};
   };
-  return Lowering(shapes, &weights, &matrices, core, layout, options).run(layers);
+  return Lowering(options.shapes ? options.shapes : of_weights, &weights, &matrices, core, layout, options).run(layers);
 }
 
 RunProgram lower_layers_without_data(const std::vector<LayerRows>& layers, const ShapeOf& shapes,

@@ -6,6 +6,8 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -95,8 +97,28 @@ inline constexpr int kCombination = -1;
 inline constexpr int kProduct = -2;
 inline constexpr int kSeveralLayers = -1;
 
+/// Routed experts lie in a storage and come into a cache in the memory while the run goes on (cache_agent.h).
+struct Offloading {
+  std::int64_t capacity_bytes = 0;    ///< of the cache, rounded down to 64; 0: capacity_experts says it
+  std::int64_t capacity_experts = 0;  ///< times the largest expert of the run
+  int experts = 0;                    ///< of a layer
+  bool store_all = false;             ///< also those that no row goes to, which a prefetch may guess
+  std::string where;                  ///< of the capacity, for messages
+};
+
+struct OffloadedExperts {
+  std::vector<int> layers;  ///< with experts that the run has, ascending
+  int experts = 0;          ///< of each: those below this number; others are in the memory
+  /// Of layers[l], expert e at l * experts + e.
+  std::vector<std::shared_ptr<const numerics::StoredLayout>> layout;
+  std::vector<std::optional<std::uint64_t>> source;  ///< address in the storage
+  MemoryImage storage;                               ///< experts that nobody computes with are zeros there
+  std::uint64_t cache_address = 0, cache_bytes = 0;  ///< a region of the memory
+};
+
 struct RunProgram {
   struct Phase {
+    int layer = 0;
     std::size_t first_command = 0;
     std::uint64_t after = 0, at = 0;      ///< when it may begin, as in TimedPhase
     std::uint64_t expert_rows = 0;        ///< address of [rows, top_k, H] int16: each choice's expert output
@@ -121,13 +143,16 @@ struct RunProgram {
   };
   struct Stored {
     int layer = 0, expert = 0;
-    WeightObject object;
+    WeightObject object;  ///< offloaded: `address` is the storage's
   };
   Loaded loaded;
   std::vector<Phase> phases;
   std::vector<Job> jobs;
   std::vector<Stored> experts;  ///< those that are placed, by layer and expert
   std::vector<Tag> tags;        ///< one per region of the image
+  /// When set, weight addresses of these experts' products count from the beginning of their object, and jobs may run
+  /// in any order within their phase, before the combination.
+  std::optional<OffloadedExperts> offloaded;
 
   bool barriers = false;  ///< as lowered
 
@@ -145,15 +170,19 @@ struct LowerOptions {
   /// (Rows that the table knows are not set again; those of two jobs never agree, as every choice has its own output.)
   /// Then a job takes the same cycles whatever runs before it, behind a memory that keeps nothing from before.
   bool barriers = false;
+  /// Experts are not in the memory but in RunProgram::offloaded. Outlives the call; not with barriers.
+  const Offloading* offloading = nullptr;
+  ShapeOf shapes;  ///< what experts are that no row goes to; needed with offloading
 };
 
-/// InputError (`where`) when the core cannot run it: activations wider than its PEs.
+/// InputError (`where`) when the core cannot run it: activations wider than its PEs. ConfigError for a cache that is
+/// smaller than an expert.
 RunProgram lower_layers(const std::vector<LayerRows>& layers, const WeightsOf& weights, const CoreParams& core,
                         numerics::LayoutKind layout, const std::string& where, const MatrixOf& matrices = {},
                         const LowerOptions& options = {});
 
-/// The same commands and regions, from shapes alone: the memory image is without bytes, for timing. Of the layers' `x`
-/// only its extents, act_bits and token shifts are read.
+/// The same commands and regions, from shapes alone: memory and storage are without bytes, for timing. Of the layers'
+/// `x` only its extents, act_bits and token shifts are read.
 RunProgram lower_layers_without_data(const std::vector<LayerRows>& layers, const ShapeOf& shapes,
                                      const CoreParams& core, numerics::LayoutKind layout, const std::string& where,
                                      const LowerOptions& options = {});

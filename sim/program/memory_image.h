@@ -19,11 +19,13 @@ enum class Kind : std::uint8_t {
   kExpertRows,
   kRouting,
   kOutputs,
-  kCache,   ///< keys and values of earlier tokens, read as weights with their parameters, and new rows of them
-  kScores,  ///< scores of attention, and the probabilities made from them, read as activations
+  kCache,        ///< keys and values of earlier tokens, read as weights with their parameters, and new rows of them
+  kScores,       ///< scores of attention, and the probabilities made from them, read as activations
+  kExpertCache,  ///< weights, params and requant of experts whose places come and go
 };
-inline constexpr std::array<std::string_view, 10> kKindNames{
-    "weights", "params", "requant", "activations", "hidden", "expert_rows", "routing", "outputs", "cache", "scores"};
+inline constexpr std::array<std::string_view, 11> kKindNames{"weights", "params",      "requant",     "activations",
+                                                             "hidden",  "expert_rows", "routing",     "outputs",
+                                                             "cache",   "scores",      "expert_cache"};
 /// Whether the core may write there.
 constexpr bool is_written(Kind kind) {
   return kind == Kind::kOutputs || kind == Kind::kHidden || kind == Kind::kExpertRows || kind == Kind::kActivations ||

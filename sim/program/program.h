@@ -72,6 +72,8 @@ class ProgramBuilder {
 
   /// Allocates the region of hidden rows that go through memory now instead of when an expert first needs it.
   void reserve_hidden(std::int64_t intermediate);
+  /// The row table is unknown from here on: what follows may run in any order with what came before.
+  void forget_rows() { row_known_.assign(row_known_.size(), false); }
 
   const std::vector<Command>& commands() const { return commands_; }
   std::vector<Command> take() { return std::move(commands_); }

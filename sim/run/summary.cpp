@@ -7,11 +7,13 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "models/memory/memory_model.h"
+#include "models/storage/storage_model.h"
 
 namespace moesaic::run {
 
@@ -52,7 +54,7 @@ struct LayerTotals {
 };
 
 struct ExpertTotals {
-  std::uint64_t cycles = 0, rows = 0, steps = 0, plane_adds = 0, bytes_read = 0;
+  std::uint64_t cycles = 0, rows = 0, steps = 0, plane_adds = 0, bytes_read = 0, loads = 0, loaded_bytes = 0;
 };
 
 /// Products of one name, over layers and steps.
@@ -104,6 +106,8 @@ Totals add_up(const Run& run) {
     }
     for (std::size_t i = 0; i < kNumMemoryPorts; ++i) {
       layer.port_bytes[i] += ends[p].bytes[i] - before.bytes[i];
+      if (run.program.offloaded && i == static_cast<std::size_t>(MemoryPort::kWeightRead))
+        layer.bytes[static_cast<std::size_t>(Kind::kExpertCache)] += ends[p].bytes[i] - before.bytes[i];
       part.port_bytes[i] += ends[p].bytes[i] - before.bytes[i];
     }
     for (std::size_t b = 0; b < program::kNumBlocks; ++b)
@@ -123,16 +127,17 @@ Totals add_up(const Run& run) {
   }
 
   const auto& jobs = run.program.jobs;
+  const std::vector<std::size_t> place = places_of_commands(run);
   for (std::size_t j = 0; j < jobs.size(); ++j) {
     if (jobs[j].expert == kCombination) continue;
     const std::size_t end = j + 1 < jobs.size() ? jobs[j + 1].first_command : run.program.loaded.commands.size();
-    const bool opens_phase = run.program.phases[jobs[j].phase].first_command == jobs[j].first_command;
+    const std::size_t first = place[jobs[j].first_command];
     // A job's cycles run from the command before it (or the phase's beginning) to its last command.
     const std::uint64_t begin =
-        opens_phase ? phase_begin(run, jobs[j].phase) : run.engine_run.retired[jobs[j].first_command - 1];
+        std::max(phase_begin(run, jobs[j].phase), first == 0 ? 0 : run.engine_run.retired[first - 1]);
     const program::LayerRows& phase = run.inputs.layers[jobs[j].phase];
     const auto rows = static_cast<std::uint64_t>(jobs[j].rows);
-    const std::uint64_t adds = jobs[j].plane_adds, cycles = run.engine_run.retired[end - 1] - begin;
+    const std::uint64_t adds = jobs[j].plane_adds, cycles = run.engine_run.retired[place[end - 1]] - begin;
     totals.layers[phase.layer].plane_adds += adds;
     totals.parts[static_cast<std::size_t>(phase.part)].plane_adds += adds;
     totals.plane_adds += adds;
@@ -153,12 +158,23 @@ Totals add_up(const Run& run) {
     totals.expert_plane_adds += adds;
   }
 
+  for (const program::EngineRun::Load& load : run.engine_run.loads) {
+    ExpertTotals& expert = totals.experts[{load.descriptor.layer, load.descriptor.expert}];
+    ++expert.loads;
+    expert.loaded_bytes += load.descriptor.bytes;
+  }
+
   const auto& regions = run.program.loaded.image.regions();
   for (std::size_t r = 0; r < regions.size(); ++r) {
     std::uint64_t bytes = 0;
     for (const MemoryPort port : kPorts) bytes += run.engine_run.traffic.region(port, r);
     const auto kind = static_cast<std::size_t>(regions[r].kind);
     const program::RunProgram::Tag& tag = run.program.tags[r];
+    // Weights and caches are read in whole beats: what of a layer's come from no region of its own, come from the
+    // cache.
+    if (run.program.offloaded && tag.layer != program::kSeveralLayers)
+      totals.layers[tag.layer].bytes[static_cast<std::size_t>(Kind::kExpertCache)] -=
+          run.engine_run.traffic.region(MemoryPort::kWeightRead, r);
     totals.bytes[kind] += bytes;
     if (tag.layer != program::kSeveralLayers) totals.layers[tag.layer].bytes[kind] += bytes;
     if (tag.expert != kCombination) totals.experts[{tag.layer, tag.expert}].bytes_read += bytes;
@@ -250,6 +266,23 @@ Roofline roofline(const Run& run, std::uint64_t plane_adds,
     line.cycles.emplace_back(std::string(program::kMemoryPortNames[p]) + "_port",
                              cycles(port_bytes[p], run.chip.core.axi_data_bits / 8));
   }
+  return line;
+}
+
+/// Of the whole run: the storage bounds it too. Requests are whole granules.
+Roofline whole_roofline(const Run& run, std::uint64_t plane_adds) {
+  std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
+  for (const MemoryPort port : kPorts) port_bytes[static_cast<std::size_t>(port)] = run.engine_run.traffic.total(port);
+  Roofline line = roofline(run, plane_adds, port_bytes);
+  if (!run.chip.storage) return line;
+  std::int64_t bytes = 0;
+  for (const program::EngineRun::Load& load : run.engine_run.loads)
+    bytes += base::round_up(static_cast<std::int64_t>(load.descriptor.bytes), run.chip.storage->granularity_bytes);
+  using Wide = unsigned __int128;  // bytes times femtoseconds
+  const Wide work = static_cast<Wide>(bytes) * 1000000000000000U,
+             per_cycle = static_cast<Wide>(run.chip.storage->bytes_per_second) *
+                         static_cast<Wide>(run.chip.clock_period().count());
+  line.cycles.emplace_back("storage", static_cast<std::uint64_t>((work + per_cycle - 1) / per_cycle));
   return line;
 }
 
@@ -411,6 +444,59 @@ ordered_json split_json(const Causes& causes, std::uint64_t stated, std::uint64_
   return j;
 }
 
+bool is_offloaded(const Run& run, int expert) {
+  return run.program.offloaded && expert < run.program.offloaded->experts;
+}
+
+std::string storage_name(const Run& run) {
+  return run.chip.storage ? storage::make_storage(*run.chip.storage)->name() : "none: every expert lies in the memory";
+}
+
+std::uint64_t host_counter(const Run& run, const char* name) {
+  for (const memory::Counter& counter : run.engine_run.host_counters)
+    if (counter.name == name) return counter.value;
+  throw std::logic_error(std::string("no host counter ") + name);
+}
+
+std::string prefetch_text(const host::PrefetchConfig& prefetch) {
+  if (prefetch.kind == "perfect") return "perfect: the next layer's experts, known from the future";
+  if (prefetch.kind == "none") return "none";
+  return fmt::format("{}: recall {:g}, precision {:g}, seed {}", prefetch.kind, prefetch.recall, prefetch.precision,
+                     prefetch.seed);
+}
+
+std::string policy_text(const program::CacheConfig& cache) {
+  if (cache.policy == "belady") return "belady: knows the future";
+  if (cache.policy == "pinned") return "pinned: popularity counted on this run, known from the future";
+  return cache.policy;
+}
+
+std::string start_text(const Run& run) {
+  if (!run.chip.cache->start_popular) return "cold: the cache is empty";
+  return fmt::format("popular: {} experts with the most rows of this run are there, known from the future",
+                     host_counter(run, "warm_experts"));
+}
+
+ordered_json cache_json(const Run& run) {
+  const program::CacheConfig& cache = *run.chip.cache;
+  ordered_json j;
+  j["policy"] = policy_text(cache);
+  j["capacity_bytes"] = run.program.offloaded->cache_bytes;
+  j["load_order"] = program::kLoadOrderNames[static_cast<std::size_t>(cache.load_order)];
+  j["prefetch"] = prefetch_text(cache.prefetch);
+  j["decision_cycles"] = cache.decision_cycles.count();
+  j["start"] = start_text(run);
+  const std::uint64_t jobs = host_counter(run, "jobs"), hits = host_counter(run, "hits");
+  j["jobs"] = jobs;
+  j["hits"] = hits;
+  j["misses"] = jobs - hits;
+  j["hit_rate"] = share(hits, jobs);
+  for (const char* name : {"loaded_bytes", "prefetched_bytes", "dropped_bytes", "evictions", "fragmentation_evictions",
+                           "repacked", "waits_for_room", "warm_bytes"})
+    j[name] = host_counter(run, name);
+  return j;
+}
+
 std::string batching(const Run& run) {
   const std::string steps = plural(static_cast<std::int64_t>(run.inputs.steps.size()), "step");
   if (run.workload.continuous_requests)
@@ -443,6 +529,26 @@ void check_counts(const program::EngineRun& run) {
       if (sum != end.cycles) fail(p, std::string(program::kBlocks[b].name), sum, end.cycles);
     }
   }
+  std::uint64_t asked = 0, loaded = 0;
+  for (const memory::Counter& counter : run.host_counters) {
+    if (counter.name == "loaded_bytes" || counter.name == "prefetched_bytes") asked += counter.value;
+    if (counter.name == "dropped_bytes") asked -= counter.value;
+  }
+  for (const program::EngineRun::Load& load : run.loads) loaded += load.descriptor.bytes;
+  const auto conserved = [loaded](const char* what, std::uint64_t bytes) {
+    if (loaded != bytes)
+      throw base::CheckError(
+          fmt::format("storage: {}: got {} bytes, expected {}, the descriptors'", what, bytes, loaded));
+  };
+  conserved("bytes that came", run.storage_bytes);
+  if (!run.host_counters.empty()) conserved("bytes that the host asked for", asked);
+}
+
+std::vector<std::size_t> places_of_commands(const Run& run) {
+  std::vector<std::size_t> place(run.program.loaded.commands.size());
+  for (std::size_t i = 0; i < run.engine_run.tags.size(); ++i)
+    if (run.engine_run.tags[i] < place.size()) place[run.engine_run.tags[i]] = i;
+  return place;
 }
 
 std::uint64_t phase_begin(const Run& run, std::size_t phase) {
@@ -462,7 +568,7 @@ std::string summary_json(const Run& run) {
   j["tokens_decode"] = tokens_in(run, workloads::Phase::kDecode);
   j["steps"] = run.inputs.steps.size();
   j["expert_rows"] = totals.expert_rows;
-  j["commands"] = run.program.loaded.commands.size();
+  j["commands"] = run.engine_run.retired.size();
   j["cycles"] = cycles;
   j["cycles_per_token"] = static_cast<double>(cycles) / static_cast<double>(tokens(run));
   j["time_fs"] = time_fs(run);
@@ -472,9 +578,7 @@ std::string summary_json(const Run& run) {
   j["utilisation"]["array_computing"] =
       share(run.engine_run.phase_ends.back().causes[static_cast<std::size_t>(program::Cause::kComputing)], cycles);
   j["utilisation"]["memory"] = memory_share(run, totals.all_bytes, cycles);
-  std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
-  for (const MemoryPort port : kPorts) port_bytes[static_cast<std::size_t>(port)] = run.engine_run.traffic.total(port);
-  j["roofline"] = roofline_json(roofline(run, totals.plane_adds, port_bytes), cycles);
+  j["roofline"] = roofline_json(whole_roofline(run, totals.plane_adds), cycles);
   j["plane_additions"] = totals.plane_adds;
   j["plane_addition_slots"] = array_capacity(run, cycles);
 
@@ -496,6 +600,12 @@ std::string summary_json(const Run& run) {
         run.engine_run.traffic.total(port);
 
   for (const memory::Counter& counter : run.engine_run.memory_counters) j["memory"][counter.name] = counter.value;
+  if (run.program.offloaded) {
+    j["storage"]["name"] = storage_name(run);
+    j["storage"]["requests"] = run.engine_run.loads.size();
+    j["storage"]["bytes"] = run.engine_run.storage_bytes;
+    j["cache"] = cache_json(run);
+  }
 
   j["cycles_by_cause"] = causes_json(run.engine_run.phase_ends.back().causes);
   j["cycles_split"] = split_json(run.engine_run.phase_ends.back().causes, totals.stated, totals.arrivals);
@@ -541,6 +651,7 @@ std::string summary_json(const Run& run) {
   facts["preload_overlap"] = kOverlap;
   if (run.program.barriers) facts["barriers"] = kBarriers;
   facts["memory_model"] = memory_name(run);
+  facts["storage"] = storage_name(run);
   facts["layout"] = numerics::layout_kind_name(run.chip.layout);
   facts["batching"] = batching(run);
   facts["whole_layers"] = run.inputs.facts.whole_layers.empty() ? "routed experts and their combination only"
@@ -628,13 +739,15 @@ std::string layers_csv(const Run& run) {
 
 std::string experts_csv(const Run& run) {
   const Totals totals = add_up(run);
-  std::string text = "layer,expert,format,stored_bytes,steps,rows,cycles,bytes_read,utilisation_array\n";
+  std::string text =
+      "layer,expert,format,stored_bytes,steps,rows,cycles,bytes_read,utilisation_array,loads,loaded_bytes\n";
   for (const auto& stored : run.program.experts) {
     const ExpertTotals& total = totals.experts.at({stored.layer, stored.expert});
-    text +=
-        fmt::format("{},{},{},{},{},{},{},{},{:.6f}\n", stored.layer, expert_name(run.workload.network, stored.expert),
-                    stored.object.layout->format().name(), stored.object.layout->total_bytes(), total.steps, total.rows,
-                    total.cycles, total.bytes_read, share(total.plane_adds, array_capacity(run, total.cycles)));
+    text += fmt::format("{},{},{},{},{},{},{},{},{:.6f},{},{}\n", stored.layer,
+                        expert_name(run.workload.network, stored.expert), stored.object.layout->format().name(),
+                        stored.object.layout->total_bytes(), total.steps, total.rows, total.cycles,
+                        is_offloaded(run, stored.expert) ? std::string() : std::to_string(total.bytes_read),
+                        share(total.plane_adds, array_capacity(run, total.cycles)), total.loads, total.loaded_bytes);
   }
   return text;
 }
@@ -691,12 +804,19 @@ std::string page(const Run& run) {
                            1e9 / static_cast<double>(run.chip.clock_period().count())));
   line("utilisation", fmt::format("array {}, memory {}", percent(share(totals.plane_adds, array_capacity(run, cycles))),
                                   percent(memory_share(run, totals.all_bytes, cycles))));
-  std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
-  for (const MemoryPort port : kPorts) port_bytes[static_cast<std::size_t>(port)] = run.engine_run.traffic.total(port);
-  const auto bound = roofline(run, totals.plane_adds, port_bytes).bound();
+  const auto bound = whole_roofline(run, totals.plane_adds).bound();
   line("bound", fmt::format("{}: it alone needs {} cycles, {} of the run", bound.first, with_commas(bound.second),
                             percent(share(bound.second, cycles))));
   line("memory", memory_name(run));
+  line("storage", storage_name(run));
+  if (run.program.offloaded) {
+    const std::uint64_t jobs = host_counter(run, "jobs"), hits = host_counter(run, "hits");
+    line("expert cache", fmt::format("{} bytes, {}, {}; {} of {} jobs hit ({}), {} bytes loaded, {} of them ahead",
+                                     with_commas(run.program.offloaded->cache_bytes), run.chip.cache->policy,
+                                     program::kLoadOrderNames[static_cast<std::size_t>(run.chip.cache->load_order)],
+                                     hits, jobs, percent(share(hits, jobs)), with_commas(run.engine_run.storage_bytes),
+                                     with_commas(host_counter(run, "prefetched_bytes"))));
+  }
   if (run.program.barriers) line("barriers", kBarriers);
   line("activations", run.inputs.facts.activations);
   line("routing", run.inputs.facts.routing);

@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
 
 namespace moesaic::run {
 namespace {
@@ -13,7 +16,7 @@ namespace {
 using program::kCombination;
 using program::Opcode;
 
-enum Track { kLayers = 1, kExperts, kCommands };
+enum Track { kLayers = 1, kExperts, kCommands, kStorage };
 
 const char* opcode_name(Opcode opcode) {
   switch (opcode) {
@@ -55,6 +58,18 @@ class Writer {
     event(fmt::format(R"({{"ph":"C","pid":1,"name":{},"ts":{},"args":{{"bytes per cycle":{:.4f}}}}})", quoted(name),
                       microseconds(at), value));
   }
+  void count(const std::string& name, const char* what, std::uint64_t at, std::uint64_t value) {
+    event(fmt::format(R"({{"ph":"C","pid":1,"name":{},"ts":{},"args":{{"{}":{}}}}})", quoted(name), microseconds(at),
+                      what, value));
+  }
+  /// A span that may overlap others of its track: an asynchronous pair of events.
+  void overlapping_span(Track track, std::size_t id, const std::string& name, std::uint64_t begin, std::uint64_t end,
+                        const std::string& arguments) {
+    for (const bool first : {true, false})
+      event(fmt::format(R"({{"ph":"{}","cat":"storage","id":{},"pid":1,"tid":{},"name":{},"ts":{}{}}})",
+                        first ? 'b' : 'e', id, static_cast<int>(track), quoted(name), microseconds(first ? begin : end),
+                        first ? R"(,"args":{)" + arguments + "}" : ""));
+  }
   std::string text() const { return text_ + "\n]}\n"; }
 
  private:
@@ -85,6 +100,41 @@ std::string job_name(const Run& run, const program::LayerRows& phase, const prog
                      run.inputs.format(phase.layer, job.expert).name());
 }
 
+/// How many of something there are over time: begins and ends, each in a cycle.
+void write_depth(Writer& writer, const std::string& name, const char* what,
+                 const std::vector<std::pair<std::uint64_t, std::uint64_t>>& spans) {
+  std::map<std::uint64_t, std::int64_t> steps;
+  for (const auto& [begin, end] : spans) {
+    ++steps[begin];
+    --steps[end];
+  }
+  std::int64_t depth = 0;
+  for (const auto& [at, step] : steps) {
+    if (step == 0) continue;
+    depth += step;
+    writer.count(name, what, at, static_cast<std::uint64_t>(depth));
+  }
+}
+
+void write_loads(Writer& writer, const program::EngineRun& engine) {
+  if (engine.loads.empty()) return;
+  writer.name_track(kStorage, "storage");
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> waiting, outstanding;
+  for (std::size_t i = 0; i < engine.loads.size(); ++i) {
+    const program::EngineRun::Load& load = engine.loads[i];
+    const program::Descriptor& d = load.descriptor;
+    const std::string plane = d.plane == 0 ? std::string() : fmt::format(", plane {}", d.plane);
+    writer.overlapping_span(
+        kStorage, i, fmt::format("layer {}, expert {}{}", d.layer, d.expert, plane), load.issued, load.completed + 1,
+        fmt::format(R"("layer":{},"expert":{},"plane":{},"bytes":{},"requests":{},"job":{},"cycles_waiting":{})",
+                    d.layer, d.expert, d.plane, d.bytes, d.requests, d.job, load.issued - load.pushed));
+    waiting.emplace_back(load.pushed, load.issued);
+    outstanding.emplace_back(load.issued, load.completed + 1);
+  }
+  write_depth(writer, "waiting descriptors", "descriptors", waiting);
+  write_depth(writer, "outstanding requests", "requests", outstanding);
+}
+
 }  // namespace
 
 std::string timeline_json(const Run& run) {
@@ -97,7 +147,8 @@ std::string timeline_json(const Run& run) {
   writer.name_track(kCommands, "commands");
 
   const program::EngineRun::PhaseEnd zero;
-  std::vector<std::uint64_t> begin_of(commands.size());  // of each command
+  const std::vector<std::size_t> place = places_of_commands(run);
+  std::vector<std::uint64_t> begin_of(engine.retired.size());  // of each command, as executed
   for (std::size_t p = 0; p < engine.phase_ends.size(); ++p) {
     const auto& before = p == 0 ? zero : engine.phase_ends[p - 1];
     const auto& end = engine.phase_ends[p];
@@ -113,10 +164,8 @@ std::string timeline_json(const Run& run) {
     }
     writer.span(kLayers, run.inputs.layers[p].name, before.cycles, end.cycles, arguments);
 
-    const std::size_t first = run.program.phases[p].first_command;
-    const std::size_t last =
-        p + 1 < run.program.phases.size() ? run.program.phases[p + 1].first_command : commands.size();
-    for (std::size_t i = first; i < last; ++i) begin_of[i] = i == first ? phase_begin(run, p) : engine.retired[i - 1];
+    for (std::size_t i = before.commands; i < end.commands; ++i)
+      begin_of[i] = std::max(phase_begin(run, p), i == 0 ? 0 : engine.retired[i - 1]);
   }
   if (!engine.phase_ends.empty())
     for (const auto name : program::kMemoryPortNames) writer.counter(std::string(name), engine.cycles, 0);
@@ -126,17 +175,18 @@ std::string timeline_json(const Run& run) {
     const std::size_t end = j + 1 < jobs.size() ? jobs[j + 1].first_command : commands.size();
     if (end == jobs[j].first_command) continue;
     const program::LayerRows& phase = run.inputs.layers[jobs[j].phase];
-    writer.span(kExperts, job_name(run, phase, jobs[j]), begin_of[jobs[j].first_command], engine.retired[end - 1],
-                fmt::format(R"("layer":{},"rows":{})", phase.layer, jobs[j].rows));
+    writer.span(kExperts, job_name(run, phase, jobs[j]), begin_of[place[jobs[j].first_command]],
+                engine.retired[place[end - 1]], fmt::format(R"("layer":{},"rows":{})", phase.layer, jobs[j].rows));
   }
   for (std::size_t i = 0; i < commands.size(); ++i) {
     const program::Command& command = commands[i];
     const char* name = opcode_name(command.opcode);
     if (name == nullptr) continue;
-    writer.span(kCommands, name, begin_of[i], engine.retired[i],
+    writer.span(kCommands, name, begin_of[place[i]], engine.retired[place[i]],
                 fmt::format(R"("tokens":{},"n":{},"k":{},"planes":{})", command.tokens, command.n, command.k,
                             command.planes_read + command.levels));
   }
+  write_loads(writer, engine);
   return writer.text();
 }
 

@@ -1,10 +1,12 @@
 #pragma once
 /// A run as a timeline that opens in the Perfetto UI (https://ui.perfetto.dev) or chrome://tracing: the JSON form of
-/// the Trace Event Format. One process, named after the chip, with three tracks:
+/// the Trace Event Format. One process, named after the chip, with three or four tracks:
 ///
 ///   layers     each (step, layer); its arguments give cycles by cause and bytes by port
 ///   experts    each expert's commands ("expert 3, int2"), with rows, the combination, and products of whole layers
 ///   commands   load_act, matmul and combine; set_row entries, a cycle each, are left out
+///   storage    with experts in a storage: each request to it, from the cycle in which it was accepted to the one in
+///              which it was done. They overlap; beside them counters of waiting descriptors and outstanding requests
 ///
 /// and one counter a memory port, in bytes per cycle, constant over a layer. A command's span begins when the command
 /// before it was executed. Times are exact: whole femtoseconds, written as microseconds with nine decimals.

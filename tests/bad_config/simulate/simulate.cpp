@@ -121,3 +121,41 @@ TEST_CASE("simulate refuses activations wider than the array's", "[bad_config][s
   CHECK(refusal(folder, arguments) ==
         "chips/r4c8p4a4.yaml: array.max_act_bits: got 4, expected at least 8, the activations' bits\n");
 }
+
+TEST_CASE("simulate refuses a storage and a cache that cannot be", "[bad_config][simulate]") {
+  const Folder folder;
+  Arguments arguments;
+  arguments.chip = folder.file("chip.yaml");
+  const std::string storage = "storage: {kind: nvme, preset: nvme-pcie4x4}\n";
+  const std::string cache =
+      "cache: {policy: lru, capacity_experts: 4, load_order: hebf, decision_cycles: 10, prefetch: {kind: none}, start: "
+      "cold}\n";
+  const auto with = [&](const std::string& lines) {
+    base::write_file(arguments.chip, base::read_file("chips/demo.yaml") + lines);
+    return refusal(folder, arguments);
+  };
+  const auto cached = [&](const std::string& from, const std::string& to) {
+    std::string text = cache;
+    text.replace(text.find(from), from.size(), to);
+    return with(storage + text);
+  };
+  const std::string at = arguments.chip + ":";
+  CHECK(with(storage).find(at + "11: storage: ") == 0);
+  CHECK(with(cache).find(at + "11: cache: ") == 0);
+  CHECK(with("storage: {kind: nvme, preset: nvme-pcie4x4, queue_depth: 0}\n" + cache) ==
+        at + "11: storage.queue_depth: got 0, expected an integer from 1 to 65536\n");
+  CHECK(with("storage: {kind: nvme, preset: ufs4}\n" + cache).find(at + "11: storage.preset: ") == 0);
+  CHECK(cached("lru", "mru") == at + "12: cache.policy: got 'mru', expected one of lru, lfu, belady, pinned, planes\n");
+  CHECK(cached("hebf", "hottest") ==
+        at + "12: cache.load_order: got 'hottest', expected one of fifo, expert_index, hebf\n");
+  CHECK(cached("{kind: none}", "{kind: oracle}").find(at + "12: cache.prefetch.kind: got 'oracle', expected one of ") ==
+        0);
+  CHECK(cached("{kind: none}", "{kind: next_layer, recall: 2, precision: 1, seed: 1}")
+            .find(at + "12: cache.prefetch.recall: got 2, ") == 0);
+  CHECK(cached("{kind: none}", "{kind: none, recall: 1}").find(at + "12: cache.prefetch.recall: ") == 0);
+  CHECK(cached("capacity_experts: 4", "capacity_bytes: 10000")
+            .find(at + "12: cache.capacity_bytes: got 10000, expected at least ") == 0);
+  CHECK(cached("capacity_experts: 4", "capacity_experts: 0").find(at + "12: cache.capacity_experts: got 0") == 0);
+  CHECK(cached("capacity_experts: 4", "capacity_experts: 4, capacity_bytes: 400000").find(at + "12: cache.") == 0);
+  CHECK(cached(", start: cold", "").find("cache.start") != std::string::npos);
+}

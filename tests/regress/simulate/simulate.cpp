@@ -1,6 +1,8 @@
 // moesaic simulate, end to end.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -261,4 +263,144 @@ TEST_CASE("an interrupted run leaves nothing", "[regress][simulate]") {
   REQUIRE(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 124);
   CHECK(folder.count() == 1);
+}
+
+namespace {
+
+constexpr const char* kStorage = "storage: {kind: nvme, preset: nvme-pcie4x4, latency_ns: 4000}\n";
+
+/// chips/demo.yaml by planes, with these lines and a cache of six experts of which `replaced` is something else.
+std::string offloading_chip(const Folder& folder, const std::string& name, const std::string& from = "",
+                            const std::string& to = "") {
+  std::string text = base::read_file("chips/demo.yaml");
+  text.replace(text.find("tile_major"), 10, "plane_major");
+  text += kStorage;
+  text +=
+      "cache: {policy: lru, capacity_experts: 6, load_order: hebf, decision_cycles: 100, prefetch: {kind: none}, "
+      "start: cold}\n";
+  if (!from.empty()) text.replace(text.find(from), from.size(), to);
+  base::write_file(folder.file(name + ".yaml"), text);
+  return folder.file(name + ".yaml");
+}
+
+/// Three decode tokens through two layers.
+Outcome decode(const Folder& folder, const std::string& chip, const std::string& options) {
+  return run_program("simulate --chip " + chip + " --workload " +
+                     workload(folder, "requests: [0]\nsteps: [1, 2, 3]\nlayers: [1, 3]\n") + " --plan int3 " + options);
+}
+
+std::uint64_t number(const json& j) { return j.get<std::uint64_t>(); }
+
+}  // namespace
+
+TEST_CASE("with experts in a storage all engines write the same files, bytes are conserved and requests are shown",
+          "[regress][simulate]") {
+  const Folder folder;
+  const std::string chip = offloading_chip(folder, "chip");
+  for (const std::string engine : {"cycle", "rtl", "fast"}) {
+    const Outcome outcome = decode(folder, chip, "--engine " + engine + " --out " + folder.file(engine));
+    INFO(engine << ": " << outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+  }
+  for (const char* name : {"layers.csv", "experts.csv", "steps.csv"})
+    CHECK(base::read_file(folder.file(std::string("cycle/") + name)) ==
+          base::read_file(folder.file(std::string("rtl/") + name)));
+  json cycle = summary(folder, "cycle"), rtl = summary(folder, "rtl"), fast = summary(folder, "fast");
+  CHECK(rtl["engine"] == "rtl");
+  rtl["engine"] = fast["engine"] = "cycle";
+  CHECK(cycle == rtl);
+  CHECK(cycle == fast);
+  const json& cache = cycle["cache"];
+  CHECK(cycle["facts"]["storage"].get<std::string>().find("nvme(nvme-pcie4x4, latency 4000 ns") == 0);
+  CHECK(cycle["storage"]["name"] == cycle["facts"]["storage"]);
+  CHECK(number(cache["hits"]) + number(cache["misses"]) == number(cache["jobs"]));
+  CHECK(cache["jobs"] == 3 * 2 * 2);
+  CHECK(cache["hits"] > 0);
+  // A block of 3 planes, parameters and requantisation, for each miss, in four pieces.
+  CHECK(number(cache["loaded_bytes"]) == number(cache["misses"]) * (number(cache["capacity_bytes"]) / 6));
+  CHECK(cycle["storage"]["bytes"] == cache["loaded_bytes"]);
+  CHECK(number(cycle["storage"]["requests"]) == 4 * number(cache["misses"]));
+  CHECK(number(cycle["cycles_by_cause"]["io"]) > 2000 * number(cache["misses"]) / 2 / 2);
+  CHECK(cycle["bytes"]["by_kind"]["weights"] == 0);
+  std::uint64_t of_layers = 0;
+  for (const json& layer : cycle["layers"]) of_layers += number(layer["bytes_by_kind"]["expert_cache"]);
+  CHECK(of_layers == number(cycle["bytes"]["by_kind"]["expert_cache"]));
+  CHECK(cycle["roofline"]["least_cycles"]["storage"] > 0);
+
+  // The timeline shows every request, and queues that fill and empty.
+  const json trace = json::parse(base::read_file(folder.file("cycle/timeline.json")));
+  std::map<std::uint64_t, double> begins;
+  std::map<std::string, std::vector<std::uint64_t>> depths;
+  std::uint64_t bytes = 0, ended = 0;
+  std::string track;
+  for (const json& event : trace["traceEvents"]) {
+    const std::string kind = event["ph"];
+    if (kind == "M" && event["name"] == "thread_name" && event["tid"] == 4) track = event["args"]["name"];
+    if (kind == "b") {
+      CHECK(begins.emplace(number(event["id"]), event["ts"].get<double>()).second);
+      bytes += number(event["args"]["bytes"]);
+      CHECK(event["tid"] == 4);
+      CHECK(event["name"].get<std::string>().find("layer ") == 0);
+    }
+    if (kind == "e") {
+      // Never faster than the drive: 4 us.
+      CHECK(event["ts"].get<double>() - begins.at(number(event["id"])) >= 4.0);
+      ++ended;
+    }
+    if (kind != "C") continue;
+    for (const char* what : {"descriptors", "requests"})
+      if (event["args"].contains(what)) depths[what].push_back(number(event["args"][what]));
+  }
+  CHECK(track == "storage");
+  CHECK(begins.size() == cycle["storage"]["requests"]);
+  CHECK(ended == begins.size());
+  CHECK(bytes == cycle["storage"]["bytes"]);
+  for (const char* what : {"descriptors", "requests"}) {
+    REQUIRE(depths[what].size() > 4);
+    CHECK(depths[what].back() == 0);
+  }
+  CHECK(*std::max_element(depths["requests"].begin(), depths["requests"].end()) > 1);
+  CHECK(*std::max_element(depths["requests"].begin(), depths["requests"].end()) <= 8);
+}
+
+TEST_CASE("experts in a storage change no result; a larger cache, a warm start and prefetch save io cycles",
+          "[regress][simulate]") {
+  const Folder folder;
+  const auto run = [&](const std::string& name, const std::string& from, const std::string& to) {
+    const Outcome outcome =
+        decode(folder, offloading_chip(folder, name, from, to), "--out " + folder.file("run_" + name));
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return summary(folder, "run_" + name);
+  };
+  const json small = run("small", "capacity_experts: 6", "capacity_experts: 1"), cold = run("cold", "", ""),
+             warm = run("warm", "start: cold", "start: popular"),
+             ahead = run("ahead", "{kind: none}", "{kind: perfect}");
+  const std::string text = base::read_file(folder.file("cold.yaml"));
+  base::write_file(folder.file("resident.yaml"), text.substr(0, text.find("storage:")));
+  REQUIRE(decode(folder, folder.file("resident.yaml"), "--out " + folder.file("resident")).exit_code == 0);
+  const json resident = summary(folder, "resident");
+  CHECK(resident["facts"]["storage"] == "none: every expert lies in the memory");
+  CHECK_FALSE(resident.contains("cache"));
+  CHECK(resident["cycles_by_cause"]["io"] == 0);
+  const json& kinds = resident["bytes"]["by_kind"];
+  const auto io = [](const json& j) { return number(j["cycles_by_cause"]["io"]); };
+  for (const json& cached : {small, cold, warm, ahead}) {
+    // Each held to reference/numerics, so equal to each other.
+    CHECK(cached["check"] == resident["check"]);
+    CHECK(number(cached["bytes"]["by_kind"]["expert_cache"]) ==
+          number(kinds["weights"]) + number(kinds["params"]) + number(kinds["requant"]));
+    CHECK(cached["bytes"]["total"] == resident["bytes"]["total"]);
+    CHECK(cached["plane_additions"] == resident["plane_additions"]);
+    CHECK(cached["cycles"] > resident["cycles"]);
+    CHECK(io(cached) > 0);
+  }
+  CHECK(small["cache"]["hits"] == 0);
+  CHECK(io(cold) < io(small));
+  CHECK(cold["cache"]["start"] == "cold: the cache is empty");
+  CHECK(warm["cache"]["start"] == "popular: 6 experts with the most rows of this run are there, known from the future");
+  CHECK(io(warm) < io(cold));
+  CHECK(io(ahead) < io(cold));
+  CHECK(ahead["cache"]["prefetch"] == "perfect: the next layer's experts, known from the future");
+  CHECK(ahead["cache"]["prefetched_bytes"] > 0);
 }

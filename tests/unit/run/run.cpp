@@ -52,7 +52,10 @@ std::string refusal(const workloads::WorkloadFile& workload, const run::InputOpt
 program::EngineRun made_up_run(const program::RunProgram& lowered) {
   program::EngineRun engine_run;
   engine_run.traffic = program::Traffic(lowered.loaded.image);
-  for (std::size_t i = 0; i < lowered.loaded.commands.size(); ++i) engine_run.retired.push_back(10 * (i + 1));
+  for (std::size_t i = 0; i < lowered.loaded.commands.size(); ++i) {
+    engine_run.retired.push_back(10 * (i + 1));
+    engine_run.tags.push_back(i);
+  }
   for (std::size_t r = 0; r < lowered.loaded.image.regions().size(); ++r) {
     const auto& region = lowered.loaded.image.regions()[r];
     engine_run.traffic.count(program::MemoryPort::kWeightRead, region.address, region.bytes);
@@ -62,6 +65,7 @@ program::EngineRun made_up_run(const program::RunProgram& lowered) {
         p + 1 < lowered.phases.size() ? lowered.phases[p + 1].first_command : engine_run.retired.size();
     program::EngineRun::PhaseEnd phase_end;
     phase_end.cycles = engine_run.retired[end - 1] + 5;
+    phase_end.commands = end;
     phase_end.causes[0] = phase_end.cycles - 7;
     phase_end.causes[2] = 7;
     for (auto& block : phase_end.activity) block[1] = phase_end.cycles;

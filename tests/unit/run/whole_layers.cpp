@@ -235,11 +235,15 @@ TEST_CASE("a summary's parts and products add up to the run, and the cache's byt
     engine_run.traffic.count(program::MemoryPort::kWeightRead, region.address, region.bytes);
     cache += region.kind == program::Kind::kCache ? region.bytes : 0;
   }
-  for (std::size_t i = 0; i < lowered.loaded.commands.size(); ++i) engine_run.retired.push_back(10 * (i + 1));
+  for (std::size_t i = 0; i < lowered.loaded.commands.size(); ++i) {
+    engine_run.retired.push_back(10 * (i + 1));
+    engine_run.tags.push_back(i);
+  }
   for (std::size_t p = 0; p < lowered.phases.size(); ++p) {
     program::EngineRun::PhaseEnd end;
     end.cycles =
         5 + (p + 1 < lowered.phases.size() ? 10 * lowered.phases[p + 1].first_command : engine_run.retired.back());
+    end.commands = p + 1 < lowered.phases.size() ? lowered.phases[p + 1].first_command : engine_run.retired.size();
     auto& host = end.causes[static_cast<std::size_t>(program::Cause::kHost)];
     for (std::size_t q = 0; q <= p; ++q) host += lowered.phases[q].after;
     end.causes[0] = end.cycles - host;

@@ -1,0 +1,358 @@
+#include "sim/program/cache_agent.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+namespace moesaic::program {
+
+using base::Bytes;
+using base::Cycles;
+
+namespace {
+
+Cycles cycles(std::uint64_t count) { return Cycles(static_cast<std::int64_t>(count)); }
+std::uint64_t plain(Bytes bytes) { return static_cast<std::uint64_t>(bytes.count()); }
+
+}  // namespace
+
+CacheAgent::CacheAgent(const RunProgram& program, const CacheConfig& config, unsigned io_jobs, const std::string& where)
+    : program_(program), stored_(program.offloaded.value()), config_(config) {
+  const std::vector<RunProgram::Job>& jobs = program.jobs;
+  for (std::size_t j = 0; j < jobs.size(); ++j) {
+    job_end_.push_back(j + 1 < jobs.size() ? jobs[j + 1].first_command : program.loaded.commands.size());
+    if (jobs[j].phase == phase_jobs_.size()) phase_jobs_.push_back(j);
+  }
+  phase_jobs_.push_back(jobs.size());
+  std::map<std::size_t, std::uint64_t> later;
+  next_use_.assign(jobs.size(), host::kNeverUsed);
+  std::vector<std::uint64_t> popularity(stored_.layout.size());
+  for (std::size_t j = jobs.size(); j-- > 0;) {
+    if (!is_offloaded(j)) continue;
+    const std::size_t expert = number(layer_index(program.phases[jobs[j].phase].layer), jobs[j].expert);
+    popularity[expert] += static_cast<std::uint64_t>(jobs[j].rows);
+    const auto [next, is_last] = later.try_emplace(expert, j);
+    if (!is_last) next_use_[j] = std::exchange(next->second, j);
+  }
+
+  std::vector<host::StoredExpert> kinds;
+  std::vector<std::uint32_t> kind_of;
+  std::map<const numerics::StoredLayout*, std::uint32_t> known;
+  for (const auto& layout : stored_.layout) {
+    const auto [kind, is_new] = known.try_emplace(layout.get(), static_cast<std::uint32_t>(kinds.size()));
+    if (is_new) {
+      const CacheBlock block = cache_block(*layout);
+      kinds.push_back(host::whole_expert(Bytes(static_cast<std::int64_t>(block.bytes))));
+      blocks_.emplace(layout.get(), block);
+    }
+    kind_of.push_back(kind->second);
+  }
+  bytes_ = std::make_unique<host::ExpertBytes>(static_cast<std::uint32_t>(stored_.layers.size()),
+                                               static_cast<std::uint32_t>(stored_.experts), std::move(kinds),
+                                               std::move(kind_of));
+  host::DriverConfig driver;
+  driver.policy = config.policy;
+  driver.capacity = Bytes(static_cast<std::int64_t>(stored_.cache_bytes));
+  driver.cache_base = stored_.cache_address;
+  driver.decision_cycles = config.decision_cycles;
+  driver.prefetch = config.prefetch;
+  driver.popularity = popularity;
+  driver_ = std::make_unique<host::HostDriver>(*bytes_, driver, where);
+  free_entries_ = (std::uint64_t{1} << io_jobs) - 1;
+  if (!config.start_popular) return;
+
+  std::vector<std::size_t> order;
+  for (std::size_t e = 0; e < popularity.size(); ++e)
+    if (popularity[e] > 0) order.push_back(e);
+  std::stable_sort(order.begin(), order.end(),
+                   [&popularity](std::size_t a, std::size_t b) { return popularity[a] > popularity[b]; });
+  for (const std::size_t e : order) {
+    const auto experts = static_cast<std::size_t>(stored_.experts);
+    const auto places =
+        driver_->prefill(static_cast<std::uint32_t>(e / experts), static_cast<std::uint32_t>(e % experts), later.at(e));
+    if (!places) break;
+    warm_.push_back({e, places->front()});
+  }
+}
+
+IoSettings CacheAgent::settings() const { return {config_.load_order, std::nullopt}; }
+
+std::vector<ByteRange> CacheAgent::prepare(MemoryImage& image) {
+  std::map<std::uint64_t, std::uint64_t> filled;  // end by begin
+  for (const Warm& warm : warm_) {
+    const CacheBlock& block = blocks_.at(stored_.layout[warm.expert].get());
+    for (const CacheBlock::Piece& piece : block.pieces) {
+      if (!image.has_bytes()) continue;
+      std::vector<std::uint8_t> bytes(piece.bytes);
+      stored_.storage.read(*stored_.source[warm.expert] + piece.from, bytes.data(), bytes.size());
+      image.write(warm.address + piece.to, bytes.data(), bytes.size());
+    }
+    filled[warm.address] = warm.address + block.bytes;
+  }
+  std::vector<ByteRange> empty;
+  std::uint64_t at = stored_.cache_address;
+  for (const auto& [begin, end] : filled) {
+    if (at < begin) empty.push_back({at, begin - at});
+    at = end;
+  }
+  const std::uint64_t end = stored_.cache_address + stored_.cache_bytes;
+  if (at < end) empty.push_back({at, end - at});
+  return empty;
+}
+
+std::vector<memory::Counter> CacheAgent::counters() const {
+  const host::DriverStats stats = driver_->stats();
+  std::uint64_t warm_bytes = 0;
+  for (const Warm& warm : warm_) warm_bytes += blocks_.at(stored_.layout[warm.expert].get()).bytes;
+  const auto count = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
+  return {{"jobs", count(stats.jobs)},
+          {"hits", count(stats.hits)},
+          {"loaded_bytes", plain(stats.loaded)},
+          {"prefetched_bytes", plain(stats.prefetched)},
+          {"dropped_bytes", dropped_bytes_},
+          {"evictions", count(stats.evictions)},
+          {"fragmentation_evictions", count(stats.fragmentation_evictions)},
+          {"repacked", count(stats.repacked)},
+          {"waits_for_room", count(stats.waits)},
+          {"warm_experts", warm_.size()},
+          {"warm_bytes", warm_bytes}};
+}
+
+std::uint32_t CacheAgent::layer_index(int layer) const {
+  return static_cast<std::uint32_t>(std::lower_bound(stored_.layers.begin(), stored_.layers.end(), layer) -
+                                    stored_.layers.begin());
+}
+
+std::size_t CacheAgent::number(std::uint32_t layer, int expert) const {
+  return layer * static_cast<std::size_t>(stored_.experts) + static_cast<std::size_t>(expert);
+}
+
+bool CacheAgent::is_offloaded(std::size_t job) const {
+  return program_.jobs[job].expert >= 0 && program_.jobs[job].expert < stored_.experts;
+}
+
+std::vector<std::size_t> CacheAgent::offloaded_jobs(std::size_t phase) const {
+  std::vector<std::size_t> jobs;
+  for (std::size_t j = phase_jobs_[phase]; j < phase_jobs_[phase + 1]; ++j)
+    if (is_offloaded(j)) jobs.push_back(j);
+  return jobs;
+}
+
+std::vector<host::Need> CacheAgent::needs_of(const std::vector<std::size_t>& jobs) const {
+  std::vector<host::Need> needs;
+  for (const std::size_t j : jobs)
+    needs.push_back({static_cast<std::uint32_t>(program_.jobs[j].expert), 0,
+                     static_cast<std::uint32_t>(program_.jobs[j].rows), next_use_[j]});
+  return needs;
+}
+
+void CacheAgent::plan_phase(std::uint64_t now) {
+  const RunProgram::Phase& phase = program_.phases[phase_index_];
+  const std::uint64_t begin = std::max(now + phase.after, phase.at);
+  open_phase({phase_index_, begin});
+  planned_ = begin > now;
+  if (planned_)
+    settle(now);
+  else
+    begin_phase(now);
+}
+
+void CacheAgent::on_woken(std::uint64_t now) {
+  if (!planned_ || now < phase().begin) return settle(now);
+  planned_ = false;
+  begin_phase(now);
+}
+
+void CacheAgent::begin_phase(std::uint64_t now) {
+  const std::size_t p = phase_index_;
+  const std::vector<std::size_t> jobs = offloaded_jobs(p);
+  jobs_left_ = jobs.size();
+  for (std::size_t j = phase_jobs_[p]; j < phase_jobs_[p + 1]; ++j)
+    if (!is_offloaded(j) && program_.jobs[j].expert != kCombination) offer_commands(j, nullptr, std::nullopt);
+  end_if_all_offered();
+  if (jobs.empty()) return settle(now);
+  std::optional<host::NextStep> next;
+  for (std::size_t q = p + 1; q < program_.phases.size() && !next; ++q) {
+    const std::vector<std::size_t> then = offloaded_jobs(q);
+    if (then.empty()) continue;
+    // A step's layers ascend, so a layer that does not begins another step.
+    next = host::NextStep{layer_index(program_.phases[q].layer), needs_of(then),
+                          program_.phases[p].layer < program_.phases[q].layer};
+    // Seen from before that phase, the next use is in it.
+    for (std::size_t i = 0; i < then.size(); ++i) next->needs[i].next_use = then[i];
+  }
+  const std::vector<host::JobId> ids =
+      driver_->routed(cycles(now), layer_index(program_.phases[p].layer), needs_of(jobs), next);
+  for (std::size_t i = 0; i < ids.size(); ++i) jobs_[ids[i]].job = jobs[i];
+  settle(now);
+}
+
+/// The combination, if there is one, comes last.
+void CacheAgent::end_if_all_offered() {
+  if (jobs_left_ > 0) return;
+  const std::size_t last = phase_jobs_[phase_index_ + 1] - 1;
+  if (program_.jobs[last].expert == kCombination) offer_commands(last, nullptr, std::nullopt);
+  close_phase();
+}
+
+/// Takes what the driver has to say by now, and says when to ask again.
+void CacheAgent::settle(std::uint64_t now) {
+  while (const auto answer = driver_->take(cycles(now))) take(*answer, now);
+  offer_loads();
+  std::optional<std::uint64_t> wake;
+  if (planned_) wake = phase().begin;
+  if (const auto next = driver_->next_answer())
+    wake = std::min(wake.value_or(UINT64_MAX), static_cast<std::uint64_t>(next->count()));
+  set_wake(wake);
+  name_idle_cycles();
+}
+
+void CacheAgent::take(const host::Answer& answer, std::uint64_t now) {
+  if (!answer.loads.empty()) add_loads(answer.loads);
+  for (const host::JobPlan& plan : answer.jobs) {
+    Job& job = jobs_.at(plan.id);
+    job.address = plan.addresses.front();
+    for (const host::DescriptorId load : plan.waits_for) {
+      const auto on_its_way = loads_.find(load);
+      if (on_its_way == loads_.end()) continue;  // completed since the driver decided
+      on_its_way->second.jobs.insert(plan.id);
+      ++job.waits_for;
+    }
+    if (job.waits_for == 0)
+      offer_job(plan.id, now);
+    else
+      ++waiting_jobs_;
+  }
+}
+
+void CacheAgent::add_loads(const std::vector<host::Descriptor>& loads) {
+  Group& group = groups_[++last_group_];
+  for (const host::Descriptor& load : loads) {
+    const std::size_t expert = number(load.layer, static_cast<int>(load.expert));
+    const CacheBlock& block = blocks_.at(stored_.layout[expert].get());
+    for (const CacheBlock::Piece& piece : block.pieces) {
+      Piece staged;
+      staged.group = last_group_;
+      staged.load = load.id;
+      Descriptor& d = staged.descriptor;
+      d.plane = static_cast<std::uint8_t>(piece.rank);
+      d.layer = static_cast<std::uint16_t>(stored_.layers[load.layer]);
+      d.expert = static_cast<std::uint16_t>(load.expert);
+      d.requests = load.requests;
+      d.bytes = static_cast<std::uint32_t>(piece.bytes);
+      d.source = stored_.source[expert].value() + piece.from;
+      d.destination = load.destination + piece.to;
+      staged_.push_back(staged);
+    }
+    group.pieces += block.pieces.size();
+    loads_[load.id].pieces = block.pieces.size();
+  }
+  staged_.back().descriptor.last = true;
+}
+
+void CacheAgent::offer_loads() {
+  while (!staged_.empty()) {
+    Piece& piece = staged_.front();
+    Group& group = groups_.at(piece.group);
+    if (!group.job) {
+      if (free_entries_ == 0) return;
+      unsigned entry = 0;
+      while ((free_entries_ >> entry & 1) == 0) ++entry;
+      free_entries_ &= free_entries_ - 1;
+      group.job = entry;
+    }
+    piece.descriptor.job = static_cast<std::uint8_t>(*group.job);
+    offer(piece.descriptor);
+    offered_.push_back(piece);
+    staged_.pop_front();
+  }
+}
+
+/// Only the fields that count change: fewer words to write.
+void CacheAgent::offer_wait(const Group& group) {
+  Command wait = last_command_;
+  wait.opcode = Opcode::kWait;
+  wait.job = static_cast<std::uint8_t>(*group.job);
+  offer(wait, kWaitTag);
+  to_execute_.push_back({group.job, std::nullopt});
+}
+
+void CacheAgent::offer_job(host::JobId id, std::uint64_t now) {
+  const auto job = jobs_.find(id);
+  driver_->released(cycles(now), id);
+  offer_commands(job->second.job, &job->second, id);
+  jobs_.erase(job);
+  --jobs_left_;
+  end_if_all_offered();
+}
+
+void CacheAgent::offer_commands(std::size_t job, const Job* placed, std::optional<host::JobId> id) {
+  const CacheBlock* block = nullptr;
+  if (placed != nullptr) {
+    const RunProgram::Job& of = program_.jobs[job];
+    block = &blocks_.at(stored_.layout[number(layer_index(program_.phases[of.phase].layer), of.expert)].get());
+  }
+  for (std::size_t i = program_.jobs[job].first_command; i < job_end_[job]; ++i) {
+    Command command = program_.loaded.commands[i];
+    if (block != nullptr && command.opcode == Opcode::kMatmul) block->relocate(command, placed->address);
+    offer(command, i);
+    to_execute_.push_back({});
+    last_command_ = command;
+  }
+  if (id) to_execute_.back().finishes = id;
+}
+
+void CacheAgent::on_load_completed(std::size_t load, std::uint64_t now) {
+  ++completed_;
+  const Piece& piece = offered_[load];
+  const auto group = groups_.find(piece.group);
+  if (--group->second.pieces == 0) {
+    if (!over_) offer_wait(group->second);
+    groups_.erase(group);
+  }
+  const auto of_driver = loads_.find(piece.load);
+  if (--of_driver->second.pieces == 0) {
+    const std::set<host::JobId> waiting = std::move(of_driver->second.jobs);
+    loads_.erase(of_driver);
+    if (!over_) driver_->completed(cycles(now), piece.load);
+    for (const host::JobId id : waiting) {
+      if (--jobs_.at(id).waits_for > 0) continue;
+      --waiting_jobs_;
+      offer_job(id, now);
+    }
+  }
+  if (over_) return finish_when_quiet();
+  settle(now);
+}
+
+void CacheAgent::on_command_executed(std::uint64_t now) {
+  const Executed executed = to_execute_.front();
+  to_execute_.pop_front();
+  if (executed.frees) free_entries_ |= std::uint64_t{1} << *executed.frees;
+  if (executed.finishes) driver_->finished(cycles(now), *executed.finishes);
+  if (executed.frees || executed.finishes) settle(now);
+}
+
+void CacheAgent::on_phase_ended(std::uint64_t now) {
+  if (++phase_index_ < program_.phases.size()) return plan_phase(now);
+  over_ = true;
+  for (const Piece& piece : staged_) dropped_bytes_ += piece.descriptor.bytes;
+  staged_.clear();
+  while (const auto due = driver_->next_answer()) {
+    const std::optional<host::Answer> answer = driver_->take(*due);
+    for (const host::Descriptor& load : answer->loads) dropped_bytes_ += plain(load.bytes);
+  }
+  set_wake(std::nullopt);
+  finish_when_quiet();
+}
+
+void CacheAgent::finish_when_quiet() {
+  if (completed_ == offered_.size()) finish();
+}
+
+/// Jobs wait for loads that the storage works on, and no job has all: only loads can bring work.
+void CacheAgent::name_idle_cycles() {
+  set_idle_cause(commands().empty() && waiting_jobs_ > 0 && pushed_ > completed_ ? Cause::kIo : Cause::kHost);
+}
+
+}  // namespace moesaic::program

@@ -1,0 +1,141 @@
+#pragma once
+/// The agent of a run whose experts lie in a storage: drives the host driver (models/host) and makes commands and
+/// descriptors of what it decides. docs/cache.md.
+///
+///   a phase begins      when what it waits for is over, as a TimedPhase does (timed_program.h). Jobs whose weights are
+///                       in the memory (shared experts, products) are offered. If routed experts take part, their
+///                       routing is known: the driver hears of them (routed)
+///   an answer is due    its loads are offered piece by piece, parameters first, then rank by rank (cache_block.h). The
+///                       loads of one answer are one job of the I/O queue, pushed when an entry is free
+///   a load completes    the driver hears of it when its last piece has (completed). When all loads of an I/O job
+///                       have, its `wait` is offered, which frees the entry
+///   a job has all       the driver hears of it (released) and the job's commands are offered, with the block's
+///                       address: so jobs compute in the order in which their planes came, those that were there first.
+///                       When all of a phase are offered, the combination follows
+///   a job's last
+///   command executed    the driver may evict its block (finished)
+///   the last phase ends loads not yet offered are dropped; those on their way are awaited
+///
+/// Several things at one edge are taken in the order of HostAgent's contract; of jobs that become ready at once the one
+/// that was routed first goes first.
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "models/host/host_driver.h"
+#include "sim/program/cache_block.h"
+#include "sim/program/cache_config.h"
+#include "sim/program/host_agent.h"
+#include "sim/program/layer_program.h"
+
+namespace moesaic::program {
+
+class CacheAgent final : public HostAgent {
+ public:
+  /// Tag of a `wait`; commands of the program have their index.
+  static constexpr std::uint64_t kWaitTag = UINT64_MAX;
+
+  /// `program` was lowered with an Offloading and outlives the agent. `io_jobs`: entries of the I/O queue. ConfigError
+  /// (`where`) for what the driver refuses.
+  CacheAgent(const RunProgram& program, const CacheConfig& config, unsigned io_jobs, const std::string& where);
+
+  IoSettings settings() const override;
+  const MemoryImage* storage() const override { return &stored_.storage; }
+  /// Experts that are there from the beginning, and nothing in the rest of the cache. An image without bytes will do.
+  std::vector<ByteRange> prepare(MemoryImage& image) override;
+  /// jobs, hits, loads, bytes and evictions, as host::DriverStats counts them; what was there at the start; what was
+  /// dropped at the end.
+  std::vector<memory::Counter> counters() const override;
+
+ private:
+  /// The loads of one answer: one job of the I/O queue.
+  struct Group {
+    std::size_t pieces = 0;       // not completed
+    std::optional<unsigned> job;  // entry of the I/O queue
+  };
+  struct Load {                  // of the driver
+    std::size_t pieces = 0;      // not completed
+    std::set<host::JobId> jobs;  // that wait for it
+  };
+  struct Piece {
+    Descriptor descriptor;
+    std::uint64_t group = 0;
+    host::DescriptorId load = 0;
+  };
+  struct Job {            // of the driver
+    std::size_t job = 0;  // of the program
+    std::uint64_t address = 0;
+    std::size_t waits_for = 0;
+  };
+  struct Executed {  // what the execution of an offered command means
+    std::optional<unsigned> frees;
+    std::optional<host::JobId> finishes;
+  };
+
+  void on_begin() override { plan_phase(0); }
+  void on_command_pushed(std::uint64_t) override { name_idle_cycles(); }
+  void on_load_pushed(std::uint64_t) override {
+    ++pushed_;
+    name_idle_cycles();
+  }
+  void on_load_completed(std::size_t load, std::uint64_t now) override;
+  void on_command_executed(std::uint64_t now) override;
+  void on_phase_ended(std::uint64_t now) override;
+  void on_woken(std::uint64_t now) override;
+
+  void plan_phase(std::uint64_t now);
+  void begin_phase(std::uint64_t now);
+  bool is_offloaded(std::size_t job) const;
+  std::vector<std::size_t> offloaded_jobs(std::size_t phase) const;
+  std::vector<host::Need> needs_of(const std::vector<std::size_t>& jobs) const;
+  std::uint32_t layer_index(int layer) const;
+  std::size_t number(std::uint32_t layer, int expert) const;
+  void settle(std::uint64_t now);
+  void take(const host::Answer& answer, std::uint64_t now);
+  void add_loads(const std::vector<host::Descriptor>& loads);
+  void offer_loads();
+  void offer_wait(const Group& group);
+  void offer_job(host::JobId id, std::uint64_t now);
+  void offer_commands(std::size_t job, const Job* placed, std::optional<host::JobId> id);
+  void end_if_all_offered();
+  void name_idle_cycles();
+  void finish_when_quiet();
+
+  const RunProgram& program_;
+  const OffloadedExperts& stored_;
+  CacheConfig config_;
+  std::vector<std::size_t> job_end_;     // last command + 1 of each job of the program
+  std::vector<std::size_t> phase_jobs_;  // first job of each phase, and one behind the last
+  std::vector<std::uint64_t> next_use_;  // of each job: the number of the next job that reads the same expert
+  std::map<const numerics::StoredLayout*, CacheBlock> blocks_;
+  std::unique_ptr<host::ExpertBytes> bytes_;
+  std::unique_ptr<host::HostDriver> driver_;
+  struct Warm {
+    std::size_t expert;  // number()
+    std::uint64_t address;
+  };
+  std::vector<Warm> warm_;
+
+  std::size_t phase_index_ = 0, jobs_left_ = 0;  // of the phase: not offered
+  std::size_t waiting_jobs_ = 0;                 // of those, placed and waiting for loads
+  std::map<host::JobId, Job> jobs_;              // routed and not offered
+  std::map<host::DescriptorId, Load> loads_;     // not completed
+  std::map<std::uint64_t, Group> groups_;        // not completed
+  std::uint64_t last_group_ = 0;
+  std::deque<Piece> staged_;    // not offered
+  std::vector<Piece> offered_;  // all of them
+  std::size_t pushed_ = 0, completed_ = 0;
+  std::deque<Executed> to_execute_;
+  std::uint64_t free_entries_ = 0;  // of the I/O queue, a bit each
+  Command last_command_;
+  bool planned_ = false;  // the phase is open and has not begun
+  bool over_ = false;
+  std::uint64_t dropped_bytes_ = 0;
+};
+
+}  // namespace moesaic::program

@@ -1,0 +1,39 @@
+#pragma once
+/// How an expert lies in the expert cache: one block, which holds what a pass over the expert reads and nothing else.
+///
+///   tile_major   the stored object as it is, in one piece
+///   plane_major  the planes that are read, rank 1 first, plane_stride apart as in the store; behind them parameters
+///                and requantisation. Planes of a nested expert that are not read are neither loaded nor given room.
+///
+/// The pieces are loaded one by one, so that hottest-expert-bit-first has planes to choose from; the block has its
+/// place, and leaves it, as a whole: the core reads planes at one distance from each other.
+#include <cstdint>
+#include <vector>
+
+#include "reference/numerics/stored_layout.h"
+#include "sim/program/commands.h"
+
+namespace moesaic::program {
+
+struct CacheBlock {
+  struct Piece {
+    std::uint64_t from = 0;  ///< within the stored object
+    std::uint64_t to = 0;    ///< within the block
+    std::uint64_t bytes = 0;
+    int rank = 0;  ///< as Descriptor::plane
+  };
+  std::vector<Piece> pieces;       ///< parameters first, then ranks 1, 2, ...
+  std::uint64_t bytes = 0;         ///< of all pieces; its place is rounded up to 64
+  std::uint64_t params_moved = 0;  ///< parameters lie so much earlier than in the stored object
+
+  /// A product whose weight addresses count from the beginning of the stored object, for the block at `address`.
+  void relocate(Command& product, std::uint64_t address) const {
+    product.weight_addr += address;
+    product.params_addr += address - params_moved;
+    product.requant_addr += address - params_moved;
+  }
+};
+
+CacheBlock cache_block(const numerics::StoredLayout& layout);
+
+}  // namespace moesaic::program

@@ -1,0 +1,143 @@
+#include "sim/program/random_offload.h"
+
+#include <algorithm>
+
+#include "models/host/eviction_policy.h"
+#include "sim/program/cache_block.h"
+
+namespace moesaic::program {
+
+namespace {
+
+numerics::WeightMatrix random_matrix(base::Rng& rng, const numerics::Format& format, std::int64_t n, std::int64_t k,
+                                     std::int64_t group_size) {
+  numerics::WeightMatrix w;
+  w.format = format;
+  w.n = n;
+  w.k = k;
+  w.group_size = group_size;
+  const auto columns = static_cast<std::size_t>(n), groups = static_cast<std::size_t>(n * w.groups());
+  for (std::size_t i = 0; i < columns * static_cast<std::size_t>(k); ++i)
+    w.codes.push_back(static_cast<std::uint8_t>(rng.below(static_cast<std::uint64_t>(format.max_code()) + 1)));
+  for (std::size_t i = 0; i < groups; ++i) {
+    if (format.has_zero_point()) w.zero_point.push_back(static_cast<std::uint8_t>(rng.below(256)));
+    w.group_multiplier.push_back(static_cast<std::uint16_t>(rng.below(5000)));
+  }
+  for (std::size_t i = 0; i < columns; ++i) {
+    w.requant_multiplier.push_back(static_cast<std::uint16_t>(30000 + rng.below(30000)));
+    w.requant_shift.push_back(static_cast<std::uint8_t>(26 + rng.below(4)));
+  }
+  return w;
+}
+
+LayerRows random_rows(base::Rng& rng, int step, int layer, std::int64_t rows, std::int64_t hidden, int experts,
+                      int act_bits) {
+  LayerRows l;
+  l.name = "step " + std::to_string(step) + ", layer " + std::to_string(layer);
+  l.layer = layer;
+  l.x.m = rows;
+  l.x.k = hidden;
+  l.x.act_bits = act_bits;
+  l.top_k = 2;
+  const std::int64_t most = (std::int64_t{1} << (act_bits - 1)) - 1;
+  for (std::int64_t i = 0; i < rows * hidden; ++i)
+    l.x.values.push_back(static_cast<std::int16_t>(rng.range(-most - 1, most)));
+  for (std::int64_t m = 0; m < rows; ++m) {
+    l.x.token_shift.push_back(static_cast<std::uint8_t>(rng.below(4)));
+    const auto count = static_cast<std::uint64_t>(experts);
+    const std::uint64_t first = rng.below(count), second = (first + 1 + rng.below(count - 1)) % count;
+    const bool dropped = rng.chance(1, 6);
+    l.chosen.push_back(static_cast<std::uint32_t>(first));
+    l.chosen.push_back(dropped ? workloads::RoutedRows::kDropped : static_cast<std::uint32_t>(second));
+    l.r.push_back(static_cast<std::uint16_t>(rng.below(32769)));
+    l.r.push_back(dropped ? std::uint16_t{0} : static_cast<std::uint16_t>(32768 - l.r.back()));
+  }
+  return l;
+}
+
+}  // namespace
+
+RunProgram OffloadCase::lower(const CoreParams& core, bool offloaded) const {
+  const WeightsOf of = [this](int layer, int expert) -> const numerics::ExpertWeights& {
+    return weights_of(layer, expert);
+  };
+  Offloading offloading;
+  offloading.capacity_bytes = cache.capacity_bytes;
+  offloading.experts = experts;
+  offloading.store_all = true;
+  offloading.where = "case";
+  LowerOptions options;
+  options.offloading = offloaded ? &offloading : nullptr;
+  return lower_layers(layers, of, core, layout, "case", {}, options);
+}
+
+std::string OffloadCase::difference(const RunProgram& program, const MemoryImage& memory) const {
+  const WeightsOf of = [this](int layer, int expert) -> const numerics::ExpertWeights& {
+    return weights_of(layer, expert);
+  };
+  for (std::size_t p = 0; p < layers.size(); ++p) {
+    const std::string found =
+        first_layer_difference(layers[p], layer_reference(layers[p], of), program.phases[p], memory);
+    if (!found.empty()) return found;
+  }
+  return "";
+}
+
+OffloadCase random_offload(base::Rng& rng, const CoreParams& core, const std::optional<numerics::LayoutKind>& layout) {
+  OffloadCase c;
+  const std::int64_t rows = core.rows, cols = core.cols, hidden = rng.range(6, 2 * rows + 3),
+                     intermediate = rng.range(6, cols + cols / 2 + 3);
+  const int layers = static_cast<int>(rng.range(1, 2)), steps = static_cast<int>(rng.range(2, 4));
+  c.experts = static_cast<int>(rng.range(3, 5));
+  c.layout = rng.chance(1, 3) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor;
+  if (layout) c.layout = *layout;
+  const bool alike = rng.chance(1, 2);  // experts of one format, so that places fit each other
+  const numerics::Format one = rng.pick(numerics::all_formats());
+  const numerics::LayoutSpec spec{c.layout, static_cast<int>(core.rows), static_cast<int>(core.cols)};
+  std::uint64_t largest = 0, sum = 0;
+  for (int layer = 0; layer < layers; ++layer)
+    for (int expert = 0; expert < c.experts; ++expert) {
+      const numerics::Format format = alike ? one : rng.pick(numerics::all_formats());
+      numerics::ExpertWeights& w = c.weights[{layer, expert}];
+      w.gate = random_matrix(rng, format, intermediate, hidden, 16);
+      w.up = random_matrix(rng, format, intermediate, hidden, 16);
+      w.down = random_matrix(rng, format, hidden, intermediate, 16);
+      w.sigma_h = 10;
+      const numerics::StoredLayout stored =
+          numerics::stored_layout(format, numerics::expert_shapes(hidden, intermediate, 16), spec);
+      const std::uint64_t bytes = (cache_block(stored).bytes + 63) / 64 * 64;
+      largest = std::max(largest, bytes);
+      sum += bytes;
+    }
+  std::vector<int> widths{4};
+  for (const int width : {8, 16})
+    if (width <= static_cast<int>(core.max_act_bits)) widths.push_back(width);
+  const int act_bits = rng.pick(widths);
+  std::int64_t batch = 0;
+  for (int step = 0; step < steps; ++step) {
+    const std::int64_t tokens = rng.range(1, 4);
+    batch = std::max(batch, tokens);
+    for (int layer = 0; layer < layers; ++layer)
+      c.layers.push_back(random_rows(rng, step, layer, tokens, hidden, c.experts, act_bits));
+  }
+
+  c.cache.policy = rng.pick(host::eviction_policies().names());
+  c.cache.capacity_bytes =
+      static_cast<std::int64_t>(rng.chance(1, 4) ? largest : largest + rng.below(rng.chance(1, 2) ? largest * 2 : sum));
+  c.cache.load_order = static_cast<LoadOrder>(rng.below(3));
+  c.cache.decision_cycles = base::Cycles(rng.chance(1, 4) ? 0 : rng.range(1, 200));
+  c.cache.prefetch.kind = rng.pick(host::prefetch_kinds().names());
+  c.cache.prefetch.recall = 0.8;
+  c.cache.prefetch.precision = 0.6;
+  c.cache.prefetch.seed = rng.next();
+  c.cache.start_popular = rng.chance(1, 3);
+  c.cache.where = "case";
+  c.text = std::string(numerics::layout_kind_name(c.layout)) + " " + c.cache.policy + " " +
+           std::string(kLoadOrderNames[static_cast<std::size_t>(c.cache.load_order)]) + " prefetch " +
+           c.cache.prefetch.kind + (c.cache.start_popular ? " popular, " : " cold, ") +
+           std::to_string(c.cache.capacity_bytes) + " of " + std::to_string(sum) + " bytes, batch " +
+           std::to_string(batch);
+  return c;
+}
+
+}  // namespace moesaic::program

@@ -1,0 +1,205 @@
+// sim/program/cache_agent: random runs through the expert cache on a host and chip without timing.
+#include "sim/program/cache_agent.h"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <map>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "sim/program/cache_block.h"
+#include "sim/program/interpreter.h"
+#include "sim/program/random_offload.h"
+
+using namespace moesaic;
+using namespace moesaic::program;
+
+namespace {
+
+CoreParams small_core() {
+  CoreParams core;
+  core.rows = 4;
+  core.cols = 8;
+  core.max_tokens = 2;
+  core.act_depth = 16;
+  core.hidden_depth = 32;
+  core.io_jobs = 2;
+  return core;
+}
+
+/// Pushes, loads and executes in a random order that a chip could have, and checks what a chip would not forgive. A
+/// load's destination is spoilt when it is pushed and holds its bytes when it completes.
+class Anything {
+ public:
+  Anything(HostAgent& agent, const CoreParams& core, MemoryImage& image, std::uint64_t seed)
+      : agent_(agent), image_(image), interpreter_(core, image), rng_(seed), jobs_(core.io_jobs) {}
+
+  /// Empty, or what went wrong.
+  std::string run() {
+    agent_.prepare(image_);
+    agent_.begin();
+    while (!agent_.is_finished() || !commands_.empty()) {
+      ++now_;
+      if (now_ > 200000) return "stuck";
+      if (!agent_.loads().empty() && rng_.chance(1, 2)) push_load();
+      if (!agent_.commands().empty() && rng_.chance(1, 2)) {
+        commands_.push_back(agent_.commands().front());
+        agent_.command_pushed(now_);
+      }
+      if (!on_their_way_.empty() && rng_.chance(1, 3)) complete(rng_.below(on_their_way_.size()));
+      if (!commands_.empty() && rng_.chance(1, 2)) execute();
+      if (!error_.empty()) return error_;
+      if (commands_.empty() && agent_.phase_is_pushed()) {
+        ends.push_back(now_);
+        agent_.phase_ended(now_);
+      }
+      if (agent_.wake() && *agent_.wake() <= now_) agent_.woken(now_);
+    }
+    return on_their_way_.empty() ? "" : "finished before the last load";
+  }
+
+  std::vector<std::uint64_t> ends, tags;
+  std::vector<Descriptor> loads;
+
+ private:
+  struct IoJob {
+    bool used = false, closed = false;
+    int pieces = 0;
+  };
+  void push_load() {
+    const Descriptor d = agent_.loads().front();
+    IoJob& job = jobs_.at(d.job);
+    if (job.closed) error_ = "a descriptor for a job that is closed";
+    job.used = true;
+    job.closed = d.last;
+    ++job.pieces;
+    for (std::uint64_t i = 0; i < d.bytes; ++i)
+      image_.write_byte(d.destination + i, static_cast<std::uint8_t>(~agent_.storage()->read(d.source + i)));
+    on_their_way_.push_back(loads.size());
+    loads.push_back(d);
+    agent_.load_pushed(now_);
+  }
+  void complete(std::size_t which) {
+    const std::size_t load = on_their_way_[which];
+    on_their_way_.erase(on_their_way_.begin() + static_cast<std::ptrdiff_t>(which));
+    const Descriptor& d = loads[load];
+    for (std::uint64_t i = 0; i < d.bytes; ++i)
+      image_.write_byte(d.destination + i, agent_.storage()->read(d.source + i));
+    --jobs_[d.job].pieces;
+    agent_.load_completed(load, now_);
+  }
+  void execute() {
+    const OfferedCommand offered = commands_.front();
+    commands_.pop_front();
+    tags.push_back(offered.tag);
+    if (offered.command.opcode == Opcode::kWait) {
+      IoJob& job = jobs_.at(offered.command.job);
+      if (!job.used || !job.closed || job.pieces != 0) error_ = "a wait for a job that is not released";
+      job = {};
+    } else {
+      interpreter_.run({offered.command});
+    }
+    agent_.command_executed(now_);
+  }
+
+  HostAgent& agent_;
+  MemoryImage& image_;
+  Interpreter interpreter_;
+  base::Rng rng_;
+  std::vector<IoJob> jobs_;
+  std::deque<OfferedCommand> commands_;
+  std::vector<std::size_t> on_their_way_;
+  std::string error_;
+  std::uint64_t now_ = 0;
+};
+
+std::map<std::string, std::uint64_t> counters_of(const CacheAgent& agent) {
+  std::map<std::string, std::uint64_t> counters;
+  for (const memory::Counter& counter : agent.counters()) counters[counter.name] = counter.value;
+  return counters;
+}
+
+}  // namespace
+
+TEST_CASE("layers through an expert cache leave the reference's results, whatever comes when", "[unit][program]") {
+  base::Rng rng(21);
+  const CoreParams core = small_core();
+  std::uint64_t evictions = 0, hits = 0, ahead = 0, warm = 0, reordered = 0;
+  for (int i = 0; i < 120; ++i) {
+    const OffloadCase c = random_offload(rng, core);
+    INFO("case " << i << ": " << c.text);
+    RunProgram program = c.lower(core);
+    CacheAgent agent(program, c.cache, core.io_jobs, "case");
+    Anything host(agent, core, program.loaded.image, rng.next());
+    REQUIRE(host.run() == "");
+    REQUIRE(c.difference(program, program.loaded.image) == "");
+    REQUIRE(host.ends.size() == c.layers.size());
+    // Every command once, beside the waits.
+    std::vector<std::uint64_t> tags = host.tags;
+    tags.erase(std::remove(tags.begin(), tags.end(), CacheAgent::kWaitTag), tags.end());
+    reordered += std::is_sorted(tags.begin(), tags.end()) ? 0 : 1;
+    std::sort(tags.begin(), tags.end());
+    REQUIRE(tags.size() == program.loaded.commands.size());
+    for (std::size_t t = 0; t < tags.size(); ++t) REQUIRE(tags[t] == t);
+    // Bytes asked for are bytes loaded.
+    std::uint64_t bytes = 0;
+    for (const Descriptor& load : host.loads) bytes += load.bytes;
+    const auto counters = counters_of(agent);
+    CHECK(counters.at("loaded_bytes") + counters.at("prefetched_bytes") - counters.at("dropped_bytes") == bytes);
+    evictions += counters.at("evictions");
+    hits += counters.at("hits");
+    ahead += counters.at("prefetched_bytes");
+    warm += counters.at("warm_experts");
+  }
+  CHECK(evictions > 100);
+  CHECK(hits > 100);
+  CHECK(ahead > 0);
+  CHECK(warm > 20);
+  CHECK(reordered > 10);
+}
+
+TEST_CASE("planes of an expert are loaded one by one, those that are not read never", "[unit][program]") {
+  for (const bool by_planes : {false, true}) {
+    const numerics::Format format = numerics::Format::nested(3);
+    const numerics::StoredLayout layout = numerics::stored_layout(
+        format, numerics::expert_shapes(24, 40, 16),
+        {by_planes ? numerics::LayoutKind::kPlaneMajor : numerics::LayoutKind::kTileMajor, 4, 8});
+    const CacheBlock block = cache_block(layout);
+    const auto params = static_cast<std::uint64_t>(layout.total_bytes() - layout.params_begin()),
+               stride = static_cast<std::uint64_t>(layout.plane_stride());
+    REQUIRE(block.pieces.size() == (by_planes ? 4 : 1));
+    CHECK(block.bytes == (by_planes ? 3 * stride + params : static_cast<std::uint64_t>(layout.total_bytes())));
+    std::uint64_t sum = 0;
+    for (const CacheBlock::Piece& piece : block.pieces) sum += piece.bytes;
+    CHECK(sum == block.bytes);
+    if (!by_planes) continue;
+    for (std::size_t rank = 0; rank <= 3; ++rank) CHECK(block.pieces[rank].rank == static_cast<int>(rank));
+    CHECK(block.pieces[0].to == 3 * stride);
+    CHECK(block.pieces[3].from == 2 * stride);
+  }
+}
+
+TEST_CASE("a cache that holds every expert from the start loads nothing", "[unit][program]") {
+  base::Rng rng(23);
+  const CoreParams core = small_core();
+  OffloadCase c = random_offload(rng, core);
+  c.cache.capacity_bytes = 1 << 20;
+  c.cache.start_popular = true;
+  c.cache.prefetch.kind = "none";
+  RunProgram program = c.lower(core);
+  CacheAgent agent(program, c.cache, core.io_jobs, "case");
+  Anything host(agent, core, program.loaded.image, 5);
+  REQUIRE(host.run() == "");
+  CHECK(c.difference(program, program.loaded.image) == "");
+  CHECK(host.loads.empty());
+  const auto counters = counters_of(agent);
+  CHECK(counters.at("hits") == counters.at("jobs"));
+}
+
+TEST_CASE("a cache that is smaller than the largest expert is refused", "[unit][program]") {
+  base::Rng rng(24);
+  OffloadCase c = random_offload(rng, small_core());
+  c.cache.capacity_bytes = 100;
+  CHECK_THROWS_WITH(c.lower(small_core()),
+                    Catch::Matchers::StartsWith("case: cache.capacity_bytes: got 100, expected at least "));
+}
