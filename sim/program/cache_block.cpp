@@ -13,15 +13,22 @@ CacheBlock cache_block(const numerics::StoredLayout& layout) {
     return block;
   }
   const auto stride = static_cast<std::uint64_t>(layout.plane_stride()),
+             level_stride = static_cast<std::uint64_t>(layout.level_stride()),
              params = static_cast<std::uint64_t>(layout.params_begin());
-  const std::uint64_t planes = static_cast<std::uint64_t>(layout.format().planes()) * stride;
-  block.params_moved = params - planes;
-  block.pieces.push_back({params, planes, total - params, 0});
-  for (int rank = 1; rank <= layout.format().planes(); ++rank) {
+  const int planes = layout.format().base_planes(), levels = layout.format().levels();
+  const std::uint64_t levels_begin = static_cast<std::uint64_t>(planes) * stride,
+                      end = levels_begin + static_cast<std::uint64_t>(levels) * level_stride;
+  block.params_moved = params - end;
+  block.pieces.push_back({params, end, total - params, 0});
+  for (int rank = 1; rank <= planes; ++rank) {
     const std::uint64_t at = static_cast<std::uint64_t>(rank - 1) * stride;
     block.pieces.push_back({at, at, stride, rank});
   }
-  block.bytes = planes + total - params;
+  for (int level = 1; level <= levels; ++level) {
+    const std::uint64_t at = levels_begin + static_cast<std::uint64_t>(level - 1) * level_stride;
+    block.pieces.push_back({at, at, level_stride, planes + level});
+  }
+  block.bytes = end + total - params;
   return block;
 }
 

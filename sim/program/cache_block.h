@@ -3,7 +3,8 @@
 ///
 ///   tile_major   the stored object as it is, in one piece
 ///   plane_major  the planes that are read, rank 1 first, plane_stride apart as in the store; behind them parameters
-///                and requantisation. Planes of a nested expert that are not read are neither loaded nor given room.
+///                and requantisation. Planes of a nested expert and levels of an MWQ expert that are not
+///                read are neither loaded nor given room.
 ///
 /// The pieces are loaded one by one, so that hottest-expert-bit-first has planes to choose from; the block has its
 /// place, and leaves it, as a whole: the core reads planes at one distance from each other.
@@ -31,6 +32,7 @@ struct CacheBlock {
     product.weight_addr += address;
     product.params_addr += address - params_moved;
     product.requant_addr += address - params_moved;
+    if (product.levels > 0) product.level_params_addr += address;
   }
 };
 

@@ -23,6 +23,8 @@ numerics::WeightMatrix random_matrix(base::Rng& rng, const numerics::Format& for
     if (format.has_zero_point()) w.zero_point.push_back(static_cast<std::uint8_t>(rng.below(256)));
     w.group_multiplier.push_back(static_cast<std::uint16_t>(rng.below(5000)));
   }
+  for (std::size_t i = 0; i < groups * static_cast<std::size_t>(format.stored_levels()); ++i)
+    w.level_multiplier.push_back(static_cast<std::uint16_t>(rng.below(5000)));
   for (std::size_t i = 0; i < columns; ++i) {
     w.requant_multiplier.push_back(static_cast<std::uint16_t>(30000 + rng.below(30000)));
     w.requant_shift.push_back(static_cast<std::uint8_t>(26 + rng.below(4)));

@@ -50,7 +50,7 @@ TEST_CASE("simulate refuses a DRAM that cannot be, and one that does not hold th
   const std::string text = base::read_file("chips/r16c16p2a8-ddr5.yaml");
   const auto with = [&](const std::string& more) {
     std::string chip = text;
-    chip.insert(chip.rfind('}'), more);
+    chip.insert(chip.find("}\n", chip.find("memory:")), more);
     base::write_file(arguments.chip, chip);
     return refusal(folder, arguments);
   };

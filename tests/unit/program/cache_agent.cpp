@@ -179,6 +179,22 @@ TEST_CASE("planes of an expert are loaded one by one, those that are not read ne
   }
 }
 
+TEST_CASE("levels of an expert are loaded one by one with their parameters, those that are not read never",
+          "[unit][program]") {
+  const numerics::StoredLayout layout = numerics::stored_layout(
+      numerics::Format::mwq(2, 3, 1), numerics::expert_shapes(24, 40, 16), {numerics::LayoutKind::kPlaneMajor, 4, 8});
+  const CacheBlock block = cache_block(layout);
+  const auto params = static_cast<std::uint64_t>(layout.total_bytes() - layout.params_begin()),
+             stride = static_cast<std::uint64_t>(layout.plane_stride()),
+             level = static_cast<std::uint64_t>(layout.level_stride());
+  REQUIRE(block.pieces.size() == 4);
+  CHECK(block.bytes == 2 * stride + level + params);
+  CHECK(block.pieces[3].rank == 3);
+  CHECK(block.pieces[3].bytes == level);
+  CHECK(block.pieces[3].from == 2 * stride);
+  CHECK(block.pieces[0].to == 2 * stride + level);
+}
+
 TEST_CASE("a cache that holds every expert from the start loads nothing", "[unit][program]") {
   base::Rng rng(23);
   const CoreParams core = small_core();
