@@ -128,7 +128,7 @@ struct Leg {
   std::uint8_t port = 0;              // asked for in that cycle
   std::uint8_t count = 0;             // beats; 0: the outcome ends
   std::int64_t item = 0;              // in which the beats lie: its number, from what the state has taken on
-  std::int64_t offset = 0;            // bytes from its first on
+  std::int64_t offset = 0;            // bytes from its first beat on
   std::vector<std::unique_ptr<Leg>> next;
   std::unique_ptr<Outcome> outcome;
   std::size_t bytes() const { return sizeof *this + 2 * taken.size() + 8 * items.size() + 5 * beats.size() + 64; }
@@ -775,7 +775,7 @@ class Machine {
       const bool is_write = leg->port == kWrites;
       const Feed feed = feed_of(leg->port);
       const std::uint64_t item = feeds_.taken(feed) + static_cast<std::uint64_t>(leg->item);
-      const std::uint64_t address = feeds_.address_of(feed, item) + static_cast<std::uint64_t>(leg->offset);
+      const std::uint64_t address = beat_of(feed, item) + static_cast<std::uint64_t>(leg->offset);
       const Cycles at = cycles(record_begin_ + leg->until);
       const std::int64_t accepted = memory_->submit_row(
           {leg->port, is_write, address, Bytes(static_cast<std::int64_t>(beat_bytes_))}, leg->count, at);
@@ -887,6 +887,12 @@ class Machine {
     return port == kWeights ? Feed::kSegment : port == kActivations ? Feed::kActSegment : Feed::kChunk;
   }
 
+  /// The address of the item's first beat: a state knows how many beats on the core is, not where in one an item begins.
+  std::uint64_t beat_of(Feed feed, std::uint64_t item) const {
+    const std::uint64_t address = feeds_.address_of(feed, item);
+    return address - address % beat_bytes_;
+  }
+
   std::uint64_t item_of(unsigned port) const {
     return port == kWeights       ? core_.weight_reader().item
            : port == kActivations ? core_.act_reader().item
@@ -995,7 +1001,7 @@ class Machine {
     const Feed feed = feed_of(port);
     const std::uint64_t item = item_of(port);
     const auto from_begin = static_cast<std::int64_t>(item - begin_taken_[static_cast<unsigned>(feed)]);
-    const auto offset = static_cast<std::int64_t>(address - feeds_.address_of(feed, item));
+    const auto offset = static_cast<std::int64_t>(address - beat_of(feed, item));
     if (recorded_.size() > 1 && leg_->beats.empty()) {  // more beats of the one before?
       Leg& last = *recorded_[recorded_.size() - 2];
       if (last.until == now_ - record_begin_ && last.port == port && last.item == from_begin &&
