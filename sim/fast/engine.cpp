@@ -887,7 +887,8 @@ class Machine {
     return port == kWeights ? Feed::kSegment : port == kActivations ? Feed::kActSegment : Feed::kChunk;
   }
 
-  /// The address of the item's first beat: a state knows how many beats on the core is, not where in one an item begins.
+  /// The address of the item's first beat: a state knows by how many beats the core is on, not where in one the item
+  /// begins.
   std::uint64_t beat_of(Feed feed, std::uint64_t item) const {
     const std::uint64_t address = feeds_.address_of(feed, item);
     return address - address % beat_bytes_;
