@@ -8,32 +8,11 @@
 #include <string>
 
 #include "base/atomic_file.h"
+#include "tests/temporary_folder.h"
 
 namespace moesaic::testing {
 
-/// A temporary folder, removed at the end.
-class Folder {
- public:
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "moesaic-program-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder");
-    path_ = name;
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  std::string file(const std::string& name) const { return (path_ / name).string(); }
-  std::string path() const { return path_.string(); }
-  bool has(const std::string& name) const { return std::filesystem::exists(path_ / name); }
-  std::size_t count() const {
-    std::size_t files = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(path_)) files += entry.exists() ? 1 : 0;
-    return files;
-  }
-
- private:
-  std::filesystem::path path_;
-};
+using Folder = tests::TemporaryFolder;
 
 struct Outcome {
   int exit_code = -1;  ///< -1 when a signal ended it

@@ -1,20 +1,17 @@
-#include <stdlib.h>
-
 #include <catch2/catch.hpp>
 #include <filesystem>
 
 #include "base/atomic_file.h"
 #include "reference/numerics/case_file.h"
 #include "tests/golden/numerics/vectors.h"
+#include "tests/temporary_folder.h"
 
 namespace fs = std::filesystem;
 using namespace moesaic;
 
 TEST_CASE("the golden vectors regenerate byte for byte", "[golden][numerics]") {
-  std::string scratch = (fs::temp_directory_path() / "moesaic-golden-XXXXXX").string();
-  REQUIRE(mkdtemp(scratch.data()) != nullptr);
-  const auto files = golden::golden_files(scratch);
-  fs::remove_all(scratch);
+  const tests::TemporaryFolder scratch;
+  const auto files = golden::golden_files(scratch.path());
   CHECK(files.size() == 23);
   for (const auto& [name, content] : files) {
     CAPTURE(name);
@@ -23,8 +20,7 @@ TEST_CASE("the golden vectors regenerate byte for byte", "[golden][numerics]") {
 }
 
 TEST_CASE("the vectorised path reproduces every golden result file", "[golden][numerics]") {
-  std::string scratch = (fs::temp_directory_path() / "moesaic-golden-XXXXXX").string();
-  REQUIRE(mkdtemp(scratch.data()) != nullptr);
+  const tests::TemporaryFolder scratch;
   int seen = 0;
   const std::string suffix = ".case.safetensors";
   for (const auto& entry : fs::directory_iterator("tests/golden/numerics")) {
@@ -32,11 +28,10 @@ TEST_CASE("the vectorised path reproduces every golden result file", "[golden][n
     if (path.size() < suffix.size() || path.compare(path.size() - suffix.size(), suffix.size(), suffix) != 0) continue;
     CAPTURE(path);
     const auto kernel_case = numerics::read_case(path);
-    numerics::write_result(scratch + "/out", kernel_case, numerics::run_case(kernel_case));
+    numerics::write_result(scratch.file("out"), kernel_case, numerics::run_case(kernel_case));
     const std::string expected = path.substr(0, path.size() - suffix.size()) + ".out.safetensors";
-    CHECK(base::read_file(scratch + "/out") == base::read_file(expected));
+    CHECK(base::read_file(scratch.file("out")) == base::read_file(expected));
     ++seen;
   }
-  fs::remove_all(scratch);
   CHECK(seen == 11);
 }

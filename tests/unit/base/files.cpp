@@ -15,23 +15,14 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/safetensors.h"
+#include "tests/temporary_folder.h"
 
 using namespace moesaic::base;
 namespace fs = std::filesystem;
 
 namespace {
 
-/// A folder of the test's own, removed at its end.
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "moesaic-files-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path); }
-  std::string file(const std::string& name) const { return (path / name).string(); }
-  std::size_t count() const { return static_cast<std::size_t>(std::distance(fs::directory_iterator(path), {})); }
-};
+using Folder = moesaic::tests::TemporaryFolder;
 
 /// A safetensors file of this header and as many data bytes.
 std::string raw(const std::string& header, std::size_t data_bytes) {
@@ -110,13 +101,11 @@ TEST_CASE("a full device, a folder and a missing folder are refused by name", "[
   CHECK_THROWS_WITH(write_file("/dev/full", "x"),
                     "/dev/full: write: got No space left on device, expected a file that can be written");
   CHECK(fs::is_character_file("/dev/full"));
-  CHECK_THROWS_WITH(write_file(folder.path.string(), "x"),
-                    folder.path.string() + ": output: got a folder, expected a file name");
+  CHECK_THROWS_WITH(write_file(folder.path(), "x"), folder.path() + ": output: got a folder, expected a file name");
   CHECK_THROWS_WITH(
       write_file(folder.file("none/out"), "x"),
       folder.file("none/out") + ": open: got No such file or directory, expected a file that can be written");
-  CHECK_THROWS_WITH(read_file(folder.path.string()),
-                    folder.path.string() + ": read: got a folder, expected a readable file");
+  CHECK_THROWS_WITH(read_file(folder.path()), folder.path() + ": read: got a folder, expected a readable file");
 }
 
 TEST_CASE("a character device takes the bytes and stays a device", "[unit][base]") {
@@ -215,8 +204,8 @@ TEST_CASE("every malformed safetensors is refused with its reason", "[unit][base
   CHECK(refusal(folder, raw(R"({"__metadata__":{"k":1}})", 0)) == "__metadata__.k: got 1, expected a string");
   CHECK(refusal(folder, raw("[]", 0)) == "header: got array, expected a JSON object");
   CHECK_THAT(refusal(folder, raw("{\"a\":", 0)), Catch::Matchers::StartsWith("header: got "));
-  CHECK_THROWS_WITH(SafetensorsFile(folder.path.string()),
-                    folder.path.string() + ": read: got a folder, expected a safetensors file");
+  CHECK_THROWS_WITH(SafetensorsFile(folder.path()),
+                    folder.path() + ": read: got a folder, expected a safetensors file");
 }
 
 TEST_CASE("a file cut at any byte is refused", "[unit][base]") {

@@ -9,7 +9,7 @@
 
 #include "base/rng.h"
 #include "base/safetensors.h"
-#include "tests/unit/workloads/temporary_folder.h"
+#include "tests/temporary_folder.h"
 
 namespace moesaic::tests {
 

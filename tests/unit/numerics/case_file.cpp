@@ -1,10 +1,7 @@
 // reference/numerics/case_file and random_case.
 #include "reference/numerics/case_file.h"
 
-#include <stdlib.h>
-
 #include <catch2/catch.hpp>
-#include <filesystem>
 #include <map>
 #include <set>
 #include <string>
@@ -12,24 +9,16 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/safetensors.h"
+#include "tests/temporary_folder.h"
 
 using namespace moesaic::numerics;
 using moesaic::base::Rng;
 using moesaic::base::tensor_view;
 using moesaic::base::TensorView;
-namespace fs = std::filesystem;
 
 namespace {
 
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "moesaic-case-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path); }
-  std::string file(const std::string& name) const { return (path / name).string(); }
-};
+using Folder = moesaic::tests::TemporaryFolder;
 
 /// A legal 1 x 2 x 8 product whose tensors and metadata a test may spoil.
 struct Raw {

@@ -1,8 +1,6 @@
 // sim/profile: the table of latencies adds up to what is simulated with barriers, and is found again by its content.
 #include "sim/profile/profile.h"
 
-#include <stdlib.h>
-
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <map>
@@ -10,6 +8,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/rng.h"
+#include "tests/temporary_folder.h"
 
 using namespace moesaic;
 using numerics::Format;
@@ -17,14 +16,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "moesaic-profile-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path); }
-};
+using Folder = tests::TemporaryFolder;
 
 constexpr int kLayers = 2, kExperts = 5;
 constexpr std::int64_t kHidden = 40, kIntermediate = 56;
@@ -140,7 +132,7 @@ TEST_CASE("profiled runs are found again by content, and not for another chip, f
   const run::RunInputs inputs = inputs_of(8);
   const program::Chip chip = chip_of(8, 256, 512, 8);
   profile::Options options;
-  options.cache = (folder.path / "a" / "b").string();
+  options.cache = folder.file("a/b");
   const std::vector<Format> formats{Format::integer(2), Format::integer(3)};
   const auto run = [&](const run::RunInputs& of, const program::Chip& on, const std::vector<Format>& in) {
     return profile::profile(of, on, kExperts, in, options);

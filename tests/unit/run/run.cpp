@@ -1,6 +1,5 @@
 // sim/run: inputs of a run from a workload, and what its summary says.
 #include <fmt/format.h>
-#include <stdlib.h>
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -16,25 +15,20 @@
 #include "sim/run/run_inputs.h"
 #include "sim/run/summary.h"
 #include "sim/run/timeline.h"
+#include "tests/temporary_folder.h"
 
 using namespace moesaic;
 namespace fs = std::filesystem;
 
 namespace {
 
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "moesaic-run-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path); }
+struct Folder : tests::TemporaryFolder {
   /// A workload over the shipped model with these further lines.
   workloads::WorkloadFile workload(const std::string& lines, const std::string& trace = "evaluation.csv.gz") const {
     const std::string root = fs::current_path().string();
-    base::write_file((path / "w.yaml").string(),
+    base::write_file(file("w.yaml"),
                      "model: " + root + "/data/model\ntrace: " + root + "/data/traces/" + trace + "\n" + lines);
-    return workloads::read_workload((path / "w.yaml").string());
+    return workloads::read_workload(file("w.yaml"));
   }
   std::string tokens() const { return "tokens: " + fs::current_path().string() + "/data/tokens/evaluation.bin\n"; }
 };
@@ -325,9 +319,9 @@ TEST_CASE("a shape without weights runs on drawn weights, in the plan's format",
   const Folder folder;
   std::string rows = "request,step,phase,position,layer,experts,weights\n";
   rows += "0,0,prefill,0,0,1;2;3;4;5;6;7;0,0.2;0.2;0.1;0.1;0.1;0.1;0.1;0.1\n";
-  base::write_file((folder.path / "t.csv").string(), rows);
-  base::write_file((folder.path / "w.yaml").string(), "model: OLMoE-1B-7B\ntrace: t.csv\nlayers: [0]\n");
-  const auto workload = workloads::read_workload((folder.path / "w.yaml").string());
+  base::write_file(folder.file("t.csv"), rows);
+  base::write_file(folder.file("w.yaml"), "model: OLMoE-1B-7B\ntrace: t.csv\nlayers: [0]\n");
+  const auto workload = workloads::read_workload(folder.file("w.yaml"));
   run::InputOptions options;
   options.plan = "ternary";
   const run::RunInputs inputs = run::gather_inputs(workload, options);
@@ -347,7 +341,7 @@ TEST_CASE("tokens that are not the trace's are refused, with request, position a
   CHECK(refusal(folder.workload(folder.tokens() + "requests: [0]\n")).find("w.yaml: request_starts: got nothing") !=
         std::string::npos);
   CHECK(refusal(folder.workload(folder.tokens() + "request_starts: [0]\nrequests: [1]\n")) ==
-        (folder.path / "w.yaml").string() + ": request_starts: got 1 entries, expected one for request 1 too");
+        folder.file("w.yaml") + ": request_starts: got 1 entries, expected one for request 1 too");
   CHECK(refusal(folder.workload(folder.tokens() + "request_starts: [131000]\nrequests: [0]\n"))
             .find("evaluation.bin: length: got 131072 tokens, expected at least 131256, for request 0") !=
         std::string::npos);

@@ -1,8 +1,5 @@
 // sim/run/whole_layers: shared and dense experts, attention and head of a workload, executed and held to the reference.
-#include <stdlib.h>
-
 #include <catch2/catch.hpp>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -12,9 +9,9 @@
 #include "sim/run/run_inputs.h"
 #include "sim/run/summary.h"
 #include "sim/run/timeline.h"
+#include "tests/temporary_folder.h"
 
 using namespace moesaic;
-namespace fs = std::filesystem;
 using program::Part;
 
 namespace {
@@ -40,15 +37,7 @@ vocab: 50
 const char* const kLatent = "latent_attention: {q_rank: 12, kv_rank: 24, nope_dim: 8, rope_dim: 4}\n";
 const char* const kAll = "whole_layers: {shared_experts: int4, dense_layers: int3, attention: int5, head: int2}\n";
 
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "moesaic-whole-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path); }
-  std::string file(const std::string& name) const { return (path / name).string(); }
-
+struct Folder : tests::TemporaryFolder {
   /// Two requests of 70 and 3 tokens, and two decode steps of each, in one batch.
   workloads::WorkloadFile workload(const std::string& shape, const std::string& lines) const {
     base::write_file(file("tiny.yaml"), shape);
@@ -181,7 +170,7 @@ TEST_CASE("what is not asked for is left out, and what the network lacks is refu
     try {
       folder.workload(shape, lines);
     } catch (const base::InputError& error) {
-      return std::string(error.what()).substr(folder.path.string().size() + 1);
+      return std::string(error.what()).substr(folder.path().size() + 1);
     }
     return std::string("accepted");
   };

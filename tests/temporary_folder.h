@@ -1,10 +1,12 @@
-/// A folder of its own for one test, removed with everything in it at the end.
 #pragma once
+/// A folder of its own for one test, removed with everything in it at the end.
 
 #include <stdlib.h>
 
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 
@@ -26,6 +28,11 @@ class TemporaryFolder {
 
   std::string path() const { return path_; }
   std::string file(const std::string& name) const { return path_ + "/" + name; }
+  bool has(const std::string& name) const { return std::filesystem::exists(file(name)); }
+  /// Files and folders in it, not those below.
+  std::size_t count() const {
+    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(path_), {}));
+  }
   /// Writes a file (making its folders) and gives its path.
   std::string write(const std::string& name, const std::string& content) const {
     const std::string full = file(name);
