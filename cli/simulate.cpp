@@ -218,7 +218,7 @@ Results run_fast(const SimulateOptions& options, const program::Chip& chip, prog
   fast_options.shortcuts = !options.no_shortcuts;
   fast_options.fresh_phases = lowered.barriers;
   fast_options.progress = [&progress](std::size_t executed) { progress(executed); };
-  fast_options.keep_commands = true;
+  fast_options.keep_commands = lowered.loaded.image.has_bytes();  // for their data
   fast_options.make_storage = storage_of(chip);
   program::MemoryImage& image = lowered.loaded.image;
   const std::vector<program::TimedPhase> phases = lowered.timed_phases();
