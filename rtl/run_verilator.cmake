@@ -1,7 +1,13 @@
 # One run of Verilator and of the makefile that it writes: DIR/PREFIX__ALL.a, and beside it a dependency file.
+# It runs in the repository's root on relative paths: names of source files are part of the model (assertions print them), and so
+# a model is the same wherever the repository lies, and a compiler cache knows it again.
+get_filename_component(root ${CMAKE_CURRENT_LIST_DIR} DIRECTORY)
+string(REPLACE "${root}/" "" FLAGS "${FLAGS}")
+string(REPLACE "${root}/" "" SOURCES "${SOURCES}")
 file(MAKE_DIRECTORY ${DIR})
 execute_process(
   COMMAND ${VERILATOR} --cc ${FLAGS} --Mdir ${DIR} --prefix ${PREFIX} --top-module ${TOP} --MMD ${SOURCES} ${TOP}.sv
+  WORKING_DIRECTORY ${root}
   RESULT_VARIABLE failed)
 if(failed)
   message(FATAL_ERROR "verilator refused ${TOP} (exit status ${failed})")
@@ -14,5 +20,7 @@ if(failed)
 endif()
 file(READ ${DIR}/${PREFIX}__ver.d rule)
 string(REGEX REPLACE "^.*[ \t]:[ \t]" "" inputs "${rule}")
-string(STRIP "${inputs}" inputs)
+string(REGEX MATCHALL "[^ \t\n\\\\]+" inputs "${inputs}")
+list(TRANSFORM inputs PREPEND ${root}/ REGEX "^[^/]")
+list(JOIN inputs " " inputs)
 file(WRITE ${DIR}/${PREFIX}__ALL.a.d "${DIR}/${PREFIX}__ALL.a: ${inputs}\n")
