@@ -144,6 +144,8 @@ void run_evaluate(const EvaluateOptions& options) {
       plan = workloads::read_plan(options.plan);
     }
     workloads::check_plan(plan, options.plan, checkpoint.network(), checkpoint.hash());
+    if (plan.has_classes())
+      throw base::ConfigError(options.plan, "class_shares", "classes of requests", "a plan without");
   }
   const unsigned threads =
       options.threads > 0 ? static_cast<unsigned>(options.threads) : std::max(1U, std::thread::hardware_concurrency());

@@ -73,8 +73,8 @@ struct Setting {
   std::map<std::uint32_t, std::uint32_t> dense;  // the reverse
   std::uint32_t experts = 0;
   std::unique_ptr<host::ExpertBytes> bytes;
-  std::vector<numerics::Format> formats;  // by dense layer and expert; empty without a network
-  std::string stored;                     // how experts are stored, in words
+  workloads::Plan plan;  // its experts by dense layer and expert; none without a network
+  std::string stored;    // how experts are stored, in words
 };
 
 void need_network(const ReplayCommand& o) {
@@ -137,17 +137,16 @@ Setting setting_of_network(const ReplayCommand& o) {
   const std::size_t count = s.layers.size() * static_cast<std::size_t>(n.experts);
   if (!o.plan.empty()) {
     const workloads::Checkpoint checkpoint(o.network);
-    const workloads::Plan plan = workloads::read_plan(o.plan);
-    workloads::check_plan(plan, o.plan, n, checkpoint.hash());
-    if (o.group_given && group != plan.group_size)
+    s.plan = workloads::read_plan(o.plan);
+    workloads::check_plan(s.plan, o.plan, n, checkpoint.hash());
+    if (o.group_given && group != s.plan.group_size)
       throw base::ConfigError(kWho, "--group", std::to_string(group),
-                              std::to_string(plan.group_size) + ", as the plan says");
-    group = plan.group_size;
-    for (const workloads::PlanEntry& entry : plan.experts) s.formats.push_back(entry.format);
+                              std::to_string(s.plan.group_size) + ", as the plan says");
+    group = s.plan.group_size;
     s.stored = "plan " + o.plan;
   } else {
     const std::string name = o.format.empty() ? "int4" : o.format;
-    s.formats.assign(count, numerics::Format::parse(name, kWho, "--format"));
+    s.plan.experts.assign(count, {0, 0, numerics::Format::parse(name, kWho, "--format"), 0});
     s.stored = name;
   }
   if (group < 8 || group % 8 != 0)
@@ -156,7 +155,8 @@ Setting setting_of_network(const ReplayCommand& o) {
   std::vector<numerics::Format> kind_formats;
   std::vector<std::uint32_t> kind_of;
   const auto shapes = numerics::expert_shapes(n.hidden, n.expert_intermediate, group);
-  for (const numerics::Format format : s.formats) {
+  for (const workloads::PlanEntry& entry : s.plan.experts) {
+    const numerics::Format format = entry.format;
     auto found = std::find(kind_formats.begin(), kind_formats.end(), format);
     if (found == kind_formats.end()) {
       kind_formats.push_back(format);
@@ -205,7 +205,7 @@ class Batcher {
     std::vector<host::Need>& needs = at_[layer];
     if (needs.empty()) order_.push_back(layer);
     for (std::size_t i = 0; i < row.experts.size(); ++i) {
-      const int planes = row.levels.empty() ? 0 : planes_of(layer, row.experts[i], row.levels[i], where);
+      const int planes = planes_of(layer, row.experts[i], row.levels.empty() ? 0 : row.levels[i], where);
       const auto same = std::find_if(needs.begin(), needs.end(),
                                      [&](const host::Need& need) { return need.expert == row.experts[i]; });
       if (same == needs.end()) {
@@ -225,15 +225,12 @@ class Batcher {
 
  private:
   int planes_of(std::uint32_t layer, std::uint32_t expert, std::uint32_t level, const std::string& where) const {
-    if (setting_.formats.empty()) return 0;  // whole experts of unknown size
-    const numerics::Format format = setting_.formats[static_cast<std::size_t>(layer) * setting_.experts + expert];
-    const int planes = format.planes() + static_cast<int>(level);
-    if (planes > format.stored_planes())
-      throw base::ConfigError(
-          where, "levels", std::to_string(level),
-          fmt::format("at most {}: {} stores {} planes and reads {}", format.stored_planes() - format.planes(),
-                      format.name(), format.stored_planes(), format.planes()));
-    return planes;
+    if (setting_.plan.experts.empty()) return 0;  // whole experts of unknown size
+    const workloads::PlanEntry& entry =
+        setting_.plan.experts[static_cast<std::size_t>(layer) * setting_.experts + expert];
+    const std::optional<numerics::Format> format = setting_.plan.read(entry, level);
+    if (!format) throw base::ConfigError(where, "levels", std::to_string(level), setting_.plan.expected_level(entry));
+    return format->planes();
   }
   void flush() {
     if (batch_ > 1) std::sort(order_.begin(), order_.end());

@@ -145,12 +145,13 @@ struct SynthOptions {
   std::string network;
   std::string out;
   workloads::SynthParameters parameters;
+  std::string level_of = "choice";
 };
 
 void run_synth(const SynthOptions& options) {
   const workloads::Network network = workloads::find_network(options.network, "moesaic workload synth", "--network");
   workloads::check_parameters(options.parameters);
-  workloads::TraceWriter trace(options.out, options.parameters.arrival_gap_us > 0, false);
+  workloads::TraceWriter trace(options.out, options.parameters.arrival_gap_us > 0, !options.parameters.levels.empty());
   base::AtomicFile facts(options.out + ".json");
   facts.write(workloads::describe_parameters(network, options.parameters));
   workloads::synthesise(network, options.parameters, [&](const workloads::TraceRow& row) { trace.write(row); });
@@ -222,7 +223,16 @@ void add_workload(CLI::App& app) {
       ->capture_default_str();
   synth->add_option("--arrival-gap-us", p.arrival_gap_us, "Mean gap between requests, microseconds; 0 writes none")
       ->capture_default_str();
-  synth->callback([made] { run_synth(*made); });
+  synth->add_option("--levels", p.levels, "Shares of levels 0, 1, ...: 0.5,0.3,0.2; without it there is no such column")
+      ->delimiter(',')
+      ->type_name("SHARE,...");
+  synth->add_option("--level-of", made->level_of, "Who draws a level: each choice of an expert, or each request")
+      ->check(CLI::IsMember({"choice", "request"}))
+      ->capture_default_str();
+  synth->callback([made] {
+    made->parameters.level_of_request = made->level_of == "request";
+    run_synth(*made);
+  });
 
   CLI::App* import = workload->add_subcommand("import", "Check a routing trace and convert it between its forms");
   const auto taken = std::make_shared<ImportOptions>();

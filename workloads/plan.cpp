@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -16,6 +17,7 @@ namespace moesaic::workloads {
 namespace {
 
 constexpr int kVersion = 1;
+constexpr double kShareSlack = 1e-6;  // shares of a few decimals need not add up to 1 exactly
 
 std::string read_hash(const base::YamlNode& node) {
   const std::string text = node.as_text();
@@ -48,6 +50,59 @@ const PlanEntry& Plan::at(int layer, int expert) const {
     throw std::logic_error(fmt::format("plan asked for layer {} expert {}, which it does not hold", layer, expert));
   return *found;
 }
+
+std::optional<numerics::Format> Plan::read(const PlanEntry& entry, std::uint32_t level) const {
+  if (!has_classes())
+    return level > 8 ? std::nullopt : entry.format.read_at(entry.format.planes() + static_cast<int>(level));
+  if (level >= class_shares.size()) return std::nullopt;
+  return entry.reads.empty() ? entry.format : entry.reads[level];
+}
+
+std::string Plan::expected_level(const PlanEntry& entry) const {
+  if (has_classes()) return fmt::format("below {}, the plan's classes", class_shares.size());
+  int most = 0;
+  while (read(entry, static_cast<std::uint32_t>(most + 1))) ++most;
+  return fmt::format("at most {}: {} stores {} planes and reads {}", most, entry.format.name(),
+                     entry.format.stored_planes(), entry.format.planes());
+}
+
+numerics::Format Plan::widest_read(const PlanEntry& entry, std::uint32_t greatest) const {
+  numerics::Format widest = *read(entry, 0);
+  for (std::uint32_t level = 1; level <= greatest; ++level) {
+    const std::optional<numerics::Format> format = read(entry, level);
+    if (format && format->planes() > widest.planes()) widest = *format;
+  }
+  return widest;
+}
+
+namespace {
+
+std::vector<double> read_shares(const base::YamlNode& node) {
+  std::vector<double> shares;
+  double sum = 0;
+  for (const base::YamlNode& item : node.items()) sum += shares.emplace_back(item.as_number(0, 1));
+  if (std::fabs(sum - 1) > kShareSlack)
+    throw base::ConfigError(node.where(), node.key(), fmt::format("shares that add up to {}", sum), "a sum of 1");
+  return shares;
+}
+
+/// What each class reads: formats of the one stored copy.
+std::vector<numerics::Format> read_reads(const base::YamlNode& node, const PlanEntry& entry, std::size_t classes) {
+  std::vector<numerics::Format> reads;
+  for (const base::YamlNode& item : node.items()) {
+    reads.push_back(numerics::Format::parse(item.as_text(), item.where(), node.key()));
+    if (!entry.format.same_copy(reads.back()))
+      throw base::ConfigError(item.where(), node.key(), reads.back().name(),
+                              fmt::format("a reading of {}'s stored copy", entry.format.name()));
+  }
+  if (reads.size() != classes)
+    throw base::ConfigError(node.where(), node.key(), fmt::format("{} formats", reads.size()),
+                            classes == 0 ? std::string("class_shares in a plan with reads")
+                                         : fmt::format("{}, one for each of class_shares", classes));
+  return reads;
+}
+
+}  // namespace
 
 Plan read_plan(const std::string& path) {
   const base::YamlNode root = base::YamlNode::load(path);
@@ -94,6 +149,7 @@ Plan read_plan(const std::string& path) {
     }
   if (const std::optional<base::YamlNode> solver = root.find("solver"))
     for (const std::string& key : solver->keys()) plan.solver.emplace_back(key, solver->text(key));
+  if (const std::optional<base::YamlNode> shares = root.find("class_shares")) plan.class_shares = read_shares(*shares);
   for (const base::YamlNode& item : root.at("experts").items()) {
     PlanEntry entry;
     entry.line = item.line();
@@ -101,6 +157,8 @@ Plan read_plan(const std::string& path) {
     entry.expert = static_cast<int>(item.integer("expert", 0, 1 << 20));
     const base::YamlNode format = item.at("format");
     entry.format = numerics::Format::parse(format.as_text(), format.where(), format.key());
+    if (const std::optional<base::YamlNode> reads = item.find("reads"))
+      entry.reads = read_reads(*reads, entry, plan.class_shares.size());
     plan.experts.push_back(entry);
   }
   root.finish();
@@ -159,11 +217,17 @@ void write_plan(const Plan& plan, const std::string& path) {
   text += fmt::format("loss: {}\n", plan.loss);
   if (!plan.solver.empty()) text += "solver:\n";
   for (const auto& fact : plan.solver) text += fmt::format("  {}: {}\n", quoted(fact.first), quoted(fact.second));
+  if (plan.has_classes()) text += fmt::format("class_shares: [{}]\n", fmt::join(plan.class_shares, ", "));
   std::vector<PlanEntry> sorted = plan.experts;
   std::stable_sort(sorted.begin(), sorted.end(), before);
   text += "experts:\n";
-  for (const PlanEntry& entry : sorted)
-    text += fmt::format("  - {{layer: {}, expert: {}, format: {}}}\n", entry.layer, entry.expert, entry.format.name());
+  for (const PlanEntry& entry : sorted) {
+    std::string reads;
+    for (const numerics::Format format : entry.reads) reads += (reads.empty() ? "" : ", ") + format.name();
+    if (!reads.empty()) reads = ", reads: [" + reads + "]";
+    text += fmt::format("  - {{layer: {}, expert: {}, format: {}{}}}\n", entry.layer, entry.expert, entry.format.name(),
+                        reads);
+  }
   base::write_file(path, text);
 }
 

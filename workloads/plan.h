@@ -33,7 +33,11 @@ struct PlanEntry {
   int expert = 0;
   numerics::Format format;
   int line = 0;  ///< of the file it was read from, for messages; 0 when not read
-  bool operator==(const PlanEntry& o) const { return layer == o.layer && expert == o.expert && format == o.format; }
+  /// What each class of requests reads of the stored copy (Plan::class_shares); empty: all of them read `format`.
+  std::vector<numerics::Format> reads{};
+  bool operator==(const PlanEntry& o) const {
+    return layer == o.layer && expert == o.expert && format == o.format && reads == o.reads;
+  }
 };
 
 /// One budget that the plan keeps. `used` and `budget` count uses, `scale` of them a unit: an average over the tokens
@@ -68,7 +72,19 @@ struct Plan {
   double loss = 0;                                  ///< sum of the sensitivity table's losses under this plan
   /// Facts the allocator states about its answer, in the order they are written (allocator, status, bound ...).
   std::vector<std::pair<std::string, std::string>> solver;
+  /// Share of each class of requests, by number, adding up to 1: a level of the trace (trace.h) is then a class. Empty:
+  /// the plan knows no classes, and a level is so many planes more than the expert's format reads.
+  std::vector<double> class_shares;
   std::vector<PlanEntry> experts;  ///< sorted by layer, then expert
+
+  bool has_classes() const { return !class_shares.empty(); }
+  /// What a row of level `level` reads of an expert; nothing where the plan has no such class, or the stored copy no
+  /// such planes.
+  std::optional<numerics::Format> read(const PlanEntry& entry, std::uint32_t level) const;
+  /// What is expected of a level that read() does not know: "at most 2: nested6 stores 8 planes and reads 6".
+  std::string expected_level(const PlanEntry& entry) const;
+  /// The widest reading of an expert, where no level is above `greatest`.
+  numerics::Format widest_read(const PlanEntry& entry, std::uint32_t greatest) const;
 
   /// The entry of one expert; the plan must have been checked to cover it.
   const PlanEntry& at(int layer, int expert) const;

@@ -76,6 +76,16 @@ void check_parameters(const SynthParameters& p) {
   in_range("--weight-spread", p.weight_spread, 0, 20);
   in_range("--concurrent", static_cast<double>(p.concurrent), 1, 1e6);
   in_range("--arrival-gap-us", p.arrival_gap_us, 0, 1e12);
+  double sum = 0;
+  for (const double share : p.levels) {
+    in_range("--levels", share, 0, 1);
+    sum += share;
+  }
+  if (!p.levels.empty() && std::fabs(sum - 1) > 1e-6)
+    throw base::InputError(
+        fmt::format("workload synth: --levels: got shares that add up to {}, expected a sum of 1", sum));
+  if (p.level_of_request && p.levels.empty())
+    throw base::InputError("workload synth: --level-of: got request, expected --levels beside it");
 }
 
 void synthesise(const Network& network, const SynthParameters& p, const std::function<void(const TraceRow&)>& sink) {
@@ -95,7 +105,8 @@ void synthesise(const Network& network, const SynthParameters& p, const std::fun
     layer_index.push_back(layer);
   }
   base::Rng weight_rng = root.stream("weights");
-  base::Rng arrival_rng = root.stream("arrivals");
+  base::Rng arrival_rng = root.stream("arrivals"), level_rng = root.stream("levels");
+  std::vector<std::uint32_t> level(p.concurrent);
   double now_us = 0;
   TraceRow row;
   std::vector<std::optional<double>> arrival(p.concurrent);
@@ -105,6 +116,8 @@ void synthesise(const Network& network, const SynthParameters& p, const std::fun
       if (first + i > 0) now_us += std::round(-std::log(1.0 - arrival_rng.uniform()) * p.arrival_gap_us);
       arrival[i] = now_us;
     }
+    for (std::uint64_t i = 0; i < together && p.level_of_request; ++i)
+      level[i] = static_cast<std::uint32_t>(level_rng.weighted(p.levels));
     for (LayerState& layer : layers) layer.previous.assign(together, {});
     for (row.position = 0; row.position < p.prompt_tokens + p.decode_tokens; ++row.position) {
       const bool prefill = row.position < p.prompt_tokens;
@@ -117,6 +130,12 @@ void synthesise(const Network& network, const SynthParameters& p, const std::fun
           row.layer = layer_index[l];
           choose(layers[l], layers[l].previous[i], top_k, p.reuse, row.experts);
           weigh(weight_rng, top_k, p.weight_spread, row.weights);
+          if (!p.levels.empty()) {
+            row.levels.assign(top_k, level[i]);
+            if (!p.level_of_request)
+              for (std::uint32_t& of_choice : row.levels)
+                of_choice = static_cast<std::uint32_t>(level_rng.weighted(p.levels));
+          }
           sink(row);
         }
       }
@@ -141,6 +160,7 @@ std::string describe_parameters(const Network& network, const SynthParameters& p
   j["locality"] = {{"kind", "each expert of the previous token is kept with this probability"}, {"reuse", p.reuse}};
   j["weights"] = {{"kind", "softmax of normal logits, largest first"}, {"spread_nats", p.weight_spread}};
   j["arrivals"] = {{"kind", p.arrival_gap_us > 0 ? "exponential gaps" : "none"}, {"mean_gap_us", p.arrival_gap_us}};
+  if (!p.levels.empty()) j["levels"] = {{"of", p.level_of_request ? "request" : "choice"}, {"shares", p.levels}};
   return j.dump(2) + "\n";
 }
 

@@ -8,6 +8,7 @@
 ///               With top_k = 1 this leaves the popularity exactly as it is; with more, only nearly.
 ///   concurrent  so many requests advance together, one token each in turn; a token's predecessor is still its own
 ///               request's. What changes is the order of the rows: that of a decode batch.
+///   levels      of each choice, or of each request, drawn with the stated shares (trace.h says what a level is)
 ///   weights     softmax of top_k normal variates of deviation weight_spread, largest first, rounded to 6 decimals
 ///
 /// Defaults: zipf 0.5 gives a greatest share of 1.9 times the mean among 8 experts and 4.4 among 64; published counts
@@ -35,6 +36,8 @@ struct SynthParameters {
   double weight_spread = 1.0;        ///< standard deviation of the router's logits, in nats
   std::uint64_t concurrent = 1;      ///< requests that advance together; 1: one request after the other
   double arrival_gap_us = 0;         ///< mean of exponential gaps between requests; 0 leaves arrival_us out
+  std::vector<double> levels;        ///< share of each level, adding up to 1; empty leaves the column out
+  bool level_of_request = false;     ///< one level for all of a request's choices, else one for each choice
   std::uint64_t seed = 1;
 };
 

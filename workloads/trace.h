@@ -27,7 +27,9 @@ struct TraceRow {
   std::vector<std::uint32_t> experts;  ///< distinct
   std::vector<double> weights;         ///< the router's, one per expert, finite and >= 0
   std::optional<double> arrival_us;    ///< when the request came, in microseconds
-  std::vector<std::uint32_t> levels;   ///< extra quantisation levels per expert; empty when the trace has none
+  /// How wide each expert is read, 0..255; empty when the trace does not say, which is level 0 throughout. Under a plan
+  /// with classes the number of a class (plan.h); else so many planes more than the expert's format reads.
+  std::vector<std::uint32_t> levels;
 
   bool operator==(const TraceRow& o) const {
     return request == o.request && step == o.step && phase == o.phase && position == o.position && layer == o.layer &&

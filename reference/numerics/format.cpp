@@ -89,6 +89,14 @@ int Format::offset(std::uint8_t zero_point) const {
   return 0;
 }
 
+std::optional<Format> Format::read_at(int planes) const {
+  if (planes == this->planes()) return *this;
+  if (kind_ == FormatKind::kNested && planes >= 1 && planes <= 8) return nested(planes);
+  if (kind_ == FormatKind::kMwq && planes >= base_planes_ && planes <= stored_planes())
+    return mwq(base_planes_, stored_levels_, planes - base_planes_);
+  return std::nullopt;
+}
+
 int Format::max_code() const { return kind_ == FormatKind::kTernary ? 2 : (1 << stored_planes()) - 1; }
 
 int Format::weight(std::uint8_t code, std::uint8_t zero_point) const {

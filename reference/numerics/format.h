@@ -14,6 +14,7 @@
 ///
 ///   mwq b+r of l   0..2^(b+l)-1   b + l stored, b + r read   base: up 0, z the zero point; levels: up 1, z 1
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,11 @@ class Format {
   int offset(std::uint8_t zero_point) const;  ///< z; binary and ternary ignore the zero point
   static constexpr int kLevelUp = 1;
   static constexpr int kLevelOffset = 1;
+  /// The same stored copy read at `planes` planes: nested at 1..8, MWQ from its base to all it stores; any other format
+  /// only at the planes it has. Nothing when it cannot be read so. Codes, parameters and layout are the same at each.
+  std::optional<Format> read_at(int planes) const;
+  /// One stored copy serves both.
+  bool same_copy(Format other) const { return read_at(other.planes()) == other; }
   int max_code() const;  ///< the greatest legal code
   bool has_zero_point() const { return kind_ != FormatKind::kBinary && kind_ != FormatKind::kTernary; }
   /// Bit of `code` in plane `rank` (1 = most significant stored plane).

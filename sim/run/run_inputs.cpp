@@ -201,6 +201,7 @@ Plan choose_plan(const InputOptions& options, const WorkloadFile& workload, cons
     throw base::ConfigError(workload.path, "model", "'" + workload.model + "', a shape without weights",
                             "a model folder, which the plan " + name + " was made for, or a format as --plan");
   workloads::check_plan(plan, name, checkpoint->network(), checkpoint->hash());
+  if (plan.has_classes()) throw base::ConfigError(name, "class_shares", "classes of requests", "a plan without");
   facts.plan = name;
   facts.plan_hash = base::sha256_file(name);
   return plan;

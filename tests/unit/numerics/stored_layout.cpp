@@ -323,3 +323,31 @@ TEST_CASE("a misspelt layout and stored weights of the wrong length are refused"
   CHECK_THROWS_AS(layout.pack({}), std::logic_error);
   CHECK_THROWS_AS(stored_layout(Format::integer(4), {}, {LayoutKind::kTileMajor, 4, 4}), std::logic_error);
 }
+
+TEST_CASE("formats of one stored copy have its bytes in common, and others do not say that they are",
+          "[unit][numerics]") {
+  Rng rng(11);
+  const std::vector<MatrixShape> shapes = product_shapes(10, 24, 16);
+  for (const LayoutKind kind : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor})
+    for (const Format& stored : all_formats()) {
+      WeightMatrix w = random_matrix(rng, stored, 10, 24, 16);
+      const std::vector<std::uint8_t> bytes = stored_layout(stored, shapes, {kind, 8, 4}).pack({&w});
+      int readings = 0;
+      for (int planes = 0; planes <= 9; ++planes) {
+        const auto read = stored.read_at(planes);
+        if (!read) continue;
+        ++readings;
+        INFO(stored.name() << " read as " << read->name());
+        REQUIRE(read->planes() == planes);
+        REQUIRE(read->same_copy(stored));
+        REQUIRE(stored.same_copy(*read));
+        w.format = *read;
+        REQUIRE(stored_layout(*read, shapes, {kind, 8, 4}).pack({&w}) == bytes);
+      }
+      CHECK(readings == (stored.kind() == FormatKind::kNested ? 8 : 1 + stored.stored_levels()));
+    }
+  CHECK_FALSE(Format::integer(4).same_copy(Format::integer(3)));
+  CHECK_FALSE(Format::integer(4).same_copy(Format::nested(4)));
+  CHECK_FALSE(Format::mwq(2, 2, 1).same_copy(Format::mwq(2, 3, 1)));
+  CHECK_FALSE(Format::mwq(2, 2, 1).same_copy(Format::mwq(1, 2, 2)));
+}

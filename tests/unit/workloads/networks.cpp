@@ -284,6 +284,45 @@ TEST_CASE("a plan reads back as it was written, and the same plan gives the same
   CHECK_NOTHROW(workloads::check_plan(back, "plan.yaml", network, std::string(64, 'a')));
 }
 
+TEST_CASE("a plan says what each class of requests reads of an expert's stored copy", "[unit][workloads]") {
+  using numerics::Format;
+  const TemporaryFolder folder;
+  const Network network = parse(mixtral(64, 64, 2, 8));
+  workloads::Plan plan = workloads::uniform_plan(network, std::string(64, 'a'), Format::mwq(2, 2, 0), 64);
+  CHECK(plan.read(plan.at(0, 0), 2) == Format::mwq(2, 2, 2));  // without classes: so many planes more
+  CHECK_FALSE(plan.read(plan.at(0, 0), 3));
+  CHECK_FALSE(plan.read(plan.at(0, 0), 0xffffffff));
+  CHECK(plan.expected_level(plan.at(0, 0)) == "at most 2: mwq2+0of2 stores 4 planes and reads 2");
+  CHECK(plan.widest_read(plan.at(0, 0), 1) == Format::mwq(2, 2, 1));
+  CHECK(plan.widest_read(plan.at(0, 0), 9) == Format::mwq(2, 2, 2));
+
+  plan.class_shares = {0.5, 0.3, 0.2};
+  plan.experts[0].reads = {Format::mwq(2, 2, 2), Format::mwq(2, 2, 0), Format::mwq(2, 2, 1)};
+  plan.experts[1].format = Format::integer(3);
+  workloads::write_plan(plan, folder.file("plan.yaml"));
+  const workloads::Plan back = workloads::read_plan(folder.file("plan.yaml"));
+  CHECK(back.class_shares == plan.class_shares);
+  CHECK(back.experts == plan.experts);
+  CHECK(back.read(back.at(0, 0), 1) == Format::mwq(2, 2, 0));
+  CHECK(back.read(back.at(0, 1), 2) == Format::integer(3));
+  CHECK_FALSE(back.read(back.at(0, 1), 3));
+  CHECK(back.expected_level(back.at(0, 1)) == "below 3, the plan's classes");
+  CHECK(back.widest_read(back.at(0, 0), 2) == Format::mwq(2, 2, 2));
+
+  const std::string text = base::read_file(folder.file("plan.yaml"));
+  const auto refused = [&](const std::string& from, const std::string& to, const std::string& expected) {
+    std::string changed = text;
+    replace(changed, from, to);
+    CHECK_THROWS_WITH(workloads::read_plan(folder.write("changed.yaml", changed)), Catch::Contains(expected));
+  };
+  refused("mwq2+1of2]", "mwq2+1of3]", "experts[0].reads: got mwq2+1of3, expected a reading of mwq2+0of2's stored copy");
+  refused("mwq2+1of2]", "int3]", "experts[0].reads: got int3, expected a reading of mwq2+0of2's stored copy");
+  refused(", mwq2+1of2]", "]", "experts[0].reads: got 2 formats, expected 3, one for each of class_shares");
+  refused("class_shares: [0.5, 0.3, 0.2]\n", "", "experts[0].reads: got 3 formats, expected class_shares in a plan");
+  refused("0.3, 0.2]", "0.3, 0.1]", "class_shares: got shares that add up to 0.9, expected a sum of 1");
+  refused("0.3, 0.2]", "0.7, -0.2]", "class_shares");
+}
+
 TEST_CASE("formats named with + between them take turns over layers and experts", "[unit][workloads]") {
   const Network network = parse(mixtral(64, 64, 2, 8));
   const auto plan = workloads::named_plan("int2+int3", network, std::string(64, 'a'));

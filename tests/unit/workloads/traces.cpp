@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "base/atomic_file.h"
@@ -269,6 +270,52 @@ TEST_CASE("the default trace is skewed and local, never uniform, and the seed de
   CHECK_THROWS_WITH(workloads::check_parameters(p), "workload synth: --reuse: got 1.5, expected 0 to 1");
   p.reuse = std::nan("");
   CHECK_THROWS_AS(workloads::check_parameters(p), base::InputError);
+}
+
+TEST_CASE("levels are drawn with the stated shares, for each choice or each request, and change nothing else",
+          "[unit][workloads]") {
+  const Network network = mixtral_shape();
+  workloads::SynthParameters p;
+  p.requests = 40;
+  p.concurrent = 4;
+  p.prompt_tokens = 2;
+  p.decode_tokens = 10;
+  const std::vector<TraceRow> without = synthetic(network, p);
+  p.levels = {0.5, 0.3, 0.2};
+  const std::vector<TraceRow> of_choices = synthetic(network, p);
+  CHECK(synthetic(network, p) == of_choices);
+  std::vector<TraceRow> cut = of_choices;
+  std::vector<double> count(3, 0.0);
+  for (TraceRow& row : cut) {
+    REQUIRE(row.levels.size() == 2);
+    for (const std::uint32_t level : row.levels) count.at(level) += 1;
+    row.levels.clear();
+  }
+  CHECK(cut == without);
+  const double all = count[0] + count[1] + count[2];
+  for (std::size_t level = 0; level < 3; ++level)
+    CHECK(count[level] / all == Approx(p.levels[level]).margin(4 * std::sqrt(0.25 / all)));
+
+  p.level_of_request = true;
+  std::map<std::uint64_t, std::set<std::uint32_t>> of_request;
+  std::set<std::uint32_t> seen;
+  for (const TraceRow& row : synthetic(network, p))
+    for (const std::uint32_t level : row.levels) {
+      of_request[row.request].insert(level);
+      seen.insert(level);
+    }
+  CHECK(seen.size() == 3);
+  for (const auto& [request, levels] : of_request) CHECK(levels.size() == 1);
+  CHECK_THAT(workloads::describe_parameters(network, p), Catch::Contains("\"of\": \"request\""));
+
+  p.levels = {0.5, 0.3};
+  CHECK_THROWS_WITH(workloads::check_parameters(p),
+                    "workload synth: --levels: got shares that add up to 0.8, expected a sum of 1");
+  p.levels = {1.5};
+  CHECK_THROWS_WITH(workloads::check_parameters(p), "workload synth: --levels: got 1.5, expected 0 to 1");
+  p.levels.clear();
+  CHECK_THROWS_WITH(workloads::check_parameters(p),
+                    "workload synth: --level-of: got request, expected --levels beside it");
 }
 
 TEST_CASE("concurrent requests take turns token by token, and each still reuses its own last experts",
