@@ -431,7 +431,7 @@ void run_simulate(const SimulateOptions& options) {
   check_capacity(chip, lowered.loaded.image);
   std::vector<program::LayerResult> expected(options.no_data ? 0 : inputs.layers.size());
   network::for_each_window(expected.size(), input_options.threads, [&](std::size_t p) {
-    expected[p] = program::layer_reference(inputs.layers[p], inputs.weights, inputs.matrices);
+    expected[p] = program::layer_reference(inputs.layers[p], inputs.weights, inputs.matrices, inputs.shape);
   });
 
   Results results = engine.make ? run_engine(engine, chip, lowered) : run_fast(options, chip, lowered);

@@ -76,7 +76,7 @@ ExpertBytes::ExpertBytes(std::uint32_t layers, std::uint32_t experts, std::vecto
       equal_units_ = equal_units_ && unit.bytes == first;
     }
     most_units_ = std::max(most_units_, kind.units.size());
-    largest_ = std::max(largest_, sum);
+    largest_ = std::max({largest_, sum, kind.room});
   }
   if (most_units_ == 0) throw std::logic_error("ExpertBytes: expected experts with at least one unit");
 }

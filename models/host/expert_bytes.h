@@ -29,6 +29,10 @@ struct StoredExpert {
   bool by_planes = false;
   Bytes total;          ///< bytes of the object, padding included: the step from one expert to the next in storage
   int planes_read = 0;  ///< planes of a request that names none
+  /// Above 0: the units lie in one contiguous place of so many bytes. It is given when the first comes, and kept for
+  /// all of them whether they are there or not; they come in the order of units, and leave together. 0: each unit has a
+  /// place of its own.
+  Bytes room{};
 
   /// Units that a request for `planes` planes reads: units 0..count-1. 0 planes: as many as planes_read. All units when
   /// the expert is not stored by planes.
@@ -61,7 +65,7 @@ class ExpertBytes {
   /// First stored byte of an expert.
   std::uint64_t source(std::uint32_t layer, std::uint32_t expert) const { return source_[index(layer, expert)]; }
   std::size_t most_units() const { return most_units_; }  ///< of any expert
-  Bytes largest_expert() const { return largest_; }       ///< most bytes that all units of one expert take
+  Bytes largest_expert() const { return largest_; }       ///< most bytes that all units of one expert take, or its room
   bool equal_units() const { return equal_units_; }       ///< every unit of every expert has the same bytes
 
  private:

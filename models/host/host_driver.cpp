@@ -18,7 +18,10 @@ Bytes largest_with_rounding(const ExpertBytes& bytes) {
   for (std::uint32_t layer = 0; layer < bytes.layers(); ++layer)
     for (std::uint32_t expert = 0; expert < bytes.experts(); ++expert) {
       Bytes sum;
-      for (const UnitSpan& unit : bytes.at(layer, expert).units) sum += ByteSpace::rounded(unit.bytes);
+      const StoredExpert& stored = bytes.at(layer, expert);
+      sum += ByteSpace::rounded(stored.room);
+      for (const UnitSpan& unit : stored.units)
+        if (stored.room == Bytes(0)) sum += ByteSpace::rounded(unit.bytes);
       largest = std::max(largest, sum);
     }
   return largest;

@@ -55,7 +55,7 @@ struct Descriptor {
   std::uint32_t requests = 0;     ///< tokens that read this unit; 0 when it is fetched ahead
 };
 
-/// A unit that left; its place may be overwritten from now on.
+/// A unit that left, or with unit 0 of a room all that was in it; its place may be overwritten from now on.
 struct Eviction {
   std::uint32_t layer = 0;
   std::uint32_t expert = 0;

@@ -107,6 +107,7 @@ std::string work_hash(const run::RunInputs& inputs) {
                                      rows.top_k, shape.hidden, shape.intermediate, shape.group_size})
       add_number(sum, static_cast<std::uint64_t>(value));
     for (const std::uint32_t expert : rows.chosen) add_number(sum, expert);
+    for (const std::uint8_t level : rows.levels) add_number(sum, level);
     for (const program::Product& product : rows.products) {
       sum.add(product.stack.name + ";" + product.stack.format.name());
       for (const std::int64_t value : {product.stack.count, product.stack.n, product.stack.k, product.stack.group_size,

@@ -42,7 +42,14 @@ CacheAgent::CacheAgent(const RunProgram& program, const CacheConfig& config, uns
     const auto [kind, is_new] = known.try_emplace(layout.get(), static_cast<std::uint32_t>(kinds.size()));
     if (is_new) {
       const CacheBlock block = cache_block(*layout);
-      kinds.push_back(host::whole_expert(Bytes(static_cast<std::int64_t>(block.bytes))));
+      host::StoredExpert& one = kinds.emplace_back();
+      for (const CacheBlock::Piece& piece : block.pieces)
+        one.units.push_back(
+            {Bytes(static_cast<std::int64_t>(piece.from)), Bytes(static_cast<std::int64_t>(piece.bytes))});
+      one.by_planes = layout->spec().kind == numerics::LayoutKind::kPlaneMajor;
+      one.total = Bytes(layout->total_bytes());
+      one.planes_read = layout->format().planes();
+      one.room = Bytes(static_cast<std::int64_t>(block.bytes));
       blocks_.emplace(layout.get(), block);
     }
     kind_of.push_back(kind->second);
@@ -141,9 +148,24 @@ std::vector<std::size_t> CacheAgent::offloaded_jobs(std::size_t phase) const {
 std::vector<host::Need> CacheAgent::needs_of(const std::vector<std::size_t>& jobs) const {
   std::vector<host::Need> needs;
   for (const std::size_t j : jobs)
-    needs.push_back({static_cast<std::uint32_t>(program_.jobs[j].expert), 0,
+    needs.push_back({static_cast<std::uint32_t>(program_.jobs[j].expert), program_.jobs[j].format.planes(),
                      static_cast<std::uint32_t>(program_.jobs[j].rows), next_use_[j]});
   return needs;
+}
+
+/// Of a phase that has not begun: each expert once, at its widest reading. Seen from before, its next use is there.
+std::vector<host::Need> CacheAgent::coming_needs(const std::vector<std::size_t>& jobs) const {
+  std::vector<host::Need> needs = needs_of(jobs), merged;
+  for (std::size_t i = 0; i < needs.size(); ++i) {
+    if (merged.empty() || merged.back().expert != needs[i].expert) {  // jobs of one expert follow each other
+      merged.push_back(needs[i]);
+      merged.back().next_use = jobs[i];
+      continue;
+    }
+    merged.back().planes = std::max(merged.back().planes, needs[i].planes);
+    merged.back().requests += needs[i].requests;
+  }
+  return merged;
 }
 
 void CacheAgent::plan_phase(std::uint64_t now) {
@@ -176,10 +198,8 @@ void CacheAgent::begin_phase(std::uint64_t now) {
     const std::vector<std::size_t> then = offloaded_jobs(q);
     if (then.empty()) continue;
     // A step's layers ascend, so a layer that does not begins another step.
-    next = host::NextStep{layer_index(program_.phases[q].layer), needs_of(then),
+    next = host::NextStep{layer_index(program_.phases[q].layer), coming_needs(then),
                           program_.phases[p].layer < program_.phases[q].layer};
-    // Seen from before that phase, the next use is in it.
-    for (std::size_t i = 0; i < then.size(); ++i) next->needs[i].next_use = then[i];
   }
   const std::vector<host::JobId> ids =
       driver_->routed(cycles(now), layer_index(program_.phases[p].layer), needs_of(jobs), next);
@@ -215,7 +235,7 @@ void CacheAgent::take(const host::Answer& answer, std::uint64_t now) {
     for (const host::DescriptorId load : plan.waits_for) {
       const auto on_its_way = loads_.find(load);
       if (on_its_way == loads_.end()) continue;  // completed since the driver decided
-      on_its_way->second.jobs.insert(plan.id);
+      on_its_way->second.insert(plan.id);
       ++job.waits_for;
     }
     if (job.waits_for == 0)
@@ -230,23 +250,22 @@ void CacheAgent::add_loads(const std::vector<host::Descriptor>& loads) {
   for (const host::Descriptor& load : loads) {
     const std::size_t expert = number(load.layer, static_cast<int>(load.expert));
     const CacheBlock& block = blocks_.at(stored_.layout[expert].get());
-    for (const CacheBlock::Piece& piece : block.pieces) {
-      Piece staged;
-      staged.group = last_group_;
-      staged.load = load.id;
-      Descriptor& d = staged.descriptor;
-      d.plane = static_cast<std::uint8_t>(piece.rank);
-      d.layer = static_cast<std::uint16_t>(stored_.layers[load.layer]);
-      d.expert = static_cast<std::uint16_t>(load.expert);
-      d.requests = load.requests;
-      d.bytes = static_cast<std::uint32_t>(piece.bytes);
-      d.source = stored_.source[expert].value() + piece.from;
-      d.destination = load.destination + piece.to;
-      staged_.push_back(staged);
-    }
-    group.pieces += block.pieces.size();
-    loads_[load.id].pieces = block.pieces.size();
+    const CacheBlock::Piece& piece = block.pieces[load.plane];
+    Piece staged;
+    staged.group = last_group_;
+    staged.load = load.id;
+    Descriptor& d = staged.descriptor;
+    d.plane = static_cast<std::uint8_t>(piece.rank);
+    d.layer = static_cast<std::uint16_t>(stored_.layers[load.layer]);
+    d.expert = static_cast<std::uint16_t>(load.expert);
+    d.requests = load.requests;
+    d.bytes = static_cast<std::uint32_t>(piece.bytes);
+    d.source = stored_.source[expert].value() + piece.from;
+    d.destination = load.destination + piece.to;
+    staged_.push_back(staged);
+    loads_[load.id] = {};
   }
+  group.pieces = loads.size();
   staged_.back().descriptor.last = true;
 }
 
@@ -311,15 +330,13 @@ void CacheAgent::on_load_completed(std::size_t load, std::uint64_t now) {
     groups_.erase(group);
   }
   const auto of_driver = loads_.find(piece.load);
-  if (--of_driver->second.pieces == 0) {
-    const std::set<host::JobId> waiting = std::move(of_driver->second.jobs);
-    loads_.erase(of_driver);
-    if (!over_) driver_->completed(cycles(now), piece.load);
-    for (const host::JobId id : waiting) {
-      if (--jobs_.at(id).waits_for > 0) continue;
-      --waiting_jobs_;
-      offer_job(id, now);
-    }
+  const std::set<host::JobId> waiting = std::move(of_driver->second);
+  loads_.erase(of_driver);
+  if (!over_) driver_->completed(cycles(now), piece.load);
+  for (const host::JobId id : waiting) {
+    if (--jobs_.at(id).waits_for > 0) continue;
+    --waiting_jobs_;
+    offer_job(id, now);
   }
   if (over_) return finish_when_quiet();
   settle(now);

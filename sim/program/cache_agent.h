@@ -5,11 +5,12 @@
 ///   a phase begins      when what it waits for is over, as a TimedPhase does (timed_program.h). Jobs whose weights are
 ///                       in the memory (shared experts, products) are offered. If routed experts take part, their
 ///                       routing is known: the driver hears of them (routed)
-///   an answer is due    its loads are offered piece by piece, parameters first, then rank by rank (cache_block.h). The
-///                       loads of one answer are one job of the I/O queue, pushed when an entry is free
-///   a load completes    the driver hears of it when its last piece has (completed). When all loads of an I/O job
-///                       have, its `wait` is offered, which frees the entry
-///   a job has all       the driver hears of it (released) and the job's commands are offered, with the block's
+///   an answer is due    its loads are offered, of each expert the parameters first, then rank by rank (cache_block.h).
+///                       The loads of one answer are one job of the I/O queue, pushed when an entry is free
+///   a load completes    the driver hears of it (completed). When all loads of an I/O job have, its `wait` is offered,
+///                       which frees the entry
+///   a job has all       that it reads: the rows of one expert that read as many planes of it are one job. The driver
+///   hears of it (released) and the job's commands are offered, with the block's
 ///                       address: so jobs compute in the order in which their planes came, those that were there first.
 ///                       When all of a phase are offered, the combination follows
 ///   a job's last
@@ -58,10 +59,6 @@ class CacheAgent final : public HostAgent {
     std::size_t pieces = 0;       // not completed
     std::optional<unsigned> job;  // entry of the I/O queue
   };
-  struct Load {                  // of the driver
-    std::size_t pieces = 0;      // not completed
-    std::set<host::JobId> jobs;  // that wait for it
-  };
   struct Piece {
     Descriptor descriptor;
     std::uint64_t group = 0;
@@ -93,6 +90,7 @@ class CacheAgent final : public HostAgent {
   bool is_offloaded(std::size_t job) const;
   std::vector<std::size_t> offloaded_jobs(std::size_t phase) const;
   std::vector<host::Need> needs_of(const std::vector<std::size_t>& jobs) const;
+  std::vector<host::Need> coming_needs(const std::vector<std::size_t>& jobs) const;
   std::uint32_t layer_index(int layer) const;
   std::size_t number(std::uint32_t layer, int expert) const;
   void settle(std::uint64_t now);
@@ -121,11 +119,11 @@ class CacheAgent final : public HostAgent {
   };
   std::vector<Warm> warm_;
 
-  std::size_t phase_index_ = 0, jobs_left_ = 0;  // of the phase: not offered
-  std::size_t waiting_jobs_ = 0;                 // of those, placed and waiting for loads
-  std::map<host::JobId, Job> jobs_;              // routed and not offered
-  std::map<host::DescriptorId, Load> loads_;     // not completed
-  std::map<std::uint64_t, Group> groups_;        // not completed
+  std::size_t phase_index_ = 0, jobs_left_ = 0;                // of the phase: not offered
+  std::size_t waiting_jobs_ = 0;                               // of those, placed and waiting for loads
+  std::map<host::JobId, Job> jobs_;                            // routed and not offered
+  std::map<host::DescriptorId, std::set<host::JobId>> loads_;  // not completed: the jobs that wait for it
+  std::map<std::uint64_t, Group> groups_;                      // not completed
   std::uint64_t last_group_ = 0;
   std::deque<Piece> staged_;    // not offered
   std::vector<Piece> offered_;  // all of them

@@ -6,8 +6,10 @@
 ///                and requantisation. Planes of a nested expert and levels of an MWQ expert that are not
 ///                read are neither loaded nor given room.
 ///
-/// The pieces are loaded one by one, so that hottest-expert-bit-first has planes to choose from; the block has its
-/// place, and leaves it, as a whole: the core reads planes at one distance from each other.
+/// Where rows read an expert at several widths, the block has room for the widest of them, and a narrower reading uses
+/// its first planes. The pieces are loaded one by one, those that are read and not there, so that
+/// hottest-expert-bit-first has planes to choose from; the block has its place, and leaves it, as a whole: the core
+/// reads planes at one distance from each other.
 #include <cstdint>
 #include <vector>
 
@@ -36,6 +38,7 @@ struct CacheBlock {
   }
 };
 
+/// `layout`: of the widest reading.
 CacheBlock cache_block(const numerics::StoredLayout& layout);
 
 }  // namespace moesaic::program

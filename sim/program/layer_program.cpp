@@ -97,6 +97,29 @@ std::map<std::uint32_t, std::vector<std::size_t>> choices_by_expert(const LayerR
   return choices;
 }
 
+/// The choices of an expert by the planes that they read, the fewest first.
+std::map<int, std::pair<numerics::Format, std::vector<std::size_t>>> by_width(const LayerRows& layer,
+                                                                              const std::vector<std::size_t>& choices,
+                                                                              const ExpertShape& shape) {
+  std::map<int, std::pair<numerics::Format, std::vector<std::size_t>>> widths;
+  for (const std::size_t choice : choices) {
+    const numerics::Format read = shape.read(layer.levels.empty() ? std::uint8_t{0} : layer.levels[choice]);
+    auto& width = widths[read.planes()];
+    width.first = read;
+    width.second.push_back(choice);
+  }
+  return widths;
+}
+
+/// The same stored copy, read as `format`.
+numerics::ExpertWeights read_as(numerics::ExpertWeights weights, numerics::Format format) {
+  for (numerics::WeightMatrix* matrix : {&weights.gate, &weights.up, &weights.down}) {
+    if (!matrix->format.same_copy(format)) throw std::logic_error("an expert read as another stored copy");
+    matrix->format = format;
+  }
+  return weights;
+}
+
 void check(const LayerRows& layer) {
   for (const Product& product : layer.products)
     if (product.rows < 1 || product.x.m != product.rows * product.stack.count || product.x.k != product.k)
@@ -104,7 +127,7 @@ void check(const LayerRows& layer) {
   if (!layer.products.empty()) return;
   const std::size_t rows = size(layer.x.m);
   if (rows == 0 || layer.top_k < 1 || layer.chosen.size() != rows * size(layer.top_k) ||
-      layer.r.size() != layer.chosen.size())
+      layer.r.size() != layer.chosen.size() || (!layer.levels.empty() && layer.levels.size() != layer.chosen.size()))
     throw std::logic_error("rows without routing: " + layer.name);
 }
 
@@ -158,18 +181,21 @@ class Lowering {
  private:
   using Key = std::pair<int, int>;  // layer, expert
 
-  std::shared_ptr<const numerics::StoredLayout> layout_of(const Key& key) {
-    const ExpertShape shape = shapes_(key.first, key.second);
-    auto& layout = layouts_[{shape.format.name(), shape.hidden, shape.intermediate, shape.group_size}];
+  std::shared_ptr<const numerics::StoredLayout> layout_of(const ExpertShape& shape, numerics::Format format) {
+    auto& layout = layouts_[{format.name(), shape.hidden, shape.intermediate, shape.group_size}];
     if (layout == nullptr)
       layout = std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
-          shape.format, numerics::expert_shapes(shape.hidden, shape.intermediate, shape.group_size), spec_));
+          format, numerics::expert_shapes(shape.hidden, shape.intermediate, shape.group_size), spec_));
     return layout;
   }
+  std::shared_ptr<const numerics::StoredLayout> layout_of(const Key& key) {
+    const ExpertShape shape = shapes_(key.first, key.second);
+    return layout_of(shape, shape.format);
+  }
 
-  std::vector<std::uint8_t> packed(const Key& key, const numerics::StoredLayout& layout) const {
+  std::vector<std::uint8_t> packed(const Key& key) {
     const numerics::ExpertWeights& w = (*weights_)(key.first, key.second);
-    return layout.pack({&w.gate, &w.up, &w.down});
+    return layout_of(key)->pack({&w.gate, &w.up, &w.down});
   }
 
   /// Routed experts are; shared ones and those of dense layers have numbers behind them, and stay in the memory.
@@ -200,7 +226,8 @@ class Lowering {
     for (const int layer : all.layers) {
       for (int expert = 0; expert < all.experts; ++expert) {
         const Key key(layer, expert);
-        all.layout.push_back(layout_of(key));
+        const ExpertShape shape = shapes_(layer, expert);
+        all.layout.push_back(layout_of(shape, shape.widest_read()));
         all.source.emplace_back();
         const numerics::StoredLayout& layout = *all.layout.back();
         largest = std::max(largest, (cache_block(layout).bytes + 63) / 64 * 64);
@@ -208,7 +235,7 @@ class Lowering {
         all.source.back() =
             all.storage.allocate(expert_name(key), Kind::kWeights, static_cast<std::uint64_t>(layout.total_bytes()));
         if (weights_ == nullptr || computed.count(key) == 0) continue;
-        const std::vector<std::uint8_t> bytes = packed(key, layout);
+        const std::vector<std::uint8_t> bytes = packed(key);
         all.storage.write(*all.source.back(), bytes.data(), bytes.size());
       }
     }
@@ -258,7 +285,7 @@ class Lowering {
       if (weights_ == nullptr) {
         objects_[key] = builder_.reserve(name, stored);
       } else {
-        objects_[key] = builder_.place(name, stored, packed(key, *stored));
+        objects_[key] = builder_.place(name, stored, packed(key));
       }
       if (out_.barriers) out_.loaded.image.skip_to(objects_[key].address + room_for(matrices));
     }
@@ -351,20 +378,25 @@ class Lowering {
 
     for (const auto& [expert, choices] : choices_by_expert(layer)) {
       const int id = static_cast<int>(expert);
-      begin_job(id, choices.size());
       const ExpertShape shape = shapes_(layer.layer, id);
-      out_.jobs.back().plane_adds =
-          choices.size() * static_cast<std::uint64_t>(3 * shape.hidden * shape.intermediate * shape.format.planes());
-      std::vector<TokenRow> token_rows;
-      for (const std::size_t choice : choices) {
-        const std::size_t row = choice / top_k;
-        token_rows.push_back({x + row * hidden * x_bytes, phase.expert_rows + choice * row_bytes, 0,
-                              static_cast<unsigned>(layer.x.shift(static_cast<std::int64_t>(row)))});
+      for (const auto& [planes, width] : by_width(layer, choices, shape)) {
+        begin_job(id, width.second.size());
+        out_.jobs.back().format = width.first;
+        out_.jobs.back().plane_adds =
+            width.second.size() * static_cast<std::uint64_t>(3 * shape.hidden * shape.intermediate * planes);
+        std::vector<TokenRow> token_rows;
+        for (const std::size_t choice : width.second) {
+          const std::size_t row = choice / top_k;
+          token_rows.push_back({x + row * hidden * x_bytes, phase.expert_rows + choice * row_bytes, 0,
+                                static_cast<unsigned>(layer.x.shift(static_cast<std::int64_t>(row)))});
+        }
+        ExpertOptions options;
+        options.act_bits = layer.x.act_bits;
+        options.sigma_h = shape.sigma_h;
+        const WeightObject& stored = objects_.at({layer.layer, id});
+        if (!shape.format.same_copy(width.first)) throw std::logic_error("rows that read another stored copy");
+        builder_.expert({layout_of(shape, width.first), stored.address}, token_rows, options);
       }
-      ExpertOptions options;
-      options.act_bits = layer.x.act_bits;
-      options.sigma_h = shape.sigma_h;
-      builder_.expert(objects_.at({layer.layer, id}), token_rows, options);
     }
 
     if (!combines) return;
@@ -405,6 +437,13 @@ class Lowering {
 };
 
 }  // namespace
+
+numerics::Format ExpertShape::widest_read() const {
+  numerics::Format widest = read(0);
+  for (const numerics::Format one : reads)
+    if (one.planes() > widest.planes()) widest = one;
+  return widest;
+}
 
 std::vector<std::size_t> RunProgram::phase_begin() const {
   std::vector<std::size_t> begin;
@@ -462,7 +501,7 @@ RunProgram lower_layers(const std::vector<LayerRows>& layers, const WeightsOf& w
   check_activations(layers, core, where);
   const ShapeOf of_weights = [&weights](int layer, int expert) {
     const numerics::ExpertWeights& w = weights(layer, expert);
-    return ExpertShape{w.gate.format, w.hidden(), w.intermediate(), w.gate.group_size, w.sigma_h};
+    return ExpertShape{w.gate.format, w.hidden(), w.intermediate(), w.gate.group_size, w.sigma_h, {}};
   };
   return Lowering(options.shapes ? options.shapes : of_weights, &weights, &matrices, core, layout, options).run(layers);
 }
@@ -480,7 +519,8 @@ std::size_t LayerResult::values() const {
   return count;
 }
 
-LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights, const MatrixOf& matrices) {
+LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights, const MatrixOf& matrices,
+                            const ShapeOf& shapes) {
   check(layer);
   if (!layer.products.empty()) {
     LayerResult result;
@@ -491,7 +531,7 @@ LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights, co
   const std::size_t rows = size(layer.x.m), hidden = size(layer.x.k), top_k = size(layer.top_k);
   LayerResult result;
   result.expert_rows.resize(rows * top_k * hidden);
-  for (const auto& [expert, choices] : choices_by_expert(layer)) {
+  const auto compute = [&](const numerics::ExpertWeights& expert, const std::vector<std::size_t>& choices) {
     numerics::Activations x;
     x.m = static_cast<std::int64_t>(choices.size());
     x.k = layer.x.k;
@@ -502,11 +542,24 @@ LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights, co
                       layer.x.values.begin() + row + static_cast<std::ptrdiff_t>(hidden));
       x.token_shift.push_back(static_cast<std::uint8_t>(layer.x.shift(static_cast<std::int64_t>(choice / top_k))));
     }
-    const numerics::ExpertResult one = numerics::expert_ffn(weights(layer.layer, static_cast<int>(expert)), x,
-                                                            numerics::Path::kVectorised, layer.name);
+    const numerics::ExpertResult one = numerics::expert_ffn(expert, x, numerics::Path::kVectorised, layer.name);
     for (std::size_t i = 0; i < choices.size(); ++i)
       std::copy_n(one.y.begin() + static_cast<std::ptrdiff_t>(i * hidden), hidden,
                   result.expert_rows.begin() + static_cast<std::ptrdiff_t>(choices[i] * hidden));
+  };
+  for (const auto& [expert, choices] : choices_by_expert(layer)) {
+    const int id = static_cast<int>(expert);
+    const numerics::ExpertWeights& stored = weights(layer.layer, id);
+    if (!shapes) {
+      if (!layer.levels.empty()) throw std::logic_error("rows of several levels without shapes");
+      compute(stored, choices);
+      continue;
+    }
+    for (const auto& [planes, width] : by_width(layer, choices, shapes(layer.layer, id)))
+      if (width.first == stored.gate.format)
+        compute(stored, width.second);
+      else
+        compute(read_as(stored, width.first), width.second);
   }
   if (layer.part == Part::kDense) return result;
   // numerics::combine takes [experts, rows, H].

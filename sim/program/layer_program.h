@@ -1,8 +1,9 @@
 #pragma once
 /// A run: layers, one after the other, as one program. A part of a layer is a phase. Of experts: each over the rows
-/// routed to it, in ascending order (rows are gathered by address, never copied), then the combination of every row's
-/// choices. Or of products: rows against matrices, such as the projections of attention, or its scores against a cache
-/// of keys. What a phase reads lies in memory once, whatever the number of phases that read it.
+/// routed to it, in ascending order (rows are gathered by address, never copied), those that read the fewest planes of
+/// it first, each width on its own; then the combination of every row's choices. Or of products: rows against matrices,
+/// such as the projections of attention, or its scores against a cache of keys. What a phase reads lies in memory once,
+/// whatever the number of phases that read it.
 #include <array>
 #include <cstdint>
 #include <functional>
@@ -78,6 +79,8 @@ struct LayerRows {
   /// row stays 0, and the combination reads it with r = 0.
   std::vector<std::uint32_t> chosen;
   std::vector<std::uint16_t> r;  ///< [rows, top_k], 1.0 = 32768
+  /// [rows, top_k], how wide each choice reads its expert (ExpertShape::reads); empty: level 0.
+  std::vector<std::uint8_t> levels;
 };
 
 /// The weights of (layer, expert); the reference stays valid.
@@ -88,6 +91,10 @@ struct ExpertShape {
   numerics::Format format;
   std::int64_t hidden = 0, intermediate = 0, group_size = 0;
   int sigma_h = 0;
+  /// What rows of each level read of the one stored copy; empty: all of them `format`.
+  std::vector<numerics::Format> reads{};
+  numerics::Format read(std::uint8_t level) const { return reads.empty() ? format : reads.at(level); }
+  numerics::Format widest_read() const;
 };
 using ShapeOf = std::function<ExpertShape(int layer, int expert)>;
 /// One matrix of a stack; the reference stays valid.
@@ -109,7 +116,7 @@ struct Offloading {
 struct OffloadedExperts {
   std::vector<int> layers;  ///< with experts that the run has, ascending
   int experts = 0;          ///< of each: those below this number; others are in the memory
-  /// Of layers[l], expert e at l * experts + e.
+  /// Of layers[l], expert e at l * experts + e; its format is the widest that is read.
   std::vector<std::shared_ptr<const numerics::StoredLayout>> layout;
   std::vector<std::optional<std::uint64_t>> source;  ///< address in the storage
   MemoryImage storage;                               ///< experts that nobody computes with are zeros there
@@ -125,8 +132,8 @@ struct RunProgram {
     std::uint64_t y = 0;                  ///< address of [rows, H] int16
     std::vector<std::uint64_t> products;  ///< of each product, address of its results: [count * rows, n]
   };
-  /// The commands of one expert in one phase, of the phase's combination, or of one of its products. Jobs follow each
-  /// other without gaps.
+  /// The commands of one expert in one phase for the rows that read it at one width, of the phase's combination, or of
+  /// one of its products. Jobs follow each other without gaps.
   struct Job {
     std::size_t phase = 0;
     int expert = kCombination;  ///< or kProduct
@@ -134,6 +141,7 @@ struct RunProgram {
     std::size_t first_command = 0;
     std::size_t product = 0;       ///< kProduct: index in the phase's products
     std::uint64_t plane_adds = 0;  ///< of all rows: weights that they meet, times bit planes read
+    numerics::Format format{};     ///< of an expert: what the rows read
   };
   /// Whose bytes a region of the image holds.
   struct Tag {
@@ -172,7 +180,7 @@ struct LowerOptions {
   bool barriers = false;
   /// Experts are not in the memory but in RunProgram::offloaded. Outlives the call; not with barriers.
   const Offloading* offloading = nullptr;
-  ShapeOf shapes;  ///< what experts are that no row goes to; needed with offloading
+  ShapeOf shapes;  ///< what experts are that no row goes to; needed with offloading, and with rows of several levels
 };
 
 /// InputError (`where`) when the core cannot run it: activations wider than its PEs. ConfigError for a cache that is
@@ -197,7 +205,9 @@ struct LayerResult {
   std::vector<std::vector<std::int16_t>> products;  ///< of each, [count * rows, n]
   std::size_t values() const;
 };
-LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights, const MatrixOf& matrices = {});
+/// `shapes`: needed where the rows have levels.
+LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights, const MatrixOf& matrices = {},
+                            const ShapeOf& shapes = {});
 
 /// Empty when phase `phase` left in memory what `expected` says; else the first difference, with layer, expert, token,
 /// column and both values.

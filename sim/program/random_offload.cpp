@@ -9,6 +9,8 @@ namespace moesaic::program {
 
 namespace {
 
+constexpr int kLevels = 3;
+
 numerics::WeightMatrix random_matrix(base::Rng& rng, const numerics::Format& format, std::int64_t n, std::int64_t k,
                                      std::int64_t group_size) {
   numerics::WeightMatrix w;
@@ -59,6 +61,13 @@ LayerRows random_rows(base::Rng& rng, int step, int layer, std::int64_t rows, st
 
 }  // namespace
 
+ExpertShape OffloadCase::shape_of(int layer, int expert) const {
+  const numerics::ExpertWeights& w = weights_of(layer, expert);
+  const auto found = reads.find({layer, expert});
+  return {w.gate.format,     w.hidden(), w.intermediate(),
+          w.gate.group_size, w.sigma_h,  found == reads.end() ? std::vector<numerics::Format>() : found->second};
+}
+
 RunProgram OffloadCase::lower(const CoreParams& core, bool offloaded) const {
   const WeightsOf of = [this](int layer, int expert) -> const numerics::ExpertWeights& {
     return weights_of(layer, expert);
@@ -70,6 +79,7 @@ RunProgram OffloadCase::lower(const CoreParams& core, bool offloaded) const {
   offloading.where = "case";
   LowerOptions options;
   options.offloading = offloaded ? &offloading : nullptr;
+  options.shapes = [this](int layer, int expert) { return shape_of(layer, expert); };
   return lower_layers(layers, of, core, layout, "case", {}, options);
 }
 
@@ -77,9 +87,10 @@ std::string OffloadCase::difference(const RunProgram& program, const MemoryImage
   const WeightsOf of = [this](int layer, int expert) -> const numerics::ExpertWeights& {
     return weights_of(layer, expert);
   };
+  const ShapeOf shapes = [this](int layer, int expert) { return shape_of(layer, expert); };
   for (std::size_t p = 0; p < layers.size(); ++p) {
     const std::string found =
-        first_layer_difference(layers[p], layer_reference(layers[p], of), program.phases[p], memory);
+        first_layer_difference(layers[p], layer_reference(layers[p], of, {}, shapes), program.phases[p], memory);
     if (!found.empty()) return found;
   }
   return "";
@@ -94,19 +105,29 @@ OffloadCase random_offload(base::Rng& rng, const CoreParams& core, const std::op
   c.layout = rng.chance(1, 3) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor;
   if (layout) c.layout = *layout;
   const bool alike = rng.chance(1, 2);  // experts of one format, so that places fit each other
-  const numerics::Format one = rng.pick(numerics::all_formats());
+  const bool levels = rng.chance(1, 2);
+  const auto draw_format = [&rng, levels] {
+    if (!levels || rng.chance(1, 4)) return rng.pick(numerics::all_formats());
+    return rng.chance(1, 3) ? numerics::Format::nested(static_cast<int>(rng.range(1, 8)))
+                            : rng.pick(numerics::mwq_formats());
+  };
+  const numerics::Format one = draw_format();
   const numerics::LayoutSpec spec{c.layout, static_cast<int>(core.rows), static_cast<int>(core.cols)};
   std::uint64_t largest = 0, sum = 0;
   for (int layer = 0; layer < layers; ++layer)
     for (int expert = 0; expert < c.experts; ++expert) {
-      const numerics::Format format = alike ? one : rng.pick(numerics::all_formats());
+      const numerics::Format format = alike ? one : draw_format();
       numerics::ExpertWeights& w = c.weights[{layer, expert}];
       w.gate = random_matrix(rng, format, intermediate, hidden, 16);
       w.up = random_matrix(rng, format, intermediate, hidden, 16);
       w.down = random_matrix(rng, format, hidden, intermediate, 16);
       w.sigma_h = 10;
-      const numerics::StoredLayout stored =
-          numerics::stored_layout(format, numerics::expert_shapes(hidden, intermediate, 16), spec);
+      std::vector<numerics::Format> widths;  // of the one stored copy
+      for (int planes = 1; planes <= 8; ++planes)
+        if (const auto read = format.read_at(planes)) widths.push_back(*read);
+      for (int level = 0; levels && level < kLevels; ++level) c.reads[{layer, expert}].push_back(rng.pick(widths));
+      const numerics::StoredLayout stored = numerics::stored_layout(
+          c.shape_of(layer, expert).widest_read(), numerics::expert_shapes(hidden, intermediate, 16), spec);
       const std::uint64_t bytes = (cache_block(stored).bytes + 63) / 64 * 64;
       largest = std::max(largest, bytes);
       sum += bytes;
@@ -119,8 +140,11 @@ OffloadCase random_offload(base::Rng& rng, const CoreParams& core, const std::op
   for (int step = 0; step < steps; ++step) {
     const std::int64_t tokens = rng.range(1, 4);
     batch = std::max(batch, tokens);
-    for (int layer = 0; layer < layers; ++layer)
-      c.layers.push_back(random_rows(rng, step, layer, tokens, hidden, c.experts, act_bits));
+    for (int layer = 0; layer < layers; ++layer) {
+      LayerRows& phase = c.layers.emplace_back(random_rows(rng, step, layer, tokens, hidden, c.experts, act_bits));
+      for (std::size_t choice = 0; levels && choice < phase.chosen.size(); ++choice)
+        phase.levels.push_back(static_cast<std::uint8_t>(rng.below(kLevels)));
+    }
   }
 
   c.cache.policy = rng.pick(host::eviction_policies().names());
@@ -138,7 +162,7 @@ OffloadCase random_offload(base::Rng& rng, const CoreParams& core, const std::op
            std::string(kLoadOrderNames[static_cast<std::size_t>(c.cache.load_order)]) + " prefetch " +
            c.cache.prefetch.kind + (c.cache.start_popular ? " popular, " : " cold, ") +
            std::to_string(c.cache.capacity_bytes) + " of " + std::to_string(sum) + " bytes, batch " +
-           std::to_string(batch);
+           std::to_string(batch) + (levels ? ", levels" : "");
   return c;
 }
 

@@ -201,7 +201,6 @@ Plan choose_plan(const InputOptions& options, const WorkloadFile& workload, cons
     throw base::ConfigError(workload.path, "model", "'" + workload.model + "', a shape without weights",
                             "a model folder, which the plan " + name + " was made for, or a format as --plan");
   workloads::check_plan(plan, name, checkpoint->network(), checkpoint->hash());
-  if (plan.has_classes()) throw base::ConfigError(name, "class_shares", "classes of requests", "a plan without");
   facts.plan = name;
   facts.plan_hash = base::sha256_file(name);
   return plan;
@@ -277,8 +276,55 @@ void apply_rules(const WorkloadFile& workload, std::vector<std::vector<workloads
   }
 }
 
+/// The levels of a token's choices: the trace's, by expert; one that the float pass chose instead of another on a
+/// near-tie has the level that stands in its place.
+void add_levels(const WorkloadSlice::Row& traced, const std::vector<std::uint32_t>& chosen,
+                std::vector<std::uint8_t>& levels) {
+  if (traced.levels.empty()) return;
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    const auto same = std::find(traced.experts.begin(), traced.experts.end(), chosen[i]);
+    const std::size_t at = same == traced.experts.end() ? i : static_cast<std::size_t>(same - traced.experts.begin());
+    levels.push_back(static_cast<std::uint8_t>(traced.levels[at]));
+  }
+}
+
+/// What rows of each level up to `greatest` read of a routed expert; nothing when there is no choice.
+std::vector<numerics::Format> reads_of(const Plan& plan, int layer, int expert, std::uint32_t greatest) {
+  const workloads::PlanEntry& entry = plan.at(layer, expert);
+  const auto classes = static_cast<std::uint32_t>(plan.class_shares.size());
+  std::vector<numerics::Format> reads;
+  if (!plan.has_classes() && greatest == 0) return reads;
+  for (std::uint32_t level = 0; level <= std::max(greatest, classes == 0 ? 0U : classes - 1); ++level) {
+    const std::optional<numerics::Format> read = plan.read(entry, level);
+    if (!read) break;
+    reads.push_back(*read);
+  }
+  return reads;
+}
+
+/// Every level is one that the plan knows of that expert. The greatest of them.
+std::uint32_t check_levels(const WorkloadFile& workload, const WorkloadSlice& slice, const Plan& plan) {
+  std::uint32_t greatest = 0;
+  for (std::size_t l = 0; l < slice.rows.size(); ++l)
+    for (const WorkloadSlice::Row& row : slice.rows[l])
+      for (std::size_t i = 0; i < row.levels.size(); ++i) {
+        const auto layer = slice.layers[l];
+        const workloads::PlanEntry& entry = plan.at(static_cast<int>(layer), static_cast<int>(row.experts[i]));
+        if (!plan.read(entry, row.levels[i])) {
+          const workloads::SliceToken& token = slice.tokens[row.token];
+          throw base::ConfigError(workload.trace, "levels",
+                                  fmt::format("{} for expert {} of request {} position {} at layer {}", row.levels[i],
+                                              row.experts[i], token.request, token.position, layer),
+                                  plan.expected_level(entry));
+        }
+        greatest = std::max(greatest, row.levels[i]);
+      }
+  return greatest;
+}
+
 /// A batch's choices after the rules, and the shared expert's for every row where it runs.
-void add_choices(const WorkloadFile& workload, const workloads::RoutedRows& choices, program::LayerRows& rows) {
+void add_choices(const WorkloadFile& workload, const workloads::RoutedRows& choices,
+                 const std::vector<std::uint8_t>& levels, program::LayerRows& rows) {
   const std::size_t routed = static_cast<std::size_t>(choices.top_k);
   rows.top_k = choices.top_k + (workload.whole.shared_experts ? 1 : 0);
   for (std::size_t c = 0; c < choices.experts.size(); ++c) {
@@ -288,9 +334,11 @@ void add_choices(const WorkloadFile& workload, const workloads::RoutedRows& choi
                               fmt::format("router weights below {}, what 16 bits hold", kMostRouterWeight));
     rows.chosen.push_back(choices.experts[c]);
     rows.r.push_back(quantise::router_weight(static_cast<float>(weight)));
+    if (!levels.empty()) rows.levels.push_back(levels[c]);
     if (!workload.whole.shared_experts || (c + 1) % routed != 0) continue;
     rows.chosen.push_back(static_cast<std::uint32_t>(shared_expert(workload.network)));
     rows.r.push_back(numerics::kRouterOne);
+    if (!levels.empty()) rows.levels.push_back(0);
   }
 }
 
@@ -442,12 +490,14 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
   facts.routing = real ? "float forward pass, held to the trace " + workload.trace : "the trace " + workload.trace;
   facts.group_size = source->plan.group_size;
   facts.act_bits = network::kNetworkActBits;
+  const std::uint32_t greatest_level = check_levels(workload, slice, source->plan);
 
   const std::vector<std::vector<std::size_t>> tokens_of = make_batches(workload, slice, options.schedule, inputs.steps);
 
   const base::Rng rng(options.seed);
   const workloads::WholeLayers& whole = workload.whole;
   std::vector<std::vector<workloads::RoutedRows>> routed(slice.layers.size());  // by layer, then step
+  std::vector<std::vector<std::vector<std::uint8_t>>> levels(slice.layers.size());
   std::vector<std::vector<numerics::Activations>> routed_rows(slice.layers.size());
   const auto quantised = [&](std::vector<float>& x, std::size_t rows, int layer) {
     return quantise::quantise_rows(x.data(), static_cast<std::int64_t>(rows), network.hidden, facts.act_bits,
@@ -459,6 +509,7 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
       workloads::RoutedRows choices;
       choices.top_k = network.top_k;
       std::vector<float> x;
+      std::vector<std::uint8_t>& own_levels = levels[l].emplace_back();
       for (const std::size_t t : tokens_of[s]) {
         const WorkloadSlice::Row& traced = slice.rows[l][t];
         std::vector<float> row;
@@ -467,10 +518,12 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
           facts.rows_held_to_trace += 1;
           facts.rows_of_near_ties += differs_on_near_tie(workload, slice.tokens[t], layer, traced.experts, found);
           row = found.x;
+          add_levels(traced, found.chosen, own_levels);
           choices.experts.insert(choices.experts.end(), found.chosen.begin(), found.chosen.end());
           choices.weights.insert(choices.weights.end(), found.weights.begin(), found.weights.end());
         } else {
           row = draw_row(rng, slice.tokens[t], layer, network.hidden);
+          add_levels(traced, traced.experts, own_levels);
           choices.experts.insert(choices.experts.end(), traced.experts.begin(), traced.experts.end());
           choices.weights.insert(choices.weights.end(), traced.weights.begin(), traced.weights.end());
         }
@@ -499,7 +552,7 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
       const auto l = static_cast<std::size_t>(std::lower_bound(slice.layers.begin(), slice.layers.end(), layer) -
                                               slice.layers.begin());
       if (network.has_experts[layer]) {
-        add_choices(workload, routed[l][s], rows);
+        add_choices(workload, routed[l][s], levels[l][s], rows);
         rows.x = std::move(routed_rows[l][s]);
         if (whole.any()) rows.stated.router_macs = step.tokens * network.hidden * network.experts;
         add_phase(s, std::move(rows));
@@ -523,6 +576,12 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
 
   std::set<std::pair<int, int>> experts;
   for (const program::LayerRows& rows : inputs.layers)
+    for (std::size_t c = 0; c < rows.levels.size(); ++c) {
+      if (rows.chosen[c] >= static_cast<std::uint32_t>(network.experts)) continue;  // dropped, or no router's
+      facts.choices_by_level.resize(std::max<std::size_t>(facts.choices_by_level.size(), rows.levels[c] + 1U));
+      ++facts.choices_by_level[rows.levels[c]];
+    }
+  for (const program::LayerRows& rows : inputs.layers)
     for (const std::uint32_t expert : rows.chosen)
       if (expert != workloads::RoutedRows::kDropped) experts.emplace(rows.layer, static_cast<int>(expert));
   if (options.weights) {
@@ -536,10 +595,15 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
       return source->get(layer, expert);
     };
   }
-  inputs.shape = [source, workload](int layer, int expert) {
-    return program::ExpertShape{source->format(workload, layer, expert), workload.network.hidden,
-                                intermediate_of(workload.network, expert), source->plan.group_size,
-                                source->sigma_h(layer)};
+  inputs.shape = [source, workload, greatest_level](int layer, int expert) {
+    const bool has_levels = expert < workload.network.experts;
+    return program::ExpertShape{
+        source->format(workload, layer, expert),
+        workload.network.hidden,
+        intermediate_of(workload.network, expert),
+        source->plan.group_size,
+        source->sigma_h(layer),
+        has_levels ? reads_of(source->plan, layer, expert, greatest_level) : std::vector<numerics::Format>()};
   };
   inputs.format = [source, workload](int layer, int expert) { return source->format(workload, layer, expert); };
   inputs.owner = source;

@@ -55,9 +55,10 @@ struct InputFacts {
   std::int64_t group_size = 0;
   int act_bits = 0;
   std::int64_t rows_held_to_trace = 0;
-  workloads::Dropped dropped;          ///< choices that the workload's routing rules left out
-  std::vector<double> prune_ratios;    ///< by selected layer, with prune_ratio: median
-  std::int64_t rows_of_near_ties = 0;  ///< of those, where the trace chose otherwise on a near-tie
+  std::vector<std::int64_t> choices_by_level;  ///< routed and not dropped, where the trace has levels
+  workloads::Dropped dropped;                  ///< choices that the workload's routing rules left out
+  std::vector<double> prune_ratios;            ///< by selected layer, with prune_ratio: median
+  std::int64_t rows_of_near_ties = 0;          ///< of those, where the trace chose otherwise on a near-tie
 };
 
 /// Experts that no router chooses, by number.

@@ -151,7 +151,9 @@ Totals add_up(const Run& run) {
     ExpertTotals& expert = totals.experts[{phase.layer, jobs[j].expert}];
     expert.cycles += cycles;
     expert.rows += rows;
-    expert.steps += 1;
+    // The rows of one step that read the expert at several widths are several jobs, one after the other.
+    const bool is_new = j == 0 || jobs[j - 1].phase != jobs[j].phase || jobs[j - 1].expert != jobs[j].expert;
+    expert.steps += is_new ? 1 : 0;
     expert.plane_adds += adds;
     if (jobs[j].expert >= run.workload.network.experts) continue;
     totals.expert_rows += rows;
@@ -588,6 +590,7 @@ std::string summary_json(const Run& run) {
   j["bits"]["average"] = average;
   j["bits"]["average_per_row"] = share(totals.expert_plane_adds, totals.expert_rows * weights_per_expert(run));
   j["bits"]["experts_by_format"] = formats;
+  if (!run.inputs.facts.choices_by_level.empty()) j["bits"]["choices_by_level"] = run.inputs.facts.choices_by_level;
   j["bits"]["group_size"] = run.inputs.facts.group_size;
   j["bits"]["activations"] = run.inputs.facts.act_bits;
 

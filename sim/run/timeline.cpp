@@ -96,8 +96,7 @@ std::string job_name(const Run& run, const program::LayerRows& phase, const prog
     return fmt::format("{}{}, {}", product.name, product.of.empty() ? "" : " of " + product.of,
                        product.stack.format.name());
   }
-  return fmt::format("expert {}, {}", expert_name(run.workload.network, job.expert),
-                     run.inputs.format(phase.layer, job.expert).name());
+  return fmt::format("expert {}, {}", expert_name(run.workload.network, job.expert), job.format.name());
 }
 
 /// How many of something there are over time: begins and ends, each in a cycle.

@@ -11,6 +11,7 @@ using base::Bytes;
 using host::Evicted;
 using host::ExpertBytes;
 using host::ExpertCache;
+using host::StoredExpert;
 using host::UnitSpace;
 
 namespace {
@@ -205,6 +206,43 @@ TEST_CASE("lru gives up the least significant plane of an expert before its firs
   const auto result = host::replay(trace, bytes, {}, {{"lru", Bytes(7)}}, "test")[0].total();
   CHECK(result.loaded == Bytes(8));
   CHECK(result.hits == 1);
+}
+
+TEST_CASE("units of one room come in order, take its bytes once, and leave together", "[unit][host]") {
+  StoredExpert kind = by_planes({100, 640, 640});
+  kind.room = Bytes(1400);
+  const ExpertBytes bytes(1, 3, kind);
+  const UnitSpace space{1, 3, 3};
+  ExpertCache cache(bytes, 0, space, Bytes(2900), policy("lru", space));
+  cache.give_addresses(0);
+  std::vector<Evicted> gone;
+  CHECK_THROWS_WITH(cache.insert(1, gone), "ExpertCache: insert of a unit without its room");
+  for (const std::uint32_t expert : {0U, 1U}) {
+    cache.use(space.number(0, expert, 0), host::kNeverUsed);
+    REQUIRE(cache.insert(space.number(0, expert, 0), gone));
+    REQUIRE(cache.insert(space.number(0, expert, 1), gone));
+  }
+  CHECK(cache.used_bytes() == Bytes(2 * 1408));
+  CHECK(cache.address_of(4) == cache.address_of(3));
+  CHECK(cache.resident(1));
+  CHECK_FALSE(cache.resident(2));
+  REQUIRE(cache.insert(2, gone));  // there is room for it already
+  CHECK(cache.used_bytes() == Bytes(2 * 1408));
+  CHECK_THROWS_WITH(cache.drop(2, gone), Catch::Contains("in a room of others"));
+  cache.hold(1);  // holds the room, though expert 0 was used longer ago
+  CHECK(gone.empty());
+  REQUIRE(cache.insert(6, gone));
+  REQUIRE(gone.size() == 1);
+  CHECK(gone[0].unit == 3);
+  CHECK_FALSE(cache.resident(4));
+  CHECK(cache.resident(2));
+  cache.hold(6);
+  CHECK_FALSE(cache.insert(3, gone));
+  cache.release(1);
+  REQUIRE(cache.insert(3, gone));
+  CHECK(gone.back().unit == 0);
+  for (const std::uint32_t unit : {0U, 1U, 2U}) CHECK_FALSE(cache.resident(unit));
+  CHECK(cache.used_bytes() == Bytes(2 * 1408));
 }
 
 TEST_CASE("no policy ever holds more bytes than the capacity or gives up a held unit", "[unit][host]") {

@@ -9,6 +9,7 @@
 #include "base/rng.h"
 #include "sim/program/cache_block.h"
 #include "sim/program/interpreter.h"
+#include "sim/program/load_order.h"
 #include "sim/program/random_offload.h"
 
 using namespace moesaic;
@@ -193,6 +194,115 @@ TEST_CASE("levels of an expert are loaded one by one with their parameters, thos
   CHECK(block.pieces[3].bytes == level);
   CHECK(block.pieces[3].from == 2 * stride);
   CHECK(block.pieces[0].to == 2 * stride + level);
+}
+
+namespace {
+
+/// One expert of which row 0 reads two planes and rows 1 and 2 all four, and one that only row 3 reads, at two.
+OffloadCase two_widths(LoadOrder order) {
+  base::Rng rng(31);
+  OffloadCase c;
+  do {
+    c = random_offload(rng, small_core(), numerics::LayoutKind::kPlaneMajor);
+  } while (c.reads.empty() || !c.weights.begin()->second.gate.format.same_copy(numerics::Format::mwq(2, 2, 2)));
+  LayerRows& layer = c.layers.front();
+  for (int expert = 0; expert < c.experts; ++expert) {
+    c.weights[{layer.layer, expert}] = c.weights.at({layer.layer, 0});
+    c.reads[{layer.layer, expert}] = {numerics::Format::mwq(2, 2, 0), numerics::Format::mwq(2, 2, 2)};
+  }
+  c.layers.resize(1);
+  const auto hidden = static_cast<std::size_t>(layer.x.k);
+  layer.x.m = 4;
+  layer.x.values.resize(4 * hidden, 1);
+  layer.x.token_shift.assign(4, 0);
+  layer.top_k = 1;
+  layer.chosen = {0, 0, 0, 1};
+  layer.levels = {0, 1, 1, 0};
+  layer.r.assign(4, 32768);
+  c.cache.capacity_bytes = 1 << 20;
+  c.cache.start_popular = false;
+  c.cache.prefetch.kind = "none";
+  c.cache.policy = "lru";
+  c.cache.load_order = order;
+  c.cache.decision_cycles = base::Cycles(0);
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("each plane of an expert is loaded once for all its widths, and its narrow rows do not wait for the rest",
+          "[unit][program]") {
+  const CoreParams core = small_core();
+  const OffloadCase c = two_widths(LoadOrder::kFifo);
+  RunProgram program = c.lower(core);
+  REQUIRE(program.jobs.size() == 4);  // expert 0 at two planes, at four; expert 1; the combination
+  CHECK(program.jobs[0].rows == 1);
+  CHECK(program.jobs[1].rows == 2);
+  CacheAgent agent(program, c.cache, core.io_jobs, "case");
+  agent.prepare(program.loaded.image);
+  agent.begin();
+  std::vector<Descriptor> loads;
+  std::uint64_t now = 1;
+  const auto push_all = [&] {
+    while (!agent.loads().empty()) {
+      loads.push_back(agent.loads().front());
+      agent.load_pushed(now);
+    }
+  };
+  push_all();
+  // Parameters and two planes for three rows, two levels for two; the I/O queue has two entries, so expert 1 waits.
+  REQUIRE(loads.size() == 5);
+  for (std::size_t i = 0; i < 5; ++i) {
+    CHECK(loads[i].expert == 0);
+    CHECK(loads[i].plane == i);
+    CHECK(loads[i].requests == (i < 3 ? 3 : 2));
+  }
+  CHECK(loads[0].job == loads[2].job);
+  CHECK(loads[3].job != loads[2].job);
+  CHECK(agent.commands().empty());
+  for (const std::size_t load : {2, 0, 4}) agent.load_completed(load, ++now);
+  CHECK(agent.commands().empty());
+  agent.load_completed(1, ++now);  // the second of the two planes
+  std::size_t narrow = 0;
+  for (const OfferedCommand& command : agent.commands())
+    if (command.tag != CacheAgent::kWaitTag) {
+      ++narrow;
+      CHECK(command.tag < program.jobs[1].first_command);
+    }
+  CHECK(narrow == program.jobs[1].first_command);
+  agent.load_completed(3, ++now);
+  std::size_t offered = 0;
+  for (const OfferedCommand& command : agent.commands()) offered += command.tag != CacheAgent::kWaitTag ? 1 : 0;
+  CHECK(offered == program.jobs[2].first_command);
+
+  // The whole of it, in a random order.
+  RunProgram again = c.lower(core);
+  CacheAgent other(again, c.cache, core.io_jobs, "case");
+  Anything host(other, core, again.loaded.image, 3);
+  REQUIRE(host.run() == "");
+  CHECK(c.difference(again, again.loaded.image) == "");
+  CHECK(host.loads.size() == 8);
+}
+
+TEST_CASE("hottest expert bit first sees what each plane is asked for by, over all widths", "[unit][program]") {
+  const CoreParams core = [] {
+    CoreParams wide = small_core();
+    wide.io_jobs = 8;
+    return wide;
+  }();
+  const OffloadCase c = two_widths(LoadOrder::kHebf);
+  const RunProgram program = c.lower(core);
+  CacheAgent agent(program, c.cache, core.io_jobs, "case");
+  MemoryImage image = program.loaded.image;
+  agent.prepare(image);
+  agent.begin();
+  std::vector<Descriptor> waiting(agent.loads().begin(), agent.loads().end());
+  REQUIRE(waiting.size() == 8);
+  std::vector<std::pair<int, int>> order;
+  for (const std::size_t load : load_sequence(waiting, LoadOrder::kHebf))
+    order.emplace_back(waiting[load].expert, waiting[load].plane);
+  // Expert 0's shared planes have 3 requests, its levels 2, expert 1's planes 1.
+  CHECK(order == std::vector<std::pair<int, int>>{{0, 0}, {0, 1}, {0, 2}, {0, 3}, {0, 4}, {1, 0}, {1, 1}, {1, 2}});
 }
 
 TEST_CASE("a cache that holds every expert from the start loads nothing", "[unit][program]") {

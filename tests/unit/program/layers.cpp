@@ -1,6 +1,8 @@
 // sim/program/layer_program: whole layers, executed by the rules of docs/core.md.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -110,6 +112,79 @@ TEST_CASE("every row and every combination of a run of layers is the reference's
         CHECK(first_layer_difference(bench.layers[p], layer_reference(bench.layers[p], bench.weights_of), run.phases[p],
                                      run.loaded.image) == "");
     }
+}
+
+TEST_CASE("rows of one expert that read it at several widths each read their planes of the one stored copy",
+          "[unit][program]") {
+  Bench bench(17);
+  base::Rng rng(18);
+  // Expert 0 nested, 1 MWQ, 2 MWQ with two levels of one width; 3 has one width only.
+  const std::vector<std::vector<std::string>> names{{"nested2", "nested5", "nested8"},
+                                                    {"mwq2+0of2", "mwq2+1of2", "mwq2+2"},
+                                                    {"mwq1+3of4", "mwq1+1of4", "mwq1+1of4"},
+                                                    {}};
+  std::map<int, ExpertShape> shapes;
+  for (auto& [key, weights] : bench.weights) {
+    ExpertShape& shape = shapes[key.second];
+    for (const std::string& name : names[static_cast<std::size_t>(key.second)])
+      shape.reads.push_back(numerics::Format::parse(name, "test", "reads"));
+    if (shape.reads.size() > 3) shape.reads.resize(3);
+    const numerics::Format stored = shape.reads.empty() ? numerics::Format::integer(3) : shape.reads[1];
+    weights.gate = Bench::matrix(rng, stored, 40, 24);
+    weights.up = Bench::matrix(rng, stored, 40, 24);
+    weights.down = Bench::matrix(rng, stored, 24, 40);
+    shape = {stored, 24, 40, 16, weights.sigma_h, shape.reads};
+  }
+  for (LayerRows& layer : bench.layers)
+    for (std::size_t c = 0; c < layer.chosen.size(); ++c)
+      layer.levels.push_back(static_cast<std::uint8_t>(rng.below(3)));
+  const ShapeOf shape_of = [&shapes](int, int expert) { return shapes.at(expert); };
+  LowerOptions options;
+  options.shapes = shape_of;
+  for (const LayoutKind layout : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor}) {
+    const CoreParams core = core_with(8, 256, 512);
+    RunProgram run = lower_layers(bench.layers, bench.weights_of, core, layout, "bench", {}, options);
+    Interpreter interpreter(core, run.loaded.image);
+    interpreter.run(run.loaded.commands);
+    // A pass over an expert reads what its width reads, and one job has one width.
+    std::uint64_t read = 0;
+    std::map<std::size_t, std::map<int, std::set<int>>> widths;  // phase, expert, planes
+    for (const RunProgram::Job& job : run.jobs) {
+      if (job.expert == kCombination) continue;
+      const std::int64_t passes = (job.rows + core.max_tokens - 1) / core.max_tokens;
+      read += static_cast<std::uint64_t>(
+          passes *
+          numerics::stored_layout(job.format, numerics::expert_shapes(24, 40, 16), {layout, 4, 8}).read_bytes());
+      CHECK(widths[job.phase][job.expert].insert(job.format.planes()).second);
+    }
+    CHECK(interpreter.weight_bytes == read);
+    CHECK(widths[0].at(0) == std::set<int>{2, 5, 8});
+    CHECK(widths[0].at(1) == std::set<int>{2, 3, 4});
+    CHECK(widths[0].at(2) == std::set<int>{2, 4});
+    CHECK(widths[0].at(3) == std::set<int>{3});
+    for (std::size_t p = 0; p < run.phases.size(); ++p) {
+      const LayerRows& layer = bench.layers[p];
+      const LayerResult expected = layer_reference(layer, bench.weights_of, {}, shape_of);
+      CHECK(first_layer_difference(layer, expected, run.phases[p], run.loaded.image) == "");
+      // One choice at a time, as numerics computes the expert in the format that the choice reads.
+      for (std::size_t c = 0; c < layer.chosen.size(); ++c) {
+        const int expert = static_cast<int>(layer.chosen[c]);
+        numerics::ExpertWeights w = bench.weights_of(layer.layer, expert);
+        if (expert < 3)
+          for (numerics::WeightMatrix* m : {&w.gate, &w.up, &w.down})
+            m->format = numerics::Format::parse(names[static_cast<std::size_t>(expert)][layer.levels[c]], "test", "");
+        numerics::Activations x;
+        x.m = 1;
+        x.k = 24;
+        const auto row = layer.x.values.begin() + static_cast<std::ptrdiff_t>(c / 2 * 24);
+        x.values.assign(row, row + 24);
+        x.token_shift = {layer.x.token_shift[c / 2]};
+        const numerics::ExpertResult one = numerics::expert_ffn(w, x, numerics::Path::kReference);
+        REQUIRE(
+            std::equal(one.y.begin(), one.y.end(), expected.expert_rows.begin() + static_cast<std::ptrdiff_t>(c * 24)));
+      }
+    }
+  }
 }
 
 TEST_CASE("a dense layer is one expert for every row, whose results no combination follows", "[unit][program]") {

@@ -16,6 +16,10 @@
 #include "sim/run/summary.h"
 #include "sim/run/timeline.h"
 #include "tests/temporary_folder.h"
+#include "workloads/checkpoint.h"
+#include "workloads/plan.h"
+#include "workloads/synth.h"
+#include "workloads/trace.h"
 
 using namespace moesaic;
 namespace fs = std::filesystem;
@@ -222,6 +226,65 @@ TEST_CASE("choices that routing rules leave out are not computed, and the rest e
     const program::LayerResult expected = program::layer_reference(inputs.layers[p], inputs.weights);
     CHECK(program::first_layer_difference(inputs.layers[p], expected, lowered.phases[p], lowered.loaded.image) == "");
   }
+}
+
+TEST_CASE("rows of several levels read what the plan says of their class, or so many planes more than its format",
+          "[unit][run]") {
+  const Folder folder;
+  const workloads::Checkpoint model("data/model");
+  workloads::SynthParameters p;
+  p.requests = 1;
+  p.prompt_tokens = 12;
+  p.decode_tokens = 0;
+  p.levels = {0.5, 0.3, 0.2};
+  workloads::TraceWriter trace(folder.file("levels.csv"), false, true);
+  workloads::synthesise(model.network(), p, [&](const workloads::TraceRow& row) { trace.write(row); });
+  trace.commit();
+  folder.write("levels.yaml", "model: " + fs::current_path().string() +
+                                  "/data/model\ntrace: levels.csv\nlayers: [1]\nmax_tokens: 12\n");
+  const auto workload = workloads::read_workload(folder.file("levels.yaml"));
+
+  workloads::Plan plan = workloads::uniform_plan(model.network(), model.hash(), numerics::Format::mwq(2, 2, 2), 64);
+  plan.class_shares = p.levels;
+  for (workloads::PlanEntry& entry : plan.experts)
+    entry.reads = {numerics::Format::mwq(2, 2, 0), numerics::Format::mwq(2, 2, 1), numerics::Format::mwq(2, 2, 2)};
+  workloads::write_plan(plan, folder.file("plan.yaml"));
+  std::vector<std::vector<std::int16_t>> results;
+  const program::Chip chip = program::read_chip("chips/demo.yaml");
+  for (const std::string& name : {folder.file("plan.yaml"), std::string("mwq2+0of2")}) {
+    run::InputOptions options;
+    options.plan = name;
+    const run::RunInputs inputs = run::gather_inputs(workload, options);
+    REQUIRE(inputs.layers.size() == 1);
+    REQUIRE(inputs.facts.choices_by_level.size() == 3);
+    CHECK(inputs.facts.choices_by_level[0] + inputs.facts.choices_by_level[1] + inputs.facts.choices_by_level[2] == 24);
+    program::LowerOptions lower;
+    lower.shapes = inputs.shape;
+    program::RunProgram lowered =
+        program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chip", {}, lower);
+    std::vector<std::int64_t> rows(3);
+    for (const auto& job : lowered.jobs)
+      if (job.expert != program::kCombination) rows.at(static_cast<std::size_t>(job.format.planes() - 2)) += job.rows;
+    CHECK(rows == inputs.facts.choices_by_level);
+    program::Interpreter(chip.core, lowered.loaded.image).run(lowered.loaded.commands);
+    const auto expected = program::layer_reference(inputs.layers[0], inputs.weights, {}, inputs.shape);
+    CHECK(program::first_layer_difference(inputs.layers[0], expected, lowered.phases[0], lowered.loaded.image) == "");
+    results.push_back(expected.y);
+  }
+  CHECK(results[0] == results[1]);  // the same readings of the same copy
+
+  run::InputOptions options;
+  options.plan = "mwq2+1of2";
+  CHECK_THAT(refusal(workload, options),
+             Catch::Contains("levels.csv: levels: got 2 for expert ") &&
+                 Catch::Contains(" at layer 1, expected at most 1: mwq2+1of2 stores 4 planes and reads 3"));
+  options.plan = "int4";
+  CHECK_THAT(refusal(workload, options), Catch::Contains("expected at most 0: int4 stores 4 planes and reads 4"));
+  plan.class_shares = {0.6, 0.4};
+  for (workloads::PlanEntry& entry : plan.experts) entry.reads.pop_back();
+  workloads::write_plan(plan, folder.file("plan.yaml"));
+  options.plan = folder.file("plan.yaml");
+  CHECK_THAT(refusal(workload, options), Catch::Contains(", expected below 2, the plan's classes"));
 }
 
 TEST_CASE("what a summary counts adds up to the run, over layers, steps and experts", "[unit][run]") {
