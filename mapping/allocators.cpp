@@ -306,6 +306,7 @@ Allocation allocate_optimal(const Problem& problem, const AllocatorOptions& opti
                {"scaled_loss", std::to_string(solution->cost)},
                {"bound", std::to_string(solution->bound)},
                {"gap", "0"},
+               {"lexicographically_first", solution->first ? "proved" : "not proved"},
                {"relaxed_bound", std::to_string(solution->relaxed_bound)},
                {"multiplier", fmt::format("{}/{}", solution->multiplier_num, solution->multiplier_den)},
                {"states", std::to_string(solution->states)}};

@@ -26,8 +26,9 @@ struct Multiplier {
   std::int64_t num, den;
 };
 
-/// Options no other is at least as good as, by (cost, weight, index); lightest first, costs falling.
-std::vector<Live> undominated(const std::vector<Option>& options) {
+/// Options no other is at least as good as, by (cost, weight, index); lightest first, costs falling. With `ties` also
+/// those that cost the same as a lighter one but come before it.
+std::vector<Live> undominated(const std::vector<Option>& options, bool ties) {
   std::vector<Live> all;
   for (std::size_t i = 0; i < options.size(); ++i)
     all.push_back({options[i].weight, options[i].cost, static_cast<int>(i)});
@@ -36,7 +37,9 @@ std::vector<Live> undominated(const std::vector<Option>& options) {
   });
   std::vector<Live> kept;
   for (const Live& o : all)
-    if (kept.empty() || o.cost < kept.back().cost) kept.push_back(o);
+    if (kept.empty() || o.cost < kept.back().cost ||
+        (ties && o.cost == kept.back().cost && o.index < kept.back().index))
+      kept.push_back(o);
   return kept;
 }
 
@@ -88,15 +91,21 @@ struct Node {  // how a state came about
 
 class Search {
  public:
-  Search(const MultipleChoice& problem, std::vector<std::vector<Live>> classes)
-      : capacity_(problem.capacity), live_(std::move(classes)), order_(live_.size()) {}
+  /// `ties`: keep tied states until it is known which of them comes first.
+  Search(const MultipleChoice& problem, std::vector<std::vector<Live>> classes, bool ties, std::int64_t tie_effort)
+      : capacity_(problem.capacity),
+        ties_(ties),
+        tie_effort_(tie_effort),
+        live_(std::move(classes)),
+        order_(live_.size()) {}
 
-  MultipleChoiceSolution run() {
+  /// Nothing when the ties took more than the effort.
+  std::optional<MultipleChoiceSolution> run() {
     choose_multipliers();
     order_classes();
     drop_hopeless_options();
     sum_suffixes();
-    extend_all();
+    if (!extend_all()) return std::nullopt;
     return best();
   }
 
@@ -199,7 +208,9 @@ class Search {
         incumbent_ = std::min(incumbent_, cost + cost_suffix_[depth * k + j]);
   }
 
-  void extend_all() {
+  /// Of two states the heavier is kept where it costs less; with ties also where it costs the same and comes first:
+  /// what completes both is the same, so that the order of their choices decides.
+  bool extend_all() {
     nodes_.push_back({-1, -1});
     states_.push_back({0, 0, 0});
     improve_incumbent(0, 0, 0);
@@ -222,19 +233,23 @@ class Search {
       const auto width = static_cast<std::int64_t>(options.size());
       states_.clear();
       for (const State& s : next) {
+        if (ties_ && tie_effort_ < 0) return false;
         const Node made{s.node / width, static_cast<int>(s.node % width)};
         if (!states_.empty() && states_.back().cost <= s.cost) {
-          State& kept = states_.back();
-          // Only equals can still differ in the order of their choices.
-          if (kept.weight == s.weight && kept.cost == s.cost &&
-              first_in_order(made, nodes_[static_cast<std::size_t>(kept.node)], d))
+          const State& kept = states_.back();
+          const bool equal = kept.weight == s.weight;
+          if (kept.cost < s.cost || !(equal || ties_)) continue;
+          if (!first_in_order(made, nodes_[static_cast<std::size_t>(kept.node)], d)) continue;
+          if (equal) {
             nodes_[static_cast<std::size_t>(kept.node)] = made;
-          continue;
+            continue;
+          }
         }
         states_.push_back({s.weight, s.cost, static_cast<std::int64_t>(nodes_.size())});
         nodes_.push_back(made);
       }
     }
+    return true;
   }
 
   // The choices that lead to `node`, which decides order_[depth], as (class, option index), by class.
@@ -246,8 +261,21 @@ class Search {
     return made;
   }
 
-  bool first_in_order(const Node& a, const Node& b, std::size_t depth) const {
-    return choices(a, depth) < choices(b, depth);
+  /// Whether the choices of `a` come before those of `b`; both decide order_[depth]. Walks back to where they part.
+  bool first_in_order(Node a, Node b, std::size_t depth) {
+    std::size_t first = order_.size();  // the first class that they decide differently
+    bool before = false;
+    for (std::size_t d = depth;; --d) {
+      --tie_effort_;
+      if (a.option != b.option && order_[d] < first) {
+        const auto& options = live_[order_[d]];
+        first = order_[d];
+        before = options[static_cast<std::size_t>(a.option)].index < options[static_cast<std::size_t>(b.option)].index;
+      }
+      if (a.parent == b.parent) return before;
+      a = nodes_[static_cast<std::size_t>(a.parent)];
+      b = nodes_[static_cast<std::size_t>(b.parent)];
+    }
   }
 
   MultipleChoiceSolution best() const {
@@ -264,10 +292,13 @@ class Search {
     solution.multiplier_den = multipliers_[0].den;
     solution.relaxed_bound = static_cast<std::int64_t>(ceil_div(relaxed_, multipliers_[0].den));
     solution.states = static_cast<std::int64_t>(nodes_.size());
+    solution.first = ties_;
     return solution;
   }
 
   std::int64_t capacity_;
+  bool ties_;
+  std::int64_t tie_effort_;              // left
   std::vector<std::vector<Live>> live_;  // by class
   std::vector<std::size_t> order_;       // classes in the order of decision
   std::vector<Multiplier> multipliers_;
@@ -281,8 +312,7 @@ class Search {
 
 }  // namespace
 
-std::optional<MultipleChoiceSolution> solve(const MultipleChoice& problem) {
-  std::vector<std::vector<Live>> classes;
+std::optional<MultipleChoiceSolution> solve(const MultipleChoice& problem, std::int64_t tie_effort) {
   std::int64_t least = 0, heaviest_sum = 0, cost_sum = 0;
   for (const auto& options : problem.classes) {
     if (options.empty()) throw std::logic_error("multiple choice: a class without options");
@@ -297,12 +327,18 @@ std::optional<MultipleChoiceSolution> solve(const MultipleChoice& problem) {
     cost_sum += dearest;
     if (heaviest_sum >= kTotalLimit || cost_sum >= kTotalLimit)
       throw std::logic_error("multiple choice: totals out of range");
-    classes.push_back(undominated(options));
-    least += classes.back().front().weight;
+    least += std::min_element(options.begin(), options.end(), [](const Option& a, const Option& b) {
+               return a.weight < b.weight;
+             })->weight;
   }
   if (least > problem.capacity) return std::nullopt;
-  if (classes.empty()) return MultipleChoiceSolution{};
-  return Search(problem, std::move(classes)).run();
+  if (problem.classes.empty()) return MultipleChoiceSolution{};
+  for (const bool ties : {true, false}) {
+    std::vector<std::vector<Live>> classes;
+    for (const auto& options : problem.classes) classes.push_back(undominated(options, ties));
+    if (auto found = Search(problem, std::move(classes), ties, tie_effort).run()) return found;
+  }
+  throw std::logic_error("multiple choice: no answer without ties");
 }
 
 }  // namespace moesaic::mapping

@@ -8,8 +8,9 @@
 /// algorithm for the multiple-choice knapsack problem, EJOR 83, 1995), so that most later classes have one live option
 /// left. All comparisons are exact: multipliers are ratios of integers and sums have 128 bits.
 ///
-/// Among optimal solutions the one of least weight is returned, among those the lexicographically first. The worst case
-/// is pseudo-polynomial: as many states as there are distinct weights below the capacity.
+/// Among optimal solutions the lexicographically first is returned. Where ties are so many that finding it takes too
+/// much work, the one of least weight is, and `first` is false. The worst case is pseudo-polynomial: as many states as
+/// there are distinct weights below the capacity.
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -38,10 +39,12 @@ struct MultipleChoiceSolution {
   std::int64_t multiplier_num = 0;
   std::int64_t multiplier_den = 1;
   std::int64_t states = 0;  ///< created and kept, over all classes
+  bool first = true;        ///< proved: no optimal choice is lexicographically before `choice`
 };
 
 /// Nothing when no choice fits the capacity. Throws std::logic_error for an empty class, a negative number or totals
-/// that reach 2^51.
-std::optional<MultipleChoiceSolution> solve(const MultipleChoice& problem);
+/// that reach 2^51. `tie_effort`: steps of comparing tied states after which the lexicographically first is given up.
+std::optional<MultipleChoiceSolution> solve(const MultipleChoice& problem,
+                                            std::int64_t tie_effort = std::int64_t{1} << 24);
 
 }  // namespace moesaic::mapping

@@ -1,4 +1,5 @@
 // The mapper: exact minimum against brute force and against plain dynamic programming, allocators, checker, tables.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdio>
@@ -47,12 +48,11 @@ struct Best {
   std::vector<int> choice;
 };
 
-/// Every combination in lexicographic order; keeps the first of the best by (cost, weight).
+/// Every combination in lexicographic order; keeps the first of the cheapest.
 void brute_force(const MultipleChoice& p, std::vector<int>& choice, std::int64_t cost, std::int64_t weight,
                  Best& best) {
   if (choice.size() == p.classes.size()) {
-    if (weight <= p.capacity && (!best.found || cost < best.cost || (cost == best.cost && weight < best.weight)))
-      best = {true, cost, weight, choice};
+    if (weight <= p.capacity && (!best.found || cost < best.cost)) best = {true, cost, weight, choice};
     return;
   }
   const auto& options = p.classes[choice.size()];
@@ -138,7 +138,41 @@ TEST_CASE("no combination of options is better than the solver's, or comes befor
     REQUIRE(solution->bound == best.cost);
     REQUIRE(solution->weight == best.weight);
     REQUIRE(solution->choice == best.choice);
+    REQUIRE(solution->first);
     REQUIRE(solution->relaxed_bound <= best.cost);
+  }
+}
+
+TEST_CASE("where ties take too much work the cheapest is found all the same, and said not to be the first",
+          "[unit][mapping]") {
+  MultipleChoice p;  // the heavier option of each class comes first, at the same cost
+  for (int c = 0; c < 12; ++c) p.classes.push_back({{(2 << c) + 1, 3}, {1, 3}, {2 << c, 9}});
+  p.capacity = (2 << 12) - 2;
+  const auto first = mapping::solve(p), given_up = mapping::solve(p, 100);
+  REQUIRE(first);
+  REQUIRE(given_up);
+  CHECK(first->first);
+  CHECK_FALSE(given_up->first);
+  CHECK(given_up->cost == first->cost);
+  CHECK(given_up->choice == std::vector<int>(12, 1));  // of least weight
+  CHECK(first->choice < given_up->choice);
+}
+
+TEST_CASE("a budget that does not bind changes no plan, ties or not", "[unit][mapping]") {
+  // An expert that loses the same in every format; binary takes less than int2, and comes after it.
+  std::vector<workloads::SensitivityRow> rows = small_table();
+  for (std::size_t r = 0; r < 4; ++r) rows[r].loss = 0.25;
+  for (const char* budget : {"2bits", "2.5bits", "3bits", "8bits"}) {
+    mapping::Problem one = with_memory_budget(small_problem(rows), budget);
+    mapping::Problem two = one;
+    two.budgets.push_back({1, false, std::int64_t{1} << 40, "--latency-budget", {}});
+    const mapping::Allocation a = mapping::allocate_optimal(one, {}), b = mapping::allocate_optimal(two, {});
+    INFO(budget);
+    CHECK(std::find(a.facts.begin(), a.facts.end(),
+                    std::make_pair(std::string("method"), std::string("dynamic programming"))) != a.facts.end());
+    CHECK(std::find(b.facts.begin(), b.facts.end(),
+                    std::make_pair(std::string("method"), std::string("branch and bound"))) != b.facts.end());
+    CHECK(a.assignment == b.assignment);
   }
 }
 
