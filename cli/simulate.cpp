@@ -136,6 +136,7 @@ void for_each_count(program::EngineRun& run, const Visit& visit, const Resize& r
       for (std::uint64_t& count : block) visit(count);
     for (std::uint64_t& count : end.causes) visit(count);
     for (std::uint64_t& count : end.bytes) visit(count);
+    for (std::uint64_t& count : end.refresh) visit(count);
   }
   resize(run.loads);
   for (auto& load : run.loads) {

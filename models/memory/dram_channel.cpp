@@ -208,7 +208,7 @@ bool DramChannel::stream(std::int64_t until, std::vector<DramOutcome>& outcomes)
     note_read(read.flat_bank, clock);
     banks_[read.flat_bank].lists[kReads].overtaken = 0;
     ++counts_.row_hits;
-    outcomes.push_back({read.port, false, read.number, clock, clock + config_.timing.cl + burst_});
+    outcomes.push_back(read_outcome(read, clock));
     for (; first > 0; --first) pending_[first] = pending_[first - 1];
     pending_.pop_front();
     --hits_;
@@ -226,6 +226,16 @@ void DramChannel::note_read(unsigned bank, std::int64_t clock) {
   raise(banks_[bank].next_pre, clock + t.rtp);
   raise(all_pre_, banks_[bank].next_pre);
   ++counts_.reads;
+}
+
+/// What an RD at `clock` makes known. The last refresh was due one tREFI before the next one.
+DramOutcome DramChannel::read_outcome(const DramAccess& read, std::int64_t clock) const {
+  DramOutcome outcome{read.port, false, read.number, clock, clock + config_.timing.cl + burst_};
+  if (read.arrival < readable_) {
+    outcome.held_from = std::max(read.arrival, due_ - config_.timing.refi);
+    outcome.held_until = readable_;
+  }
+  return outcome;
 }
 
 void DramChannel::run(std::int64_t until, std::vector<DramOutcome>& outcomes) {
@@ -465,7 +475,10 @@ void DramChannel::issue_column(const Pick& pick, std::vector<DramOutcome>& outco
   }
   raise(all_pre_, bank.next_pre);
   ++(issued.closed ? counts_.row_conflicts : issued.opened ? counts_.row_misses : counts_.row_hits);
-  outcomes.push_back({issued.access.port, direction == kWrites, issued.access.number, clock, clock + t.cl + burst_});
+  if (direction == kReads)
+    outcomes.push_back(read_outcome(issued.access, clock));
+  else
+    outcomes.push_back({issued.access.port, true, issued.access.number, clock, 0});
 
   (issued.before == kNone ? list.first : entry(issued.before).after) = issued.after;
   (issued.after == kNone ? list.last : entry(issued.after).before) = issued.before;
@@ -489,6 +502,7 @@ void DramChannel::refresh(std::int64_t clock) {
   ++counts_.refreshes;
   counts_.refresh_clocks += static_cast<std::uint64_t>(clock + config_.timing.rfc - due_);
   due_ += config_.timing.refi;
+  readable_ = clock + config_.timing.rfc + config_.timing.rcd;
 }
 
 /// Which direction is served: docs/memory.md, "Reads and writes".

@@ -35,6 +35,9 @@ struct DramOutcome {
   std::int64_t number = 0;
   std::int64_t released = 0;  ///< clock at which its place in the queue became free
   std::int64_t done = 0;      ///< reads: clock after the burst's last data
+  /// Reads that a refresh held up: the first clock at which it did, and the first at which a row opened after the
+  /// refresh could be read. Else both are 0.
+  std::int64_t held_from = 0, held_until = 0;
 };
 
 /// Counts of one channel; clocks are DRAM clocks.
@@ -145,6 +148,7 @@ class DramChannel {
   bool hits(const DramAccess& access) const { return !access.is_write && banks_[access.flat_bank].row == access.row; }
   inline std::int64_t column_clock(const DramAccess& read, std::int64_t floor) const;
   inline void note_read(unsigned bank, std::int64_t clock);
+  inline DramOutcome read_outcome(const DramAccess& read, std::int64_t clock) const;
   inline void take_arrival(std::vector<DramOutcome>& outcomes);
   bool join(const DramAccess& access, std::vector<DramOutcome>& outcomes);
   inline void block(Entry& added);
@@ -173,6 +177,7 @@ class DramChannel {
   std::int64_t last_acts_[4];                                             // a ring: the fourth last is the next to go
   unsigned oldest_act_ = 0;
   std::int64_t due_;                        // of the next refresh
+  std::int64_t readable_ = 0;               // when a row opened after the last refresh could first be read
   std::uint64_t open_ = 0;                  // banks with an open row
   std::int64_t all_act_ = 0, all_pre_ = 0;  // the latest next_act, next_pre of any bank
   Ring<DramAccess> pending_;

@@ -53,6 +53,7 @@ void DramMemory::reset() {
       port.credits.resize(channels_.size());
     }
   outcomes_.clear();
+  held_.clear();
   now_ = 0;
   horizon_ = to_dram(0);
   wakes_.assign(channels_.size(), DramChannel::kNever);
@@ -111,6 +112,7 @@ void DramMemory::settle() {
         port.credits[index].returns.push_back(to_core(outcome.released));
         if (outcome.is_write) continue;
         port.done[static_cast<std::size_t>(outcome.number - port.next_done)] = outcome.done;
+        if (outcome.held_until != 0) note_held(outcome);
         readers |= 1U << outcome.port;
       }
       outcomes_.clear();
@@ -125,19 +127,56 @@ void DramMemory::resolve(Port& port) {
   while (!port.waiting.empty()) {
     const Beat& beat = port.waiting.front();
     while (port.next_done <= beat.last_access && port.done.front() >= 0) {
-      port.latest = std::max(port.latest, port.done.front());
+      if (port.done.front() > port.latest) {
+        port.latest = port.done.front();
+        port.latest_held = {};
+        if (!port.held.empty() && port.held.front().number == port.next_done) port.latest_held = port.held.front();
+      }
+      if (!port.held.empty() && port.held.front().number == port.next_done) port.held.erase(port.held.begin());
       port.done.pop_front();
       ++port.next_done;
     }
     if (port.next_done <= beat.last_access) return;
-    port.latest = std::max(port.latest, beat.arrival);
+    if (beat.arrival > port.latest) {
+      port.latest = beat.arrival;
+      port.latest_held = {};
+    }
     if (port.latest != port.shown) {
+      const std::int64_t before = port.shown_at;
       port.shown = port.latest;
       port.shown_at = to_core(port.latest);
+      if (port.latest_held.until != 0) report_held(port, before);
     }
     port.finish.push_back(port.shown_at);
     port.waiting.pop_front();
   }
+}
+
+void DramMemory::note_held(const DramOutcome& outcome) {
+  std::vector<HeldAccess>& held = ports_[outcome.port][0].held;
+  auto place = held.end();  // row hits overtake, so that numbers hardly ever descend
+  while (place != held.begin() && (place - 1)->number > outcome.number) --place;
+  held.insert(place, {outcome.number, outcome.held_from, outcome.held_until, outcome.port});
+}
+
+/// The beat that is there at `shown_at` would have been read in the held clocks; the one before it was there at
+/// `shown_before`.
+void DramMemory::report_held(const Port& port, std::int64_t shown_before) {
+  const std::int64_t begin = std::max(shown_before, to_core(port.latest_held.from + read_clocks_));
+  const std::int64_t end = std::min(port.shown_at, to_core(port.latest_held.until + read_clocks_));
+  if (begin < end) held_.push_back({port.latest_held.port, Cycles(begin), Cycles(end)});
+}
+
+Cycles DramMemory::take_held(std::vector<Held>& held) {
+  held.insert(held.end(), held_.begin(), held_.end());
+  held_.clear();
+  // A beat that waits is held up when the one before it is there at the earliest, one that is to come after now.
+  std::int64_t from = now_;
+  for (unsigned number = 0; number < ports_used_; ++number) {
+    const Port& port = ports_[number][0];
+    if (!port.waiting.empty()) from = std::min(from, port.shown_at);
+  }
+  return Cycles(from);
 }
 
 /// For each burst a place in its channel.

@@ -35,6 +35,7 @@ class DramMemory final : public MemoryModel {
   std::optional<Coming> coming(unsigned port, bool is_write, Cycles now) override;
   std::size_t take_as(unsigned port, bool is_write, Cycles origin, std::uint32_t first, const std::uint32_t* cycles,
                       std::size_t count) override;
+  Cycles take_held(std::vector<Held>& held) override;
   void reset() override;
   std::vector<Counter> counters(Cycles now) override;
   Cycles longest_wait() const override;
@@ -59,6 +60,11 @@ class DramMemory final : public MemoryModel {
     std::int64_t last_access;  // the beat is there when the port's accesses up to this one are
     std::int64_t arrival;      // DRAM clock
   };
+  /// An access that a refresh held up, DRAM clocks as in DramOutcome.
+  struct HeldAccess {
+    std::int64_t number = 0, from = 0, until = 0;
+    unsigned port = 0;
+  };
   /// Of a beat: first to last, those from `first_new` on need an access.
   struct Bursts {
     std::uint64_t first, first_new, last;
@@ -76,6 +82,8 @@ class DramMemory final : public MemoryModel {
     Ring<std::int64_t> done;       // reads: DRAM clock of accesses next_done.., or -1
     std::int64_t next_done = 0;    // the first access that `finish` does not account for
     std::int64_t latest = 0;       // DRAM clock until which all accesses before next_done are there
+    HeldAccess latest_held;        // the access that is there at `latest`, if a refresh held it up
+    std::vector<HeldAccess> held;  // of accesses from next_done on, ascending
     std::int64_t shown = -1;       // clock that the core sees in cycle shown_at
     std::int64_t shown_at = 0;
     Ring<Beat> waiting;         // reads: beats whose finish is not known
@@ -99,6 +107,8 @@ class DramMemory final : public MemoryModel {
   void enter(std::int64_t now);
   void settle();
   inline void resolve(Port& port);
+  void note_held(const DramOutcome& outcome);
+  void report_held(const Port& port, std::int64_t shown_before);
   unsigned channel_of(std::uint64_t burst) const {
     const auto field = static_cast<std::size_t>(AddressField::kChannel);
     return static_cast<unsigned>(burst >> shift_[field] & mask_[field]);
@@ -131,6 +141,7 @@ class DramMemory final : public MemoryModel {
   unsigned ports_used_ = 0;                           // ports below it have submitted
   std::uint32_t busy_ = 0;                            // bit 2 * port + is_write: something may change for it
   std::vector<DramOutcome> outcomes_;
+  std::vector<Held> held_;  // not given out yet
   std::int64_t now_ = 0, horizon_ = 0;       // core cycle asked last; DRAM clock before which all is settled
   std::vector<std::int64_t> wakes_;          // by channel: a clock before which it has no outcome
   std::int64_t wake_ = DramChannel::kNever;  // the least of them

@@ -49,6 +49,11 @@ std::size_t MemoryModel::take_as(unsigned port, bool is_write, Cycles origin, st
   return 1;
 }
 
+Cycles MemoryModel::take_held(std::vector<Held>& held) {
+  static_cast<void>(held);
+  return kNeverHeld;
+}
+
 std::unique_ptr<MemoryModel> make_memory(const MemoryConfig& config, base::Femtoseconds period) {
   if (config.kind == "dram") return std::make_unique<DramMemory>(config.dram, period);
   return std::make_unique<SimpleMemory>(config);

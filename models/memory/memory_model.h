@@ -65,6 +65,16 @@ class MemoryModel {
   /// many. Only beats whose finish is settled (coming()) count, whatever cycle the model was asked about last.
   virtual std::size_t take_as(unsigned port, bool is_write, Cycles origin, std::uint32_t first,
                               const std::uint32_t* cycles, std::size_t count);
+  /// A stretch of cycles, `begin` to `end` - 1, in which the oldest beat that `port` reads was held up by a refresh.
+  struct Held {
+    unsigned port = 0;
+    Cycles begin, end;
+  };
+  /// Appends the stretches that have become known and were not given out before, and returns a cycle before which none
+  /// begins that is still to become known; kNeverHeld (the default): this model knows no refresh. A stretch is known
+  /// before its beat finishes; those of a port ascend and do not overlap. Asks the model about no cycle.
+  virtual Cycles take_held(std::vector<Held>& held);
+  static constexpr Cycles kNeverHeld{INT64_MAX};
   /// Forgets all requests and starts at cycle 0.
   virtual void reset() = 0;
   /// What the model counted in cycles before `now`, for results: the same names in the same order on every call. None

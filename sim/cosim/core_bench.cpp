@@ -9,6 +9,7 @@
 #include "base/rng.h"
 #include "sim/cosim/axil_host.h"
 #include "sim/cosim/memory_ports.h"
+#include "sim/program/refresh_waits.h"
 
 namespace moesaic::cosim {
 
@@ -79,6 +80,7 @@ class CoreBench::Run final : private AxilHost::Listener {
         agent_(agent),
         options_(options),
         memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
+        refresh_waits_(*memory_),
         storage_(options.make_storage ? options.make_storage()
                                       : std::make_unique<storage::SimpleStorage>(options.storage)),
         rng_(options.stall_seed.value_or(0)),
@@ -190,8 +192,9 @@ class CoreBench::Run final : private AxilHost::Listener {
     phase_end.causes = causes_;
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
       phase_end.bytes[p] = result_.engine.traffic.total(static_cast<program::MemoryPort>(p));
-    result_.engine.phase_ends.push_back(phase_end);
     result_.engine.memory_counters = memory_->counters(base::Cycles(static_cast<std::int64_t>(now_)));
+    phase_end.refresh = refresh_waits_.counts(now_);
+    result_.engine.phase_ends.push_back(phase_end);
     host_.phase_ended();
     agent_.phase_ended(now_);
   }
@@ -205,6 +208,7 @@ class CoreBench::Run final : private AxilHost::Listener {
     }
     const Cause cause = program::cause_of(out_.activity_o);
     ++causes_[static_cast<std::size_t>(cause == Cause::kHost ? agent_.idle_cause() : cause)];
+    if (const auto port = program::RefreshWaits::awaited(cause)) refresh_waits_.passed(*port, now_, now_ + 1);
     if (moves || host_.finishing() || loads_.is_working(now_) || agent_.wake()) last_move_ = now_;
     if (now_ - last_move_ > limit_) throw CheckError(stuck());
   }
@@ -274,6 +278,7 @@ class CoreBench::Run final : private AxilHost::Listener {
   const BenchOptions& options_;
   BenchRun result_;
   std::unique_ptr<memory::MemoryModel> memory_;
+  program::RefreshWaits refresh_waits_;
   std::unique_ptr<storage::CoreStorage> storage_;
   base::Rng rng_;
   AxilHost host_;

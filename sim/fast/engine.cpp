@@ -14,6 +14,7 @@
 #include "sim/fast/feeds.h"
 #include "sim/fast/host.h"
 #include "sim/fast/storage_port.h"
+#include "sim/program/refresh_waits.h"
 #include "sim/program/stalls.h"
 
 namespace moesaic::fast {
@@ -110,10 +111,12 @@ struct Outcome {
   std::vector<Taken> taken;                           // of each feed from which something was taken
   std::vector<Item> items;                            // feed by feed
   std::vector<std::uint32_t> tile_begins, tile_ends;  // cycles from the state on
+  std::vector<program::RefreshWaits::Wait> waits;     // from the state on, where the memory refreshes
   Counts counts;
   std::uint64_t times = 0;  // not yet in the run's counts
   std::size_t bytes() const {
-    return sizeof *this + 2 * taken.size() + 8 * items.size() + 4 * (tile_begins.size() + tile_ends.size());
+    return sizeof *this + 2 * taken.size() + 8 * items.size() + 4 * (tile_begins.size() + tile_ends.size()) +
+           sizeof(program::RefreshWaits::Wait) * waits.size();
   }
 };
 
@@ -153,6 +156,7 @@ class Machine {
         feeds_(params, &image),
         core_(params, feeds_),
         memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
+        refresh_waits_(*memory_),
         rng_(options.stall_seed.value_or(0)),
         // The order of CoreBench: each channel has a stream of its own.
         host_(agent.settings(), params, stalls()),
@@ -313,8 +317,20 @@ class Machine {
   void flush() {
     if (same_ == 0) return;
     for (unsigned b = 0; b < kNumBlocks; ++b) counts_.activity[b][activity_ >> (2 * b) & 3] += same_;
-    counts_.causes[static_cast<std::size_t>(program::cause_of(activity_))] += same_;
+    const program::Cause cause = program::cause_of(activity_);
+    counts_.causes[static_cast<std::size_t>(cause)] += same_;
+    if (!refresh_waits_.is_off()) note_wait(cause);
     same_ = 0;
+  }
+
+  /// The last cycles, all of one activity, may turn out to be a refresh's.
+  void note_wait(program::Cause cause) {
+    const auto port = program::RefreshWaits::awaited(cause);
+    if (!port) return;
+    refresh_waits_.passed(*port, now_ - same_, now_);
+    if (recording_ == nullptr) return;
+    const auto end = static_cast<std::uint32_t>(now_ - record_begin_);
+    recording_->waits.push_back({end - same_, end, *port});
   }
 
   void sample_host(const Core::Inputs& in, const Core::Wires& w) {
@@ -450,8 +466,9 @@ class Machine {
     end.activity = total_;
     end.causes = total_causes_;
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p) end.bytes[p] = feeds_.total(static_cast<MemoryPort>(p));
-    run_.engine.phase_ends.push_back(end);
     run_.engine.memory_counters = memory_->counters(cycles(now_));
+    end.refresh = refresh_waits_.counts(now_);
+    run_.engine.phase_ends.push_back(end);
     counted_ = now_;
     effort_ = run_.effort;
     if (options_.fresh_phases) host_.forget();
@@ -610,6 +627,7 @@ class Machine {
 
   void forget() {
     add_counts();
+    refresh_waits_.detach();
     states_.clear();
     state_bytes_ = 0;
     ++run_.effort.forgotten;
@@ -658,6 +676,8 @@ class Machine {
 
   /// The outcome happens now: everything but the machine's own state moves on.
   void apply(Outcome& outcome) {
+    flush();
+    refresh_waits_.passed(outcome.waits, now_);
     for (const Outcome::Taken& taken : outcome.taken) feeds_.take_seen(taken.feed, taken.count);
     for (const std::uint32_t at : outcome.tile_begins) run_.engine.tiles.push_back({now_ + at, 0});
     for (const std::uint32_t at : outcome.tile_ends) run_.engine.tiles[tiles_ended_++].end = now_ + at;
@@ -680,6 +700,7 @@ class Machine {
     record_begin_ = now_;
     recording_ = outcome.get();
     advance();
+    flush();
     recording_ = nullptr;
     const bool news = has_news();
     State* next = alone_ || !news ? find() : nullptr;
@@ -913,6 +934,7 @@ class Machine {
     const unsigned still = advance_asking();
     end_leg();
     leg_ = nullptr;
+    flush();
     recording_ = nullptr;
     check_followed();
     came_.clear();
@@ -1060,6 +1082,7 @@ class Machine {
   Feeds feeds_;
   Core core_;
   std::unique_ptr<memory::MemoryModel> memory_;
+  program::RefreshWaits refresh_waits_;
   base::Rng rng_;
   Host host_;
   ReadPort weights_, activations_;

@@ -94,6 +94,8 @@ std::string first_run_difference(const EngineRun& a, const EngineRun& b, const s
     }
     for (std::size_t port = 0; port < kNumMemoryPorts; ++port)
       same(phase + std::string(kMemoryPortNames[port]) + " bytes", left.bytes[port], right.bytes[port]);
+    for (std::size_t port = 0; port < kNumMemoryPorts; ++port)
+      same(phase + std::string(kMemoryPortNames[port]) + " refresh cycles", left.refresh[port], right.refresh[port]);
   }
   same("cycles", a.cycles, b.cycles);
   same("memory counters", a.memory_counters.size(), b.memory_counters.size());

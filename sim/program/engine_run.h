@@ -91,6 +91,9 @@ struct EngineRun {
     ActivityCounts activity{};   ///< of all cycles until then: every block's four counts add up to `cycles`
     std::array<std::uint64_t, kNumCauses> causes{};      ///< of all cycles until then, adding up to `cycles`
     std::array<std::uint64_t, kNumMemoryPorts> bytes{};  ///< Traffic::total() then
+    /// Of the cycles of causes kWeights and kActivations: those in which a refresh of the memory held up the next beat
+    /// of weight_read, of activation_read (refresh_waits.h).
+    std::array<std::uint64_t, kNumMemoryPorts> refresh{};
   };
   /// One load from storage.
   struct Load {

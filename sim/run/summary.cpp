@@ -35,11 +35,12 @@ constexpr std::array<program::Activity, 4> kActivities{program::Activity::kBusy,
 constexpr std::array<const char*, 4> kActivityNames{"busy", "starved", "blocked", "idle"};
 
 using Causes = std::array<std::uint64_t, kNumCauses>;
+using PortCounts = std::array<std::uint64_t, kNumMemoryPorts>;
 using Bytes = std::array<std::uint64_t, kNumKinds>;
 
 struct PartTotals {
   std::uint64_t phases = 0, cycles = 0, plane_adds = 0, stated = 0;
-  std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
+  PortCounts port_bytes{}, refresh{};
   Causes causes{};
 };
 
@@ -47,7 +48,7 @@ struct LayerTotals {
   std::uint64_t cycles = 0, rows = 0, plane_adds = 0;
   std::uint64_t stated = 0, arrivals = 0;  ///< cycles of stated costs, of waiting for a request
   std::array<std::uint64_t, kNumParts> part_cycles{};
-  std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
+  PortCounts port_bytes{}, refresh{};
   Causes causes{};
   Bytes bytes{};
   program::ActivityCounts activity{};
@@ -109,6 +110,8 @@ Totals add_up(const Run& run) {
       if (run.program.offloaded && i == static_cast<std::size_t>(MemoryPort::kWeightRead))
         layer.bytes[static_cast<std::size_t>(Kind::kExpertCache)] += ends[p].bytes[i] - before.bytes[i];
       part.port_bytes[i] += ends[p].bytes[i] - before.bytes[i];
+      layer.refresh[i] += ends[p].refresh[i] - before.refresh[i];
+      part.refresh[i] += ends[p].refresh[i] - before.refresh[i];
     }
     for (std::size_t b = 0; b < program::kNumBlocks; ++b)
       for (std::size_t a = 0; a < 4; ++a) layer.activity[b][a] += ends[p].activity[b][a] - before.activity[b][a];
@@ -430,16 +433,21 @@ std::string left_out(const Run& run) {
   return text + " are not simulated";
 }
 
+std::uint64_t refresh_of(const PortCounts& refresh, MemoryPort port) { return refresh[static_cast<std::size_t>(port)]; }
+
 /// The cycles of a layer or of the run, each under one heading: they add up to `cycles`.
-ordered_json split_json(const Causes& causes, std::uint64_t stated, std::uint64_t arrivals) {
+ordered_json split_json(const Causes& causes, const PortCounts& refresh, std::uint64_t stated, std::uint64_t arrivals) {
   const auto of = [&causes](program::Cause cause) { return causes[static_cast<std::size_t>(cause)]; };
+  const std::uint64_t of_weights = refresh_of(refresh, MemoryPort::kWeightRead),
+                      of_activations = refresh_of(refresh, MemoryPort::kActivationRead);
   ordered_json j;
   j["compute"] = of(program::Cause::kComputing);
-  j["weight_wait"] = of(program::Cause::kWeights);
+  j["weight_wait"] = of(program::Cause::kWeights) - of_weights;
   j["io_wait"] = of(program::Cause::kIo);
-  j["activation_wait"] = of(program::Cause::kActivations);
+  j["activation_wait"] = of(program::Cause::kActivations) - of_activations;
   j["dequantisation"] = of(program::Cause::kDequantisation);
   j["drain"] = of(program::Cause::kResults) + of(program::Cause::kDrain);
+  j["refresh"] = of_weights + of_activations;
   j["stated"] = stated;
   j["arrivals"] = arrivals;
   j["idle"] = of(program::Cause::kCommands) + of(program::Cause::kHost) - stated - arrivals;
@@ -520,11 +528,23 @@ void check_counts(const program::EngineRun& run) {
     throw base::CheckError(
         fmt::format("phase {}: {}: got {} cycles, expected {}, all cycles until its end", phase, what, sum, cycles));
   };
+  const program::EngineRun::PhaseEnd zero;
   for (std::size_t p = 0; p < run.phase_ends.size(); ++p) {
     const auto& end = run.phase_ends[p];
     std::uint64_t causes = 0;
     for (const std::uint64_t count : end.causes) causes += count;
     if (causes != end.cycles) fail(p, "causes", causes, end.cycles);
+    const auto& before = p == 0 ? zero : run.phase_ends[p - 1];
+    for (const auto& [port, cause] : {std::pair(MemoryPort::kWeightRead, program::Cause::kWeights),
+                                      std::pair(MemoryPort::kActivationRead, program::Cause::kActivations)}) {
+      const auto c = static_cast<std::size_t>(cause);
+      const std::uint64_t waited = end.causes[c] - before.causes[c],
+                          refresh = refresh_of(end.refresh, port) - refresh_of(before.refresh, port);
+      if (refresh > waited)
+        throw base::CheckError(
+            fmt::format("phase {}: refresh: got {} cycles, expected at most the {} that waited for {}", p, refresh,
+                        waited, program::kCauseNames[c]));
+    }
     for (std::size_t b = 0; b < program::kNumBlocks; ++b) {
       std::uint64_t sum = 0;
       for (const std::uint64_t count : end.activity[b]) sum += count;
@@ -611,7 +631,8 @@ std::string summary_json(const Run& run) {
   }
 
   j["cycles_by_cause"] = causes_json(run.engine_run.phase_ends.back().causes);
-  j["cycles_split"] = split_json(run.engine_run.phase_ends.back().causes, totals.stated, totals.arrivals);
+  j["cycles_split"] = split_json(run.engine_run.phase_ends.back().causes, run.engine_run.phase_ends.back().refresh,
+                                 totals.stated, totals.arrivals);
   j["blocks"] = blocks_json(run.engine_run.phase_ends.back().activity);
 
   for (std::size_t p = 0; p < kNumParts; ++p) {
@@ -623,6 +644,8 @@ std::string summary_json(const Run& run) {
     one["stated_cycles"] = part.stated;
     one["plane_additions"] = part.plane_adds;
     one["cycles_by_cause"] = causes_json(part.causes);
+    one["refresh_cycles"] =
+        refresh_of(part.refresh, MemoryPort::kWeightRead) + refresh_of(part.refresh, MemoryPort::kActivationRead);
     for (std::size_t i = 0; i < kNumMemoryPorts; ++i)
       one["bytes_by_port"][std::string(program::kMemoryPortNames[i])] = part.port_bytes[i];
   }
@@ -641,7 +664,7 @@ std::string summary_json(const Run& run) {
     one["utilisation_array"] = share(total.plane_adds, array_capacity(run, total.cycles));
     one["roofline"] = roofline_json(roofline(run, total.plane_adds, total.port_bytes), total.cycles);
     one["cycles_by_cause"] = causes_json(total.causes);
-    one["cycles_split"] = split_json(total.causes, total.stated, total.arrivals);
+    one["cycles_split"] = split_json(total.causes, total.refresh, total.stated, total.arrivals);
     for (std::size_t p = 0; p < kNumParts; ++p)
       if (total.part_cycles[p] > 0) one["cycles_by_part"][std::string(program::kPartNames[p])] = total.part_cycles[p];
     one["bytes_by_kind"] = bytes_json(total.bytes);
@@ -726,6 +749,7 @@ std::string layers_csv(const Run& run) {
   const Totals totals = add_up(run);
   std::string text = "layer,rows,cycles,utilisation_array";
   for (const auto name : program::kCauseNames) text += fmt::format(",cycles_{}", name);
+  text += ",refresh_of_weights,refresh_of_activations";
   for (const auto name : program::kKindNames) text += fmt::format(",bytes_{}", name);
   for (const auto name : program::kPartNames) text += fmt::format(",cycles_of_{}", name);
   text += '\n';
@@ -733,6 +757,8 @@ std::string layers_csv(const Run& run) {
     text += fmt::format("{},{},{},{:.6f}", layer_name(run, layer), total.rows, total.cycles,
                         share(total.plane_adds, array_capacity(run, total.cycles)));
     for (const std::uint64_t count : total.causes) text += fmt::format(",{}", count);
+    for (const MemoryPort port : {MemoryPort::kWeightRead, MemoryPort::kActivationRead})
+      text += fmt::format(",{}", refresh_of(total.refresh, port));
     for (const std::uint64_t count : total.bytes) text += fmt::format(",{}", count);
     for (const std::uint64_t count : total.part_cycles) text += fmt::format(",{}", count);
     text += '\n';
@@ -837,6 +863,11 @@ std::string page(const Run& run) {
   for (std::size_t c = 0; c < kNumCauses; ++c)
     text += fmt::format("    {:<12} {:>14}  {:>7}\n", program::kCauseNames[c], with_commas(end.causes[c]),
                         percent(share(end.causes[c], cycles)));
+  const std::uint64_t of_weights = refresh_of(end.refresh, MemoryPort::kWeightRead),
+                      of_activations = refresh_of(end.refresh, MemoryPort::kActivationRead);
+  if (of_weights + of_activations > 0)
+    text += fmt::format("    while the memory refreshed: {} of weights, {} of activations\n", with_commas(of_weights),
+                        with_commas(of_activations));
   if (totals.stated + totals.arrivals > 0)
     text += fmt::format("    of host: {} stated (norms, router, softmax), {} waiting for requests\n",
                         with_commas(totals.stated), with_commas(totals.arrivals));

@@ -155,6 +155,10 @@ std::string timeline_json(const Run& run) {
     for (std::size_t c = 0; c < program::kNumCauses; ++c)
       arguments +=
           fmt::format(R"({}"{}":{})", c == 0 ? "" : ",", program::kCauseNames[c], end.causes[c] - before.causes[c]);
+    std::uint64_t refresh = 0;
+    for (std::size_t port = 0; port < program::kNumMemoryPorts; ++port)
+      refresh += end.refresh[port] - before.refresh[port];
+    arguments += fmt::format(R"(,"refresh":{})", refresh);
     const double cycles = static_cast<double>(std::max<std::uint64_t>(end.cycles - before.cycles, 1));
     for (std::size_t port = 0; port < program::kNumMemoryPorts; ++port) {
       const std::uint64_t bytes = end.bytes[port] - before.bytes[port];

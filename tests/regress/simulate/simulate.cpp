@@ -60,18 +60,27 @@ TEST_CASE("cycle and rtl write the same files, but for the engine's name", "[reg
   }
 }
 
-TEST_CASE("cycle and rtl agree with a DRAM behind the ports, and count its commands alike", "[regress][simulate]") {
+TEST_CASE("all engines agree with a DRAM behind the ports, count its commands and the waits for its refresh alike",
+          "[regress][simulate]") {
   const Folder folder;
-  for (const std::string engine : {"cycle", "rtl"}) {
+  for (const std::string engine : {"cycle", "rtl", "fast"}) {
     const Outcome outcome =
         simulate(folder, kSmall, "r16c16p2a8-ddr5", "--plan int2 --engine " + engine + " --out " + folder.file(engine));
     INFO(engine << ": " << outcome.err);
     REQUIRE(outcome.exit_code == 0);
   }
-  json cycle = summary(folder, "cycle"), rtl = summary(folder, "rtl");
+  json cycle = summary(folder, "cycle"), rtl = summary(folder, "rtl"), fast = summary(folder, "fast");
   CHECK(rtl["engine"] == "rtl");
-  rtl["engine"] = "cycle";
+  CHECK(fast["engine"] == "fast");
+  rtl["engine"] = fast["engine"] = "cycle";
   CHECK(cycle == rtl);
+  CHECK(cycle == fast);
+  std::uint64_t split = 0, refresh = 0;
+  for (const auto& cycles : cycle["cycles_split"]) split += cycles.get<std::uint64_t>();
+  for (const auto& layer : cycle["layers"]) refresh += layer["cycles_split"]["refresh"].get<std::uint64_t>();
+  CHECK(split == cycle["cycles"]);
+  CHECK(refresh > 0);
+  CHECK(refresh == cycle["cycles_split"]["refresh"]);
   const json& dram = cycle["memory"];
   CHECK(dram["refreshes"] > 0);
   CHECK(dram["port_bytes_read"].get<std::uint64_t>() + dram["port_bytes_written"].get<std::uint64_t>() ==

@@ -10,6 +10,7 @@
 #include "models/memory/dram_random.h"
 #include "sim/program/load_program.h"
 #include "sim/program/program.h"
+#include "sim/program/refresh_waits.h"
 
 using namespace moesaic;
 using program::CoreParams;
@@ -158,8 +159,8 @@ std::string difference(const fast::Run& a, const fast::Run& b) {
   return program::first_run_difference(a.engine, b.engine, "one", "other");
 }
 
-/// With shortcuts and without: the same; adds up where the cycles went.
-void compare_shortcuts(const Work& work, fast::Options options, fast::Effort& effort) {
+/// With shortcuts and without: the same; adds up where the cycles went. Returns how many a refresh took.
+std::uint64_t compare_shortcuts(const Work& work, fast::Options options, fast::Effort& effort) {
   const fast::Run with = run(work, options);
   options.shortcuts = false;
   const fast::Run without = run(work, options);
@@ -170,6 +171,11 @@ void compare_shortcuts(const Work& work, fast::Options options, fast::Effort& ef
   effort.skipped += with.effort.skipped;
   effort.repeated += with.effort.repeated;
   effort.forgotten += with.effort.forgotten;
+  const auto& end = with.engine.phase_ends.back();
+  REQUIRE(end.refresh[0] <= end.causes[static_cast<std::size_t>(program::Cause::kWeights)]);
+  REQUIRE(end.refresh[1] <= end.causes[static_cast<std::size_t>(program::Cause::kActivations)]);
+  REQUIRE(end.refresh[2] == 0);
+  return end.refresh[0] + end.refresh[1];
 }
 
 /// A memory with room for so many beats of each port, whose state nobody can have.
@@ -225,6 +231,7 @@ TEST_CASE("a run with shortcuts is the run without them, tile by tile, and most 
     REQUIRE(with.effort.stepped + with.effort.skipped + with.effort.repeated == with.engine.cycles);
     REQUIRE(without.effort.stepped == without.engine.cycles);
     REQUIRE(with.engine.phase_ends.size() == work.phases.size());
+    REQUIRE(with.engine.phase_ends.back().refresh == program::RefreshWaits::Counts{});
     REQUIRE(with.engine.retired.size() == work.commands.size());
     cycles += with.engine.cycles;
     repeated += with.effort.repeated;
@@ -287,6 +294,7 @@ TEST_CASE("behind any DRAM a run with shortcuts is the run without them, to the 
           "[unit][fast]") {
   base::Rng rng(31);
   fast::Effort effort;
+  std::uint64_t refresh = 0;
   for (int i = 0; i < 24; ++i) {
     Work work = draw_work(rng, rng.pick(std::vector<std::uint64_t>{0, 300, 70000}));
     work.memory.kind = "dram";
@@ -295,8 +303,9 @@ TEST_CASE("behind any DRAM a run with shortcuts is the run without them, to the 
     fast::Options options;
     if (rng.chance(1, 4)) options.state_bytes = 100000;
     INFO("case " << i << ", " << memory::dram_name(work.memory.dram));
-    compare_shortcuts(work, options, effort);
+    refresh += compare_shortcuts(work, options, effort);
   }
+  CHECK(refresh > 1000);
   CHECK(effort.repeated > 100000);
   CHECK(effort.skipped > 0);
   CHECK(effort.forgotten > 0);
@@ -307,6 +316,7 @@ TEST_CASE("behind each preset, at even and awkward core clocks, shortcuts change
   base::Rng rng(32);
   for (const std::string& preset : memory::dram_preset_names()) {
     fast::Effort effort;
+    std::uint64_t refresh = 0;
     for (const std::int64_t period : {1000000, 625000, 1234567}) {
       Work work = draw_work(rng, 5000);
       work.memory.kind = "dram";
@@ -314,9 +324,10 @@ TEST_CASE("behind each preset, at even and awkward core clocks, shortcuts change
       work.memory.dram.channels = std::int64_t{1} << rng.below(3);
       work.period = base::Femtoseconds(period);
       INFO(preset << ", " << period << " fs");
-      compare_shortcuts(work, {}, effort);
+      refresh += compare_shortcuts(work, {}, effort);
     }
     INFO(preset);
+    CHECK(refresh > 100);
     CHECK(effort.repeated > effort.stepped / 10);
   }
 }

@@ -334,6 +334,7 @@ TEST_CASE("what a summary counts adds up to the run, over layers, steps and expe
   CHECK(cycles == engine_run.cycles);
   for (const auto& kind : j["bytes"]["by_kind"]) bytes += kind.get<std::uint64_t>();
   CHECK(bytes == j["bytes"]["total"]);
+  CHECK(j["cycles_split"]["refresh"] == 0);
 
   const std::string experts = run::experts_csv(run), steps = run::steps_csv(run), layers = run::layers_csv(run);
   CHECK(static_cast<std::size_t>(std::count(experts.begin(), experts.end(), '\n')) == lowered.experts.size() + 1);
@@ -346,6 +347,52 @@ TEST_CASE("what a summary counts adds up to the run, over layers, steps and expe
   std::string text = run::summary_json(other);
   text.replace(text.find("\"rtl\""), 5, "\"cycle\"");
   CHECK(text == run::summary_json(run));
+}
+
+TEST_CASE("waits of a refresh leave the waits for weights and activations, in each layer, and all adds up",
+          "[unit][run]") {
+  const Folder folder;
+  const auto workload = folder.workload("requests: [0]\nsteps: [1, 2]\nlayers: [1, 3]\n");
+  const program::Chip chip = program::read_chip("chips/demo.yaml");
+  run::InputOptions options;
+  options.plan = "int4";
+  const run::RunInputs inputs = run::gather_inputs(workload, options);
+  const program::RunProgram lowered =
+      program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chip");
+  program::EngineRun engine_run = made_up_run(lowered);
+  // Of each phase 40 cycles wait for weights, 3 of them in a refresh, and 20 for activations, 2 of them in one.
+  for (std::size_t p = 0; p < 4; ++p) {
+    auto& end = engine_run.phase_ends[p];
+    end.causes = {};
+    end.causes[static_cast<std::size_t>(program::Cause::kWeights)] = 40 * (p + 1);
+    end.causes[static_cast<std::size_t>(program::Cause::kActivations)] = 20 * (p + 1);
+    end.causes[0] = end.cycles - 60 * (p + 1);
+    end.refresh = {3 * (p + 1), 2 * (p + 1), 0};
+  }
+  CHECK_NOTHROW(run::check_counts(engine_run));
+  const run::Run run{chip, workload, inputs, lowered, engine_run, "cycle", 1, 1234};
+  const auto j = nlohmann::json::parse(run::summary_json(run));
+  const auto check = [](const nlohmann::json& of, std::uint64_t phases) {
+    const auto& split = of["cycles_split"];
+    CHECK(split["weight_wait"] == 37 * phases);
+    CHECK(split["activation_wait"] == 18 * phases);
+    CHECK(split["refresh"] == 5 * phases);
+    std::uint64_t sum = 0;
+    for (const auto& cycles : split) sum += cycles.get<std::uint64_t>();
+    CHECK(sum == of["cycles"]);
+  };
+  check(j, 4);
+  REQUIRE(j["layers"].size() == 2);
+  for (const auto& layer : j["layers"]) check(layer, 2);
+  CHECK(j["parts"]["experts"]["refresh_cycles"] == 20);
+  const std::string layers = run::layers_csv(run);
+  CHECK(layers.find(",refresh_of_weights,refresh_of_activations,") != std::string::npos);
+  CHECK(layers.find(",0,0,6,4,") != std::string::npos);  // no cycles of commands and host before them
+  CHECK(run::page(run).find("while the memory refreshed: 12 of weights, 8 of activations") != std::string::npos);
+
+  engine_run.phase_ends[1].refresh[1] = 23;  // 21 in a phase that waited 20 cycles
+  CHECK_THROWS_WITH(run::check_counts(engine_run),
+                    "phase 1: refresh: got 21 cycles, expected at most the 20 that waited for activations");
 }
 
 TEST_CASE("counts that do not add up to the cycles are a failed check", "[unit][run]") {
