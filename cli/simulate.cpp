@@ -149,6 +149,7 @@ void for_each_count(program::EngineRun& run, const Visit& visit, const Resize& r
     load.descriptor = program::Descriptor::unpack(words);
     for (std::uint64_t* cycle : {&load.pushed, &load.issued, &load.completed}) visit(*cycle);
   }
+  run.memory_history.for_each_count(visit, resize);
   run.traffic.for_each_count(visit);
 }
 

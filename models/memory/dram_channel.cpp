@@ -10,7 +10,7 @@ void raise(std::int64_t& clock, std::int64_t floor) { clock = std::max(clock, fl
 
 }  // namespace
 
-DramChannel::DramChannel(const DramConfig& config, unsigned index)
+DramChannel::DramChannel(const DramConfig& config, unsigned index, std::size_t most_refreshes)
     : config_(config),
       index_(index),
       burst_(config.burst_clocks()),
@@ -18,7 +18,8 @@ DramChannel::DramChannel(const DramConfig& config, unsigned index)
       banks_(static_cast<std::size_t>(config.banks_per_channel())),
       groups_(static_cast<std::size_t>(config.bank_groups)),
       all_banks_(~std::uint64_t{0} >> (64 - config.banks_per_channel())),
-      due_(config.timing.refi) {
+      due_(config.timing.refi),
+      most_refreshes_(most_refreshes) {
   for (Choices& choices : choices_) {
     choices.of.resize(banks_.size());
     for (std::size_t bank = 0; bank < banks_.size(); ++bank)
@@ -501,8 +502,18 @@ void DramChannel::refresh(std::int64_t clock) {
   forget_choices(all_banks_);
   ++counts_.refreshes;
   counts_.refresh_clocks += static_cast<std::uint64_t>(clock + config_.timing.rfc - due_);
+  keep_refresh(due_, clock + config_.timing.rfc);
   due_ += config_.timing.refi;
   readable_ = clock + config_.timing.rfc + config_.timing.rcd;
+}
+
+void DramChannel::keep_refresh(std::int64_t due, std::int64_t open) {
+  if (counts_.refreshes % every_ != 0) return;
+  refreshes_.push_back({due, open, counts_});
+  if (refreshes_.size() < most_refreshes_) return;
+  for (std::size_t i = 1; i < refreshes_.size(); i += 2) refreshes_[i / 2] = refreshes_[i];
+  refreshes_.resize(refreshes_.size() / 2);
+  every_ *= 2;
 }
 
 /// Which direction is served: docs/memory.md, "Reads and writes".

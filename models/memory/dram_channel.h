@@ -51,9 +51,16 @@ struct DramCounts {
   std::uint64_t refresh_clocks = 0;  ///< from a refresh's due clock until banks may be opened again
 };
 
+/// A refresh, and what its channel had done at its end.
+struct DramRefresh {
+  std::int64_t due = 0, open = 0;  ///< clocks: when it was due, when banks might be opened again
+  DramCounts counts;
+};
+
 class DramChannel {
  public:
-  DramChannel(const DramConfig& config, unsigned index);
+  /// Keeps at most so many refreshes, which are 2 or more.
+  DramChannel(const DramConfig& config, unsigned index, std::size_t most_refreshes = 32);
 
   /// Returns a clock before which the access can cause no outcome.
   std::int64_t arrive(const DramAccess& access) {
@@ -68,6 +75,9 @@ class DramChannel {
   static constexpr std::int64_t kNever = INT64_MAX;
 
   const DramCounts& counts() const { return counts_; }
+  /// Refreshes number every(), 2 * every(), …; every() doubles when there is no room for more.
+  const std::vector<DramRefresh>& refreshes() const { return refreshes_; }
+  std::uint64_t every() const { return every_; }
   std::uint64_t queued_writes() const { return queued_[1]; }
   /// Called with every command, in order.
   void trace(std::function<void(const DramCommand&)> sink) { sink_ = std::move(sink); }
@@ -161,6 +171,7 @@ class DramChannel {
   void precharge(const Pick& pick);
   void precharge_all(std::int64_t clock);
   void refresh(std::int64_t clock);
+  void keep_refresh(std::int64_t due, std::int64_t open);
   inline void update_mode();
   void report(const Pick& pick) const;
   void report(DramCommandKind kind, std::int64_t clock, unsigned bank, const DramAccess* access) const;
@@ -196,6 +207,9 @@ class DramChannel {
   Pick pick_;
   bool pick_known_ = false;
   DramCounts counts_;
+  std::vector<DramRefresh> refreshes_;
+  std::size_t most_refreshes_;
+  std::uint64_t every_ = 1;
   std::function<void(const DramCommand&)> sink_;
 };
 

@@ -46,7 +46,9 @@ DramMemory::DramMemory(const DramConfig& config, base::Femtoseconds period) : co
 
 void DramMemory::reset() {
   channels_.clear();
-  for (unsigned i = 0; i < config_.channels; ++i) channels_.emplace_back(config_, i);
+  const std::size_t refreshes =
+      std::max(History::kFewest, History::kMostRefreshes / static_cast<std::size_t>(config_.channels));
+  for (unsigned i = 0; i < config_.channels; ++i) channels_.emplace_back(config_, i, refreshes);
   for (auto& both : ports_)
     for (Port& port : both) {
       port = Port{};
@@ -352,11 +354,36 @@ std::size_t DramMemory::take_as(unsigned number, bool is_write, Cycles origin, s
   return taken;
 }
 
-std::vector<Counter> DramMemory::counters(Cycles now) {
-  advance(now.count());
-  std::fill(wakes_.begin(), wakes_.end(),
-            0);  // commands that finish nothing, too: rows opened, idle channels' refreshes
+void DramMemory::settle_all(std::int64_t now) {
+  advance(now);
+  std::fill(wakes_.begin(), wakes_.end(), 0);
   settle();
+}
+
+void DramMemory::add_history(Cycles now, History& history) {
+  settle_all(now.count());
+  const auto clock_fs = static_cast<std::uint64_t>(config_.clock_period_fs);
+  const auto counts = [this](const DramCounts& c) {
+    const auto burst = static_cast<std::uint64_t>(config_.burst_bytes());
+    return History::Counts{c.reads * burst, c.writes * burst, c.activates, c.row_hits, c.row_misses, c.row_conflicts};
+  };
+  history.channels.resize(channels_.size());
+  for (std::size_t i = 0; i < channels_.size(); ++i) {
+    const DramChannel& channel = channels_[i];
+    History::Channel& kept = history.channels[i];
+    if (kept.every != channel.every()) kept.refreshes.clear();
+    kept.every = channel.every();
+    for (std::size_t r = kept.refreshes.size(); r < channel.refreshes().size(); ++r) {
+      const DramRefresh& refresh = channel.refreshes()[r];
+      kept.refreshes.push_back({static_cast<std::uint64_t>(refresh.due) * clock_fs,
+                                static_cast<std::uint64_t>(refresh.open) * clock_fs, counts(refresh.counts)});
+    }
+    kept.all = counts(channel.counts());
+  }
+}
+
+std::vector<Counter> DramMemory::counters(Cycles now) {
+  settle_all(now.count());
   DramCounts sum;
   std::uint64_t queued = 0;
   for (const DramChannel& channel : channels_) {

@@ -38,6 +38,7 @@ class DramMemory final : public MemoryModel {
   Cycles take_held(std::vector<Held>& held) override;
   void reset() override;
   std::vector<Counter> counters(Cycles now) override;
+  void add_history(Cycles now, History& history) override;
   Cycles longest_wait() const override;
 
   /// Called with every command of every channel from now on; commands of one channel are in order.
@@ -104,6 +105,8 @@ class DramMemory final : public MemoryModel {
     if (now != now_) enter(now);
     if (wake_ < horizon_) settle();
   }
+  /// The same, with commands that finish nothing: rows opened, refreshes of idle channels.
+  void settle_all(std::int64_t now);
   void enter(std::int64_t now);
   void settle();
   inline void resolve(Port& port);
@@ -141,7 +144,7 @@ class DramMemory final : public MemoryModel {
   unsigned ports_used_ = 0;                           // ports below it have submitted
   std::uint32_t busy_ = 0;                            // bit 2 * port + is_write: something may change for it
   std::vector<DramOutcome> outcomes_;
-  std::vector<Held> held_;  // not given out yet
+  std::vector<Held> held_;                   // not given out yet
   std::int64_t now_ = 0, horizon_ = 0;       // core cycle asked last; DRAM clock before which all is settled
   std::vector<std::int64_t> wakes_;          // by channel: a clock before which it has no outcome
   std::int64_t wake_ = DramChannel::kNever;  // the least of them

@@ -32,6 +32,49 @@ struct Counter {
 };
 inline bool operator==(const Counter& a, const Counter& b) { return a.name == b.name && a.value == b.value; }
 
+/// What a memory did over time, for pictures of a run. Bounded, however long the run is: of a long one only every 2nd,
+/// 4th, 8th … refresh is kept.
+struct History {
+  /// Of a channel, since the beginning.
+  struct Counts {
+    std::uint64_t bytes_read = 0, bytes_written = 0;  ///< on the bus
+    std::uint64_t activates = 0, row_hits = 0, row_misses = 0, row_conflicts = 0;
+  };
+  struct Refresh {
+    std::uint64_t begin_fs = 0, end_fs = 0;  ///< from its due time until banks may be opened
+    Counts before;                           ///< at its end
+  };
+  struct Channel {
+    std::uint64_t every = 1;  ///< refresh number `every`, 2 * `every`, … are kept, 1 being the first
+    std::vector<Refresh> refreshes;
+    Counts all;
+  };
+  std::vector<Channel> channels;                       ///< none of a memory that does not refresh
+  static constexpr std::size_t kMostRefreshes = 2048;  ///< of all channels together, but at least kFewest of each
+  static constexpr std::size_t kFewest = 32;
+
+  /// visit(std::uint64_t&) on every number, in a fixed order; resize(vector) before a vector's elements.
+  template <class Visit, class Resize>
+  void for_each_count(const Visit& visit, const Resize& resize) {
+    const auto counts = [&visit](Counts& c) {
+      for (std::uint64_t* count :
+           {&c.bytes_read, &c.bytes_written, &c.activates, &c.row_hits, &c.row_misses, &c.row_conflicts})
+        visit(*count);
+    };
+    resize(channels);
+    for (Channel& channel : channels) {
+      visit(channel.every);
+      resize(channel.refreshes);
+      for (Refresh& refresh : channel.refreshes) {
+        visit(refresh.begin_fs);
+        visit(refresh.end_fs);
+        counts(refresh.before);
+      }
+      counts(channel.all);
+    }
+  }
+};
+
 class MemoryModel {
  public:
   virtual ~MemoryModel() = default;
@@ -82,6 +125,11 @@ class MemoryModel {
   virtual std::vector<Counter> counters(Cycles now) {
     static_cast<void>(now);
     return {};
+  }
+  /// Brings `history`, which is empty or what this model made of it at an earlier cycle, up to the cycles before `now`.
+  virtual void add_history(Cycles now, History& history) {
+    static_cast<void>(now);
+    static_cast<void>(history);
   }
   /// A generous bound on how long a beat of a busy memory can take, so that a bench knows a slow memory from a dead
   /// one; 0 when the model cannot say.

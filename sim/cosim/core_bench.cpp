@@ -193,6 +193,7 @@ class CoreBench::Run final : private AxilHost::Listener {
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
       phase_end.bytes[p] = result_.engine.traffic.total(static_cast<program::MemoryPort>(p));
     result_.engine.memory_counters = memory_->counters(base::Cycles(static_cast<std::int64_t>(now_)));
+    memory_->add_history(base::Cycles(static_cast<std::int64_t>(now_)), result_.engine.memory_history);
     phase_end.refresh = refresh_waits_.counts(now_);
     result_.engine.phase_ends.push_back(phase_end);
     host_.phase_ended();

@@ -467,6 +467,7 @@ class Machine {
     end.causes = total_causes_;
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p) end.bytes[p] = feeds_.total(static_cast<MemoryPort>(p));
     run_.engine.memory_counters = memory_->counters(cycles(now_));
+    memory_->add_history(cycles(now_), run_.engine.memory_history);
     end.refresh = refresh_waits_.counts(now_);
     run_.engine.phase_ends.push_back(end);
     counted_ = now_;

@@ -20,6 +20,17 @@ Cause cause_of(std::uint64_t activity) {
   return Cause::kHost;
 }
 
+namespace {
+
+std::vector<std::uint64_t> numbers_of(memory::History history) {
+  std::vector<std::uint64_t> numbers;
+  history.for_each_count([&numbers](std::uint64_t& count) { numbers.push_back(count); },
+                         [&numbers](const auto& vector) { numbers.push_back(vector.size()); });
+  return numbers;
+}
+
+}  // namespace
+
 Traffic::Traffic(const MemoryImage& image) {
   for (const MemoryImage::Region& region : image.regions()) {
     begin_.push_back(region.address);
@@ -101,6 +112,12 @@ std::string first_run_difference(const EngineRun& a, const EngineRun& b, const s
   same("memory counters", a.memory_counters.size(), b.memory_counters.size());
   for (std::size_t i = 0; i < std::min(a.memory_counters.size(), b.memory_counters.size()); ++i)
     same("memory, " + std::string(a.memory_counters[i].name), a.memory_counters[i].value, b.memory_counters[i].value);
+  const std::vector<std::uint64_t> left_history = numbers_of(a.memory_history),
+                                   right_history = numbers_of(b.memory_history);
+  same("numbers of the memory's history", left_history.size(), right_history.size());
+  for (std::size_t i = 0; i < std::min(left_history.size(), right_history.size()); ++i)
+    if (left_history[i] != right_history[i])
+      same(numbered("memory's history, number", i), left_history[i], right_history[i]);
   same("storage bytes", a.storage_bytes, b.storage_bytes);
   same("host counters", a.host_counters.size(), b.host_counters.size());
   for (std::size_t i = 0; i < std::min(a.host_counters.size(), b.host_counters.size()); ++i)

@@ -111,6 +111,7 @@ struct EngineRun {
   Traffic traffic;
   std::uint64_t storage_bytes = 0;               ///< that came from the storage
   std::vector<memory::Counter> memory_counters;  ///< of the memory's model, at the last phase's end
+  memory::History memory_history;                ///< of the memory's model, until the last phase's end
   std::vector<memory::Counter> host_counters;    ///< of the host agent, at the end
 };
 

@@ -89,6 +89,32 @@ TEST_CASE("all engines agree with a DRAM behind the ports, count its commands an
             dram["row_conflicts"].get<std::uint64_t>() ==
         dram["reads"].get<std::uint64_t>() + dram["writes"].get<std::uint64_t>());
   CHECK(cycle["facts"]["memory_model"].get<std::string>().find("dram(ddr5-6400, 2 x 32 bits") == 0);
+
+  // The timeline is the same, its channels' refreshes and bytes are those that were counted.
+  std::string rtl_timeline = base::read_file(folder.file("rtl/timeline.json"));
+  const std::string timeline = base::read_file(folder.file("cycle/timeline.json"));
+  rtl_timeline.replace(rtl_timeline.find("engine rtl"), 10, "engine cycle");
+  CHECK(rtl_timeline == timeline);
+  std::uint64_t refreshes = 0, read = 0, written = 0;
+  std::map<int, std::string> tracks;
+  const json trace = json::parse(timeline);
+  for (const json& event : trace["traceEvents"]) {
+    if (event["ph"] == "M" && event["name"] == "thread_name") tracks[event["tid"]] = event["args"]["name"];
+    if (event["ph"] != "X" || event["tid"] < 10) continue;
+    if (event["name"] == "refresh") {
+      ++refreshes;
+      const double end = event["ts"].get<double>() + event["dur"].get<double>();  // tRFC is 295 ns
+      CHECK((event["dur"].get<double>() >= 0.295 || end * 1e9 > cycle["time_fs"].get<double>() - 1));
+      continue;
+    }
+    read += event["args"]["bytes_read"].get<std::uint64_t>();
+    written += event["args"]["bytes_written"].get<std::uint64_t>();
+  }
+  CHECK(tracks.at(10) == "DRAM channel 0");
+  CHECK(tracks.at(11) == "DRAM channel 1");
+  CHECK(refreshes == dram["refreshes"]);
+  CHECK(read == dram["bus_bytes_read"]);
+  CHECK(written == dram["bus_bytes_written"]);
 }
 
 TEST_CASE("fast writes the cycle engine's files, with shortcuts, without, and without data", "[regress][simulate]") {

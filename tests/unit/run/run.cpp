@@ -155,6 +155,83 @@ TEST_CASE("a timeline parses back into spans that lie within their parents and c
     }
 }
 
+TEST_CASE("a timeline shows each DRAM channel's refreshes and what it moved between them, and all bytes are there",
+          "[unit][run]") {
+  const Folder folder;
+  const auto workload = folder.workload("requests: [0]\nsteps: [0, 1, 2]\nlayers: [1, 3]\n");
+  const program::Chip chip = program::read_chip("chips/demo.yaml");
+  run::InputOptions options;
+  options.plan = "int2";
+  options.weights = false;
+  const run::RunInputs inputs = run::gather_inputs(workload, options);
+  const program::RunProgram lowered =
+      program::lower_layers_without_data(inputs.layers, inputs.shape, chip.core, chip.layout, "chip");
+  program::EngineRun engine_run = made_up_run(lowered);
+  const std::uint64_t end_fs = engine_run.cycles * 2000000;
+  // Two channels: one whose every refresh is kept, the last under way at the end, and one with every fourth.
+  memory::History& history = engine_run.memory_history;
+  history.channels.resize(2);
+  const auto counts = [](std::uint64_t n) { return memory::History::Counts{640 * n, 64 * n, n, 9 * n, n, n}; };
+  const std::uint64_t gap = end_fs / 10;
+  for (std::uint64_t i = 1; i <= 9; ++i)
+    history.channels[0].refreshes.push_back({i * gap, i * gap + (i == 9 ? 2 * gap : gap / 8 + 1), counts(i)});
+  history.channels[0].all = counts(9);
+  history.channels[1].every = 4;
+  for (std::uint64_t i = 1; i <= 2; ++i) history.channels[1].refreshes.push_back({4 * i * gap, 4 * i * gap + 7, {}});
+
+  const run::Run run{chip, workload, inputs, lowered, engine_run, "cycle", 1, 1234};
+  struct Span {
+    long long begin, end;
+    std::string name;
+    nlohmann::json args;
+  };
+  const auto parse = [&](const std::string& text, std::map<int, std::string>& names, std::string& process) {
+    std::map<int, std::vector<Span>> spans;
+    const auto trace = nlohmann::json::parse(text);
+    for (const auto& event : trace["traceEvents"]) {
+      if (event["ph"] == "M" && event["name"] == "thread_name") names[event["tid"]] = event["args"]["name"];
+      if (event["ph"] == "M" && event["name"] == "process_name") process = event["args"]["name"];
+      if (event["ph"] != "X") continue;
+      const auto fs = [&event](const char* key) { return std::llround(event[key].get<double>() * 1e9); };
+      spans[event["tid"]].push_back({fs("ts"), fs("ts") + fs("dur"), event["name"], event["args"]});
+    }
+    return spans;
+  };
+  std::map<int, std::string> names;
+  std::string process;
+  const auto spans = parse(run::timeline_json(run), names, process);
+  CHECK(process == "chip demo, engine cycle");
+  CHECK(names.at(10) == "DRAM channel 0");
+  CHECK(names.at(11) == "DRAM channel 1 (one refresh of 4 shown)");
+  std::uint64_t read = 0, refreshes = 0;
+  long long at = 0;
+  for (const Span& span : spans.at(10)) {  // without a gap to the end
+    CHECK(span.begin == at);
+    at = span.end;
+    if (span.name == "refresh")
+      CHECK(span.args["number"] == ++refreshes);
+    else
+      read += span.args["bytes_read"].get<std::uint64_t>();
+  }
+  CHECK(at == static_cast<long long>(end_fs));
+  CHECK(refreshes == 9);
+  CHECK(read == 640 * 9);
+  CHECK(spans.at(10)[0].name == fmt::format("{:.1f} GB/s, row hits 82 %", 704e6 / static_cast<double>(gap)));
+  CHECK(spans.at(11)[0].name == "no data");
+  CHECK(spans.at(11)[3].args["number"] == 8);
+
+  // With room for fewer phases all tracks end with the last of them.
+  names.clear();
+  const auto cut = parse(run::timeline_json(run, 2), names, process);
+  const std::uint64_t shown = engine_run.phase_ends[0].cycles;
+  CHECK(process == fmt::format("chip demo, engine cycle, the first {} of {} cycles", shown, engine_run.cycles));
+  CHECK(cut.at(1).size() == 1);
+  CHECK(cut.at(2).size() < lowered.jobs.size());
+  for (const auto& [track, of] : cut)
+    for (const Span& span : of) CHECK(span.end <= static_cast<long long>(shown * 2000000));
+  CHECK(run::timeline_json(run, 1000000) == run::timeline_json(run));
+}
+
 TEST_CASE("requests of one batch share its weights, and their latencies are those of their batches", "[unit][run]") {
   const Folder folder;
   const auto workload = folder.workload("requests: [0, 1]\nsteps: [0, 1, 2]\nlayers: [1]\nbatch_requests: 2\n");
@@ -356,9 +433,10 @@ TEST_CASE("waits of a refresh leave the waits for weights and activations, in ea
   const program::Chip chip = program::read_chip("chips/demo.yaml");
   run::InputOptions options;
   options.plan = "int4";
+  options.weights = false;
   const run::RunInputs inputs = run::gather_inputs(workload, options);
   const program::RunProgram lowered =
-      program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chip");
+      program::lower_layers_without_data(inputs.layers, inputs.shape, chip.core, chip.layout, "chip");
   program::EngineRun engine_run = made_up_run(lowered);
   // Of each phase 40 cycles wait for weights, 3 of them in a refresh, and 20 for activations, 2 of them in one.
   for (std::size_t p = 0; p < 4; ++p) {
