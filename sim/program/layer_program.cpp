@@ -33,9 +33,8 @@ std::vector<std::int16_t> read_rows(const MemoryImage& image, std::uint64_t addr
   image.read(address, bytes.data(), bytes.size());
   std::vector<std::int16_t> values(count);
   for (std::size_t i = 0; i < count; ++i)
-    values[i] = elem_bytes == 1
-                    ? static_cast<std::int8_t>(bytes[i])
-                    : static_cast<std::int16_t>(static_cast<std::uint16_t>(bytes[2 * i] | bytes[2 * i + 1] << 8));
+    values[i] = static_cast<std::int16_t>(elem_bytes == 1 ? static_cast<std::int8_t>(bytes[i])
+                                                          : bytes[2 * i] | bytes[2 * i + 1] << 8);
   return values;
 }
 
