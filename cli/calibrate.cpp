@@ -109,7 +109,7 @@ void add_calibrate(CLI::App& app) {
   command->add_option("--text", options->text, "A text, read as bytes")->type_name("FILE");
   command->add_option("--tokens", options->tokens, "Raw bytes, or safetensors with a tensor `tokens`")
       ->type_name("FILE");
-  command->add_option("--formats", options->formats, "Such as int1..int8,binary,ternary,nested")
+  command->add_option("--formats", options->formats, "Such as int1..int8,binary,ternary,nested2..nested4,mwq2+1")
       ->required()
       ->type_name("LIST");
   command->add_option("--group", options->group, "Weights that share a scale, a multiple of 8")

@@ -50,7 +50,8 @@ struct Preset {
   DramTiming timing;
 };
 
-// Timings are minima in ns (or in clocks where the standard says so) rounded up to clocks; docs/memory.md has the ns.
+// Timings are minima in ns (or in clocks where the standard says so) rounded up to clocks; docs/memory.md says where
+// each is from.
 //                                        CL CWL RCD RCDW RP RPAB RAS RC | CCD_S _L _L_WR _L_MWR | RRD_S _L FAW |
 //                                        WR WTR_S _L RTP RTW | REFI RFC | CMD
 const std::array<Preset, 6> kPresets{{
