@@ -607,8 +607,6 @@ TEST_CASE("hawq keeps to 2, 4 and 8 bits, and is exact among them", "[unit][mapp
   problem.budgets = restricted.budgets = {{0, false, 50, "--bits-budget"}};
   const mapping::Allocation hawq = mapping::allocate_hawq(problem, {});
   const mapping::Allocation exact = mapping::allocate_optimal(restricted, {});
-  CHECK(mapping::totals(problem, hawq.assignment).real_loss ==
-        Approx(mapping::totals(restricted, exact.assignment).real_loss));
   for (std::size_t e = 0; e < 12; ++e)
     CHECK(problem.items[e].choices[static_cast<std::size_t>(hawq.assignment[e])].format ==
           restricted.items[e].choices[static_cast<std::size_t>(exact.assignment[e])].format);
