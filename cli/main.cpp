@@ -1,9 +1,11 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <exception>
 #include <string>
+#include <vector>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -42,6 +44,13 @@ int run(int argc, char** argv) {
   moesaic::cli::add_workload(app);
   moesaic::cli::add_replay(app);
 
+  const std::vector<CLI::App*> commands = app.get_subcommands([](const CLI::App*) { return true; });
+  if (argc > 1 && argv[1][0] != '-' &&
+      std::none_of(commands.begin(), commands.end(), [&](const CLI::App* c) { return c->get_name() == argv[1]; })) {
+    std::string names;
+    for (const CLI::App* command : commands) names += (names.empty() ? "" : ", ") + command->get_name();
+    return complain(kBadInput, std::string("moesaic: command: got '") + argv[1] + "', expected one of " + names);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

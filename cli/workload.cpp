@@ -194,7 +194,8 @@ void add_workload(CLI::App& app) {
 
   CLI::App* describe = workload->add_subcommand("describe", "Print a network's shapes and sizes");
   const auto what = std::make_shared<DescribeOptions>();
-  describe->add_option("network", what->network, "A model folder, a config.json or a name of the zoo")
+  describe
+      ->add_option("network", what->network, "A model folder, a config.json, a shape file (.yaml) or a name of the zoo")
       ->type_name("NETWORK");
   describe->add_flag("--list", what->list, "List the zoo");
   describe->add_flag("--json", what->json, "Print JSON");
@@ -204,7 +205,9 @@ void add_workload(CLI::App& app) {
       "synth", "Generate a routing trace: Zipf popularity, Markov locality, seeded; parameters go to FILE.json");
   const auto made = std::make_shared<SynthOptions>();
   workloads::SynthParameters& p = made->parameters;
-  synth->add_option("--network", made->network, "A model folder, a config.json or a name of the zoo")
+  synth
+      ->add_option("--network", made->network,
+                   "A model folder, a config.json, a shape file (.yaml) or a name of the zoo")
       ->required()
       ->type_name("NETWORK");
   synth->add_option("--out", made->out, "The trace: .csv or .jsonl, optionally .gz or .zst")

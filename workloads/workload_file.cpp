@@ -91,11 +91,10 @@ WorkloadFile read_workload(const std::string& path) {
   const base::YamlNode model = root.at("model");
   w.model = beside(path, model.as_text());
   w.has_weights = is_folder(w.model);
-  const bool is_shape = w.model.size() > 5 && w.model.compare(w.model.size() - 5, 5, ".yaml") == 0;
   if (w.has_weights) {
     w.network = read_hf_config(w.model + "/config.json");
-  } else if (is_shape) {
-    w.network = parse_zoo_file(base::read_file(read_path(model, path)), w.model);
+  } else if (is_shape_file(w.model)) {
+    w.network = read_shape_file(read_path(model, path));
   } else {
     w.model = model.as_text();
     w.network = zoo_network(w.model, model.where(), model.key());

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/yaml.h"
 #include "workloads/hf_config.h"
@@ -59,14 +60,20 @@ Network zoo_network(const std::string& name, const std::string& where, const std
   std::string choices;
   for (const std::string& choice : zoo_names()) choices += (choices.empty() ? "" : ", ") + choice;
   throw base::ConfigError(where, key, "'" + name + "'",
-                          "a model folder, a config.json or a name of the zoo (" + choices + ")");
+                          "a model folder, a config.json, a shape file (.yaml) or a name of the zoo (" + choices + ")");
+}
+
+Network read_shape_file(const std::string& path) { return parse_zoo_file(base::read_file(path), path); }
+
+bool is_shape_file(const std::string& path) {
+  return path.size() > 5 && path.compare(path.size() - 5, 5, ".yaml") == 0;
 }
 
 Network find_network(const std::string& name, const std::string& where, const std::string& key) {
   struct stat status = {};
   if (stat(name.c_str(), &status) == 0) {
     if (S_ISDIR(status.st_mode)) return read_hf_config(name + "/config.json");
-    return read_hf_config(name);
+    return is_shape_file(name) ? read_shape_file(name) : read_hf_config(name);
   }
   return zoo_network(name, where, key);
 }

@@ -17,7 +17,12 @@ Network zoo_network(const std::string& name, const std::string& where, const std
 /// Reads a shape file of the zoo's form; `file` stands for it in messages.
 Network parse_zoo_file(const std::string& text, const std::string& file);
 
-/// A network by any of its names: a model folder, a config.json, or a name of the zoo (tried in this order).
+/// Whether a path says by its ending, .yaml, that it is a shape file; and the network in it.
+bool is_shape_file(const std::string& path);
+Network read_shape_file(const std::string& path);
+
+/// A network by any of its names: a model folder, a shape file, a config.json, or a name of the zoo (tried in this
+/// order).
 Network find_network(const std::string& name, const std::string& where, const std::string& key);
 
 }  // namespace moesaic::workloads

@@ -112,6 +112,21 @@ TEST_CASE("workload import refuses a trace that names expert 9 of 8, and writes 
                 "--network: got 'Mixtral'");
 }
 
+TEST_CASE("a command that does not exist is named, with those that do", "[bad_config][cli]") {
+  check_refused("simulat --help", "moesaic: command: got 'simulat', expected one of ");
+  check_refused("compare", "moesaic: command: got 'compare', expected one of ");
+}
+
+TEST_CASE("workload describe reads a shape file as it reads the zoo's", "[bad_config][cli]") {
+  const Outcome zoo = run_program("workload describe OLMoE-1B-7B"),
+                file = run_program("workload describe data/zoo/OLMoE-1B-7B.yaml");
+  CHECK(zoo.exit_code == 0);
+  CHECK(zoo.out == file.out);
+  const TemporaryFolder folder;
+  check_refused("workload describe " + folder.write("shape.yaml", "name: x\n"),
+                "shape.yaml:1: source: got nothing, expected this key");
+}
+
 TEST_CASE("workload describe and synth refuse unknown networks and impossible parameters", "[bad_config][cli]") {
   const TemporaryFolder folder;
   check_refused("workload describe Mixtrel-8x7B", "NETWORK: got 'Mixtrel-8x7B', expected a model folder");

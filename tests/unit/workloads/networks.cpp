@@ -203,9 +203,9 @@ TEST_CASE("a config.json that lacks or misspells something is refused with file,
   replace(text, "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 9");
   CHECK_THROWS_WITH(parse(text), Catch::Contains("num_experts_per_tok: got 9"));
   CHECK_THROWS_AS(workloads::read_hf_config("/nowhere/config.json"), base::InputError);
-  CHECK_THROWS_WITH(
-      workloads::zoo_network("Mixtral", "command line", "model"),
-      Catch::Contains("command line: model: got 'Mixtral', expected a model folder, a config.json or a name"));
+  CHECK_THROWS_WITH(workloads::zoo_network("Mixtral", "command line", "model"),
+                    Catch::Contains("command line: model: got 'Mixtral', expected a model folder, a config.json, a "
+                                    "shape file (.yaml) or a name"));
 }
 
 TEST_CASE("a sharded checkpoint reads like a single one and hashes differently", "[unit][workloads]") {
