@@ -41,6 +41,9 @@ struct EvaluateOptions {
   bool against_float = false;
   QuantiserOptions quantiser;
   std::int64_t resident_layers = 0;
+  std::string class_of;
+  std::uint64_t class_seed = 1;
+  bool class_seed_given = false;
   std::int64_t threads = 0;
   bool json = false;
 };
@@ -48,26 +51,30 @@ struct EvaluateOptions {
 /// Builds the experts of a plan; the forward pass and the checkpoint outlive them.
 using EvaluateBackend = std::function<std::unique_ptr<network::ExpertBackend>(
     const network::Forward& forward, const workloads::Checkpoint& checkpoint, const workloads::Plan& plan,
-    unsigned threads)>;
+    unsigned threads, const network::ClassDraw& draw)>;
 
 base::Registry<EvaluateBackend> evaluate_backends() {
   base::Registry<EvaluateBackend> backends;
   backends.add("cpu",
                [](const network::Forward& forward, const workloads::Checkpoint& checkpoint, const workloads::Plan& plan,
-                  unsigned threads) -> std::unique_ptr<network::ExpertBackend> {
+                  unsigned threads, const network::ClassDraw& draw) -> std::unique_ptr<network::ExpertBackend> {
                  const auto store = std::make_shared<const network::ExpertStore>(
                      forward, checkpoint, plan.group_size, threads, network::kNetworkActBits, plan.quantiser);
-                 return std::make_unique<network::QuantisedExperts>(store, plan, threads);
+                 return std::make_unique<network::QuantisedExperts>(store, plan, threads, draw);
                });
   backends.add("cuda",
                [](const network::Forward& forward, const workloads::Checkpoint& checkpoint, const workloads::Plan& plan,
-                  unsigned threads) -> std::unique_ptr<network::ExpertBackend> {
+                  unsigned threads, const network::ClassDraw& draw) -> std::unique_ptr<network::ExpertBackend> {
                  cuda::require_available("moesaic evaluate: --backend cuda");
                  const auto store = std::make_shared<const network::ExpertStore>(
                      forward, checkpoint, plan.group_size, threads, network::kNetworkActBits, plan.quantiser);
-                 return std::make_unique<network::CudaExperts>(store, plan, threads);
+                 return std::make_unique<network::CudaExperts>(store, plan, threads, draw);
                });
   return backends;
+}
+
+network::ClassDraw class_draw(const EvaluateOptions& options) {
+  return {options.class_of == "choice", options.class_seed};
 }
 
 void write_windows(const std::string& path, const network::Evaluation& result) {
@@ -81,7 +88,23 @@ void write_windows(const std::string& path, const network::Evaluation& result) {
   base::write_file(path, text);
 }
 
-void print(const network::Evaluation& result, const EvaluateOptions& options) {
+/// Under a plan with classes of whole requests: each class's windows.
+struct ClassResult {
+  double share = 0;
+  std::vector<double> bits;  // of its windows
+};
+
+std::vector<ClassResult> results_by_class(const network::Evaluation& result, const std::vector<double>& shares,
+                                          const network::ClassDraw& draw) {
+  std::vector<ClassResult> classes;
+  if (draw.of_choice) return classes;
+  for (const double share : shares) classes.push_back({share, {}});
+  for (std::size_t w = 0; w < result.window_bits.size() && !shares.empty(); ++w)
+    classes[draw.at(shares, w, 0, 0, 0)].bits.push_back(result.window_bits[w]);
+  return classes;
+}
+
+void print(const network::Evaluation& result, const EvaluateOptions& options, const std::vector<ClassResult>& classes) {
   const bool against = !result.divergence.empty();
   const std::vector<double> increase =
       against ? network::differences(result.window_bits, result.reference_bits) : std::vector<double>();
@@ -100,12 +123,25 @@ void print(const network::Evaluation& result, const EvaluateOptions& options) {
       j["divergence"] = network::mean(result.divergence);
       j["divergence_stderr"] = network::standard_error(result.divergence);
     }
+    for (const ClassResult& one : classes) {
+      nlohmann::ordered_json& c = j["classes"].emplace_back();
+      c["share"] = one.share;
+      c["windows"] = one.bits.size();
+      c["bits_per_byte"] = nullptr;
+      if (!one.bits.empty()) c["bits_per_byte"] = network::mean(one.bits);
+      c["stderr"] = nullptr;
+      if (one.bits.size() > 1) c["stderr"] = network::standard_error(one.bits);
+    }
     fmt::print("{}\n", j.dump());
     return;
   }
   fmt::print("{:.6f} bits per byte, standard error {:.6f} over {} windows of {} bytes, {} bytes predicted\n",
              result.bits_per_byte, result.standard_error, result.windows, options.window, result.predicted);
   fmt::print("{:.6f} perplexity, standard error {:.6f}\n", result.perplexity(), result.perplexity_error());
+  for (std::size_t c = 0; c < classes.size(); ++c)
+    if (!classes[c].bits.empty())
+      fmt::print("{:.6f} bits per byte over the {} windows of class {}, share {}\n", network::mean(classes[c].bits),
+                 classes[c].bits.size(), c, classes[c].share);
   if (!against) return;
   fmt::print("{:+.6f} bits per byte above float, {:.6f}; paired standard error {:.6f}\n", network::mean(increase),
              network::mean(result.reference_bits), network::standard_error(increase));
@@ -144,14 +180,15 @@ void run_evaluate(const EvaluateOptions& options) {
       plan = workloads::read_plan(options.plan);
     }
     workloads::check_plan(plan, options.plan, checkpoint.network(), checkpoint.hash());
-    if (plan.has_classes())
-      throw base::ConfigError(options.plan, "class_shares", "classes of requests", "a plan without");
   }
+  if (!plan.has_classes() && (!options.class_of.empty() || options.class_seed_given))
+    throw base::ConfigError("moesaic evaluate", options.class_of.empty() ? "--class-seed" : "--class-of",
+                            "it with the plan " + options.plan, "a plan with class_shares");
   const unsigned threads =
       options.threads > 0 ? static_cast<unsigned>(options.threads) : std::max(1U, std::thread::hardware_concurrency());
   const network::Forward forward(checkpoint, static_cast<std::size_t>(options.resident_layers));
   const std::unique_ptr<network::ExpertBackend> experts =
-      quantised ? backend(forward, checkpoint, plan, threads) : nullptr;
+      quantised ? backend(forward, checkpoint, plan, threads, class_draw(options)) : nullptr;
   const network::ExpertBackend& used =
       experts ? *experts : static_cast<const network::ExpertBackend&>(forward.float_experts());
   network::Evaluation result;
@@ -162,7 +199,7 @@ void run_evaluate(const EvaluateOptions& options) {
         options.against_float ? &forward.float_experts() : nullptr);
   }
   if (!options.per_window.empty()) write_windows(options.per_window, result);
-  print(result, options);
+  print(result, options, results_by_class(result, plan.class_shares, class_draw(options)));
 }
 
 }  // namespace
@@ -195,11 +232,22 @@ void add_evaluate(CLI::App& app) {
                    "Layers whose weights are in memory at once; 0 keeps all. No result depends on it")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 20))
       ->capture_default_str();
+  command
+      ->add_option(
+          "--class-of", options->class_of,
+          "Under a plan with classes: who draws a class with the plan's shares, each request, which is a window "
+          "(without the option), or each choice of an expert")
+      ->check(CLI::IsMember({"request", "choice"}));
+  const CLI::Option* class_seed =
+      command->add_option("--class-seed", options->class_seed, "Seed of the classes drawn")->capture_default_str();
   command->add_option("--threads", options->threads, "Threads; 0 takes all. The result does not depend on it")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1024}))
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
-  command->callback([options] { run_evaluate(*options); });
+  command->callback([options, class_seed] {
+    options->class_seed_given = class_seed->count() > 0;
+    run_evaluate(*options);
+  });
 }
 
 }  // namespace moesaic::cli

@@ -130,6 +130,9 @@ void run_all(const Inputs& in, const MapCommand& command, const mapping::Allocat
 void run_check(const Inputs& in, const MapCommand& command) {
   const workloads::Plan plan = workloads::read_plan(command.check);
   workloads::check_plan(plan, command.check, in.network, workloads::Checkpoint(in.workload->model).hash());
+  if (plan.has_classes())
+    throw base::ConfigError(command.check, "class_shares", "classes of requests",
+                            "a plan that map has made: it has none");
   const auto same = [&](const std::string& what, const std::optional<std::string>& stated, const std::string& found) {
     if (stated && *stated != found)
       throw base::ConfigError(command.check, "made_from." + what, *stated, found + ", the hash of the file given");

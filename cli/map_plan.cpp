@@ -25,9 +25,13 @@ Routing routing_of(const workloads::WorkloadFile& workload) {
   Routing routing;
   routing.scale = static_cast<std::int64_t>(slice.tokens.size());
   for (std::size_t l = 0; l < slice.layers.size(); ++l)
-    for (const auto& row : slice.rows[l])
+    for (const auto& row : slice.rows[l]) {
+      if (std::any_of(row.levels.begin(), row.levels.end(), [](std::uint32_t level) { return level > 0; }))
+        throw base::ConfigError(workload.trace, "levels", "rows that read an expert at several widths",
+                                "level 0 throughout: a plan made here has one width for all rows of an expert");
       for (const std::uint32_t e : row.experts)
         ++routing.tokens[{static_cast<int>(slice.layers[l]), static_cast<int>(e)}];
+    }
   return routing;
 }
 
@@ -435,9 +439,9 @@ Inputs read_inputs(const MapCommand& command) {
     throw base::ConfigError(kWhere, "--memory-budget", "no budget",
                             "one of --memory-budget, --resident-budget, --latency-budget, --io-budget, --bits-budget, "
                             "--limit");
-  if (!command.latency_budgets.empty() && !in.costs) read_latencies(command, in);
   const bool averages = !command.latency_budgets.empty() || !command.io_budgets.empty();
   if (averages) in.routing = in.workload ? routing_of(*in.workload) : routing_of(in.rows, command.sensitivity);
+  if (!command.latency_budgets.empty() && !in.costs) read_latencies(command, in);
 
   std::vector<mapping::Resource> resources;
   std::vector<mapping::Budget> budgets;

@@ -4,17 +4,20 @@
 
 namespace moesaic::network {
 
-CudaExperts::CudaExperts(std::shared_ptr<const ExpertStore> store, const workloads::Plan& plan, unsigned threads)
-    : QuantisedExperts(store, plan, threads) {
+CudaExperts::CudaExperts(std::shared_ptr<const ExpertStore> store, const workloads::Plan& plan, unsigned threads,
+                         const ClassDraw& draw)
+    : QuantisedExperts(store, plan, threads, draw) {
   on_device_.resize(static_cast<std::size_t>(store->network().layers));
   for (auto& layer : on_device_) layer.resize(static_cast<std::size_t>(store->network().experts));
   for (const workloads::PlanEntry& entry : plan.experts)
-    on_device_[static_cast<std::size_t>(entry.layer)][static_cast<std::size_t>(entry.expert)] =
-        std::make_unique<cuda::DeviceExpert>(*weights(entry.layer, entry.expert));
+    for (std::size_t c = 0; c < classes(); ++c)
+      on_device_[static_cast<std::size_t>(entry.layer)][static_cast<std::size_t>(entry.expert)].push_back(
+          std::make_unique<cuda::DeviceExpert>(*weights(entry.layer, entry.expert, c)));
 }
 
-numerics::ExpertResult CudaExperts::compute_expert(int layer, int expert, const numerics::Activations& x) const {
-  return on_device_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(expert)]->run(x);
+numerics::ExpertResult CudaExperts::compute_expert(int layer, int expert, std::size_t of_class,
+                                                   const numerics::Activations& x) const {
+  return on_device_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(expert)][of_class]->run(x);
 }
 
 std::vector<std::int16_t> CudaExperts::compute_combination(const std::vector<std::int16_t>& down,

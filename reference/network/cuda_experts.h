@@ -13,17 +13,19 @@ namespace moesaic::network {
 
 class CudaExperts : public QuantisedExperts {
  public:
-  CudaExperts(std::shared_ptr<const ExpertStore> store, const workloads::Plan& plan, unsigned threads);
+  CudaExperts(std::shared_ptr<const ExpertStore> store, const workloads::Plan& plan, unsigned threads,
+              const ClassDraw& draw = {});
 
  protected:
-  numerics::ExpertResult compute_expert(int layer, int expert, const numerics::Activations& x) const override;
+  numerics::ExpertResult compute_expert(int layer, int expert, std::size_t of_class,
+                                        const numerics::Activations& x) const override;
   std::vector<std::int16_t> compute_combination(const std::vector<std::int16_t>& down,
                                                 const std::vector<std::uint16_t>& r, std::int64_t top_k,
                                                 std::int64_t rows, std::int64_t hidden) const override;
 
  private:
-  std::vector<std::vector<std::unique_ptr<cuda::DeviceExpert>>>
-      on_device_;  // [layer][expert], null where the plan has none
+  std::vector<std::vector<std::vector<std::unique_ptr<cuda::DeviceExpert>>>>
+      on_device_;  // [layer][expert][class], empty where the plan has none
 };
 
 }  // namespace moesaic::network

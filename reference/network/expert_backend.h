@@ -16,6 +16,7 @@ struct MoeBatch {
   std::size_t hidden = 0;
   std::size_t experts = 0;  ///< experts in this layer
   std::size_t top_k = 0;
+  std::size_t window = 0;                 ///< that the rows are of: row i is its token i
   const float* x = nullptr;               ///< [rows, hidden] after the post-attention norm: what every expert reads
   const float* router_logits = nullptr;   ///< [rows, experts]
   const std::uint32_t* chosen = nullptr;  ///< [rows, top_k], largest weight first, distinct in a row

@@ -278,6 +278,7 @@ void Forward::step(std::size_t index, std::vector<float>& x, std::size_t length,
   batch.hidden = m.hidden;
   batch.experts = m.experts;
   batch.top_k = m.top_k;
+  batch.window = window;
   batch.x = normed.data();
   batch.router_logits = routing.logits.data();
   batch.chosen = routing.chosen.data();

@@ -157,38 +157,65 @@ numerics::Activations gather_rows(const numerics::Activations& all, const Expert
   return rows;
 }
 
+std::size_t ClassDraw::at(const std::vector<double>& shares, std::size_t window, int layer, std::size_t row,
+                          std::size_t slot) const {
+  std::uint64_t place = window;
+  if (of_choice)
+    for (const std::uint64_t part : {static_cast<std::uint64_t>(layer), std::uint64_t{row}, std::uint64_t{slot}})
+      place = base::splitmix64(place) ^ part;
+  return base::Rng(seed).stream("class", place).weighted(shares);
+}
+
 QuantisedExperts::QuantisedExperts(std::shared_ptr<const ExpertStore> store, const workloads::Plan& plan,
-                                   unsigned threads)
-    : store_(std::move(store)) {
+                                   unsigned threads, const ClassDraw& draw)
+    : store_(std::move(store)), shares_(plan.class_shares), draw_(draw) {
   if (plan.group_size != store_->group_size()) throw std::logic_error("a plan of another group size than the store's");
   if (!(plan.quantiser == store_->quantiser())) throw std::logic_error("a plan of another quantiser than the store's");
   const auto layers = static_cast<std::size_t>(store_->network().layers);
   const auto experts = static_cast<std::size_t>(store_->network().experts);
-  formats_.assign(layers, std::vector<numerics::Format>(experts));
+  formats_.assign(layers, std::vector<std::vector<numerics::Format>>(experts));
   for (const workloads::PlanEntry& entry : plan.experts)
-    formats_[static_cast<std::size_t>(entry.layer)][static_cast<std::size_t>(entry.expert)] = entry.format;
+    for (std::size_t c = 0; c < classes(); ++c)
+      formats_[static_cast<std::size_t>(entry.layer)][static_cast<std::size_t>(entry.expert)].push_back(
+          *plan.read(entry, static_cast<std::uint32_t>(c)));
   if (!store_->is_resident()) return;
-  experts_.resize(layers);
-  for (auto& layer : experts_) layer.resize(experts);
+  experts_.assign(layers, std::vector<OfClasses>(experts, OfClasses(classes())));
   for_each_window(plan.experts.size(), threads, [&](std::size_t i) {
-    const workloads::PlanEntry& entry = plan.experts[i];
-    experts_[static_cast<std::size_t>(entry.layer)][static_cast<std::size_t>(entry.expert)] =
-        store_->get(entry.layer, entry.expert, entry.format);
+    const auto layer = static_cast<std::size_t>(plan.experts[i].layer),
+               expert = static_cast<std::size_t>(plan.experts[i].expert);
+    for (std::size_t c = 0; c < classes(); ++c)
+      experts_[layer][expert][c] =
+          store_->get(plan.experts[i].layer, plan.experts[i].expert, formats_[layer][expert][c]);
   });
 }
 
-std::shared_ptr<const numerics::ExpertWeights> QuantisedExperts::weights(int layer, int expert) const {
+std::shared_ptr<const numerics::ExpertWeights> QuantisedExperts::weights(int layer, int expert,
+                                                                         std::size_t of_class) const {
   const auto l = static_cast<std::size_t>(layer), e = static_cast<std::size_t>(expert);
-  return experts_.empty() ? store_->get(layer, expert, formats_[l][e]) : experts_[l][e];
+  return experts_.empty() ? store_->get(layer, expert, formats_[l][e].at(of_class)) : experts_[l][e].at(of_class);
 }
 
 void QuantisedExperts::prepare(int layer, unsigned threads) const {
-  for_each_window(formats_[static_cast<std::size_t>(layer)].size(), threads,
-                  [&](std::size_t expert) { weights(layer, static_cast<int>(expert)); });
+  for_each_window(formats_[static_cast<std::size_t>(layer)].size(), threads, [&](std::size_t expert) {
+    for (std::size_t c = 0; c < classes(); ++c) weights(layer, static_cast<int>(expert), c);
+  });
 }
 
-numerics::ExpertResult QuantisedExperts::compute_expert(int layer, int expert, const numerics::Activations& x) const {
-  return numerics::expert_ffn(*weights(layer, expert), x);
+numerics::ExpertResult QuantisedExperts::compute_expert(int layer, int expert, std::size_t of_class,
+                                                        const numerics::Activations& x) const {
+  return numerics::expert_ffn(*weights(layer, expert, of_class), x);
+}
+
+/// An expert's rows, apart by class.
+std::vector<ExpertRows> QuantisedExperts::by_class(const MoeBatch& batch, const ExpertRows& rows) const {
+  if (shares_.empty()) return {rows};
+  std::vector<ExpertRows> apart(classes());
+  for (std::size_t i = 0; i < rows.row.size(); ++i) {
+    ExpertRows& own = apart[draw_.at(shares_, batch.window, batch.layer, rows.row[i], rows.slot[i])];
+    own.row.push_back(rows.row[i]);
+    own.slot.push_back(rows.slot[i]);
+  }
+  return apart;
 }
 
 std::vector<std::int16_t> QuantisedExperts::compute_combination(const std::vector<std::int16_t>& down,
@@ -207,13 +234,17 @@ QuantisedExperts::IntegerBlock QuantisedExperts::run_integers(const MoeBatch& ba
   block.down.resize(batch.top_k * batch.rows * batch.hidden);
   const std::vector<ExpertRows> by_expert = rows_by_expert(batch);
   for (std::size_t e = 0; e < by_expert.size(); ++e) {
-    const ExpertRows& mine = by_expert[e];
-    if (mine.row.empty()) continue;
-    const numerics::ExpertResult result = compute_expert(batch.layer, static_cast<int>(e), gather_rows(block.x, mine));
-    for (std::size_t i = 0; i < mine.row.size(); ++i)
-      std::copy_n(
-          result.y.begin() + static_cast<std::ptrdiff_t>(i * batch.hidden), batch.hidden,
-          block.down.begin() + static_cast<std::ptrdiff_t>((mine.slot[i] * batch.rows + mine.row[i]) * batch.hidden));
+    const std::vector<ExpertRows> apart = by_class(batch, by_expert[e]);
+    for (std::size_t c = 0; c < apart.size(); ++c) {
+      const ExpertRows& mine = apart[c];
+      if (mine.row.empty()) continue;
+      const numerics::ExpertResult result =
+          compute_expert(batch.layer, static_cast<int>(e), c, gather_rows(block.x, mine));
+      for (std::size_t i = 0; i < mine.row.size(); ++i)
+        std::copy_n(
+            result.y.begin() + static_cast<std::ptrdiff_t>(i * batch.hidden), batch.hidden,
+            block.down.begin() + static_cast<std::ptrdiff_t>((mine.slot[i] * batch.rows + mine.row[i]) * batch.hidden));
+    }
   }
   block.y = compute_combination(block.down, block.r, static_cast<std::int64_t>(batch.top_k), rows, hidden);
   return block;

@@ -65,6 +65,17 @@ class ExpertStore {
   mutable std::list<std::pair<int, Kept>> kept_;  // [layer], by (expert, kind, bits); the one asked for last first
 };
 
+/// Of which class of requests a row is, under a plan with classes (workloads::Plan::class_shares): drawn with the
+/// plan's shares. What is drawn depends on the seed and on where the row stands, on nothing else.
+struct ClassDraw {
+  bool of_choice =
+      false;  ///< each choice of an expert draws its own, as D2MoE's dual router; else a window is a request
+  std::uint64_t seed = 1;
+  /// The class of one choice of one row.
+  std::size_t at(const std::vector<double>& shares, std::size_t window, int layer, std::size_t row,
+                 std::size_t slot) const;
+};
+
 /// Rows of a batch as one expert receives them.
 numerics::Activations gather_rows(const numerics::Activations& all, const ExpertRows& which);
 
@@ -72,8 +83,9 @@ class QuantisedExperts : public ExpertBackend {
  public:
   /// For a plan that check_plan() has accepted and whose group size and quantiser are the store's. Where the store
   /// keeps every layer, all experts of the plan are quantised now, else a layer's when it is run. `threads` share the
-  /// work; the result does not depend on them.
-  QuantisedExperts(std::shared_ptr<const ExpertStore> store, const workloads::Plan& plan, unsigned threads);
+  /// work; the result does not depend on them. Under a plan with classes each row reads what its class reads.
+  QuantisedExperts(std::shared_ptr<const ExpertStore> store, const workloads::Plan& plan, unsigned threads,
+                   const ClassDraw& draw = {});
 
   void run(const MoeBatch& batch, float* y) const override;
 
@@ -88,20 +100,28 @@ class QuantisedExperts : public ExpertBackend {
 
   void prepare(int layer, unsigned threads) const override;
 
-  std::shared_ptr<const numerics::ExpertWeights> weights(int layer, int expert) const;
+  /// What rows of a class read of an expert; without classes there is one, 0.
+  std::shared_ptr<const numerics::ExpertWeights> weights(int layer, int expert, std::size_t of_class = 0) const;
+  std::size_t classes() const { return shares_.empty() ? 1 : shares_.size(); }
   const quantise::LayerScales& scales(int layer) const { return store_->scales(layer); }
 
  protected:
   /// Who computes the integers: reference/numerics here, other implementations (cuda_experts.h) in derived classes.
-  virtual numerics::ExpertResult compute_expert(int layer, int expert, const numerics::Activations& x) const;
+  virtual numerics::ExpertResult compute_expert(int layer, int expert, std::size_t of_class,
+                                                const numerics::Activations& x) const;
   virtual std::vector<std::int16_t> compute_combination(const std::vector<std::int16_t>& down,
                                                         const std::vector<std::uint16_t>& r, std::int64_t top_k,
                                                         std::int64_t rows, std::int64_t hidden) const;
 
  private:
+  using OfClasses = std::vector<std::shared_ptr<const numerics::ExpertWeights>>;
+  std::vector<ExpertRows> by_class(const MoeBatch& batch, const ExpertRows& rows) const;
+
   std::shared_ptr<const ExpertStore> store_;
-  std::vector<std::vector<numerics::Format>> formats_;                                // [layer][expert]
-  std::vector<std::vector<std::shared_ptr<const numerics::ExpertWeights>>> experts_;  // empty where the store keeps few
+  std::vector<double> shares_;  // of the plan's classes; none: one class
+  ClassDraw draw_;
+  std::vector<std::vector<std::vector<numerics::Format>>> formats_;  // [layer][expert][class]
+  std::vector<std::vector<OfClasses>> experts_;                      // the same; empty where the store keeps few
 };
 
 }  // namespace moesaic::network

@@ -238,6 +238,10 @@ TEST_CASE("a plan that was made from other files, or that a file contradicts, is
                     good + " --check " + plan,
                 "made_from.chip: got ");
   std::string text = base::read_file(plan);
+  std::string classes = text;
+  classes.insert(classes.find("experts:"), "class_shares: [0.5, 0.5]\n");
+  check_refused(base + "--sensitivity " + good + " --check " + folder.write("classes.yaml", classes),
+                "class_shares: got classes of requests, expected a plan that map has made");
   const std::size_t at = text.find("\nloss: ");
   text.replace(at, text.find('\n', at + 1) - at, "\nloss: 0.5");
   const Outcome outcome =

@@ -92,6 +92,10 @@ TEST_CASE("evaluate refuses a plan for another model", "[bad_config][cli]") {
   check_refused(evaluate(kModel, "--plan none --damping 0.1" + text), "--damping: got it with the plan none");
   check_refused(evaluate(kModel, "--plan none --against-float" + text), "--against-float: got it with the plan none");
   check_refused(evaluate(kModel, "--plan int4 --quantiser gptq" + text), "--calibration-tokens: got nothing");
+  check_refused(evaluate(kModel, "--plan int4 --class-of choice" + text),
+                "--class-of: got it with the plan int4, expected a plan with class_shares");
+  check_refused(evaluate(kModel, "--plan none --class-seed 2" + text),
+                "--class-seed: got it with the plan none, expected a plan with class_shares");
   check_refused(evaluate(kModel, "--plan " + folder.path() + text), folder.path());
 }
 
@@ -139,6 +143,9 @@ TEST_CASE("workload describe and synth refuse unknown networks and impossible pa
   check_refused(synth + " --zipf -1", "--zipf: got -1");
   check_refused(synth + " --requests 0", "--requests: got 0");
   check_refused(synth + " --requests many", "--requests");
+  check_refused(synth + " --levels 0.5,0.3", "--levels: got shares that add up to 0.8, expected a sum of 1");
+  check_refused(synth + " --level-of request", "--level-of: got request, expected --levels beside it");
+  check_refused(synth + " --levels 1 --level-of token", "--level-of");
   check_refused("workload synth --network Mixtral-8x7B --out /dev/full", "expected a name ending in .csv or .jsonl");
   CHECK(std::filesystem::is_empty(folder.path()));
   std::filesystem::create_symlink("/dev/full", out);

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdio>
+#include <set>
 
 #include "reference/network/calibrate.h"
 #include "reference/network/evaluate.h"
@@ -102,6 +103,68 @@ TEST_CASE("the integer block is what the reference arithmetic computes from its 
   } check(experts);
   tiny.forward.run(tiny.tokens.data(), 12, experts, 0, &check);
   CHECK(check.layers == tests::kTinyLayers);
+}
+
+TEST_CASE("under a plan with classes each row reads what its class reads, and one class is the plan of its formats",
+          "[unit][quantise]") {
+  const Tiny tiny;
+  workloads::Plan plan = tiny.plan(Format::mwq(2, 2, 2));
+  plan.class_shares = {0.4, 0.6};
+  for (workloads::PlanEntry& entry : plan.experts)
+    for (const int levels : {0, 2}) entry.reads.push_back(Format::mwq(2, 2, levels));
+  const auto bits = [&tiny](const workloads::Plan& of, const network::ClassDraw& draw) {
+    const network::QuantisedExperts experts(tiny.store, of, 2, draw);
+    return network::evaluate(tiny.forward, experts, tiny.tokens, 10, 2).window_bits;
+  };
+  const std::vector<double> narrow = bits(tiny.plan(Format::mwq(2, 2, 0)), {}),
+                            wide = bits(tiny.plan(Format::mwq(2, 2, 2)), {});
+  REQUIRE(narrow.size() > 3);
+  const network::ClassDraw of_request{false, 3}, of_choice{true, 3};
+  const std::vector<double> requests = bits(plan, of_request);
+  std::set<std::size_t> seen;
+  for (std::size_t w = 0; w < requests.size(); ++w) {
+    seen.insert(of_request.at(plan.class_shares, w, 0, 0, 0));
+    CHECK(requests[w] == (of_request.at(plan.class_shares, w, 0, 0, 0) == 0 ? narrow[w] : wide[w]));
+  }
+  CHECK(seen.size() == 2);
+  const std::vector<double> choices = bits(plan, of_choice);
+  CHECK(choices != requests);
+  CHECK(choices != narrow);
+  CHECK(choices != wide);
+  CHECK(bits(plan, of_choice) == choices);
+
+  // Each choice of a row on its own, as numerics computes the expert in the format of the class drawn.
+  struct Check : network::MoeObserver {
+    const network::QuantisedExperts& experts;
+    const workloads::Plan& plan;
+    const network::ClassDraw& draw;
+    const network::ExpertStore& store;
+    Check(const network::QuantisedExperts& e, const workloads::Plan& p, const network::ClassDraw& d,
+          const network::ExpertStore& s)
+        : experts(e), plan(p), draw(d), store(s) {}
+    void on_moe(std::size_t window, const network::MoeBatch& batch) override {
+      CHECK(batch.window == window);
+      const auto block = experts.run_integers(batch);
+      for (std::size_t row = 0; row < batch.rows; ++row)
+        for (std::size_t slot = 0; slot < batch.top_k; ++slot) {
+          const int expert = static_cast<int>(batch.chosen[row * batch.top_k + slot]);
+          const std::size_t of_class = draw.at(plan.class_shares, window, batch.layer, row, slot);
+          network::ExpertRows mine;
+          mine.row.push_back(static_cast<std::uint32_t>(row));
+          const auto result =
+              numerics::expert_ffn(*store.get(batch.layer, expert, plan.at(batch.layer, expert).reads[of_class]),
+                                   network::gather_rows(block.x, mine), numerics::Path::kReference);
+          CHECK(std::equal(result.y.begin(), result.y.end(),
+                           block.down.begin() + static_cast<std::ptrdiff_t>((slot * batch.rows + row) * batch.hidden)));
+        }
+    }
+  };
+  const network::QuantisedExperts experts(tiny.store, plan, 1, of_choice);
+  Check check(experts, plan, of_choice, *tiny.store);
+  tiny.forward.run(tiny.tokens.data(), 12, experts, 5, &check);
+
+  plan.class_shares = {0.0, 1.0};
+  CHECK(bits(plan, of_choice) == wide);
 }
 
 TEST_CASE("resuming from a layer's own stream gives the run's bits", "[unit][quantise]") {
