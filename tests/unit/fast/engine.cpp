@@ -44,8 +44,13 @@ CoreParams draw_core(base::Rng& rng) {
   return core;
 }
 
+/// Bounds of an expert's extents, in eights.
+struct Extents {
+  std::int64_t hidden_from = 8, hidden_to = 40, width_from = 4, width_to = 28;
+};
+
 /// Experts and a combination, larger than a test with data could afford; between the objects up to `gaps` bytes.
-Work draw_work(base::Rng& rng, std::uint64_t gaps = 0) {
+Work draw_work(base::Rng& rng, std::uint64_t gaps = 0, const Extents& extents = {}) {
   Work work;
   const auto gap = [&] {
     if (gaps != 0) work.image.allocate("gap", Kind::kRouting, 1 + rng.below(gaps));
@@ -54,7 +59,8 @@ Work draw_work(base::Rng& rng, std::uint64_t gaps = 0) {
   work.memory = {"simple", rng.range(1, 90), rng.range(1, 40),
                  rng.pick(std::vector<std::int64_t>{3, 8, 13, 16, 32, 102})};
   program::ProgramBuilder builder(work.core, work.image);
-  const std::int64_t hidden = 8 * rng.range(8, 40), width = 8 * rng.range(4, 28), group = 8 * rng.range(1, 16);
+  const std::int64_t hidden = 8 * rng.range(extents.hidden_from, extents.hidden_to),
+                     width = 8 * rng.range(extents.width_from, extents.width_to), group = 8 * rng.range(1, 16);
   const auto bytes = [](std::int64_t count) { return static_cast<std::uint64_t>(count); };
   const std::uint64_t skew = rng.below(64);
   const auto tokens = rng.range(1, 24);
@@ -97,9 +103,10 @@ fast::Run run(const Work& work, fast::Options options) {
   return fast::run(work.core, work.commands, work.phases, work.image, options, &work.loads);
 }
 
-/// The weights of every weight region come from storage, in pieces: a job and a wait each, before the first command
-/// that reads it or a few commands earlier; pushed when they are waited for, a few commands earlier or all at once.
-void load_from_storage(base::Rng& rng, Work& work) {
+/// The weights of every weight region come from storage, in up to `pieces` pieces: a job and a wait each, before the
+/// first command that reads it or a few commands earlier; pushed when they are waited for, a few commands earlier or
+/// all at once.
+void load_from_storage(base::Rng& rng, Work& work, std::int64_t pieces = 4) {
   work.core.io_depth = 4U << rng.below(4);
   work.core.io_credits = 1U << rng.below(5);
   work.core.io_jobs = 2U << rng.below(4);
@@ -130,7 +137,7 @@ void load_from_storage(base::Rng& rng, Work& work) {
     std::uint64_t end = region->address;
     while (region != nullptr && region->kind != Kind::kHidden) {
       end = region->address + region->bytes;
-      const std::uint64_t piece = region->bytes / static_cast<std::uint64_t>(rng.range(1, 4)) + 1;
+      const std::uint64_t piece = region->bytes / static_cast<std::uint64_t>(rng.range(1, pieces)) + 1;
       for (std::uint64_t from = 0; from < region->bytes; from += piece) {
         program::Descriptor d;
         d.job = wait.job;
@@ -272,6 +279,28 @@ TEST_CASE("loading from storage, a run with shortcuts is the run without them, a
   CHECK(io > cycles / 20);
   CHECK(repeated > cycles / 5);
   CHECK(skipped > cycles / 20);
+}
+
+// Six of the eight among 2215 cases in which a run goes wrong whose states leave out the room in the I/O queue and
+// the jobs that it uses: what the host reads between two commands of a few cycles, while planes come as quickly.
+TEST_CASE("a host that asks for room goes on as before only where it reads what it read before", "[unit][fast]") {
+  for (const std::uint64_t seed : {192, 670, 753, 1020, 1094, 2170}) {
+    base::Rng rng(seed);
+    Work work = draw_work(rng, 0, {2, 12, 2, 12});
+    load_from_storage(rng, work, 12);
+    work.core.io_depth = static_cast<unsigned>(1 + rng.below(2));
+    work.core.io_credits = static_cast<unsigned>(1 + rng.below(2));
+    work.loads.credits.reset();
+    work.storage = {rng.range(1, 60), rng.pick(std::vector<std::int64_t>{16, 100}), rng.range(1, 4),
+                    rng.chance(1, 2) ? rng.range(1, 60) : 0, rng.next()};
+    if (rng.chance(1, 2)) work.memory = {"simple", rng.range(1, 10), rng.range(1, 6), 102};
+    fast::Options options;
+    const fast::Run with = run(work, options);
+    options.shortcuts = false;
+    INFO("seed " << seed);
+    CHECK(difference(with, run(work, options)) == "");
+    CHECK(with.effort.repeated > 0);
+  }
 }
 
 TEST_CASE("states that had to be forgotten change nothing", "[unit][fast]") {
