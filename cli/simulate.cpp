@@ -149,6 +149,11 @@ void for_each_count(program::EngineRun& run, const Visit& visit, const Resize& r
     load.descriptor = program::Descriptor::unpack(words);
     for (std::uint64_t* cycle : {&load.pushed, &load.issued, &load.completed}) visit(*cycle);
   }
+  resize(run.cache_layers);
+  for (auto& of : run.cache_layers)
+    for (std::uint64_t* count :
+         {&of.layer, &of.jobs, &of.hits, &of.loaded_bytes, &of.prefetched_bytes, &of.dropped_bytes})
+      visit(*count);
   run.memory_history.for_each_count(visit, resize);
   run.traffic.for_each_count(visit);
 }

@@ -45,7 +45,8 @@ HostDriver::HostDriver(const ExpertBytes& bytes, const DriverConfig& config, con
       config_(config),
       space_(all_units(bytes)),
       cache_(bytes, 0, space_, config.capacity, make_policy(bytes, config, where)),
-      predictor_(config.prefetch, bytes.experts(), where) {
+      predictor_(config.prefetch, bytes.experts(), where),
+      layer_stats_(bytes.layers()) {
   cache_.give_addresses(config.cache_base);
 }
 
@@ -105,6 +106,8 @@ std::vector<JobId> HostDriver::routed(Cycles now, std::uint32_t layer, const std
     }
     ++stats_.jobs;
     stats_.hits += hit ? 1 : 0;
+    ++layer_stats_[layer].jobs;
+    layer_stats_[layer].hits += hit ? 1 : 0;
     ids.push_back(job.id);
     waiting_.push_back(job.id);
     jobs_.emplace(job.id, std::move(job));
@@ -212,7 +215,9 @@ bool HostDriver::give_up_a_waiting_hold(const Job& except) {
 
 void HostDriver::load(const Job& job, std::uint32_t unit, Answer& answer) {
   issue(job.layer, job.expert, unit, job.requests[unit], answer);
-  stats_.loaded += bytes_.at(job.layer, job.expert).units[unit].bytes;
+  const Bytes bytes = bytes_.at(job.layer, job.expert).units[unit].bytes;
+  stats_.loaded += bytes;
+  layer_stats_[job.layer].loaded += bytes;
 }
 
 bool HostDriver::place(Job& job, Answer& answer) {
@@ -300,6 +305,7 @@ void HostDriver::prefetch(Answer& answer) {
         if (!room) break;
         issue(guesses.layer, guess.expert, u, 0, answer);
         stats_.prefetched += stored.units[u].bytes;
+        layer_stats_[guesses.layer].prefetched += stored.units[u].bytes;
       }
       cache_.hold(unit);  // no guess makes room for another
       held.push_back(unit);

@@ -98,6 +98,12 @@ struct DriverStats {
   std::int64_t waits = 0;                    ///< jobs that found no room at first
 };
 
+/// Of one layer, as DriverStats: summed over the layers they are the same.
+struct LayerStats {
+  std::int64_t jobs = 0, hits = 0;
+  Bytes loaded, prefetched;
+};
+
 class HostDriver {
  public:
   /// `bytes` must outlive it. base::ConfigError (`where`, key) for an unknown policy or prefetch, and for a capacity
@@ -123,6 +129,7 @@ class HostDriver {
   /// True when no job is unfinished, no load on its way and no answer waiting.
   bool idle() const { return jobs_.empty() && in_flight_.empty() && answers_.empty(); }
   DriverStats stats() const;
+  const std::vector<LayerStats>& layer_stats() const { return layer_stats_; }
   Bytes capacity() const { return cache_.capacity(); }
   Bytes resident_bytes() const { return cache_.used_bytes(); }
 
@@ -159,6 +166,7 @@ class HostDriver {
   std::optional<NextStep> guesses_;  // to be fetched once no job waits
   std::vector<Evicted> evicted_;
   DriverStats stats_;
+  std::vector<LayerStats> layer_stats_;  // by layer
   Cycles now_;
   JobId last_job_ = 0;
   DescriptorId last_descriptor_ = 0;

@@ -249,6 +249,7 @@ class CoreBench::Run final : private AxilHost::Listener {
   void finish() {
     result_.engine.cycles = result_.engine.phase_ends.empty() ? 0 : result_.engine.phase_ends.back().cycles;
     result_.engine.host_counters = agent_.counters();
+    result_.engine.cache_layers = agent_.cache_layers();
     result_.engine.storage_bytes = loads_.bytes();
     const std::uint64_t status = host_.status();
     result_.shift_error = (status >> 1 & 1) != 0;

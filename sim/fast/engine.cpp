@@ -195,6 +195,7 @@ class Machine {
     program::EngineRun& engine = run_.engine;
     engine.cycles = engine.phase_ends.empty() ? 0 : engine.phase_ends.back().cycles;
     engine.host_counters = agent_.counters();
+    engine.cache_layers = agent_.cache_layers();
     for (const program::EngineRun::Load& load : engine.loads)
       if (load.completed != 0) engine.storage_bytes += load.descriptor.bytes;
     engine.traffic = feeds_.traffic();

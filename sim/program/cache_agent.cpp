@@ -65,6 +65,7 @@ CacheAgent::CacheAgent(const RunProgram& program, const CacheConfig& config, uns
   driver.prefetch = config.prefetch;
   driver.popularity = popularity;
   driver_ = std::make_unique<host::HostDriver>(*bytes_, driver, where);
+  dropped_of_.assign(stored_.layers.size(), 0);
   free_entries_ = (std::uint64_t{1} << io_jobs) - 1;
   if (!config.start_popular) return;
 
@@ -123,6 +124,17 @@ std::vector<memory::Counter> CacheAgent::counters() const {
           {"waits_for_room", count(stats.waits)},
           {"warm_experts", warm_.size()},
           {"warm_bytes", warm_bytes}};
+}
+
+std::vector<EngineRun::CacheOfLayer> CacheAgent::cache_layers() const {
+  std::vector<EngineRun::CacheOfLayer> layers;
+  for (std::size_t l = 0; l < stored_.layers.size(); ++l) {
+    const host::LayerStats& stats = driver_->layer_stats()[l];
+    layers.push_back({static_cast<std::uint64_t>(stored_.layers[l]), static_cast<std::uint64_t>(stats.jobs),
+                      static_cast<std::uint64_t>(stats.hits), plain(stats.loaded), plain(stats.prefetched),
+                      dropped_of_[l]});
+  }
+  return layers;
 }
 
 std::uint32_t CacheAgent::layer_index(int layer) const {
@@ -353,11 +365,15 @@ void CacheAgent::on_command_executed(std::uint64_t now) {
 void CacheAgent::on_phase_ended(std::uint64_t now) {
   if (++phase_index_ < program_.phases.size()) return plan_phase(now);
   over_ = true;
-  for (const Piece& piece : staged_) dropped_bytes_ += piece.descriptor.bytes;
+  const auto drop = [this](std::uint32_t layer, std::uint64_t bytes) {
+    dropped_bytes_ += bytes;
+    dropped_of_.at(layer) += bytes;
+  };
+  for (const Piece& piece : staged_) drop(layer_index(piece.descriptor.layer), piece.descriptor.bytes);
   staged_.clear();
   while (const auto due = driver_->next_answer()) {
     const std::optional<host::Answer> answer = driver_->take(*due);
-    for (const host::Descriptor& load : answer->loads) dropped_bytes_ += plain(load.bytes);
+    for (const host::Descriptor& load : answer->loads) drop(load.layer, plain(load.bytes));
   }
   set_wake(std::nullopt);
   finish_when_quiet();

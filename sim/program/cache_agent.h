@@ -52,6 +52,7 @@ class CacheAgent final : public HostAgent {
   /// jobs, hits, loads, bytes and evictions, as host::DriverStats counts them; what was there at the start; what was
   /// dropped at the end.
   std::vector<memory::Counter> counters() const override;
+  std::vector<EngineRun::CacheOfLayer> cache_layers() const override;
 
  private:
   /// The loads of one answer: one job of the I/O queue.
@@ -134,6 +135,7 @@ class CacheAgent final : public HostAgent {
   bool planned_ = false;  // the phase is open and has not begun
   bool over_ = false;
   std::uint64_t dropped_bytes_ = 0;
+  std::vector<std::uint64_t> dropped_of_;  // by layer with experts
 };
 
 }  // namespace moesaic::program

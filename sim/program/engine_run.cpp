@@ -122,6 +122,17 @@ std::string first_run_difference(const EngineRun& a, const EngineRun& b, const s
   same("host counters", a.host_counters.size(), b.host_counters.size());
   for (std::size_t i = 0; i < std::min(a.host_counters.size(), b.host_counters.size()); ++i)
     same("host, " + std::string(a.host_counters[i].name), a.host_counters[i].value, b.host_counters[i].value);
+  same("layers of the cache", a.cache_layers.size(), b.cache_layers.size());
+  for (std::size_t i = 0; i < std::min(a.cache_layers.size(), b.cache_layers.size()); ++i) {
+    const auto &left = a.cache_layers[i], &right = b.cache_layers[i];
+    const std::string of = numbered("cache, entry", i) + ", ";
+    same(of + "layer", left.layer, right.layer);
+    same(of + "jobs", left.jobs, right.jobs);
+    same(of + "hits", left.hits, right.hits);
+    same(of + "loaded bytes", left.loaded_bytes, right.loaded_bytes);
+    same(of + "prefetched bytes", left.prefetched_bytes, right.prefetched_bytes);
+    same(of + "dropped bytes", left.dropped_bytes, right.dropped_bytes);
+  }
   same("regions", a.traffic.regions(), b.traffic.regions());
   for (std::size_t p = 0; p < kNumMemoryPorts && difference.empty(); ++p) {
     const auto port = static_cast<MemoryPort>(p);

@@ -95,6 +95,12 @@ struct EngineRun {
     /// of weight_read, of activation_read (refresh_waits.h).
     std::array<std::uint64_t, kNumMemoryPorts> refresh{};
   };
+  /// What the expert cache did for one layer, as the host agent counts it.
+  struct CacheOfLayer {
+    std::uint64_t layer = 0;
+    std::uint64_t jobs = 0, hits = 0;  ///< experts that a step needed; those of them that were there
+    std::uint64_t loaded_bytes = 0, prefetched_bytes = 0, dropped_bytes = 0;
+  };
   /// One load from storage.
   struct Load {
     Descriptor descriptor;
@@ -113,6 +119,7 @@ struct EngineRun {
   std::vector<memory::Counter> memory_counters;  ///< of the memory's model, at the last phase's end
   memory::History memory_history;                ///< of the memory's model, until the last phase's end
   std::vector<memory::Counter> host_counters;    ///< of the host agent, at the end
+  std::vector<CacheOfLayer> cache_layers;        ///< of the host agent, at the end; by layer
 };
 
 /// Empty when two engines' runs are the same in everything; else the first number that differs, with both values.

@@ -79,6 +79,8 @@ class HostAgent {
   virtual const MemoryImage* storage() const { return nullptr; }
   /// Numbers of its own for the results (EngineRun::host_counters), at the end of the run.
   virtual std::vector<memory::Counter> counters() const { return {}; }
+  /// The same by layer (EngineRun::cache_layers), of agents with an expert cache.
+  virtual std::vector<EngineRun::CacheOfLayer> cache_layers() const { return {}; }
 
   // ---- what an engine tells
 

@@ -52,6 +52,7 @@ struct LayerTotals {
   Causes causes{};
   Bytes bytes{};
   program::ActivityCounts activity{};
+  program::EngineRun::CacheOfLayer cache;
 };
 
 struct ExpertTotals {
@@ -163,6 +164,8 @@ Totals add_up(const Run& run) {
     totals.expert_plane_adds += adds;
   }
 
+  for (const program::EngineRun::CacheOfLayer& of : run.engine_run.cache_layers)
+    totals.layers[static_cast<int>(of.layer)].cache = of;
   for (const program::EngineRun::Load& load : run.engine_run.loads) {
     ExpertTotals& expert = totals.experts[{load.descriptor.layer, load.descriptor.expert}];
     ++expert.loads;
@@ -507,6 +510,18 @@ ordered_json cache_json(const Run& run) {
   return j;
 }
 
+ordered_json layer_cache_json(const program::EngineRun::CacheOfLayer& cache) {
+  ordered_json j;
+  j["jobs"] = cache.jobs;
+  j["hits"] = cache.hits;
+  j["misses"] = cache.jobs - cache.hits;
+  j["hit_rate"] = share(cache.hits, cache.jobs);
+  j["loaded_bytes"] = cache.loaded_bytes;
+  j["prefetched_bytes"] = cache.prefetched_bytes;
+  j["dropped_bytes"] = cache.dropped_bytes;
+  return j;
+}
+
 std::string batching(const Run& run) {
   const std::string steps = plural(static_cast<std::int64_t>(run.inputs.steps.size()), "step");
   if (run.workload.continuous_requests)
@@ -564,6 +579,23 @@ void check_counts(const program::EngineRun& run) {
   };
   conserved("bytes that came", run.storage_bytes);
   if (!run.host_counters.empty()) conserved("bytes that the host asked for", asked);
+  // Layer by layer it is the same.
+  program::EngineRun::CacheOfLayer sum;
+  for (const program::EngineRun::CacheOfLayer& of : run.cache_layers) {
+    sum.jobs += of.jobs;
+    sum.hits += of.hits;
+    sum.loaded_bytes += of.loaded_bytes;
+    sum.prefetched_bytes += of.prefetched_bytes;
+    sum.dropped_bytes += of.dropped_bytes;
+  }
+  if (run.cache_layers.empty()) return;
+  for (const memory::Counter& counter : run.host_counters)
+    for (const auto& [name, of_layers] :
+         {std::pair("jobs", sum.jobs), std::pair("hits", sum.hits), std::pair("loaded_bytes", sum.loaded_bytes),
+          std::pair("prefetched_bytes", sum.prefetched_bytes), std::pair("dropped_bytes", sum.dropped_bytes)})
+      if (counter.name == name && counter.value != of_layers)
+        throw base::CheckError(
+            fmt::format("cache: {}: got {} in all layers, expected the run's {}", name, of_layers, counter.value));
 }
 
 std::vector<std::size_t> places_of_commands(const Run& run) {
@@ -668,6 +700,7 @@ std::string summary_json(const Run& run) {
     for (std::size_t p = 0; p < kNumParts; ++p)
       if (total.part_cycles[p] > 0) one["cycles_by_part"][std::string(program::kPartNames[p])] = total.part_cycles[p];
     one["bytes_by_kind"] = bytes_json(total.bytes);
+    if (run.program.offloaded && total.cache.jobs > 0) one["cache"] = layer_cache_json(total.cache);
     one["blocks"] = blocks_json(total.activity);
     j["layers"].push_back(one);
   }
@@ -752,7 +785,7 @@ std::string layers_csv(const Run& run) {
   text += ",refresh_of_weights,refresh_of_activations";
   for (const auto name : program::kKindNames) text += fmt::format(",bytes_{}", name);
   for (const auto name : program::kPartNames) text += fmt::format(",cycles_of_{}", name);
-  text += '\n';
+  text += ",cache_jobs,cache_hits,loaded_bytes,prefetched_bytes,dropped_bytes\n";
   for (const auto& [layer, total] : totals.layers) {
     text += fmt::format("{},{},{},{:.6f}", layer_name(run, layer), total.rows, total.cycles,
                         share(total.plane_adds, array_capacity(run, total.cycles)));
@@ -761,7 +794,9 @@ std::string layers_csv(const Run& run) {
       text += fmt::format(",{}", refresh_of(total.refresh, port));
     for (const std::uint64_t count : total.bytes) text += fmt::format(",{}", count);
     for (const std::uint64_t count : total.part_cycles) text += fmt::format(",{}", count);
-    text += '\n';
+    const auto& cache = total.cache;
+    text += fmt::format(",{},{},{},{},{}\n", cache.jobs, cache.hits, cache.loaded_bytes, cache.prefetched_bytes,
+                        cache.dropped_bytes);
   }
   return text;
 }

@@ -26,7 +26,8 @@ struct Run {
 };
 
 /// Throws base::CheckError when the counts do not add up: every block's and the causes' to the cycles, every phase; the
-/// bytes of loads to those that came from the storage and to those that the host asked for.
+/// bytes of loads to those that came from the storage and to those that the host asked for; the cache's counts of
+/// layers to its counts of the run.
 void check_counts(const program::EngineRun& run);
 
 /// Cycle in which a phase began: when the one before it had ended, what is stated had gone on and its request was

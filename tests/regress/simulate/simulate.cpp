@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -360,6 +361,23 @@ TEST_CASE("with experts in a storage all engines write the same files, bytes are
   std::uint64_t of_layers = 0;
   for (const json& layer : cycle["layers"]) of_layers += number(layer["bytes_by_kind"]["expert_cache"]);
   CHECK(of_layers == number(cycle["bytes"]["by_kind"]["expert_cache"]));
+  std::map<std::string, std::uint64_t> sums;
+  for (const json& layer : cycle["layers"])
+    for (const char* what : {"jobs", "hits", "misses", "loaded_bytes", "prefetched_bytes", "dropped_bytes"})
+      sums[what] += number(layer["cache"][what]);
+  for (const auto& [what, sum] : sums) CHECK(cache[what] == sum);
+  CHECK(cycle["layers"][0]["cache"]["jobs"] == 6);
+  std::uint64_t of_experts = 0;
+  for (const json& layer : cycle["layers"]) {
+    std::uint64_t loaded = 0;
+    std::istringstream rows(base::read_file(folder.file("cycle/experts.csv")));
+    const std::string prefix = std::to_string(number(layer["layer"])) + ",";
+    for (std::string row; std::getline(rows, row);)
+      if (row.compare(0, prefix.size(), prefix) == 0) loaded += std::stoull(row.substr(row.rfind(',') + 1));
+    CHECK(layer["cache"]["loaded_bytes"] == loaded);
+    of_experts += loaded;
+  }
+  CHECK(of_experts == number(cache["loaded_bytes"]));
   CHECK(cycle["roofline"]["least_cycles"]["storage"] > 0);
 
   // The timeline shows every request, and queues that fill and empty.

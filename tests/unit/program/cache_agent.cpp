@@ -147,6 +147,19 @@ TEST_CASE("layers through an expert cache leave the reference's results, whateve
     for (const Descriptor& load : host.loads) bytes += load.bytes;
     const auto counters = counters_of(agent);
     CHECK(counters.at("loaded_bytes") + counters.at("prefetched_bytes") - counters.at("dropped_bytes") == bytes);
+    std::map<std::string, std::uint64_t> of_layers;
+    for (const EngineRun::CacheOfLayer& of : agent.cache_layers()) {
+      of_layers["jobs"] += of.jobs;
+      of_layers["hits"] += of.hits;
+      of_layers["loaded_bytes"] += of.loaded_bytes;
+      of_layers["prefetched_bytes"] += of.prefetched_bytes;
+      of_layers["dropped_bytes"] += of.dropped_bytes;
+      // What of a layer was loaded, on demand or ahead, is what its descriptors say.
+      std::uint64_t loaded = 0;
+      for (const Descriptor& load : host.loads) loaded += load.layer == of.layer ? load.bytes : 0;
+      CHECK(of.loaded_bytes + of.prefetched_bytes - of.dropped_bytes == loaded);
+    }
+    for (const auto& [name, sum] : of_layers) CHECK(counters.at(name) == sum);
     evictions += counters.at("evictions");
     hits += counters.at("hits");
     ahead += counters.at("prefetched_bytes");

@@ -473,6 +473,16 @@ TEST_CASE("waits of a refresh leave the waits for weights and activations, in ea
                     "phase 1: refresh: got 21 cycles, expected at most the 20 that waited for activations");
 }
 
+TEST_CASE("a cache whose layers do not add up to the run is a failed check", "[unit][run]") {
+  program::EngineRun engine_run;
+  engine_run.phase_ends.resize(1);
+  engine_run.host_counters = {{"jobs", 7}, {"hits", 4}};
+  engine_run.cache_layers = {{1, 4, 3, 0, 0, 0}, {3, 3, 1, 0, 0, 0}};
+  CHECK_NOTHROW(run::check_counts(engine_run));
+  engine_run.cache_layers[1].hits = 2;
+  CHECK_THROWS_WITH(run::check_counts(engine_run), "cache: hits: got 5 in all layers, expected the run's 4");
+}
+
 TEST_CASE("counts that do not add up to the cycles are a failed check", "[unit][run]") {
   program::EngineRun engine_run;
   engine_run.phase_ends.resize(1);
