@@ -328,6 +328,28 @@ std::string host_json(const SimulateOptions& options, const Results& results) {
   return j.dump(2) + "\n";
 }
 
+/// The steps of the trace that the chip file has gone through the cache before the run.
+std::vector<program::EarlierRows> earlier_rows(const program::CacheConfig& cache,
+                                               const workloads::WorkloadFile& workload) {
+  std::vector<program::EarlierRows> earlier;
+  if (cache.replayed_steps == 0) return earlier;
+  const auto wanted = static_cast<std::size_t>(cache.replayed_steps);
+  const std::vector<workloads::EarlierStep> steps = workloads::read_earlier_steps(workload, wanted);
+  if (steps.size() < wanted)
+    throw base::ConfigError(
+        cache.where_start, "cache.start.replay", std::to_string(wanted),
+        fmt::format("at most {}: so many steps of {} come before the run's first", steps.size(), workload.trace));
+  for (const workloads::EarlierStep& step : steps)
+    for (const auto& [layer, experts] : step.rows) {
+      program::EarlierRows rows;
+      rows.layer = static_cast<int>(layer);
+      for (const auto& [key, count] : experts)
+        rows.readings.push_back({static_cast<int>(key.first), key.second, 0, count});
+      earlier.push_back(std::move(rows));
+    }
+  return earlier;
+}
+
 /// What lowering has to know when the chip's experts lie in a storage.
 std::optional<program::Offloading> offloading_of(const program::Chip& chip, const workloads::WorkloadFile& workload) {
   if (!chip.cache) return std::nullopt;
@@ -336,6 +358,7 @@ std::optional<program::Offloading> offloading_of(const program::Chip& chip, cons
   offloading.capacity_experts = chip.cache->capacity_experts;
   offloading.experts = static_cast<int>(workload.network.experts);
   offloading.store_all = host::prefetch_kinds().at(chip.cache->prefetch.kind, chip.path, "cache.prefetch.kind").guesses;
+  offloading.earlier = earlier_rows(*chip.cache, workload);
   offloading.where = chip.cache->where;
   return offloading;
 }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <set>
 #include <utility>
@@ -145,18 +146,64 @@ std::vector<std::uint32_t> WorkloadFile::selected_layers() const {
   return all;
 }
 
+namespace {
+
+std::vector<std::uint32_t> layers_with_experts(const WorkloadFile& workload) {
+  std::vector<std::uint32_t> layers;
+  for (const std::uint32_t layer : workload.selected_layers())
+    if (workload.network.has_experts[layer]) layers.push_back(layer);
+  return layers;
+}
+
+/// Whether a row belongs to the slice, but for its layer and max_tokens.
+bool is_selected(const WorkloadFile& workload, const TraceRow& row) {
+  return (!workload.phase || row.phase == *workload.phase) && selected(workload.requests, row.request) &&
+         selected(workload.steps, row.step);
+}
+
+}  // namespace
+
+std::vector<EarlierStep> read_earlier_steps(const WorkloadFile& workload, std::size_t most) {
+  const std::vector<std::uint32_t> layers = layers_with_experts(workload);
+  std::deque<EarlierStep> steps;
+  using Key = std::pair<std::uint64_t, std::uint64_t>;  // request, step
+  std::map<Key, std::uint64_t> number_of;               // of all that came before the slice, the first is 0
+  std::uint64_t dropped = 0;                            // so many are no longer in `steps`
+  bool begun = false;                                   // the slice
+  TraceReader reader(workload.trace, &workload.network);
+  TraceRow row;
+  while (reader.next(row)) {
+    if (!std::binary_search(layers.begin(), layers.end(), row.layer)) continue;
+    begun = begun || is_selected(workload, row);
+    const Key key(row.request, row.step);
+    auto known = number_of.find(key);
+    if (known == number_of.end()) {
+      if (begun) continue;
+      known = number_of.emplace(key, number_of.size()).first;
+      steps.push_back({row.request, row.step, {}});
+      if (steps.size() > most) {
+        steps.pop_front();
+        ++dropped;
+      }
+    }
+    if (known->second < dropped) continue;
+    auto& rows = steps[static_cast<std::size_t>(known->second - dropped)].rows[row.layer];
+    for (std::size_t i = 0; i < row.experts.size(); ++i)
+      ++rows[{row.experts[i], row.levels.empty() ? 0 : row.levels[i]}];
+  }
+  return {steps.begin(), steps.end()};
+}
+
 WorkloadSlice read_slice(const WorkloadFile& workload) {
   WorkloadSlice slice;
-  for (const std::uint32_t layer : workload.selected_layers())
-    if (workload.network.has_experts[layer]) slice.layers.push_back(layer);
+  slice.layers = layers_with_experts(workload);
   slice.rows.resize(slice.layers.size());
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> token_of;  // (request, position)
   std::set<std::pair<std::uint32_t, std::size_t>> seen;                     // (layer, token)
   TraceReader reader(workload.trace, &workload.network);
   TraceRow row;
   while (reader.next(row)) {
-    if (workload.phase && row.phase != *workload.phase) continue;
-    if (!selected(workload.requests, row.request) || !selected(workload.steps, row.step)) continue;
+    if (!is_selected(workload, row)) continue;
     const auto layer = std::lower_bound(slice.layers.begin(), slice.layers.end(), row.layer);
     if (layer == slice.layers.end() || *layer != row.layer) continue;
     const auto key = std::make_pair(row.request, row.position);

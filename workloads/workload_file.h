@@ -88,4 +88,15 @@ struct WorkloadSlice {
 /// that appears twice, a selection that nothing matches, and a token that lacks a selected layer are base::InputErrors.
 WorkloadSlice read_slice(const WorkloadFile& workload);
 
+/// A step of the trace that comes before the slice, one of one request.
+struct EarlierStep {
+  std::uint64_t request = 0, step = 0;
+  /// By layer, by (expert, level; 0 without levels in the trace): how many rows chose it.
+  std::map<std::uint32_t, std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint32_t>> rows;
+};
+/// Of the steps whose first row, among those of the layers that the slice selects, stands before the slice's first one
+/// the last `most`, in the order of their first rows; without the slice's other selections and rules, as all of them
+/// went through the chip before. std::map orders a step's layers and experts, which ascend as in a run.
+std::vector<EarlierStep> read_earlier_steps(const WorkloadFile& workload, std::size_t most);
+
 }  // namespace moesaic::workloads

@@ -72,6 +72,34 @@ std::optional<std::vector<std::uint64_t>> HostDriver::prefill(std::uint32_t laye
   return addresses;
 }
 
+void HostDriver::replay(std::uint32_t layer, const std::vector<Need>& needs) {
+  const DriverStats stats = stats_;
+  const std::vector<LayerStats> layer_stats = layer_stats_;
+  routed(now_, layer, needs);
+  // A job is admitted with its loads in one answer; those behind it may find their places once it has finished.
+  while (const std::optional<Answer> answer = take(Cycles(INT64_MAX))) {
+    for (const Descriptor& load : answer->loads) completed(now_, load.id);
+    for (const JobPlan& job : answer->jobs) {
+      released(now_, job.id);
+      finished(now_, job.id);
+    }
+  }
+  if (!idle()) throw std::logic_error("HostDriver: a replayed step did not end");
+  stats_ = stats;
+  layer_stats_ = layer_stats;
+  replayed_fragmentation_ = cache_.fragmentation_evictions();
+}
+
+HostDriver::Place HostDriver::place_of(std::uint32_t layer, std::uint32_t expert) const {
+  Place place;
+  const std::uint32_t first = space_.number(layer, expert, 0);
+  while (place.units < bytes_.at(layer, expert).units.size() &&
+         cache_.resident(first + static_cast<std::uint32_t>(place.units)))
+    ++place.units;
+  if (place.units > 0) place.address = cache_.address_of(first);
+  return place;
+}
+
 std::vector<JobId> HostDriver::routed(Cycles now, std::uint32_t layer, const std::vector<Need>& needs,
                                       const std::optional<NextStep>& next) {
   at_time(now);
@@ -169,7 +197,7 @@ std::optional<Answer> HostDriver::take(Cycles now) {
 
 DriverStats HostDriver::stats() const {
   DriverStats all = stats_;
-  all.fragmentation_evictions = cache_.fragmentation_evictions();
+  all.fragmentation_evictions = cache_.fragmentation_evictions() - replayed_fragmentation_;
   return all;
 }
 

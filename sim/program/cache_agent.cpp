@@ -24,15 +24,16 @@ CacheAgent::CacheAgent(const RunProgram& program, const CacheConfig& config, uns
     if (jobs[j].phase == phase_jobs_.size()) phase_jobs_.push_back(j);
   }
   phase_jobs_.push_back(jobs.size());
-  std::map<std::size_t, std::uint64_t> later;
+  for (const EarlierRows& rows : stored_.earlier) first_use_ += rows.readings.size();
+  std::map<std::size_t, std::uint64_t> later;  // by expert: its next use
   next_use_.assign(jobs.size(), host::kNeverUsed);
   std::vector<std::uint64_t> popularity(stored_.layout.size());
   for (std::size_t j = jobs.size(); j-- > 0;) {
     if (!is_offloaded(j)) continue;
     const std::size_t expert = number(layer_index(program.phases[jobs[j].phase].layer), jobs[j].expert);
     popularity[expert] += static_cast<std::uint64_t>(jobs[j].rows);
-    const auto [next, is_last] = later.try_emplace(expert, j);
-    if (!is_last) next_use_[j] = std::exchange(next->second, j);
+    const auto [next, is_last] = later.try_emplace(expert, first_use_ + j);
+    if (!is_last) next_use_[j] = std::exchange(next->second, first_use_ + j);
   }
 
   std::vector<host::StoredExpert> kinds;
@@ -67,8 +68,13 @@ CacheAgent::CacheAgent(const RunProgram& program, const CacheConfig& config, uns
   driver_ = std::make_unique<host::HostDriver>(*bytes_, driver, where);
   dropped_of_.assign(stored_.layers.size(), 0);
   free_entries_ = (std::uint64_t{1} << io_jobs) - 1;
-  if (!config.start_popular) return;
+  if (config.start_popular) start_popular(popularity, later);
+  replay_earlier(std::move(later));
+}
 
+/// The experts with the most rows of the run are there. `first`: when each is used first.
+void CacheAgent::start_popular(const std::vector<std::uint64_t>& popularity,
+                               const std::map<std::size_t, std::uint64_t>& first) {
   std::vector<std::size_t> order;
   for (std::size_t e = 0; e < popularity.size(); ++e)
     if (popularity[e] > 0) order.push_back(e);
@@ -77,10 +83,34 @@ CacheAgent::CacheAgent(const RunProgram& program, const CacheConfig& config, uns
   for (const std::size_t e : order) {
     const auto experts = static_cast<std::size_t>(stored_.experts);
     const auto places =
-        driver_->prefill(static_cast<std::uint32_t>(e / experts), static_cast<std::uint32_t>(e % experts), later.at(e));
+        driver_->prefill(static_cast<std::uint32_t>(e / experts), static_cast<std::uint32_t>(e % experts), first.at(e));
     if (!places) break;
-    warm_.push_back({e, places->front()});
+    warm_.push_back({e, places->front(), places->size()});
   }
+}
+
+/// What went through the cache before the run. `later`: when the run uses each expert first.
+void CacheAgent::replay_earlier(std::map<std::size_t, std::uint64_t> later) {
+  if (stored_.earlier.empty()) return;
+  std::vector<std::vector<host::Need>> needs(stored_.earlier.size());
+  std::uint64_t use = first_use_;
+  for (std::size_t step = needs.size(); step-- > 0;) {
+    const EarlierRows& rows = stored_.earlier[step];
+    needs[step].resize(rows.readings.size());
+    for (std::size_t i = rows.readings.size(); i-- > 0;) {
+      const EarlierRows::Reading& reading = rows.readings[i];
+      const auto next = later.try_emplace(number(layer_index(rows.layer), reading.expert), host::kNeverUsed).first;
+      needs[step][i] = {static_cast<std::uint32_t>(reading.expert), reading.planes, reading.rows,
+                        std::exchange(next->second, --use)};
+    }
+  }
+  for (std::size_t step = 0; step < needs.size(); ++step)
+    driver_->replay(layer_index(stored_.earlier[step].layer), needs[step]);
+  for (std::uint32_t layer = 0; layer < stored_.layers.size(); ++layer)
+    for (int expert = 0; expert < stored_.experts; ++expert) {
+      const host::HostDriver::Place place = driver_->place_of(layer, static_cast<std::uint32_t>(expert));
+      if (place.units > 0) warm_.push_back({number(layer, expert), place.address, place.units});
+    }
 }
 
 IoSettings CacheAgent::settings() const { return {config_.load_order, std::nullopt}; }
@@ -89,13 +119,14 @@ std::vector<ByteRange> CacheAgent::prepare(MemoryImage& image) {
   std::map<std::uint64_t, std::uint64_t> filled;  // end by begin
   for (const Warm& warm : warm_) {
     const CacheBlock& block = blocks_.at(stored_.layout[warm.expert].get());
-    for (const CacheBlock::Piece& piece : block.pieces) {
-      if (!image.has_bytes()) continue;
+    for (std::size_t i = 0; i < warm.pieces; ++i) {
+      const CacheBlock::Piece& piece = block.pieces[i];
+      filled[warm.address + piece.to] = warm.address + piece.to + piece.bytes;
+      if (!image.has_bytes() || !stored_.source[warm.expert]) continue;  // nobody computes with it
       std::vector<std::uint8_t> bytes(piece.bytes);
       stored_.storage.read(*stored_.source[warm.expert] + piece.from, bytes.data(), bytes.size());
       image.write(warm.address + piece.to, bytes.data(), bytes.size());
     }
-    filled[warm.address] = warm.address + block.bytes;
   }
   std::vector<ByteRange> empty;
   std::uint64_t at = stored_.cache_address;
@@ -111,7 +142,9 @@ std::vector<ByteRange> CacheAgent::prepare(MemoryImage& image) {
 std::vector<memory::Counter> CacheAgent::counters() const {
   const host::DriverStats stats = driver_->stats();
   std::uint64_t warm_bytes = 0;
-  for (const Warm& warm : warm_) warm_bytes += blocks_.at(stored_.layout[warm.expert].get()).bytes;
+  for (const Warm& warm : warm_)
+    for (std::size_t i = 0; i < warm.pieces; ++i)
+      warm_bytes += blocks_.at(stored_.layout[warm.expert].get()).pieces[i].bytes;
   const auto count = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
   return {{"jobs", count(stats.jobs)},
           {"hits", count(stats.hits)},
@@ -171,7 +204,7 @@ std::vector<host::Need> CacheAgent::coming_needs(const std::vector<std::size_t>&
   for (std::size_t i = 0; i < needs.size(); ++i) {
     if (merged.empty() || merged.back().expert != needs[i].expert) {  // jobs of one expert follow each other
       merged.push_back(needs[i]);
-      merged.back().next_use = jobs[i];
+      merged.back().next_use = first_use_ + jobs[i];
       continue;
     }
     merged.back().planes = std::max(merged.back().planes, needs[i].planes);

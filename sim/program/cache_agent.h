@@ -86,6 +86,8 @@ class CacheAgent final : public HostAgent {
   void on_phase_ended(std::uint64_t now) override;
   void on_woken(std::uint64_t now) override;
 
+  void start_popular(const std::vector<std::uint64_t>& popularity, const std::map<std::size_t, std::uint64_t>& first);
+  void replay_earlier(std::map<std::size_t, std::uint64_t> later);
   void plan_phase(std::uint64_t now);
   void begin_phase(std::uint64_t now);
   bool is_offloaded(std::size_t job) const;
@@ -117,8 +119,10 @@ class CacheAgent final : public HostAgent {
   struct Warm {
     std::size_t expert;  // number()
     std::uint64_t address;
+    std::size_t pieces;  // that are there, from the first on
   };
   std::vector<Warm> warm_;
+  std::uint64_t first_use_ = 0;  // uses before the run: those of job j have number first_use_ + j
 
   std::size_t phase_index_ = 0, jobs_left_ = 0;                // of the phase: not offered
   std::size_t waiting_jobs_ = 0;                               // of those, placed and waiting for loads

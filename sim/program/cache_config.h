@@ -17,8 +17,10 @@ struct CacheConfig {
   LoadOrder load_order = LoadOrder::kFifo;
   base::Cycles decision_cycles;  ///< from an event to what the host makes of it
   host::PrefetchConfig prefetch;
-  bool start_popular = false;  ///< else cold: the experts with the most rows of the run are there from the beginning
-  std::string where;           ///< "chip.yaml:12", of the capacity, for messages
+  bool start_popular = false;       ///< the experts with the most rows of the run are there from the beginning
+  std::int64_t replayed_steps = 0;  ///< so many steps before the run went through the cache; 0, and not popular: cold
+  std::string where;                ///< "chip.yaml:12", of the capacity, for messages
+  std::string where_start;          ///< of `start`
 };
 
 /// ConfigError for what cannot be.

@@ -129,7 +129,15 @@ CacheConfig read_cache_config(const base::YamlNode& node) {
     config.prefetch.precision = prefetch.number("precision", 1e-6, 1);
     config.prefetch.seed = static_cast<std::uint64_t>(prefetch.integer("seed", 0, INT64_MAX));
   }
-  config.start_popular = node.choice("start", {"cold", "popular"}) == "popular";
+  const base::YamlNode start = node.at("start");
+  config.where_start = start.where();
+  if (start.is_map()) {
+    config.replayed_steps = start.integer("replay", 1, 1000000000);
+  } else {
+    const std::string how = start.is_scalar() ? start.as_text() : "";
+    if (how != "cold" && how != "popular") throw start.refused("cold, popular or {replay: STEPS}");
+    config.start_popular = how == "popular";
+  }
   return config;
 }
 

@@ -206,11 +206,30 @@ class Lowering {
     return size(layer) * size(offloading_->experts) + size(key.second);
   }
 
+  /// Readings in planes, those of one width together. What is wider than all that the run reads of an expert has no
+  /// room in the cache, and counts as the widest.
+  std::vector<EarlierRows> lowered(std::vector<EarlierRows> earlier) const {
+    for (EarlierRows& rows : earlier) {
+      std::map<std::pair<int, int>, std::uint32_t> by_width;  // expert, planes
+      for (const EarlierRows::Reading& reading : rows.readings) {
+        const ExpertShape shape = shapes_(rows.layer, reading.expert);
+        const numerics::Format read = reading.level < shape.reads.size()
+                                          ? shape.reads[reading.level]
+                                          : (reading.level == 0 ? shape.format : shape.widest_read());
+        by_width[{reading.expert, read.planes()}] += reading.rows;
+      }
+      rows.readings.clear();
+      for (const auto& [key, count] : by_width) rows.readings.push_back({key.first, 0, key.second, count});
+    }
+    return earlier;
+  }
+
   /// The storage with its experts, and the cache's region, the first one of the memory.
   void store_experts(const std::vector<LayerRows>& layers) {
     OffloadedExperts& all = out_.offloaded.emplace();
     if (weights_ == nullptr) all.storage = MemoryImage::without_bytes();
     all.experts = offloading_->experts;
+    all.earlier = lowered(offloading_->earlier);
     std::map<Key, bool> computed;
     for (const LayerRows& layer : layers) {
       if (layer.part != Part::kExperts) continue;

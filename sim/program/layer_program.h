@@ -104,12 +104,25 @@ inline constexpr int kCombination = -1;
 inline constexpr int kProduct = -2;
 inline constexpr int kSeveralLayers = -1;
 
+/// A step of one layer before the run, of which only its experts count.
+struct EarlierRows {
+  int layer = 0;
+  struct Reading {
+    int expert = 0;
+    std::uint32_t level = 0;  ///< what the rows read, as LayerRows::levels
+    int planes = 0;           ///< the same in planes; known once lowered
+    std::uint32_t rows = 0;
+  };
+  std::vector<Reading> readings;  ///< lowered: by expert, the narrowest first, as jobs of a run
+};
+
 /// Routed experts lie in a storage and come into a cache in the memory while the run goes on (cache_agent.h).
 struct Offloading {
   std::int64_t capacity_bytes = 0;    ///< of the cache, rounded down to 64; 0: capacity_experts says it
   std::int64_t capacity_experts = 0;  ///< times the largest expert of the run
   int experts = 0;                    ///< of a layer
   bool store_all = false;             ///< also those that no row goes to, which a prefetch may guess
+  std::vector<EarlierRows> earlier;   ///< what went through the cache before the run, in order
   std::string where;                  ///< of the capacity, for messages
 };
 
@@ -121,6 +134,7 @@ struct OffloadedExperts {
   std::vector<std::optional<std::uint64_t>> source;  ///< address in the storage
   MemoryImage storage;                               ///< experts that nobody computes with are zeros there
   std::uint64_t cache_address = 0, cache_bytes = 0;  ///< a region of the memory
+  std::vector<EarlierRows> earlier;                  ///< what went through the cache before the run
 };
 
 struct RunProgram {

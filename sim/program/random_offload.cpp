@@ -76,6 +76,7 @@ RunProgram OffloadCase::lower(const CoreParams& core, bool offloaded) const {
   offloading.capacity_bytes = cache.capacity_bytes;
   offloading.experts = experts;
   offloading.store_all = true;
+  offloading.earlier = earlier;
   offloading.where = "case";
   LowerOptions options;
   options.offloading = offloaded ? &offloading : nullptr;
@@ -157,10 +158,26 @@ OffloadCase random_offload(base::Rng& rng, const CoreParams& core, const std::op
   c.cache.prefetch.precision = 0.6;
   c.cache.prefetch.seed = rng.next();
   c.cache.start_popular = rng.chance(1, 3);
+  if (!c.cache.start_popular && rng.chance(1, 2)) {
+    c.cache.replayed_steps = rng.range(1, 5);
+    for (std::int64_t step = 0; step < c.cache.replayed_steps; ++step)
+      for (int layer = 0; layer < layers; ++layer) {
+        EarlierRows before;
+        before.layer = layer;
+        for (int expert = 0; expert < c.experts; ++expert)
+          if (rng.chance(1, 2))
+            before.readings.push_back({expert, levels ? static_cast<std::uint32_t>(rng.below(kLevels)) : 0U, 0,
+                                       static_cast<std::uint32_t>(1 + rng.below(3))});
+        if (!before.readings.empty()) c.earlier.push_back(std::move(before));
+      }
+  }
   c.cache.where = "case";
   c.text = std::string(numerics::layout_kind_name(c.layout)) + " " + c.cache.policy + " " +
            std::string(kLoadOrderNames[static_cast<std::size_t>(c.cache.load_order)]) + " prefetch " +
-           c.cache.prefetch.kind + (c.cache.start_popular ? " popular, " : " cold, ") +
+           c.cache.prefetch.kind +
+           (c.cache.start_popular ? " popular, "
+            : c.earlier.empty()   ? " cold, "
+                                  : " replay, ") +
            std::to_string(c.cache.capacity_bytes) + " of " + std::to_string(sum) + " bytes, batch " +
            std::to_string(batch) + (levels ? ", levels" : "");
   return c;

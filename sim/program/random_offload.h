@@ -22,6 +22,7 @@ struct OffloadCase {
   int experts = 0;
   numerics::LayoutKind layout = numerics::LayoutKind::kTileMajor;
   CacheConfig cache;
+  std::vector<EarlierRows> earlier;
   std::string text;  ///< "plane_major planes hebf next_layer popular, 300 of 4 x 200 bytes, batch 3"
 
   const numerics::ExpertWeights& weights_of(int layer, int expert) const { return weights.at({layer, expert}); }

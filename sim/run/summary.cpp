@@ -485,6 +485,10 @@ std::string policy_text(const program::CacheConfig& cache) {
 }
 
 std::string start_text(const Run& run) {
+  if (const std::int64_t steps = run.chip.cache->replayed_steps; steps > 0)
+    return fmt::format("replay: {} of the trace before the run went through the cache, {} are there",
+                       plural(steps, "step"),
+                       plural(static_cast<std::int64_t>(host_counter(run, "warm_experts")), "expert"));
   if (!run.chip.cache->start_popular) return "cold: the cache is empty";
   return fmt::format("popular: {} experts with the most rows of this run are there, known from the future",
                      host_counter(run, "warm_experts"));

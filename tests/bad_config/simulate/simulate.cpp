@@ -158,4 +158,11 @@ TEST_CASE("simulate refuses a storage and a cache that cannot be", "[bad_config]
   CHECK(cached("capacity_experts: 4", "capacity_experts: 0").find(at + "12: cache.capacity_experts: got 0") == 0);
   CHECK(cached("capacity_experts: 4", "capacity_experts: 4, capacity_bytes: 400000").find(at + "12: cache.") == 0);
   CHECK(cached(", start: cold", "").find("cache.start") != std::string::npos);
+  CHECK(cached("cold", "warm") == at + "12: cache.start: got warm, expected cold, popular or {replay: STEPS}\n");
+  CHECK(cached("cold", "{replay: 0}") ==
+        at + "12: cache.start.replay: got 0, expected an integer from 1 to 1000000000\n");
+  CHECK(cached("cold", "{replay: 2, policy: lru}").find(at + "12: cache.start.policy: ") == 0);
+  CHECK(
+      cached("cold", "{replay: 2}").find(at + "12: cache.start.replay: got 2, expected at most 0: so many steps of ") ==
+      0);
 }

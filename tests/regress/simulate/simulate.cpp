@@ -457,3 +457,25 @@ TEST_CASE("experts in a storage change no result; a larger cache, a warm start a
   CHECK(ahead["cache"]["prefetch"] == "perfect: the next layer's experts, known from the future");
   CHECK(ahead["cache"]["prefetched_bytes"] > 0);
 }
+
+TEST_CASE("a cache warmed by the steps before a run hits as often as one that ran them", "[regress][simulate]") {
+  const Folder folder;
+  const auto cache_of = [&](const std::string& name, const std::string& steps, const std::string& start) {
+    const std::string chip = offloading_chip(folder, name, "start: cold", "start: " + start);
+    const Outcome outcome = run_program("simulate --chip " + chip + " --workload " +
+                                        workload(folder, "requests: [0]\nsteps: " + steps + "\nlayers: [1, 3]\n") +
+                                        " --plan int3 --engine fast --no-data --out " + folder.file("run_" + name));
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return summary(folder, "run_" + name)["cache"];
+  };
+  const json first = cache_of("first", "[1, 2, 3]", "cold"), second = cache_of("second", "[4, 5, 6]", "{replay: 3}"),
+             whole = cache_of("whole", "[1, 2, 3, 4, 5, 6]", "cold"), cold = cache_of("cold", "[4, 5, 6]", "cold"),
+             prefilled = cache_of("prefilled", "[1, 2, 3]", "{replay: 1}");
+  CHECK(number(first["hits"]) + number(second["hits"]) == number(whole["hits"]));
+  CHECK(number(first["loaded_bytes"]) + number(second["loaded_bytes"]) == number(whole["loaded_bytes"]));
+  CHECK(number(second["hits"]) > number(cold["hits"]));
+  CHECK(second["start"] == "replay: 3 steps of the trace before the run went through the cache, 6 experts are there");
+  CHECK(prefilled["start"] == "replay: 1 step of the trace before the run went through the cache, 6 experts are there");
+  CHECK(second["warm_bytes"] == second["capacity_bytes"]);
+}

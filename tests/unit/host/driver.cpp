@@ -263,6 +263,59 @@ TEST_CASE("a request for b planes loads units 0 to b and counts for each of them
   CHECK_FALSE(driver.idle());
 }
 
+TEST_CASE("replayed steps leave the cache as the steps themselves with loads that come at once, and count nothing",
+          "[unit][host]") {
+  base::Rng rng(12);
+  std::uint64_t evictions = 0, partly = 0;
+  for (int round = 0; round < 60; ++round) {
+    const ExpertBytes bytes = two_kinds(2, 5);
+    DriverConfig config = config_of(rng.pick(host::eviction_policies().names()), rng.range(3328, 16000));
+    config.popularity = {1, 5, 2, 7, 4, 3, 2, 9, 1, 6};
+    HostDriver replayed(bytes, config, "test"), stepped(bytes, config, "test");
+    std::uint64_t use = 0;
+    const auto step = [&](std::uint32_t layer) {
+      std::vector<Need> needs;
+      for (std::uint32_t expert = 0; expert < 5; ++expert)
+        if (rng.chance(1, 2))
+          needs.push_back({expert, static_cast<int>(rng.range(1, 2)), 1, rng.chance(1, 4) ? UINT64_MAX : ++use + 10});
+      replayed.replay(layer, needs);
+      stepped.routed(Cycles(0), layer, needs);
+      while (const auto answer = stepped.take(Cycles(1000000))) {
+        evictions += answer->evictions.size();
+        for (const host::Descriptor& load : answer->loads) stepped.completed(Cycles(0), load.id);
+        for (const host::JobPlan& plan : answer->jobs) {
+          stepped.released(Cycles(0), plan.id);
+          stepped.finished(Cycles(0), plan.id);
+        }
+      }
+    };
+    for (int i = 0; i < 12; ++i) step(static_cast<std::uint32_t>(i % 2));
+    INFO("round " << round << ", " << config.policy);
+    for (std::uint32_t layer = 0; layer < 2; ++layer)
+      for (std::uint32_t expert = 0; expert < 5; ++expert) {
+        const HostDriver::Place a = replayed.place_of(layer, expert), b = stepped.place_of(layer, expert);
+        REQUIRE(a.units == b.units);
+        if (a.units > 0) REQUIRE(a.address == b.address);
+        partly += a.units > 0 && a.units < bytes.at(layer, expert).units.size();
+      }
+    CHECK(replayed.resident_bytes() == stepped.resident_bytes());
+    CHECK(replayed.idle());
+    const host::DriverStats nothing = replayed.stats();
+    CHECK((nothing.jobs == 0 && nothing.hits == 0 && nothing.loaded == Bytes(0) && nothing.evictions == 0 &&
+           nothing.waits == 0 && nothing.repacked == 0 && nothing.fragmentation_evictions == 0));
+    for (const host::LayerStats& of : replayed.layer_stats()) CHECK((of.jobs == 0 && of.loaded == Bytes(0)));
+    // What is there hits, in both alike.
+    std::vector<Need> all;
+    for (std::uint32_t expert = 0; expert < 5; ++expert) all.push_back({expert, 1, 1, UINT64_MAX});
+    const std::int64_t before = stepped.stats().hits;
+    replayed.routed(Cycles(5), 1, all);
+    stepped.routed(Cycles(5), 1, all);
+    CHECK(replayed.stats().hits == stepped.stats().hits - before);
+  }
+  CHECK(evictions > 100);
+  CHECK(partly > 20);
+}
+
 TEST_CASE("a driver refuses a cache smaller than one expert and an unknown policy", "[unit][host]") {
   const ExpertBytes bytes = two_kinds(2, 3);
   CHECK_THROWS_WITH(HostDriver(bytes, config_of("lru", 3327), "chip.yaml:9"),

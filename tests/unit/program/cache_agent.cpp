@@ -125,7 +125,7 @@ std::map<std::string, std::uint64_t> counters_of(const CacheAgent& agent) {
 TEST_CASE("layers through an expert cache leave the reference's results, whatever comes when", "[unit][program]") {
   base::Rng rng(21);
   const CoreParams core = small_core();
-  std::uint64_t evictions = 0, hits = 0, ahead = 0, warm = 0, reordered = 0;
+  std::uint64_t evictions = 0, hits = 0, ahead = 0, warm = 0, replayed = 0, reordered = 0;
   for (int i = 0; i < 120; ++i) {
     const OffloadCase c = random_offload(rng, core);
     INFO("case " << i << ": " << c.text);
@@ -164,11 +164,13 @@ TEST_CASE("layers through an expert cache leave the reference's results, whateve
     hits += counters.at("hits");
     ahead += counters.at("prefetched_bytes");
     warm += counters.at("warm_experts");
+    replayed += c.earlier.empty() ? 0 : counters.at("warm_experts");
   }
   CHECK(evictions > 100);
   CHECK(hits > 100);
   CHECK(ahead > 0);
   CHECK(warm > 20);
+  CHECK(replayed > 10);
   CHECK(reordered > 10);
 }
 

@@ -411,3 +411,51 @@ TEST_CASE("tokens are the bytes of a file, or a tensor named tokens", "[unit][wo
   CHECK_THROWS_WITH(workloads::read_tokens(folder.file("t.safetensors")), Catch::Contains("other: got a tensor"));
   CHECK_THROWS_AS(workloads::read_tokens(folder.path()), base::InputError);
 }
+
+TEST_CASE("steps before a slice are the last ones whose first row stands before its first, each layer by layer",
+          "[unit][workloads]") {
+  const TemporaryFolder folder;
+  const std::string shape =
+      "name: tiny\nsource: made up\nhidden: 32\nexpert_intermediate: 24\nexperts: 4\ntop_k: 2\nshared_experts: 0\n"
+      "shared_intermediate: 0\nlayers: 3\ndense_first: 1\nmoe_every: 1\ndense_intermediate: 40\nheads: 4\nkv_heads: 2\n"
+      "head_dim: 16\ngated: true\n";
+  folder.write("tiny.yaml", shape);
+  folder.write("t.csv",
+               "request,step,phase,position,layer,experts,weights,levels\n"
+               "0,0,prefill,0,1,0;1,0.5;0.5,0;1\n"
+               "0,0,prefill,1,1,1;2,0.5;0.5,1;0\n"
+               "1,0,prefill,0,1,2;3,0.5;0.5,0;0\n"
+               "0,0,prefill,0,2,3;0,0.5;0.5,0;0\n"
+               "0,0,prefill,1,2,3;0,0.5;0.5,0;0\n"
+               "0,1,decode,2,1,0;3,0.5;0.5,2;0\n"
+               "0,1,decode,2,2,0;2,0.5;0.5,0;0\n"
+               "0,2,decode,3,1,1;3,0.5;0.5,0;0\n"
+               "1,0,prefill,0,2,1;2,0.5;0.5,0;0\n"
+               "0,2,decode,3,2,1;2,0.5;0.5,0;0\n"
+               "1,1,decode,1,1,1;3,0.5;0.5,0;0\n"
+               "1,1,decode,1,2,1;3,0.5;0.5,0;0\n");
+  const auto steps = [&](const std::string& lines, std::size_t most) {
+    const std::string path = folder.write("w.yaml", "model: tiny.yaml\ntrace: t.csv\n" + lines);
+    return workloads::read_earlier_steps(workloads::read_workload(path), most);
+  };
+  const auto name = [](const workloads::EarlierStep& step) { return 10 * step.request + step.step; };
+  const auto all = steps("requests: [0]\nsteps: [2]\n", 9);
+  REQUIRE(all.size() == 3);
+  CHECK(name(all[0]) == 0);
+  CHECK(name(all[1]) == 10);
+  CHECK(name(all[2]) == 1);
+  // Rows of one expert and level together; what of a step stands behind the slice's first row still belongs to it.
+  using Rows = std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint32_t>;
+  CHECK(all[0].rows.at(1) == Rows{{{0, 0}, 1}, {{1, 1}, 2}, {{2, 0}, 1}});
+  CHECK(all[0].rows.at(2) == Rows{{{0, 0}, 2}, {{3, 0}, 2}});
+  CHECK(all[1].rows.at(2) == Rows{{{1, 0}, 1}, {{2, 0}, 1}});
+  CHECK(all[2].rows.at(1) == Rows{{{0, 2}, 1}, {{3, 0}, 1}});
+  // The last ones, of the selected layers, whatever else is selected.
+  const auto last = steps("phase: decode\nsteps: [2]\nlayers: [2]\n", 2);
+  REQUIRE(last.size() == 2);
+  CHECK(name(last[0]) == 1);  // of layer 2 its row stands first
+  CHECK(name(last[1]) == 10);
+  CHECK(last[0].rows.size() == 1);
+  CHECK(last[0].rows.at(2) == Rows{{{0, 0}, 1}, {{2, 0}, 1}});
+  CHECK(steps("steps: [0]\n", 5).empty());
+}
