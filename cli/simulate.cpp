@@ -183,7 +183,9 @@ struct Results {
 
 class CommandProgress {
  public:
-  explicit CommandProgress(std::size_t commands) : progress_("simulate", static_cast<std::int64_t>(commands)) {}
+  CommandProgress(const std::string& label, std::size_t commands)
+      : progress_(label, static_cast<std::int64_t>(commands)) {}
+  /// So many of the program's commands are executed.
   void operator()(std::size_t executed) {
     progress_.step(static_cast<std::int64_t>(executed - executed_));
     executed_ = executed;
@@ -217,20 +219,21 @@ std::function<std::unique_ptr<storage::CoreStorage>()> storage_of(const program:
 }
 
 /// Runs the program here, then computes its data into the image, unless that has no bytes.
-Results run_fast(const SimulateOptions& options, const program::Chip& chip, program::RunProgram& lowered) {
-  CommandProgress progress(lowered.loaded.commands.size());
+Results run_fast(const SimulateOptions& options, const program::Chip& chip, program::RunProgram& lowered,
+                 const std::string& label = "simulate") {
+  CommandProgress progress(label, lowered.loaded.commands.size());
   fast::Options fast_options;
   fast_options.memory = chip.memory;
   fast_options.period = chip.clock_period();
   fast_options.shortcuts = !options.no_shortcuts;
   fast_options.fresh_phases = lowered.barriers;
-  fast_options.progress = [&progress](std::size_t executed) { progress(executed); };
   fast_options.keep_commands = lowered.loaded.image.has_bytes();  // for their data
   fast_options.make_storage = storage_of(chip);
   program::MemoryImage& image = lowered.loaded.image;
   const std::vector<program::TimedPhase> phases = lowered.timed_phases();
   const std::unique_ptr<program::HostAgent> agent = make_agent(chip, lowered, phases);
   fast_options.awaited = agent->prepare(image);
+  fast_options.progress = [&](std::size_t executed) { progress(executed - agent->executed_waits()); };
   const auto start = std::chrono::steady_clock::now();
   fast::Run run = fast::run(chip.core, *agent, image, fast_options);
   Results results;
@@ -251,16 +254,16 @@ Results run_engine(const SimulateEngine& engine, const program::Chip& chip, prog
   program::MemoryImage& image = lowered.loaded.image;
   const auto start = std::chrono::steady_clock::now();
   Bytes answer(run_in_child([&] {
-    CommandProgress progress(lowered.loaded.commands.size());
+    CommandProgress progress("simulate", lowered.loaded.commands.size());
     cosim::BenchOptions options;
     options.memory = chip.memory;
     options.period = chip.clock_period();
     options.fresh_phases = lowered.barriers;
-    options.progress = [&progress](std::size_t executed) { progress(executed); };
     cosim::CoreBench bench(engine.make(chip));
     options.make_storage = storage_of(chip);
     const std::vector<program::TimedPhase> phases = lowered.timed_phases();
     const std::unique_ptr<program::HostAgent> agent = make_agent(chip, lowered, phases);
+    options.progress = [&](std::size_t executed) { progress(executed - agent->executed_waits()); };
     cosim::BenchRun run = bench.run(*agent, image, options);
     check_errors(run.shift_error, run.memory_error, run.storage_error, run.command_error);
     Bytes bytes;
@@ -398,6 +401,7 @@ void find_schedule(const SimulateOptions& options, const program::Chip& chip, co
                    run::InputOptions input_options, const program::LowerOptions& lower_options,
                    run::Scheduler& scheduler) {
   input_options.weights = false;
+  int runs = 0;
   for (bool settled = false; !settled;) {
     input_options.schedule = &scheduler.plan();
     const run::RunInputs inputs = run::gather_inputs(workload, input_options);
@@ -406,7 +410,7 @@ void find_schedule(const SimulateOptions& options, const program::Chip& chip, co
     lowered.state_costs(inputs.layers, chip);
     wait_for_arrivals(inputs, lowered);
     check_capacity(chip, lowered.loaded.image);
-    Results results = run_fast(options, chip, lowered);
+    Results results = run_fast(options, chip, lowered, fmt::format("schedule, run {}", ++runs));
     settled = scheduler.settle(step_ends(inputs, program::layer_ends(lowered, std::move(results.run))));
   }
 }

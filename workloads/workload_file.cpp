@@ -70,6 +70,7 @@ WholeLayers read_whole_layers(const base::YamlNode& node, const Network& network
   whole.dense_layers = read("dense_layers");
   whole.attention = read("attention");
   whole.head = read("head");
+  node.finish();  // a misspelt part is no empty map
   if (!whole.any())
     throw base::ConfigError(node.where(), "whole_layers", "an empty map",
                             "shared_experts, dense_layers, attention or head with a format, or no such key");

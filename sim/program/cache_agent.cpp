@@ -390,6 +390,7 @@ void CacheAgent::on_load_completed(std::size_t load, std::uint64_t now) {
 void CacheAgent::on_command_executed(std::uint64_t now) {
   const Executed executed = to_execute_.front();
   to_execute_.pop_front();
+  executed_waits_ += executed.frees ? 1 : 0;
   if (executed.frees) free_entries_ |= std::uint64_t{1} << *executed.frees;
   if (executed.finishes) driver_->finished(cycles(now), *executed.finishes);
   if (executed.frees || executed.finishes) settle(now);

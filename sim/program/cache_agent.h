@@ -51,6 +51,7 @@ class CacheAgent final : public HostAgent {
   std::vector<ByteRange> prepare(MemoryImage& image) override;
   /// jobs, hits, loads, bytes and evictions, as host::DriverStats counts them; what was there at the start; what was
   /// dropped at the end.
+  std::size_t executed_waits() const override { return executed_waits_; }
   std::vector<memory::Counter> counters() const override;
   std::vector<EngineRun::CacheOfLayer> cache_layers() const override;
 
@@ -134,6 +135,7 @@ class CacheAgent final : public HostAgent {
   std::vector<Piece> offered_;  // all of them
   std::size_t pushed_ = 0, completed_ = 0;
   std::deque<Executed> to_execute_;
+  std::size_t executed_waits_ = 0;
   std::uint64_t free_entries_ = 0;  // of the I/O queue, a bit each
   Command last_command_;
   bool planned_ = false;  // the phase is open and has not begun

@@ -77,6 +77,8 @@ class HostAgent {
   virtual IoSettings settings() const { return {}; }
   /// What lies at the loads' sources; null: no load is ever offered.
   virtual const MemoryImage* storage() const { return nullptr; }
+  /// Of the commands executed so far, those that are not the program's: `wait`s.
+  virtual std::size_t executed_waits() const { return 0; }
   /// Numbers of its own for the results (EngineRun::host_counters), at the end of the run.
   virtual std::vector<memory::Counter> counters() const { return {}; }
   /// The same by layer (EngineRun::cache_layers), of agents with an expert cache.
