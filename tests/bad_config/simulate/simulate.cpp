@@ -1,5 +1,6 @@
 // What `moesaic simulate` refuses: one line, exit code 2, and no folder.
 #include <catch2/catch.hpp>
+#include <filesystem>
 #include <string>
 
 #include "tests/bad_config/cli/run_program.h"
@@ -165,4 +166,126 @@ TEST_CASE("simulate refuses a storage and a cache that cannot be", "[bad_config]
   CHECK(
       cached("cold", "{replay: 2}").find(at + "12: cache.start.replay: got 2, expected at most 0: so many steps of ") ==
       0);
+}
+
+TEST_CASE("simulate refuses units, numbers and keys that a storage and a cache do not have", "[bad_config][simulate]") {
+  const Folder folder;
+  Arguments arguments;
+  arguments.chip = folder.file("chip.yaml");
+  const std::string lines =
+      "storage: {kind: nvme, preset: nvme-pcie4x4, latency_ns: 4000, bytes_per_second: 7000000000}\n"
+      "cache: {policy: lru, capacity_experts: 4, load_order: hebf, decision_cycles: 10, prefetch: {kind: none}, start: "
+      "cold}\n";
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string text = lines;
+    text.replace(text.find(from), from.size(), to);
+    base::write_file(arguments.chip, base::read_file("chips/demo.yaml") + text);
+    return refusal(folder, arguments);
+  };
+  const std::string at = arguments.chip + ":",
+                    unknown = ": got an unknown key, expected only keys that mean something here\n";
+  CHECK(with("latency_ns: 4000", "latency_us: 4") == at + "11: storage.latency_us" + unknown);
+  CHECK(with("latency_ns: 4000", "latency_ns: 4us") ==
+        at + "11: storage.latency_ns: got 4us, expected an integer from 0 to 1000000000\n");
+  CHECK(with("latency_ns: 4000", "latency_ns: -1") ==
+        at + "11: storage.latency_ns: got -1, expected an integer from 0 to 1000000000\n");
+  CHECK(with("7000000000", "0") ==
+        at + "11: storage.bytes_per_second: got 0, expected an integer from 1 to 1000000000000000\n");
+  CHECK(with("7000000000", "7GB").find(at + "11: storage.bytes_per_second: got 7GB, expected an integer ") == 0);
+  CHECK(with("kind: nvme, ", "") == at + "11: storage.kind: got nothing, expected this key\n");
+  CHECK(with("capacity_experts: 4", "capacity_gib: 4") ==
+        at + "12: cache.capacity_experts: got nothing, expected this key\n");
+  CHECK(with("capacity_experts: 4", "capacity_bytes: 8GB").find(at + "12: cache.capacity_bytes: got 8GB, ") == 0);
+  CHECK(with("decision_cycles: 10", "decision_cycles: 10us") ==
+        at + "12: cache.decision_cycles: got 10us, expected an integer from 0 to 1000000000\n");
+  CHECK(with("{kind: none}", "none") == at + "12: cache.prefetch: got none, expected a map\n");
+  CHECK(with("start: cold", "start: cold, warm: 3") == at + "12: cache.warm" + unknown);
+}
+
+TEST_CASE("simulate refuses stated costs that are none", "[bad_config][simulate]") {
+  const Folder folder;
+  Arguments arguments;
+  arguments.chip = folder.file("chip.yaml");
+  const std::string lines =
+      "stated_costs:\n  norm: {cycles: 20, elements_per_cycle: 8}\n  router: {cycles: 40, macs_per_cycle: 256}\n"
+      "  softmax: {cycles: 20, scores_per_cycle: 8}\n";
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string text = lines;
+    text.replace(text.find(from), from.size(), to);
+    base::write_file(arguments.chip, base::read_file("chips/demo.yaml") + text);
+    return refusal(folder, arguments);
+  };
+  const std::string at = arguments.chip + ":";
+  CHECK(with("elements_per_cycle: 8", "elements_per_cycle: 0") ==
+        at + "12: stated_costs.norm.elements_per_cycle: got 0, expected an integer from 1 to 1073741824\n");
+  CHECK(with("cycles: 20, e", "cycles: -1, e") ==
+        at + "12: stated_costs.norm.cycles: got -1, expected an integer from 0 to 1073741824\n");
+  CHECK(with("cycles: 40", "cycles: 40 ns") ==
+        at + "13: stated_costs.router.cycles: got 40 ns, expected an integer from 0 to 1073741824\n");
+  CHECK(with("elements_per_cycle", "elements_per_us") ==
+        at + "12: stated_costs.norm.elements_per_cycle: got nothing, expected this key\n");
+  CHECK(with("softmax:", "sofmax:") == at + "11: stated_costs.softmax: got nothing, expected this key\n");
+  CHECK(with("stated_costs:\n", "stated_costs:\n  dma: {cycles: 1}\n") ==
+        at + "12: stated_costs.dma: got an unknown key, expected only keys that mean something here\n");
+  CHECK(with(lines, "stated_costs: 5\n") == at + "11: stated_costs: got 5, expected a map\n");
+}
+
+TEST_CASE("simulate refuses whole layers and batches that cannot be", "[bad_config][simulate]") {
+  const Folder folder;
+  const std::string root = std::filesystem::current_path().string();
+  Arguments arguments;
+  arguments.workload = folder.file("w.yaml");
+  const auto with = [&](const std::string& line) {
+    base::write_file(arguments.workload, "model: " + root + "/data/model\ntrace: " + root +
+                                             "/data/traces/evaluation.csv.gz\nrequests: [0]\nmax_tokens: 2\n" + line +
+                                             "\n");
+    return refusal(folder, arguments);
+  };
+  const std::string at = arguments.workload + ":5: ",
+                    unknown = ": got an unknown key, expected only keys that mean something here\n";
+  CHECK(with("whole_layers: {shared_experts: int4}") ==
+        at + "whole_layers.shared_experts: got it with model, expected a network with shared experts\n");
+  CHECK(with("whole_layers: {dense_layers: int4}") ==
+        at + "whole_layers.dense_layers: got it with model, expected a network with layers without experts\n");
+  CHECK(with("whole_layers: {attention: int9}").find(at + "whole_layers.attention: got 'int9', expected int1 to ") ==
+        0);
+  CHECK(with("whole_layers: {}").find(at + "whole_layers: got an empty map, expected shared_experts, ") == 0);
+  CHECK(with("whole_layers: {atention: int4}") == at + "whole_layers.atention" + unknown);
+  CHECK(with("whole_layers: int4") == at + "whole_layers: got int4, expected a map\n");
+  CHECK(with("whole_layers: {head: int4}") ==
+        "chips/demo.yaml: stated_costs: got nothing, expected costs of norm, router and softmax, as the workload has "
+        "whole_layers\n");
+  CHECK(with("continuous_batching: {max_requests: 0}") ==
+        at + "continuous_batching.max_requests: got 0, expected an integer from 1 to 1048576\n");
+  CHECK(with("continuous_batching: {max_request: 2}") ==
+        at + "continuous_batching.max_requests: got nothing, expected this key\n");
+  CHECK(with("continuous_batching: {max_requests: 2, chunk: 4}") == at + "continuous_batching.chunk" + unknown);
+  CHECK(with("continuous_batching: {max_requests: 2}\nbatch_requests: 2") ==
+        at + "continuous_batching: got a map, expected either continuous_batching or batch_requests\n");
+  CHECK(with("layers: [4]") == at + "layers[0]: got 4, expected an integer from 0 to 3\n");
+}
+
+TEST_CASE("simulate refuses a trace that is cut off, and one of another network", "[bad_config][simulate]") {
+  const Folder folder;
+  const std::string root = std::filesystem::current_path().string(),
+                    header = "request,step,phase,position,layer,experts,weights\n";
+  Arguments arguments;
+  arguments.workload = folder.file("w.yaml");
+  const auto with = [&](const std::string& name, const std::string& text, const std::string& line = "") {
+    base::write_file(folder.file(name), text);
+    base::write_file(arguments.workload, "model: " + root + "/data/model\ntrace: " + name + "\n" + line);
+    return refusal(folder, arguments);
+  };
+  CHECK(with("cut.csv.gz", base::read_file("data/traces/evaluation.csv.gz").substr(0, 3000))
+            .find(folder.file("cut.csv.gz") + ":1: archive: got damaged or truncated data") == 0);
+  CHECK(with("cut.csv", header + "0,0,prefill,0,0,1;2,0.5;0.5\n0,0,prefil")
+            .find(folder.file("cut.csv") + ":3: line: got the end of the file inside it") == 0);
+  CHECK(with("longer.csv", header + "0,0,prefill,0,4,1;2,0.5;0.5\n") ==
+        folder.file("longer.csv") + ":2: layer: got 4, expected less than 4, the layers of model\n");
+  CHECK(with("expert.csv", header + "0,0,prefill,0,0,1;8,0.5;0.5\n") ==
+        folder.file("expert.csv") + ":2: experts: got 8, expected less than 8, the experts of model\n");
+  CHECK(with("when.csv", header + "0,0,prefill,0,0,1;2,0.5;0.5\n", "continuous_batching: {max_requests: 2}\n") ==
+        folder.file("when.csv") +
+            ": arrival_us: got no such column, expected when each request arrives, as the workload has "
+            "continuous_batching\n");
 }
