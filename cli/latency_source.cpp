@@ -22,12 +22,16 @@ void add_cache_options(CLI::App& command, CacheOptions& options) {
       ->capture_default_str();
 }
 
-run::RunInputs latency_inputs(const workloads::WorkloadFile& workload, std::int64_t group) {
+run::InputOptions latency_options(std::int64_t group) {
   run::InputOptions options;
   options.weights = false;
   options.group_size = static_cast<int>(group);
   options.threads = std::max(1U, std::thread::hardware_concurrency());
-  return run::gather_inputs(workload, options);
+  return options;
+}
+
+run::RunInputs latency_inputs(const workloads::WorkloadFile& workload, std::int64_t group) {
+  return run::gather_inputs(workload, latency_options(group));
 }
 
 profile::Profile make_profile(const run::RunInputs& inputs, const program::Chip& chip,

@@ -25,7 +25,11 @@ struct CacheOptions {
 /// Adds --cache, --no-cache, --threads.
 void add_cache_options(CLI::App& command, CacheOptions& options);
 
-/// The workload's batches and routing in shapes; experts in int8 with groups of `group`.
+/// How latency_inputs() gathers: shapes, experts in int8 with groups of `group`.
+run::InputOptions latency_options(std::int64_t group);
+
+/// The workload's batches and routing in shapes; experts in int8 with groups of `group`. With continuous batching, in
+/// batches as if they were not decided in time.
 run::RunInputs latency_inputs(const workloads::WorkloadFile& workload, std::int64_t group);
 
 /// Refuses (InputError at `where`) --cache with --no-cache.

@@ -273,7 +273,7 @@ class Enforcement {
 
   /// States the simulation in the plan's budgets; false, with the excess taken off, when one is not kept.
   bool keeps(workloads::Plan& plan, const mapping::Assignment& assignment) {
-    const profile::Simulated simulated = profile::simulate(*in_.work, shapes_of(*in_.work, plan), *in_.chip);
+    const run::Timing simulated = cli::simulated(in_, *in_.work, plan);
     const std::vector<int> layers = problem_.layers();
     bool kept = true;
     for (const std::size_t b : enforced_) {
@@ -521,12 +521,15 @@ workloads::Plan solve_plan(const Inputs& in, const MapCommand& command, const st
   return Enforcement(in, command, name, allocator, options).run();
 }
 
-program::ShapeOf shapes_of(const run::RunInputs& work, const workloads::Plan& plan) {
-  return [&work, &plan](int layer, int expert) {
-    program::ExpertShape shape = work.shape(layer, expert);
-    shape.format = plan.at(layer, expert).format;
-    return shape;
+run::Timing simulated(const Inputs& in, const run::RunInputs& work, const workloads::Plan& plan) {
+  const run::ShapesOf shapes = [&plan](const run::RunInputs& inputs) -> program::ShapeOf {
+    return [&inputs, &plan](int layer, int expert) {
+      program::ExpertShape shape = inputs.shape(layer, expert);
+      if (expert < inputs.experts) shape.format = plan.at(layer, expert).format;  // others are no plan's
+      return shape;
+    };
   };
+  return run::time_run(*in.workload, work, latency_options(plan.group_size), *in.chip, shapes);
 }
 
 std::string counts_text(const workloads::Plan& plan) {

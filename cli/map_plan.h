@@ -16,6 +16,7 @@
 #include "mapping/allocators.h"
 #include "mapping/problem.h"
 #include "sim/program/chip.h"
+#include "sim/run/timed_run.h"
 #include "workloads/cost_table.h"
 #include "workloads/latency_table.h"
 #include "workloads/plan.h"
@@ -95,8 +96,9 @@ class LatencyMissed : public base::CheckError {
 workloads::Plan solve_plan(const Inputs& in, const MapCommand& command, const std::string& name,
                            const mapping::Allocator& allocator, const mapping::AllocatorOptions& options);
 
-/// The workload's experts in the plan's formats.
-program::ShapeOf shapes_of(const run::RunInputs& work, const workloads::Plan& plan);
+/// What `simulate` takes with the plan: on the chip with its storage, cache and stated costs, batches decided in time
+/// where the workload's are. `work` is latency_inputs()'.
+run::Timing simulated(const Inputs& in, const run::RunInputs& work, const workloads::Plan& plan);
 
 /// How many experts have each format: "3 int2, 5 int3".
 std::string counts_text(const workloads::Plan& plan);

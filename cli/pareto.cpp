@@ -23,7 +23,6 @@
 #include "cli/pareto_plot.h"
 #include "reference/network/evaluate.h"
 #include "reference/network/quantised_experts.h"
-#include "sim/profile/profile.h"
 #include "workloads/checkpoint.h"
 #include "workloads/tokens.h"
 
@@ -228,7 +227,7 @@ class Sweep {
         if (point.error.empty()) {
           for (const workloads::PlanEntry& e : point.plan.experts)
             point.io_uses += routing_.at(e.layer, e.expert) * in.memory->read_bytes(e.format);
-          point.cycles = profile::simulate(*work, shapes_of(*work, point.plan), *in.chip).cycles;
+          point.cycles = simulated(in, *work, point.plan).cycles;
           point.plan.made_from.checkpoint = workloads::Checkpoint(in.workload->model).hash();
           point.plan.made_from.trace = base::sha256_file(in.workload->trace);
           point.plan.quantiser = quantiser;

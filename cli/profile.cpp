@@ -33,6 +33,12 @@ void run_profile(const ProfileCommand& command) {
   const std::vector<numerics::Format> formats = workloads::parse_formats(command.formats, kWhere, "--formats");
   const program::Chip chip = program::read_chip(command.chip);
   const workloads::WorkloadFile workload = workloads::read_workload(command.workload);
+  if (chip.storage)
+    throw base::ConfigError(chip.path, "storage", "experts that come from it while the chip runs",
+                            "none: the table is of experts that are in the memory");
+  if (workload.continuous_requests)
+    throw base::ConfigError(workload.path, "continuous_batching", "batches that the plan's own cycles decide",
+                            "batches that are the same under every plan");
   const run::RunInputs inputs = latency_inputs(workload, command.group);
   const profile::Profile profile = make_profile(inputs, chip, workload, formats, command.cache, kWhere);
   if (!command.out.empty()) base::write_file(command.out, profile.table.text());

@@ -20,16 +20,14 @@
 #include "cli/child_process.h"
 #include "cli/commands.h"
 #include "cli/run_folder.h"
-#include "models/storage/storage_device.h"
 #include "reference/network/forward.h"
 #include "sim/cosim/builds.h"
 #include "sim/cosim/core_bench.h"
 #include "sim/fast/engine.h"
-#include "sim/program/cache_agent.h"
-#include "sim/program/interpreter.h"
 #include "sim/run/run_inputs.h"
 #include "sim/run/schedule.h"
 #include "sim/run/summary.h"
+#include "sim/run/timed_run.h"
 #include "sim/run/timeline.h"
 
 namespace moesaic::cli {
@@ -196,56 +194,6 @@ class CommandProgress {
   std::size_t executed_ = 0;
 };
 
-void check_errors(bool shift, bool memory, bool storage, bool command) {
-  for (const auto& [failed, what] :
-       {std::pair(shift, "a requantisation shift out of range"), std::pair(memory, "a bus error"),
-        std::pair(storage, "a completion of no request"), std::pair(command, "an unknown command")})
-    if (failed) throw base::CheckError(std::string("the core reports ") + what);
-}
-
-/// `lowered` outlives it, as does `phases`.
-std::unique_ptr<program::HostAgent> make_agent(const program::Chip& chip, const program::RunProgram& lowered,
-                                               const std::vector<program::TimedPhase>& phases) {
-  if (chip.cache) return std::make_unique<program::CacheAgent>(lowered, *chip.cache, chip.core.io_jobs, chip.path);
-  return std::make_unique<program::TimedProgram>(lowered.loaded.commands, phases);
-}
-
-/// What makes the storage behind the core's port; empty when the chip has none.
-std::function<std::unique_ptr<storage::CoreStorage>()> storage_of(const program::Chip& chip) {
-  if (!chip.storage) return {};
-  return [&chip] {
-    return std::make_unique<storage::StorageDevice>(storage::make_storage(*chip.storage), chip.clock_period());
-  };
-}
-
-/// Runs the program here, then computes its data into the image, unless that has no bytes.
-Results run_fast(const SimulateOptions& options, const program::Chip& chip, program::RunProgram& lowered,
-                 const std::string& label = "simulate") {
-  CommandProgress progress(label, lowered.loaded.commands.size());
-  fast::Options fast_options;
-  fast_options.memory = chip.memory;
-  fast_options.period = chip.clock_period();
-  fast_options.shortcuts = !options.no_shortcuts;
-  fast_options.fresh_phases = lowered.barriers;
-  fast_options.keep_commands = lowered.loaded.image.has_bytes();  // for their data
-  fast_options.make_storage = storage_of(chip);
-  program::MemoryImage& image = lowered.loaded.image;
-  const std::vector<program::TimedPhase> phases = lowered.timed_phases();
-  const std::unique_ptr<program::HostAgent> agent = make_agent(chip, lowered, phases);
-  fast_options.awaited = agent->prepare(image);
-  fast_options.progress = [&](std::size_t executed) { progress(executed - agent->executed_waits()); };
-  const auto start = std::chrono::steady_clock::now();
-  fast::Run run = fast::run(chip.core, *agent, image, fast_options);
-  Results results;
-  results.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  const bool shift_error =
-      image.has_bytes() && program::execute_run(chip.core, run.commands, run.engine, agent->storage(), image);
-  check_errors(shift_error, false, run.storage_error, run.command_error);
-  results.run = std::move(run.engine);
-  results.effort = run.effort;
-  return results;
-}
-
 /// Runs the program in a child process; the results come back into the image's regions of expert rows and outputs.
 Results run_engine(const SimulateEngine& engine, const program::Chip& chip, program::RunProgram& lowered) {
   const auto is_result = [](const program::MemoryImage::Region& region) {
@@ -260,12 +208,12 @@ Results run_engine(const SimulateEngine& engine, const program::Chip& chip, prog
     options.period = chip.clock_period();
     options.fresh_phases = lowered.barriers;
     cosim::CoreBench bench(engine.make(chip));
-    options.make_storage = storage_of(chip);
+    options.make_storage = run::storage_of(chip);
     const std::vector<program::TimedPhase> phases = lowered.timed_phases();
-    const std::unique_ptr<program::HostAgent> agent = make_agent(chip, lowered, phases);
+    const std::unique_ptr<program::HostAgent> agent = run::make_agent(chip, lowered, phases);
     options.progress = [&](std::size_t executed) { progress(executed - agent->executed_waits()); };
     cosim::BenchRun run = bench.run(*agent, image, options);
-    check_errors(run.shift_error, run.memory_error, run.storage_error, run.command_error);
+    run::check_errors(run.shift_error, run.memory_error, run.storage_error, run.command_error);
     Bytes bytes;
     put_run(bytes, run.engine);
     for (const auto& region : image.regions()) {
@@ -302,17 +250,6 @@ std::int64_t check_results(const run::RunInputs& inputs, const program::RunProgr
   return compared;
 }
 
-/// The chip's memory holds the image.
-void check_capacity(const program::Chip& chip, const program::MemoryImage& image) {
-  const auto holds = memory::capacity(chip.memory);
-  if (!holds) return;
-  std::uint64_t end = 0;
-  for (const auto& region : image.regions()) end = std::max<std::uint64_t>(end, region.address + region.bytes);
-  if (end <= static_cast<std::uint64_t>(holds->count())) return;
-  throw base::ConfigError(chip.path, "memory", fmt::format("a capacity of {} bytes", holds->count()),
-                          fmt::format("at least the workload's {}", end));
-}
-
 std::string host_json(const SimulateOptions& options, const Results& results) {
   nlohmann::ordered_json j;
   j["engine"] = options.engine;
@@ -329,41 +266,6 @@ std::string host_json(const SimulateOptions& options, const Results& results) {
     j["shortcuts"]["states_forgotten"] = effort.forgotten;
   }
   return j.dump(2) + "\n";
-}
-
-/// The steps of the trace that the chip file has gone through the cache before the run.
-std::vector<program::EarlierRows> earlier_rows(const program::CacheConfig& cache,
-                                               const workloads::WorkloadFile& workload) {
-  std::vector<program::EarlierRows> earlier;
-  if (cache.replayed_steps == 0) return earlier;
-  const auto wanted = static_cast<std::size_t>(cache.replayed_steps);
-  const std::vector<workloads::EarlierStep> steps = workloads::read_earlier_steps(workload, wanted);
-  if (steps.size() < wanted)
-    throw base::ConfigError(
-        cache.where_start, "cache.start.replay", std::to_string(wanted),
-        fmt::format("at most {}: so many steps of {} come before the run's first", steps.size(), workload.trace));
-  for (const workloads::EarlierStep& step : steps)
-    for (const auto& [layer, experts] : step.rows) {
-      program::EarlierRows rows;
-      rows.layer = static_cast<int>(layer);
-      for (const auto& [key, count] : experts)
-        rows.readings.push_back({static_cast<int>(key.first), key.second, 0, count});
-      earlier.push_back(std::move(rows));
-    }
-  return earlier;
-}
-
-/// What lowering has to know when the chip's experts lie in a storage.
-std::optional<program::Offloading> offloading_of(const program::Chip& chip, const workloads::WorkloadFile& workload) {
-  if (!chip.cache) return std::nullopt;
-  program::Offloading offloading;
-  offloading.capacity_bytes = chip.cache->capacity_bytes;
-  offloading.capacity_experts = chip.cache->capacity_experts;
-  offloading.experts = static_cast<int>(workload.network.experts);
-  offloading.store_all = host::prefetch_kinds().at(chip.cache->prefetch.kind, chip.path, "cache.prefetch.kind").guesses;
-  offloading.earlier = earlier_rows(*chip.cache, workload);
-  offloading.where = chip.cache->where;
-  return offloading;
 }
 
 void check_options(const SimulateOptions& options) {
@@ -383,36 +285,15 @@ std::string effort_line(const Results& results) {
                      percent(effort.stepped), percent(effort.skipped), percent(effort.repeated), effort.states);
 }
 
-/// The steps that wait for a request begin no earlier than it arrives.
-void wait_for_arrivals(const run::RunInputs& inputs, program::RunProgram& lowered) {
-  for (std::size_t p = 0; p < lowered.phases.size(); ++p)
-    if (p == 0 || inputs.step_of[p] != inputs.step_of[p - 1])
-      lowered.phases[p].at = inputs.steps[inputs.step_of[p]].not_before;
-}
-
-std::vector<std::uint64_t> step_ends(const run::RunInputs& inputs, const program::EngineRun& run) {
-  std::vector<std::uint64_t> ends(inputs.steps.size());
-  for (std::size_t p = 0; p < run.phase_ends.size(); ++p) ends[inputs.step_of[p]] = run.phase_ends[p].cycles;
-  return ends;
-}
-
-/// Runs plans, without data and on the fast engine, until one follows from its own run.
-void find_schedule(const SimulateOptions& options, const program::Chip& chip, const workloads::WorkloadFile& workload,
-                   run::InputOptions input_options, const program::LowerOptions& lower_options,
-                   run::Scheduler& scheduler) {
-  input_options.weights = false;
-  int runs = 0;
-  for (bool settled = false; !settled;) {
-    input_options.schedule = &scheduler.plan();
-    const run::RunInputs inputs = run::gather_inputs(workload, input_options);
-    program::RunProgram lowered = program::lower_layers_without_data(inputs.layers, inputs.shape, chip.core,
-                                                                     chip.layout, chip.path, lower_options);
-    lowered.state_costs(inputs.layers, chip);
-    wait_for_arrivals(inputs, lowered);
-    check_capacity(chip, lowered.loaded.image);
-    Results results = run_fast(options, chip, lowered, fmt::format("schedule, run {}", ++runs));
-    settled = scheduler.settle(step_ends(inputs, program::layer_ends(lowered, std::move(results.run))));
-  }
+run::FastOptions fast_options_of(const SimulateOptions& options) {
+  run::FastOptions chosen;
+  chosen.shortcuts = !options.no_shortcuts;
+  chosen.progress = [](const std::string& label, std::size_t commands) {
+    return [progress = std::make_shared<CommandProgress>(label, commands)](std::size_t executed) {
+      (*progress)(executed);
+    };
+  };
+  return chosen;
 }
 
 void run_simulate(const SimulateOptions& options) {
@@ -439,39 +320,36 @@ void run_simulate(const SimulateOptions& options) {
     preparing->step();
     if (done == total) preparing.reset();
   };
-  program::LowerOptions lower_options;
-  lower_options.barriers = options.barriers;
-  const std::optional<program::Offloading> offloading = offloading_of(chip, workload);
-  lower_options.offloading = offloading ? &*offloading : nullptr;
-  std::optional<run::Scheduler> scheduler;
+  const run::FastOptions fast_options = fast_options_of(options);
+  std::optional<run::ScheduledRun> scheduled;
   std::map<std::uint64_t, std::uint64_t> arrivals;
   if (workload.continuous_requests) {
-    const std::vector<run::ScheduledRequest> requests = run::scheduled_requests(workload, chip.clock_period());
-    for (const run::ScheduledRequest& request : requests) arrivals[request.id] = request.arrival;
-    scheduler.emplace(requests, *workload.continuous_requests);
-    find_schedule(options, chip, workload, input_options, lower_options, *scheduler);
-    input_options.schedule = &scheduler->plan();
+    for (const run::ScheduledRequest& request : run::scheduled_requests(workload, chip.clock_period()))
+      arrivals[request.id] = request.arrival;
+    scheduled = run::find_schedule(workload, chip, input_options, options.barriers, {}, fast_options);
+    input_options.schedule = &scheduled->scheduler.plan();
   }
   run::RunInputs inputs = run::gather_inputs(workload, input_options);
   inputs.arrivals = arrivals;
-  lower_options.shapes = inputs.shape;
-  program::RunProgram lowered = options.no_data
-                                    ? program::lower_layers_without_data(inputs.layers, inputs.shape, chip.core,
-                                                                         chip.layout, chip.path, lower_options)
-                                    : program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout,
-                                                            chip.path, inputs.matrices, lower_options);
-  lowered.state_costs(inputs.layers, chip);
-  wait_for_arrivals(inputs, lowered);
-  check_capacity(chip, lowered.loaded.image);
+  run::LowerChoices choices;
+  choices.barriers = options.barriers;
+  choices.data = !options.no_data;
+  program::RunProgram lowered = run::lower(workload, inputs, chip, choices);
   std::vector<program::LayerResult> expected(options.no_data ? 0 : inputs.layers.size());
   network::for_each_window(expected.size(), input_options.threads, [&](std::size_t p) {
     expected[p] = program::layer_reference(inputs.layers[p], inputs.weights, inputs.matrices, inputs.shape);
   });
 
-  Results results = engine.make ? run_engine(engine, chip, lowered) : run_fast(options, chip, lowered);
+  Results results;
+  if (engine.make) {
+    results = run_engine(engine, chip, lowered);
+  } else {
+    run::FastRun here = run::run_fast(chip, lowered, fast_options);
+    results = {std::move(here.run), here.seconds, here.effort};
+  }
   results.run = program::layer_ends(lowered, std::move(results.run));
   run::check_counts(results.run);
-  if (scheduler && !scheduler->follows_from(step_ends(inputs, results.run)))
+  if (scheduled && !scheduled->scheduler.follows_from(run::step_ends(inputs, results.run)))
     throw base::CheckError("continuous batching: got ends of steps from which another schedule follows");
   const std::int64_t compared = options.no_data ? 0 : check_results(inputs, lowered, expected);
   const run::Run run{chip, workload, inputs, lowered, results.run, options.engine, options.seed, compared};

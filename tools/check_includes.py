@@ -21,11 +21,11 @@ ALLOWED = {
     "reference/network": ["base", "reference/numerics", "reference/cuda", "reference/quantise", "workloads"],
     "mapping": ["base", "reference/numerics", "workloads"],
     "sim/program": ["base", "reference/numerics", "workloads", "models/memory", "models/storage", "models/host"],
-    "sim/run": [
-        "base", "reference/numerics", "reference/quantise", "workloads", "models/memory", "models/storage",
-        "reference/network", "sim/program",
-    ],
     "sim/fast": ["base", "reference/numerics", "models/memory", "models/storage", "sim/program"],
+    "sim/run": [
+        "base", "reference/numerics", "reference/quantise", "workloads", "models/memory", "models/storage", "models/host",
+        "reference/network", "sim/program", "sim/fast",
+    ],
     "sim/profile": [
         "base", "reference/numerics", "workloads", "models/memory", "reference/network", "sim/program", "sim/run", "sim/fast",
     ],

@@ -102,12 +102,19 @@ std::string engine_hash() { return MOESAIC_ENGINE_HASH; }
 std::string work_hash(const run::RunInputs& inputs) {
   base::Sha256 sum;
   for (const program::LayerRows& rows : inputs.layers) {
-    const program::ExpertShape shape = inputs.shape(rows.layer, 0);
-    for (const std::int64_t value : {std::int64_t{rows.layer}, rows.x.m, rows.x.k, std::int64_t{rows.x.act_bits},
-                                     rows.top_k, shape.hidden, shape.intermediate, shape.group_size})
+    for (const std::int64_t value :
+         {std::int64_t{rows.layer}, rows.x.m, rows.x.k, std::int64_t{rows.x.act_bits}, rows.top_k})
       add_number(sum, static_cast<std::uint64_t>(value));
     for (const std::uint32_t expert : rows.chosen) add_number(sum, expert);
     for (const std::uint8_t level : rows.levels) add_number(sum, level);
+    std::set<std::uint32_t> chosen(rows.chosen.begin(), rows.chosen.end());
+    chosen.erase(workloads::RoutedRows::kDropped);
+    for (const std::uint32_t expert : chosen) {
+      const program::ExpertShape shape = inputs.shape(rows.layer, static_cast<int>(expert));
+      for (const std::int64_t value : {shape.hidden, shape.intermediate, shape.group_size})
+        add_number(sum, static_cast<std::uint64_t>(value));
+      if (expert >= inputs.experts) sum.add(shape.format.name());  // the workload's, not a plan's
+    }
     for (const program::Product& product : rows.products) {
       sum.add(product.stack.name + ";" + product.stack.format.name());
       for (const std::int64_t value : {product.stack.count, product.stack.n, product.stack.k, product.stack.group_size,

@@ -467,6 +467,7 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
   const WorkloadSlice slice = workloads::read_slice(workload);
 
   RunInputs inputs;
+  inputs.experts = network.experts;
   InputFacts& facts = inputs.facts;
   std::shared_ptr<Source> source;
   std::optional<RealRows> real;

@@ -68,6 +68,7 @@ int dense_expert(const workloads::Network& network);
 std::string expert_name(const workloads::Network& network, int expert);
 
 struct RunInputs {
+  std::int64_t experts = 0;  ///< routed, of a layer: those of greater numbers are no plan's
   std::vector<Step> steps;
   std::vector<program::LayerRows> layers;  ///< for step, for layer, for part of it
   std::vector<std::size_t> step_of;        ///< index in steps of each entry of layers

@@ -1,5 +1,6 @@
 // moesaic map under a latency budget that the simulated plan has to keep.
 #include <catch2/catch.hpp>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -12,6 +13,7 @@ using moesaic::testing::Folder;
 using moesaic::testing::Outcome;
 using moesaic::testing::run_program;
 using nlohmann::json;
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -85,6 +87,100 @@ TEST_CASE("a plan under a latency budget states what simulate takes with it, wit
                                       map.folder.file("changed.yaml"));
   CHECK(changed.exit_code == 1);
   CHECK_THAT(changed.err, Catch::Contains("simulation took"));
+}
+
+namespace {
+
+/// chips/demo.yaml, by planes, with these lines.
+std::string chip_with(const Folder& folder, const std::string& lines) {
+  std::string text = base::read_file("chips/demo.yaml");
+  text.replace(text.find("tile_major"), 10, "plane_major");
+  base::write_file(folder.file("chip.yaml"), text + lines);
+  return folder.file("chip.yaml");
+}
+
+constexpr const char* kStorage =
+    "storage: {kind: nvme, preset: nvme-pcie4x4, latency_ns: 4000}\n"
+    "cache: {policy: lru, capacity_experts: 6, load_order: hebf, decision_cycles: 100, prefetch: {kind: none}, "
+    "start: cold}\n";
+constexpr const char* kCosts =
+    "stated_costs: {norm: {cycles: 20, elements_per_cycle: 4}, router: {cycles: 10, macs_per_cycle: 16}, "
+    "softmax: {cycles: 30, scores_per_cycle: 2}}\n";
+
+/// The cycles that map and pareto state of a plan are those that simulate takes with it.
+void check_simulated(const Map& map, const std::string& chip, const std::string& workload, const std::string& budget) {
+  const std::string files = " --chip " + chip + " --workload " + workload, plan = map.folder.file("plan.yaml"),
+                    given = files + " --sensitivity " + map.folder.file("s.csv") + " --cache " +
+                            map.folder.file("cache") + " --formats int2..int4 --json";
+  const Outcome mapped = run_program("map --memory-budget 4bits --latency-budget " + budget + " --out " + plan + given);
+  INFO(mapped.err);
+  REQUIRE(mapped.exit_code == 0);
+  const json latency = json::parse(mapped.out)["budgets"][1];
+  const auto simulated = [&](const std::string& of) {
+    const Outcome outcome = run_program("simulate --engine fast --no-data --json --plan " + of + files + " --out " +
+                                        map.folder.file("run"));
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return json::parse(outcome.out);
+  };
+  const json summary = simulated(plan);
+  CHECK(latency["simulated"] == summary["cycles"]);
+  CHECK(latency["simulated"] <= latency["wanted"]);
+  const std::string sweep = map.folder.file("sweep");
+  const Outcome swept = run_program("pareto --memory-budgets 3bits --allocators optimal --out " + sweep + given);
+  INFO(swept.err);
+  REQUIRE(swept.exit_code == 0);
+  CHECK(json::parse(swept.out)["points"][0]["cycles"] == simulated(sweep + "/plans/3bits-optimal.yaml")["cycles"]);
+}
+
+/// Requests of three tokens at their arrivals, for 4 layers of 8 experts: what continuous batching needs.
+std::string arriving_trace() {
+  std::string rows = "request,step,phase,position,layer,experts,weights,arrival_us\n";
+  const char* const arrivals[] = {"1", "2", "15", "300"};
+  for (int request = 0; request < 4; ++request)
+    for (int position = 0; position < 3; ++position)
+      for (int layer = 0; layer < 4; ++layer)
+        rows += std::to_string(request) + (position < 2 ? ",0,prefill," : ",1,decode,") + std::to_string(position) +
+                "," + std::to_string(layer) + "," + std::to_string((request + position + layer) % 8) + ";" +
+                std::to_string((request + 2 * position + layer + 3) % 8) + ",0.6;0.4," + arrivals[request] + "\n";
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("on a chip with a storage and a cache a plan states the cycles that simulate takes with it",
+          "[regress][mapping]") {
+  const Map map;
+  const std::string chip = chip_with(map.folder, kStorage);
+  check_simulated(map, chip, "configs/demo_workload.yaml", "14000cycles");
+  const Outcome profile =
+      run_program("profile --no-cache --formats int2 --workload configs/demo_workload.yaml --chip " + chip);
+  CHECK(profile.exit_code == 2);
+  CHECK(profile.err == chip +
+                           ": storage: got experts that come from it while the chip runs, expected none: the table "
+                           "is of experts that are in the memory\n");
+}
+
+TEST_CASE("with whole layers and stated costs a plan states the cycles that simulate takes with it",
+          "[regress][mapping]") {
+  const Map map;
+  base::write_file(map.folder.file("w.yaml"),
+                   "model: " + fs::absolute("data/model").string() +
+                       "\ntrace: " + fs::absolute("data/traces/evaluation.csv.gz").string() +
+                       "\nrequests: [0]\nmax_tokens: 4\nwhole_layers: {attention: int4, head: int4}\n");
+  check_simulated(map, chip_with(map.folder, kCosts), map.folder.file("w.yaml"), "60000cycles");
+}
+
+TEST_CASE("with continuous batching a plan states the cycles of its own schedule", "[regress][mapping]") {
+  const Map map;
+  base::write_file(map.folder.file("t.csv"), arriving_trace());
+  base::write_file(map.folder.file("w.yaml"), "model: " + fs::absolute("data/model").string() +
+                                                  "\ntrace: t.csv\ncontinuous_batching: {max_requests: 2}\n");
+  check_simulated(map, "chips/demo.yaml", map.folder.file("w.yaml"), "34000cycles");
+  const Outcome profile =
+      run_program("profile --no-cache --formats int2 --chip chips/demo.yaml --workload " + map.folder.file("w.yaml"));
+  CHECK(profile.exit_code == 2);
+  CHECK_THAT(profile.err, Catch::StartsWith(map.folder.file("w.yaml") + ": continuous_batching: got "));
 }
 
 TEST_CASE("a wide latency budget costs nothing, one for each layer holds in every layer", "[regress][mapping]") {

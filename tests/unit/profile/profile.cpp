@@ -25,6 +25,7 @@ constexpr std::int64_t kHidden = 40, kIntermediate = 56;
 run::RunInputs inputs_of(std::uint64_t seed) {
   base::Rng rng(seed);
   run::RunInputs inputs;
+  inputs.experts = kExperts;
   inputs.facts.group_size = 16;
   for (int s = 0; s < 3; ++s) {
     run::Step step;
