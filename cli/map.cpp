@@ -139,6 +139,7 @@ void run_check(const Inputs& in, const MapCommand& command) {
   };
   same("sensitivity", plan.made_from.sensitivity, in.sensitivity_hash);
   same("trace", plan.made_from.trace, base::sha256_file(in.workload->trace));
+  same("work", plan.made_from.work, workloads::selection_hash(*in.workload));
   if (plan.made_from.chip && !in.chip) refuse_missing("--check", "--chip");
   if (in.chip) same("chip", plan.made_from.chip, in.chip->hash);
   if (plan.made_from.costs && !in.costs && !in.latencies)
@@ -202,6 +203,7 @@ void run_map(const MapCommand& given) {
   if (!command.out.empty()) {
     plan.made_from.checkpoint = workloads::Checkpoint(in.workload->model).hash();
     plan.made_from.trace = base::sha256_file(in.workload->trace);
+    plan.made_from.work = workloads::selection_hash(*in.workload);
     plan.quantiser = quantiser;
     workloads::write_plan(plan, command.out);
   }

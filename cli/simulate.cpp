@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,6 +20,7 @@
 #include "base/registry.h"
 #include "cli/child_process.h"
 #include "cli/commands.h"
+#include "cli/plan_check.h"
 #include "cli/run_folder.h"
 #include "reference/network/forward.h"
 #include "sim/cosim/builds.h"
@@ -64,7 +66,7 @@ struct SimulateOptions {
   std::string out;
   std::uint64_t seed = 1;
   std::int64_t threads = 0;
-  bool no_shortcuts = false, no_data = false, barriers = false;
+  bool no_shortcuts = false, no_data = false, barriers = false, foreign_plan = false;
   bool json = false;
 };
 
@@ -269,6 +271,8 @@ std::string host_json(const SimulateOptions& options, const Results& results) {
 }
 
 void check_options(const SimulateOptions& options) {
+  if (options.foreign_plan && !std::filesystem::is_regular_file(options.plan))
+    throw base::ConfigError("moesaic simulate", "--foreign-plan", "it without a plan file", "one as --plan");
   for (const auto& [given, name] :
        {std::pair(options.no_shortcuts, "--no-shortcuts"), std::pair(options.no_data, "--no-data")})
     if (given && options.engine != "fast")
@@ -314,6 +318,16 @@ void run_simulate(const SimulateOptions& options) {
   input_options.weights = !options.no_data;
   input_options.threads =
       options.threads > 0 ? static_cast<unsigned>(options.threads) : std::max(1U, std::thread::hardware_concurrency());
+  bool is_foreign = false;
+  input_options.check_plan = [&](const workloads::Plan& plan) {
+    check_memory(plan, options.plan, chip, workload);
+    try {
+      check_made_for(plan, options.plan, chip, workload);
+    } catch (const base::InputError&) {
+      if (!options.foreign_plan) throw;
+      is_foreign = true;
+    }
+  };
   std::unique_ptr<base::Progress> preparing;
   input_options.progress = [&preparing](std::size_t done, std::size_t total) {
     if (!preparing) preparing = std::make_unique<base::Progress>("quantise", static_cast<std::int64_t>(total));
@@ -331,6 +345,7 @@ void run_simulate(const SimulateOptions& options) {
   }
   run::RunInputs inputs = run::gather_inputs(workload, input_options);
   inputs.arrivals = arrivals;
+  if (is_foreign) inputs.facts.plan += ", made for another chip, trace or selection of its rows";
   run::LowerChoices choices;
   choices.barriers = options.barriers;
   choices.data = !options.no_data;
@@ -382,6 +397,8 @@ void add_simulate(CLI::App& app) {
                    "A plan file, or one format for every expert (int1..int8, nested1..nested8, "
                    "binary, ternary); int8 when absent")
       ->type_name("PLAN|FORMAT");
+  command->add_flag("--foreign-plan", options->foreign_plan,
+                    "Take a plan file that was made for another chip, trace or selection of its rows");
   command->add_option("--engine", options->engine, "Who counts the cycles: " + simulate_engines().choices())
       ->capture_default_str()
       ->type_name("NAME");

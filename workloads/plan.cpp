@@ -114,6 +114,7 @@ Plan read_plan(const std::string& path) {
   plan.made_from.checkpoint_line = checkpoint.line();
   plan.made_from.sensitivity = find_hash(sources, "sensitivity");
   plan.made_from.trace = find_hash(sources, "trace");
+  plan.made_from.work = find_hash(sources, "work");
   plan.made_from.chip = find_hash(sources, "chip");
   plan.made_from.costs = find_hash(sources, "costs");
   const base::YamlNode group = root.at("group_size");
@@ -136,6 +137,12 @@ Plan read_plan(const std::string& path) {
       b.used = item.integer("used", 0, kMost);
       b.scale = item.integer("scale", 1, kMost);
       if (b.used > b.budget) throw item.at("used").refused(fmt::format("at most the budget, {}", b.budget));
+      if (b.name == "memory" && !b.per_layer) {
+        if (b.used != plan.memory_bytes)
+          throw item.at("used").refused(fmt::format("memory_bytes, {}", plan.memory_bytes));
+        if (plan.memory_budget_bytes && b.budget != *plan.memory_budget_bytes)
+          throw item.at("budget").refused(fmt::format("memory_budget_bytes, {}", *plan.memory_budget_bytes));
+      }
       if (item.has("simulated")) {
         PlanBudget::Simulated simulated;
         simulated.used = item.integer("simulated", 0, kMost);
@@ -200,6 +207,7 @@ void write_plan(const Plan& plan, const std::string& path) {
       fmt::format("plan_version: {}\nmade_from:\n  checkpoint: {}\n", kVersion, quoted(plan.made_from.checkpoint));
   if (plan.made_from.sensitivity) text += "  sensitivity: " + quoted(*plan.made_from.sensitivity) + "\n";
   if (plan.made_from.trace) text += "  trace: " + quoted(*plan.made_from.trace) + "\n";
+  if (plan.made_from.work) text += "  work: " + quoted(*plan.made_from.work) + "\n";
   if (plan.made_from.chip) text += "  chip: " + quoted(*plan.made_from.chip) + "\n";
   if (plan.made_from.costs) text += "  costs: " + quoted(*plan.made_from.costs) + "\n";
   text += fmt::format("group_size: {}\n", plan.group_size) + format_quantiser(plan.quantiser, path);

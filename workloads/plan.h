@@ -19,12 +19,13 @@ struct PlanSources {
   std::string checkpoint;
   std::optional<std::string> sensitivity;
   std::optional<std::string> trace;
+  std::optional<std::string> work;  ///< selection_hash() of the workload file
   std::optional<std::string> chip;
   std::optional<std::string> costs;  ///< of the cost table or the latency table
   int checkpoint_line = 0;           ///< of the file it was read from, for messages; 0 when not read
   bool operator==(const PlanSources& o) const {
-    return checkpoint == o.checkpoint && sensitivity == o.sensitivity && trace == o.trace && chip == o.chip &&
-           costs == o.costs;
+    return checkpoint == o.checkpoint && sensitivity == o.sensitivity && trace == o.trace && work == o.work &&
+           chip == o.chip && costs == o.costs;
   }
 };
 

@@ -11,6 +11,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/sha256.h"
 #include "base/yaml.h"
 #include "workloads/hf_config.h"
 #include "workloads/zoo.h"
@@ -145,6 +146,22 @@ std::vector<std::uint32_t> WorkloadFile::selected_layers() const {
   for (std::uint32_t layer = 0; layer < network.layers; ++layer)
     if (network.has_experts[layer] || whole.layers_without_experts()) all.push_back(layer);
   return all;
+}
+
+std::string selection_hash(const WorkloadFile& workload) {
+  const auto number = [](const auto& value) { return value ? fmt::format("{}", *value) : std::string("none"); };
+  const auto format = [](const std::optional<numerics::Format>& f) { return f ? f->name() : std::string("none"); };
+  const RoutingRules& rules = workload.routing;
+  return base::sha256_hex(fmt::format(
+      "phase {}\nrequests {}\nsteps {}\nlayers {}\nmax_tokens {}\nbatch_requests {}\ncontinuous_batching {}\n"
+      "prune_ratio {}\ncapacity_factor {}\nround_to {}\nrenormalise {}\nshared_experts {}\ndense_layers {}\n"
+      "attention {}\nhead {}\n",
+      workload.phase ? phase_name(*workload.phase) : "both", fmt::join(workload.requests, " "),
+      fmt::join(workload.steps, " "), fmt::join(workload.layers, " "), number(workload.max_tokens),
+      workload.batch_requests, number(workload.continuous_requests),
+      rules.prune_at_median ? std::string("median") : number(rules.prune_ratio), number(rules.capacity_factor),
+      number(rules.round_to), rules.renormalise, format(workload.whole.shared_experts),
+      format(workload.whole.dense_layers), format(workload.whole.attention), format(workload.whole.head)));
 }
 
 namespace {

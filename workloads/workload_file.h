@@ -62,6 +62,10 @@ struct WorkloadFile {
 
 WorkloadFile read_workload(const std::string& path);
 
+/// SHA-256 of what the file says but for its paths: which rows of the trace run, in which batches, under which rules
+/// and with what beside their experts. With the hashes of model and trace it says what work is done.
+std::string selection_hash(const WorkloadFile& workload);
+
 /// One routed token of the slice, at every selected layer it appears in.
 struct SliceToken {
   std::uint64_t request = 0;

@@ -201,6 +201,7 @@ Plan choose_plan(const InputOptions& options, const WorkloadFile& workload, cons
     throw base::ConfigError(workload.path, "model", "'" + workload.model + "', a shape without weights",
                             "a model folder, which the plan " + name + " was made for, or a format as --plan");
   workloads::check_plan(plan, name, checkpoint->network(), checkpoint->hash());
+  if (options.check_plan) options.check_plan(plan);
   facts.plan = name;
   facts.plan_hash = base::sha256_file(name);
   return plan;

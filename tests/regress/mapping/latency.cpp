@@ -183,6 +183,62 @@ TEST_CASE("with continuous batching a plan states the cycles of its own schedule
   CHECK_THAT(profile.err, Catch::StartsWith(map.folder.file("w.yaml") + ": continuous_batching: got "));
 }
 
+TEST_CASE(
+    "a plan for another chip, trace or work is refused unless it is said to be foreign, one that lies in any case",
+    "[regress][mapping]") {
+  Map map;
+  const std::string plan = map.folder.file("plan.yaml");
+  map.run("--memory-budget 3bits --out " + plan);
+  const auto simulate = [&](const std::string& chip, const std::string& workload, const std::string& of,
+                            const std::string& more = "") {
+    return run_program("simulate --engine fast --no-data --json --chip " + chip + " --workload " + workload +
+                       " --plan " + of + " --out " + map.folder.file("run") + more);
+  };
+  const std::string demo = "chips/demo.yaml", work = "configs/demo_workload.yaml";
+  CHECK(simulate(demo, work, plan).exit_code == 0);
+  const auto refused = [&](const Outcome& outcome, const std::string& what) {
+    CHECK(outcome.exit_code == 2);
+    CHECK(outcome.one_error_line());
+    CHECK_THAT(outcome.err, Catch::StartsWith(plan) && Catch::Contains(what));
+  };
+  const std::string chip = chip_with(map.folder, ""), other = map.folder.file("other.yaml");
+  std::string text = base::read_file(work);
+  for (std::size_t at = text.find("../"); at != std::string::npos; at = text.find("../"))
+    text.replace(at, 3, fs::current_path().string() + "/");
+  base::write_file(other, text);
+  CHECK(simulate(demo, other, plan).exit_code == 0);  // the same work by another name
+  base::write_file(other, text + "layers: [0, 1]\n");
+  refused(simulate(chip, work, plan), "made_from.chip: got ");
+  refused(simulate(demo, other, plan), "made_from.work: got ");
+  const Outcome foreign = simulate(chip, other, plan, " --foreign-plan");
+  REQUIRE(foreign.exit_code == 0);
+  CHECK_THAT(json::parse(foreign.out)["facts"]["plan"].get<std::string>(), Catch::Contains("made for another chip"));
+  text.replace(text.find("evaluation.csv.gz"), 17, "moby_dick.csv.gz");
+  text.erase(text.find("tokens:"), text.find("requests: [0]") - text.find("tokens:"));
+  base::write_file(other, text);
+  refused(simulate(demo, other, plan), "made_from.trace: got ");
+  CHECK(simulate(demo, work, "int3", " --foreign-plan").exit_code == 2);
+
+  const workloads::Plan read = workloads::read_plan(plan);
+  const auto edited = [&](const std::string& from, const std::string& to) {
+    std::string lines = base::read_file(plan);
+    const std::size_t at = lines.find(from);
+    REQUIRE(at != std::string::npos);
+    base::write_file(map.folder.file("plan.yaml.edited"), lines.replace(at, from.size(), to));
+    return map.folder.file("plan.yaml.edited");
+  };
+  const std::string bytes = std::to_string(read.memory_bytes);
+  refused(simulate(demo, work, edited("memory_bytes: " + bytes, "memory_bytes: 5")),
+          "used: got " + bytes + ", expected memory_bytes, 5");
+  const std::string format = read.experts[0].format.name();
+  for (const char* more : {"", " --foreign-plan"})
+    refused(simulate(demo, work,
+                     edited("expert: 0, format: " + format,
+                            format == "int6" ? "expert: 0, format: int5" : "expert: 0, format: int6"),
+                     more),
+            "memory_bytes: got " + bytes + ", expected ");
+}
+
 TEST_CASE("a wide latency budget costs nothing, one for each layer holds in every layer", "[regress][mapping]") {
   Map map;
   const json free = map.run("--memory-budget 4bits"),

@@ -1,0 +1,35 @@
+#include "cli/plan_check.h"
+
+#include <optional>
+
+#include "base/error.h"
+#include "base/sha256.h"
+#include "mapping/problem.h"
+
+namespace moesaic::cli {
+
+void check_made_for(const workloads::Plan& plan, const std::string& path, const program::Chip& chip,
+                    const workloads::WorkloadFile& workload) {
+  const auto same = [&path](const char* key, const std::optional<std::string>& stated, const std::string& found,
+                            const std::string& what) {
+    if (stated && *stated != found)
+      throw base::ConfigError(path, std::string("made_from.") + key, *stated,
+                              found + ", the hash of " + what + ", or --foreign-plan");
+  };
+  same("chip", plan.made_from.chip, chip.hash, chip.path);
+  if (plan.made_from.trace) same("trace", plan.made_from.trace, base::sha256_file(workload.trace), workload.trace);
+  same("work", plan.made_from.work, workloads::selection_hash(workload), "what " + workload.path + " runs");
+}
+
+void check_memory(const workloads::Plan& plan, const std::string& path, const program::Chip& chip,
+                  const workloads::WorkloadFile& workload) {
+  if (plan.made_from.chip != chip.hash) return;
+  const mapping::MemoryTable memory(workload.network, plan.group_size, chip.layout_spec());
+  std::int64_t bytes = 0;
+  for (const workloads::PlanEntry& entry : plan.experts) bytes += memory.bytes(entry.format);
+  if (bytes != plan.memory_bytes)
+    throw base::ConfigError(path, "memory_bytes", std::to_string(plan.memory_bytes),
+                            std::to_string(bytes) + ", what the plan's formats take on this chip");
+}
+
+}  // namespace moesaic::cli
