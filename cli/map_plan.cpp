@@ -303,7 +303,7 @@ class Enforcement {
           budget.capacity[0] = std::max<std::int64_t>(budget.capacity[0], 0);
       }
       Least& least = least_[b];
-      if (!least.any || used < least.used) least = {true, used, wanted};
+      if (!least.any || used < least.used) least = {true, used, wanted, plan.loss};
       plan.budgets[b].simulated = workloads::PlanBudget::Simulated{wanted, used, rounds_};
     }
     return kept;
@@ -313,6 +313,7 @@ class Enforcement {
   struct Least {
     bool any = false;
     std::int64_t used = 0, wanted = 0;
+    double loss = 0;  ///< of the plan that used the least
   };
 
   void lower_to_wanted() {
@@ -323,7 +324,8 @@ class Enforcement {
     }
   }
 
-  /// The plan of least additive latency within the other budgets, if its simulation keeps the latency budgets.
+  /// Of the plans of least additive latency within the other budgets the one that loses least, if its simulation keeps
+  /// the latency budgets.
   workloads::Plan least_latency() {
     mapping::Problem fastest = in_.problem;
     const int resource = problem_.budgets[enforced_.front()].resource;
@@ -342,6 +344,10 @@ class Enforcement {
           problem_.budgets[b].per_layer
               ? mapping::layer_use(problem_, allocation.assignment, resource)
               : std::vector<std::int64_t>{used_of(problem_, allocation.assignment, problem_.budgets[b])};
+    try {
+      allocation.assignment = mapping::allocate_optimal(problem_, options_).assignment;
+    } catch (const base::InputError&) {  // the search was stopped before it found the plan that is known
+    }
     ++rounds_;
     workloads::Plan plan = make_plan(in_, command_, name_, problem_, allocation);
     if (keeps(plan, allocation.assignment)) return plan;
@@ -351,10 +357,11 @@ class Enforcement {
       const auto tokens = static_cast<double>(r.scale);
       throw LatencyMissed(fmt::format(
           "moesaic map: {}: got {:.2f} simulated cycles a token{} with the fastest of {} plans, expected at most {}: "
-          "{:.2f} too many",
+          "{:.2f} too many; {}cycles{} can be kept, with loss {:.10g}",
           problem_.budgets[b].key, static_cast<double>(least.used) / tokens,
           problem_.budgets[b].per_layer ? " in a layer" : "", rounds_, problem_.budgets[b].value,
-          static_cast<double>(least.used - least.wanted) / tokens));
+          static_cast<double>(least.used - least.wanted) / tokens, (least.used + r.scale - 1) / r.scale,
+          problem_.budgets[b].per_layer ? "/layer" : "", least.loss));
     }
     throw LatencyMissed(fmt::format(
         "moesaic map: --latency-budget: got no plan of {} that keeps it for the model and in every layer together, "

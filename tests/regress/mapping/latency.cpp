@@ -264,6 +264,12 @@ TEST_CASE("a latency that no plan reaches ends with exit 1 and by how much", "[r
   CHECK_THAT(outcome.err, Catch::Contains("--latency-budget: got 9423.81 simulated cycles a token") &&
                               Catch::Contains("expected at most 9000: 423.81 too many"));
   CHECK_FALSE(map.folder.has("plan.yaml"));
+  // What it says can be kept can be, at the loss that it says.
+  const std::string said = "9424cycles can be kept, with loss ";
+  const std::size_t at = outcome.err.find(said);
+  REQUIRE(at != std::string::npos);
+  const json kept = map.run("--memory-budget 4bits --latency-budget 9424cycles");
+  CHECK(std::stod(outcome.err.substr(at + said.size())) == Approx(kept["loss"].get<double>()).epsilon(1e-9));
 }
 
 TEST_CASE("a latency table of another chip, work, group or engine is refused", "[regress][mapping]") {
