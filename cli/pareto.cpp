@@ -21,6 +21,8 @@
 #include "cli/commands.h"
 #include "cli/map_plan.h"
 #include "cli/pareto_plot.h"
+#include "models/memory/memory_model.h"
+#include "models/storage/storage_model.h"
 #include "reference/network/evaluate.h"
 #include "reference/network/quantised_experts.h"
 #include "workloads/checkpoint.h"
@@ -35,7 +37,7 @@ constexpr const char* kOptimal = "optimal";
 
 struct ParetoCommand {
   MapCommand map;
-  std::vector<std::string> budgets;  ///< each is a memory budget
+  std::vector<std::string> memory_budgets, latency_budgets, io_budgets, resident_budgets;  ///< one of each is a point
   std::string allocators = "all";
   std::string evaluate;  ///< tokens
   std::int64_t window = 256, windows = 0;
@@ -174,6 +176,75 @@ struct Evaluated {
   std::optional<double> above_optimal, above_error;  ///< paired, at the same budget
 };
 
+/// One of each list that was given.
+struct Budgets {
+  std::string name;  ///< "2bits", "2bits+12000cycles"
+  std::vector<std::string> memory, latency, io, resident;
+};
+
+void add_list(std::vector<Budgets>& sweep, const std::vector<std::string>& list, const std::string& option,
+              std::vector<std::string> Budgets::*of) {
+  std::set<std::string> seen;
+  for (const std::string& budget : list)
+    if (!seen.insert(budget).second) throw base::ConfigError(kWhere, option, "'" + budget + "' twice", "each once");
+  if (list.empty()) return;
+  std::vector<Budgets> wider;
+  for (const Budgets& before : sweep)
+    for (const std::string& budget : list) {
+      wider.push_back(before);
+      wider.back().name += (before.name.empty() ? "" : "+") + budget;
+      wider.back().*of = {budget};
+    }
+  sweep = std::move(wider);
+}
+
+std::vector<Budgets> points_of(const ParetoCommand& command) {
+  std::vector<Budgets> sweep(1);
+  add_list(sweep, command.memory_budgets, "--memory-budgets", &Budgets::memory);
+  add_list(sweep, command.latency_budgets, "--latency-budgets", &Budgets::latency);
+  add_list(sweep, command.io_budgets, "--io-budgets", &Budgets::io);
+  add_list(sweep, command.resident_budgets, "--resident-budgets", &Budgets::resident);
+  if (sweep.front().name.empty())
+    throw base::ConfigError(kWhere, "--memory-budgets", "no budgets",
+                            "a list here (2bits,2.5bits,96KiB), of --latency-budgets, --io-budgets or "
+                            "--resident-budgets");
+  if (!command.latency_budgets.empty() && !command.map.latency_budgets.empty())
+    throw base::ConfigError(kWhere, "--latency-budget", "it with --latency-budgets", "one of them");
+  return sweep;
+}
+
+/// The sweep's options are map's, and so is what is said of them, but for the command's name and the lists'.
+std::string as_pareto(std::string text) {
+  const std::string map = "moesaic map: ";
+  if (text.compare(0, map.size(), map) != 0) return text;
+  text = std::string(kWhere) + ": " + text.substr(map.size());
+  for (const char* budget : {"--memory-budget", "--io-budget", "--resident-budget"})
+    if (const std::size_t at = text.find(std::string(budget) + ":"); at != std::string::npos)
+      text.insert(at + std::string(budget).size(), "s");
+  return text;
+}
+
+constexpr const char* kFolder = "a new folder, an empty one or an earlier sweep's";
+
+/// Refuses a folder that holds anything that no sweep writes.
+void check_folder(const std::string& path) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return;
+  if (!fs::is_directory(path, error)) throw base::ConfigError(path, "--out", "a file", kFolder);
+  const auto foreign = [&path](const std::string& name) {
+    return base::ConfigError(path, "--out", "a folder that holds " + name, kFolder);
+  };
+  for (const auto& entry : fs::directory_iterator(path)) {
+    const std::string name = entry.path().filename().string();
+    const bool is_file = entry.is_regular_file();
+    if (is_file && (name == "pareto.csv" || name == "pareto.svg")) continue;
+    if (is_file || (name != "plans" && name != "evaluations")) throw foreign(name);
+    for (const auto& inner : fs::directory_iterator(entry.path()))
+      if (!inner.is_regular_file() || inner.path().extension() != (name == "plans" ? ".yaml" : ".txt"))
+        throw foreign(name + "/" + inner.path().filename().string());
+  }
+}
+
 class Sweep {
  public:
   explicit Sweep(const ParetoCommand& command) : command_(command) {}
@@ -181,15 +252,11 @@ class Sweep {
   void run() {
     MapCommand& map = command_.map;
     const std::vector<std::string> names = chosen_allocators(command_.allocators);
-    if (command_.budgets.empty())
-      throw base::ConfigError(kWhere, "--memory-budgets", "none", "at least one (2bits,2.5bits,96KiB)");
-    std::set<std::string> seen;
-    for (const std::string& budget : command_.budgets)
-      if (!seen.insert(budget).second)
-        throw base::ConfigError(kWhere, "--memory-budgets", "'" + budget + "' twice", "each once");
+    const std::vector<Budgets> sweep = points_of(command_);
     if (command_.evaluate.empty() && command_.windows > 0)
       throw base::ConfigError(kWhere, "--windows", "it without --evaluate", "--evaluate beside it");
     const workloads::Quantiser quantiser = chosen_quantiser(map.quantiser, kWhere);
+    check_folder(command_.out);
     std::error_code error;
     fs::create_directories(command_.out, error);
     if (error || !fs::is_directory(command_.out))
@@ -197,10 +264,13 @@ class Sweep {
 
     std::shared_ptr<const run::RunInputs> work;
     mapping::AllocatorOptions options{map.seed, map.search};
-    base::Progress progress("pareto", static_cast<std::int64_t>(names.size() * command_.budgets.size()));
+    base::Progress progress("pareto", static_cast<std::int64_t>(names.size() * sweep.size()));
     std::unique_ptr<Evaluator> evaluator;
-    for (const std::string& budget : command_.budgets) {
-      map.memory_budgets = {budget};
+    for (const Budgets& budgets : sweep) {
+      map.memory_budgets = budgets.memory;
+      if (!budgets.latency.empty()) map.latency_budgets = budgets.latency;
+      map.io_budgets = budgets.io;
+      map.resident_budgets = budgets.resident;
       const Inputs in = read_inputs(map);
       if (!in.workload->has_weights)
         throw base::ConfigError(map.workload, "model", in.workload->model + " (a shape of the zoo)",
@@ -212,17 +282,18 @@ class Sweep {
         float_ = evaluator->windows(nullptr);
       }
       if (routing_.tokens.empty()) routing_ = workload_routing(*in.workload);
+      chip_ = *in.chip;
       for (const std::string& name : names) {
         Point point;
         point.allocator = name;
-        point.budget = budget;
+        point.budget = budgets.name;
         try {
           const mapping::Allocator allocator = allocators().at(name, kWhere, "--allocators");
           point.plan = solve_plan(in, map, name, allocator, options);
         } catch (const base::InputError& failed) {
-          point.error = failed.what();
+          point.error = as_pareto(failed.what());
         } catch (const LatencyMissed& failed) {
-          point.error = failed.what();
+          point.error = as_pareto(failed.what());
         }
         if (point.error.empty()) {
           for (const workloads::PlanEntry& e : point.plan.experts)
@@ -230,26 +301,34 @@ class Sweep {
           point.cycles = simulated(in, *work, point.plan).cycles;
           point.plan.made_from.checkpoint = workloads::Checkpoint(in.workload->model).hash();
           point.plan.made_from.trace = base::sha256_file(in.workload->trace);
+          point.plan.made_from.work = workloads::selection_hash(*in.workload);
           point.plan.quantiser = quantiser;
-          workloads::write_plan(point.plan, plan_path(point));
           if (evaluator) point.windows = evaluator->windows(&point.plan);
         }
         points_.push_back(std::move(point));
         progress.step();
       }
     }
+    replace_plans();
     base::write_file((fs::path(command_.out) / "pareto.csv").string(), csv());
     base::write_file((fs::path(command_.out) / "pareto.svg").string(), svg());
     print(evaluator.get());
   }
 
  private:
-  std::string plan_path(const Point& point) const {
+  /// The plans of this sweep and of no earlier one; meanwhile there is no pareto.csv that speaks of them.
+  void replace_plans() const {
     const fs::path folder = fs::path(command_.out) / "plans";
     std::error_code error;
-    fs::create_directories(folder, error);
+    for (const char* name : {"pareto.csv", "pareto.svg"}) fs::remove(fs::path(command_.out) / name, error);
+    fs::remove_all(folder, error);
+    if (!error) fs::create_directories(folder, error);
     if (error) throw base::ConfigError(folder.string(), "--out", error.message(), "a folder that can be made");
-    return (folder / (point.budget + "-" + point.allocator + ".yaml")).string();
+    for (const Point& point : points_) {
+      std::string name = point.budget + "-" + point.allocator + ".yaml";
+      for (std::size_t at = name.find('/'); at != std::string::npos; at = name.find('/')) name.replace(at, 1, "-per-");
+      if (point.error.empty()) workloads::write_plan(point.plan, (folder / name).string());
+    }
   }
 
   const Point* optimal_at(const std::string& budget) const {
@@ -275,7 +354,11 @@ class Sweep {
   }
 
   std::string csv() const {
-    std::string text =
+    std::string text = fmt::format(
+        "# moesaic pareto 1\n# chip: {}\n# memory: {}\n# storage: {}\n", chip_.hash,
+        memory::make_memory(chip_.memory, chip_.clock_period())->name(),
+        chip_.storage ? storage::make_storage(*chip_.storage)->name() : "none: every expert lies in the memory");
+    text +=
         "budget,allocator,status,table_loss,memory_bytes,memory_budget_bytes,io_bytes_per_token,cycles,cycles_per_"
         "token";
     const bool with = !command_.evaluate.empty();
@@ -388,6 +471,7 @@ class Sweep {
   ParetoCommand command_;
   std::vector<Point> points_;
   std::vector<double> float_;
+  program::Chip chip_;
   Routing routing_;
 };
 
@@ -401,8 +485,17 @@ void add_pareto(CLI::App& app) {
   command->add_option("--workload", map.workload, "Workload file, YAML")->required()->type_name("FILE");
   command->add_option("--chip", map.chip, "Chip file, YAML")->required()->type_name("FILE");
   command->add_option("--sensitivity", map.sensitivity, "Sensitivity table, CSV")->required()->type_name("FILE");
-  command->add_option("--memory-budgets", options->budgets, "As map's --memory-budget: 2bits,2.5bits,3bits")
-      ->required()
+  command->add_option("--memory-budgets", options->memory_budgets, "As map's --memory-budget: 2bits,2.5bits,3bits")
+      ->delimiter(',')
+      ->type_name("LIST");
+  command
+      ->add_option(
+          "--latency-budgets", options->latency_budgets,
+          "As map's --latency-budget: 10000cycles,12000cycles. Several lists: every combination of one of each")
+      ->delimiter(',')
+      ->type_name("LIST");
+  command->add_option("--io-budgets", options->io_budgets, "As map's --io-budget")->delimiter(',')->type_name("LIST");
+  command->add_option("--resident-budgets", options->resident_budgets, "As map's --resident-budget")
       ->delimiter(',')
       ->type_name("LIST");
   command->add_option("--latency-budget", map.latency_budgets, "As map's: of every plan")->type_name("CYCLES");
@@ -433,7 +526,13 @@ void add_pareto(CLI::App& app) {
       ->required()
       ->type_name("DIR");
   command->add_flag("--json", options->json, "Print JSON");
-  command->callback([options] { Sweep(*options).run(); });
+  command->callback([options] {
+    try {
+      Sweep(*options).run();
+    } catch (const base::InputError& error) {
+      throw base::InputError(as_pareto(error.what()));
+    }
+  });
 }
 
 }  // namespace moesaic::cli

@@ -1,5 +1,6 @@
 // moesaic pareto: a sweep's table, plot, plans, and going on with what an earlier run measured.
 #include <catch2/catch.hpp>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@ using moesaic::testing::Folder;
 using moesaic::testing::Outcome;
 using moesaic::testing::run_program;
 using nlohmann::json;
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -50,7 +52,9 @@ TEST_CASE("a sweep writes every plan with its loss, bytes and cycles, and goes o
   const std::string csv = base::read_file(out + "/pareto.csv"), svg = base::read_file(out + "/pareto.svg");
   const json result = json::parse(first.out);
   REQUIRE(result["points"].size() == 6);
-  CHECK(count(csv, "\n") == 7);
+  CHECK(count(csv, "\n") == 4 + 7);
+  CHECK(csv.find("\n# memory: simple") != std::string::npos);
+  CHECK(csv.find("\n# storage: none") != std::string::npos);
   // Two bits leave one plan, int2 everywhere, to all three: one plan and the float model are evaluated for it; hawq and
   // optimal differ at 2.5 bits.
   CHECK(result["evaluations"]["measured"] == 4);
@@ -86,8 +90,47 @@ TEST_CASE("a sweep writes every plan with its loss, bytes and cycles, and goes o
   refused("--memory-budgets 2bits --allocators best" + to, "--allocators: got 'best', expected a list of");
   refused("--memory-budgets 2bits --allocators hawq,hawq" + to, "--allocators: got hawq twice");
   refused("--memory-budgets 2bits,2bits" + to, "--memory-budgets: got '2bits' twice");
-  refused("--memory-budgets 2cycles" + to, "--memory-budget: got '2cycles', expected bytes");
+  refused("--memory-budgets 2cycles" + to, "moesaic pareto: --memory-budgets: got '2cycles', expected bytes");
+  refused("--allocators optimal" + to, "moesaic pareto: --memory-budgets: got no budgets");
+  refused("--latency-budgets 9999cycles --latency-budget 1cycles" + to, "--latency-budget: got it with");
+  // Nobody else's folder is written to.
+  const std::string theirs = folder.file("theirs");
+  fs::create_directories(theirs + "/plans");
+  base::write_file(theirs + "/plans/notes.txt", "x");
+  refused("--memory-budgets 2bits --out " + theirs, theirs + ": --out: got a folder that holds plans/notes.txt");
+  fs::rename(theirs + "/plans/notes.txt", theirs + "/notes.txt");
+  refused("--memory-budgets 2bits --out " + theirs, theirs + ": --out: got a folder that holds notes.txt");
   refused("--memory-budgets 2bits --windows 3" + to, "--windows: got it without --evaluate");
   refused("--memory-budgets 2bits --evaluate data/tokens/evaluation.bin --windows 100000" + to, "length: got 131072");
   refused("--memory-budgets 2bits --out " + folder.file("s.csv"), "--out: got");
+}
+
+TEST_CASE("a sweep takes lists of every budget, and leaves no plan of an earlier sweep behind", "[regress][mapping]") {
+  const Folder folder;
+  base::write_file(folder.file("s.csv"), table());
+  const std::string out = folder.file("out"),
+                    start = "pareto --workload configs/demo_workload.yaml --chip chips/demo.yaml --cache " +
+                            folder.file("cache") + " --json --allocators optimal --sensitivity " +
+                            folder.file("s.csv") + " --out " + out + " ";
+  REQUIRE(run_program(start + "--memory-budgets 600KiB/layer").exit_code == 0);
+  CHECK(fs::exists(out + "/plans/600KiB-per-layer-optimal.yaml"));
+  const Outcome outcome =
+      run_program(start + "--memory-budgets 2.5bits,4bits --latency-budgets 10000cycles,9000cycles --io-budgets 1MiB");
+  INFO(outcome.err);
+  REQUIRE(outcome.exit_code == 0);
+  const json points = json::parse(outcome.out)["points"];
+  REQUIRE(points.size() == 4);
+  CHECK(points[0]["budget"] == "2.5bits+10000cycles+1MiB");
+  CHECK(points[3]["budget"] == "4bits+9000cycles+1MiB");
+  for (const json& point : points) {
+    if (point["budget"].get<std::string>().find("+9000cycles") != std::string::npos) {
+      // int2 everywhere takes 9423.81 cycles a token.
+      CHECK_THAT(point["error"].get<std::string>(), Catch::StartsWith("moesaic pareto: --latency-budget: got 9423.81"));
+      continue;
+    }
+    CHECK(point["cycles"] <= 10000 * 16);
+    CHECK(point["io_bytes_per_token"] <= 1 << 20);
+  }
+  CHECK(fs::exists(out + "/plans/2.5bits+10000cycles+1MiB-optimal.yaml"));
+  CHECK_FALSE(fs::exists(out + "/plans/600KiB-per-layer-optimal.yaml"));
 }
