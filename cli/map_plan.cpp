@@ -10,6 +10,7 @@
 
 #include "base/atomic_file.h"
 #include "base/sha256.h"
+#include "cli/plan_check.h"
 #include "mapping/checker.h"
 #include "sim/profile/profile.h"
 
@@ -402,10 +403,17 @@ Inputs read_inputs(const MapCommand& command) {
   }
   if (!command.out.empty() && command.chip.empty()) refuse_missing("--out", "--chip");
   if (!command.chip.empty()) in.chip = program::read_chip(command.chip);
+  if (in.workload && in.chip) check_formats(*in.chip, *in.workload);
   const std::string table = base::read_file(command.sensitivity);
   in.sensitivity_hash = base::sha256_hex(table);
   in.rows = workloads::parse_sensitivity(table, command.sensitivity);
-  if (!command.formats.empty()) in.rows = in_formats(in.rows, command.formats, command.sensitivity);
+  if (!command.formats.empty()) {
+    if (in.chip)
+      check_formats(*in.chip, workloads::parse_formats(command.formats, kWhere, "--formats"), kWhere, "--formats");
+    in.rows = in_formats(in.rows, command.formats, command.sensitivity);
+  } else if (in.chip && !in.chip->formats.empty()) {
+    in.rows = in_formats(in.rows, in.chip->format_names(), command.sensitivity);
+  }
   in.network = in.workload ? in.workload->network : mapping::network_of(in.rows, command.sensitivity);
   if (in.workload && in.chip) in.memory.emplace(in.network, command.group, in.chip->layout_spec());
   if (!command.profile.empty() && !command.costs.empty())

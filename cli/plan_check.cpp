@@ -32,4 +32,33 @@ void check_memory(const workloads::Plan& plan, const std::string& path, const pr
                             std::to_string(bytes) + ", what the plan's formats take on this chip");
 }
 
+void check_format(const program::Chip& chip, numerics::Format format, const std::string& where,
+                  const std::string& key) {
+  if (!chip.has(format))
+    throw base::ConfigError(where, key, format.name(), "a format that " + chip.path + " has: " + chip.format_names());
+}
+
+void check_formats(const program::Chip& chip, const std::vector<numerics::Format>& formats, const std::string& where,
+                   const std::string& key) {
+  for (const numerics::Format format : formats) check_format(chip, format, where, key);
+}
+
+void check_formats(const program::Chip& chip, const workloads::Plan& plan, const std::string& path) {
+  for (const workloads::PlanEntry& entry : plan.experts) {
+    const std::string where = path.empty()      ? "moesaic simulate"
+                              : entry.line == 0 ? path
+                                                : path + ":" + std::to_string(entry.line);
+    check_format(chip, entry.format, where, path.empty() ? "--plan" : "format");
+    check_formats(chip, entry.reads, where, "reads");
+  }
+}
+
+void check_formats(const program::Chip& chip, const workloads::WorkloadFile& workload) {
+  const workloads::WholeLayers& whole = workload.whole;
+  for (const auto& format : {whole.shared_experts, whole.dense_layers, whole.attention, whole.head})
+    if (format) check_format(chip, *format, workload.path, "whole_layers");
+  if (whole.attention)
+    check_format(chip, numerics::Format::integer(8), workload.path, "whole_layers.attention's cache");
+}
+
 }  // namespace moesaic::cli

@@ -1,7 +1,9 @@
 #pragma once
 /// Whether a plan file is one for a chip and a workload, and states what its formats take.
 #include <string>
+#include <vector>
 
+#include "reference/numerics/format.h"
 #include "sim/program/chip.h"
 #include "workloads/plan.h"
 #include "workloads/workload_file.h"
@@ -16,5 +18,15 @@ void check_made_for(const workloads::Plan& plan, const std::string& path, const 
 /// another chip, or for none, nothing is known.
 void check_memory(const workloads::Plan& plan, const std::string& path, const program::Chip& chip,
                   const workloads::WorkloadFile& workload);
+
+/// Refuses (InputError) a format that the hardware lacks.
+void check_format(const program::Chip& chip, numerics::Format format, const std::string& where, const std::string& key);
+void check_formats(const program::Chip& chip, const std::vector<numerics::Format>& formats, const std::string& where,
+                   const std::string& key);
+
+/// The same for every format of a plan (`path` is "" for one without a file), and for what of the workload's layers
+/// runs beside the experts.
+void check_formats(const program::Chip& chip, const workloads::Plan& plan, const std::string& path);
+void check_formats(const program::Chip& chip, const workloads::WorkloadFile& workload);
 
 }  // namespace moesaic::cli

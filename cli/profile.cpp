@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/latency_source.h"
+#include "cli/plan_check.h"
 #include "sim/program/chip.h"
 #include "workloads/sensitivity.h"
 #include "workloads/workload_file.h"
@@ -19,9 +20,10 @@ namespace moesaic::cli {
 namespace {
 
 constexpr const char* kWhere = "moesaic profile";
+constexpr const char* kAllFormats = "int,nested,binary,ternary";
 
 struct ProfileCommand {
-  std::string workload, chip, formats = "int,nested,binary,ternary", out;
+  std::string workload, chip, formats, out;
   std::int64_t group = 64;
   CacheOptions cache;
   bool json = false;
@@ -30,12 +32,17 @@ struct ProfileCommand {
 void run_profile(const ProfileCommand& command) {
   if (command.group % 8 != 0)
     throw base::ConfigError(kWhere, "--group", std::to_string(command.group), "a positive multiple of 8");
-  const std::vector<numerics::Format> formats = workloads::parse_formats(command.formats, kWhere, "--formats");
   const program::Chip chip = program::read_chip(command.chip);
+  const std::vector<numerics::Format> formats =
+      command.formats.empty() && !chip.formats.empty()
+          ? chip.formats
+          : workloads::parse_formats(command.formats.empty() ? kAllFormats : command.formats, kWhere, "--formats");
+  check_formats(chip, formats, kWhere, "--formats");
   const workloads::WorkloadFile workload = workloads::read_workload(command.workload);
   if (chip.storage)
     throw base::ConfigError(chip.path, "storage", "experts that come from it while the chip runs",
                             "none: the table is of experts that are in the memory");
+  check_formats(chip, workload);
   if (workload.continuous_requests)
     throw base::ConfigError(workload.path, "continuous_batching", "batches that the plan's own cycles decide",
                             "batches that are the same under every plan");
@@ -89,7 +96,10 @@ void add_profile(CLI::App& app) {
   const auto options = std::make_shared<ProfileCommand>();
   command->add_option("--workload", options->workload, "The workload, YAML")->required()->type_name("FILE");
   command->add_option("--chip", options->chip, "The chip, YAML")->required()->type_name("FILE");
-  command->add_option("--formats", options->formats, "Formats to measure")->capture_default_str()->type_name("LIST");
+  command
+      ->add_option("--formats", options->formats,
+                   std::string("Formats to measure; unless given, the chip's, or where it names none ") + kAllFormats)
+      ->type_name("LIST");
   command->add_option("--group", options->group, "Weights that share a scale")
       ->check(CLI::Range(std::int64_t{8}, std::int64_t{1} << 24))
       ->capture_default_str();

@@ -319,7 +319,10 @@ void run_simulate(const SimulateOptions& options) {
   input_options.threads =
       options.threads > 0 ? static_cast<unsigned>(options.threads) : std::max(1U, std::thread::hardware_concurrency());
   bool is_foreign = false;
-  input_options.check_plan = [&](const workloads::Plan& plan) {
+  check_formats(chip, workload);
+  input_options.check_plan = [&](const workloads::Plan& plan, bool from_file) {
+    check_formats(chip, plan, from_file ? options.plan : "");
+    if (!from_file) return;
     check_memory(plan, options.plan, chip, workload);
     try {
       check_made_for(plan, options.plan, chip, workload);

@@ -1,5 +1,7 @@
 #include "sim/program/chip.h"
 
+#include <algorithm>
+#include <optional>
 #include <stdexcept>
 
 #include "base/sha256.h"
@@ -58,6 +60,18 @@ StatedCost read_cost(const base::YamlNode& parent, const char* what, const char*
   return cost;
 }
 
+/// `formats: [int2, int4, binary]`.
+std::vector<numerics::Format> read_formats(const base::YamlNode& list) {
+  std::vector<numerics::Format> formats;
+  for (const base::YamlNode& item : list.items()) {
+    const numerics::Format format = numerics::Format::parse(item.as_text(), item.where(), list.key());
+    if (std::find(formats.begin(), formats.end(), format) != formats.end()) throw item.refused("each format once");
+    formats.push_back(format);
+  }
+  if (formats.empty()) throw list.refused("at least one format, or no such key: all");
+  return formats;
+}
+
 /// The storage and the cache come together.
 void read_offloading(const base::YamlNode& root, Chip& chip) {
   const auto storage = root.find("storage"), cache = root.find("cache");
@@ -101,6 +115,7 @@ Chip read(const base::YamlNode& root) {
     stated.softmax = read_cost(*costs, "softmax", "scores_per_cycle");
     chip.stated_costs = stated;
   }
+  if (const std::optional<base::YamlNode> formats = root.find("formats")) chip.formats = read_formats(*formats);
   read_offloading(root, chip);
   root.finish();
   return chip;
@@ -139,6 +154,16 @@ CacheConfig read_cache_config(const base::YamlNode& node) {
     config.start_popular = how == "popular";
   }
   return config;
+}
+
+bool Chip::has(numerics::Format format) const {
+  return formats.empty() || std::find(formats.begin(), formats.end(), format) != formats.end();
+}
+
+std::string Chip::format_names() const {
+  std::string names;
+  for (const numerics::Format format : formats) names += (names.empty() ? "" : ",") + format.name();
+  return names;
 }
 
 Chip read_chip(const std::string& path) {

@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/units.h"
 #include "models/memory/memory_model.h"
 #include "models/storage/storage_model.h"
+#include "reference/numerics/format.h"
 #include "reference/numerics/stored_layout.h"
 #include "sim/program/cache_config.h"
 #include "sim/program/core_params.h"
@@ -38,6 +40,8 @@ struct Chip {
   base::Femtoseconds period{2000000};  ///< of the core's clock
   numerics::LayoutKind layout = numerics::LayoutKind::kTileMajor;
   memory::MemoryConfig memory;
+  /// The formats that the hardware has; empty: all.
+  std::vector<numerics::Format> formats;
   std::optional<StatedCosts> stated_costs;
   /// Where experts lie, and the cache of them in the memory: both or neither. Without them all experts are in the
   /// memory.
@@ -46,6 +50,8 @@ struct Chip {
 
   base::Femtoseconds clock_period() const { return period; }
   base::Femtoseconds time(base::Cycles cycles) const { return period * cycles.count(); }
+  bool has(numerics::Format format) const;
+  std::string format_names() const;  ///< "int2,int4"
   /// The layout of every object stored for this chip.
   numerics::LayoutSpec layout_spec() const {
     return {layout, static_cast<int>(core.rows), static_cast<int>(core.cols)};

@@ -194,6 +194,7 @@ Plan choose_plan(const InputOptions& options, const WorkloadFile& workload, cons
     if (options.group_size) named->group_size = *options.group_size;
     facts.plan = name + " everywhere, groups of " + std::to_string(named->group_size) +
                  (options.plan.empty() ? ", no plan given" : "");
+    if (options.check_plan) options.check_plan(*named, false);
     return *std::move(named);
   }
   Plan plan = workloads::read_plan(name);
@@ -201,7 +202,7 @@ Plan choose_plan(const InputOptions& options, const WorkloadFile& workload, cons
     throw base::ConfigError(workload.path, "model", "'" + workload.model + "', a shape without weights",
                             "a model folder, which the plan " + name + " was made for, or a format as --plan");
   workloads::check_plan(plan, name, checkpoint->network(), checkpoint->hash());
-  if (options.check_plan) options.check_plan(plan);
+  if (options.check_plan) options.check_plan(plan, true);
   facts.plan = name;
   facts.plan_hash = base::sha256_file(name);
   return plan;

@@ -85,9 +85,8 @@ struct InputOptions {
   std::string plan;  ///< a plan file, a format for every expert ("int4"), or empty: int8
   std::uint64_t seed = 1;
   std::optional<int> group_size;  ///< of a plan that is a format; workloads::kNamedPlanGroupSize when absent
-  /// Called with a plan that was read from a file, once it is known to be one for the model; may be empty. What it
-  /// throws ends gather_inputs().
-  std::function<void(const workloads::Plan& plan)> check_plan;
+  /// Called with the plan, once it is known to be one for the model; may be empty. What it throws ends gather_inputs().
+  std::function<void(const workloads::Plan& plan, bool from_file)> check_plan;
   unsigned threads = 1;
   /// With continuous batching: what runs when; outlives the call.
   const Schedule* schedule = nullptr;

@@ -239,6 +239,42 @@ TEST_CASE(
             "memory_bytes: got " + bytes + ", expected ");
 }
 
+TEST_CASE("formats that the chip lacks are refused by map, profile and simulate, and not chosen",
+          "[regress][mapping]") {
+  Map map;
+  const std::string work = " --workload configs/demo_workload.yaml",
+                    chip = chip_with(map.folder, "formats: [int2, int4]\n"), on = work + " --chip " + chip,
+                    table = " --sensitivity " + map.folder.file("s.csv"), plan = map.folder.file("plan.yaml"),
+                    out = " --out " + map.folder.file("run");
+  const auto refused = [&](const std::string& command, const std::string& what) {
+    const Outcome outcome = run_program(command);
+    INFO(command << ": " << outcome.err);
+    CHECK(outcome.exit_code == 2);
+    CHECK(outcome.one_error_line());
+    CHECK_THAT(outcome.err, Catch::Contains(what));
+  };
+  const std::string lacks = "got int3, expected a format that " + chip + " has: int2,int4";
+  refused("map --memory-budget 3bits --formats int2..int4" + table + on, "--formats: " + lacks);
+  refused("profile --no-cache --formats int2,int3" + on, "--formats: " + lacks);
+  refused("simulate --engine fast --no-data --plan int3" + on + out, "--plan: " + lacks);
+  refused("simulate --engine fast --no-data" + on + out, "--plan: got int8");
+  REQUIRE(
+      run_program("map --memory-budget 3bits" + table + work + " --chip chips/demo.yaml --fix 0.0=int3 --out " + plan)
+          .exit_code == 0);
+  refused("simulate --engine fast --no-data --foreign-plan --plan " + plan + on + out, "format: " + lacks);
+  const Outcome mapped = run_program("map --memory-budget 3bits --json" + table + on);
+  REQUIRE(mapped.exit_code == 0);
+  for (const auto& [format, count] : json::parse(mapped.out)["experts"].items())
+    CHECK((format == "int2" || format == "int4"));
+  const Outcome profiled = run_program("profile --no-cache --json" + on);
+  REQUIRE(profiled.exit_code == 0);
+  CHECK(json::parse(profiled.out)["cycles"].size() == 2);
+  refused("profile --no-cache" + work + " --chip " + chip_with(map.folder, "formats: [int2, int2]\n"),
+          "formats[1]: got int2, expected each format once");
+  refused("profile --no-cache" + work + " --chip " + chip_with(map.folder, "formats: [int9]\n"), "formats: got 'int9'");
+  refused("profile --no-cache" + work + " --chip " + chip_with(map.folder, "formats: []\n"), "formats: got ");
+}
+
 TEST_CASE("a wide latency budget costs nothing, one for each layer holds in every layer", "[regress][mapping]") {
   Map map;
   const json free = map.run("--memory-budget 4bits"),
