@@ -38,6 +38,7 @@ struct EvaluateOptions {
   std::string plan;
   std::string backend = "cpu";
   std::string per_window;
+  int act_bits = network::kNetworkActBits;
   bool against_float = false;
   QuantiserOptions quantiser;
   std::int64_t resident_layers = 0;
@@ -51,25 +52,27 @@ struct EvaluateOptions {
 /// Builds the experts of a plan; the forward pass and the checkpoint outlive them.
 using EvaluateBackend = std::function<std::unique_ptr<network::ExpertBackend>(
     const network::Forward& forward, const workloads::Checkpoint& checkpoint, const workloads::Plan& plan,
-    unsigned threads, const network::ClassDraw& draw)>;
+    unsigned threads, const network::ClassDraw& draw, int act_bits)>;
 
 base::Registry<EvaluateBackend> evaluate_backends() {
   base::Registry<EvaluateBackend> backends;
-  backends.add("cpu",
-               [](const network::Forward& forward, const workloads::Checkpoint& checkpoint, const workloads::Plan& plan,
-                  unsigned threads, const network::ClassDraw& draw) -> std::unique_ptr<network::ExpertBackend> {
-                 const auto store = std::make_shared<const network::ExpertStore>(
-                     forward, checkpoint, plan.group_size, threads, network::kNetworkActBits, plan.quantiser);
-                 return std::make_unique<network::QuantisedExperts>(store, plan, threads, draw);
-               });
-  backends.add("cuda",
-               [](const network::Forward& forward, const workloads::Checkpoint& checkpoint, const workloads::Plan& plan,
-                  unsigned threads, const network::ClassDraw& draw) -> std::unique_ptr<network::ExpertBackend> {
-                 cuda::require_available("moesaic evaluate: --backend cuda");
-                 const auto store = std::make_shared<const network::ExpertStore>(
-                     forward, checkpoint, plan.group_size, threads, network::kNetworkActBits, plan.quantiser);
-                 return std::make_unique<network::CudaExperts>(store, plan, threads, draw);
-               });
+  backends.add(
+      "cpu",
+      [](const network::Forward& forward, const workloads::Checkpoint& checkpoint, const workloads::Plan& plan,
+         unsigned threads, const network::ClassDraw& draw, int act_bits) -> std::unique_ptr<network::ExpertBackend> {
+        const auto store = std::make_shared<const network::ExpertStore>(forward, checkpoint, plan.group_size, threads,
+                                                                        act_bits, plan.quantiser);
+        return std::make_unique<network::QuantisedExperts>(store, plan, threads, draw);
+      });
+  backends.add(
+      "cuda",
+      [](const network::Forward& forward, const workloads::Checkpoint& checkpoint, const workloads::Plan& plan,
+         unsigned threads, const network::ClassDraw& draw, int act_bits) -> std::unique_ptr<network::ExpertBackend> {
+        cuda::require_available("moesaic evaluate: --backend cuda");
+        const auto store = std::make_shared<const network::ExpertStore>(forward, checkpoint, plan.group_size, threads,
+                                                                        act_bits, plan.quantiser);
+        return std::make_unique<network::CudaExperts>(store, plan, threads, draw);
+      });
   return backends;
 }
 
@@ -188,7 +191,7 @@ void run_evaluate(const EvaluateOptions& options) {
       options.threads > 0 ? static_cast<unsigned>(options.threads) : std::max(1U, std::thread::hardware_concurrency());
   const network::Forward forward(checkpoint, static_cast<std::size_t>(options.resident_layers));
   const std::unique_ptr<network::ExpertBackend> experts =
-      quantised ? backend(forward, checkpoint, plan, threads, class_draw(options)) : nullptr;
+      quantised ? backend(forward, checkpoint, plan, threads, class_draw(options), options.act_bits) : nullptr;
   const network::ExpertBackend& used =
       experts ? *experts : static_cast<const network::ExpertBackend&>(forward.float_experts());
   network::Evaluation result;
@@ -219,6 +222,9 @@ void add_evaluate(CLI::App& app) {
   command->add_option("--plan", options->plan, "none (float), a format for every expert (int8), or a plan file")
       ->required()
       ->type_name("none|FORMAT|PLAN");
+  command->add_option("--act-bits", options->act_bits, "Bits of every activation that feeds an expert's product")
+      ->check(CLI::IsMember({4, 8}))
+      ->capture_default_str();
   command->add_option("--backend", options->backend, "Who computes quantised experts: " + evaluate_backends().choices())
       ->capture_default_str()
       ->type_name("NAME");

@@ -55,6 +55,7 @@ class Evaluator {
         threads_(command.map.cache.threads > 0 ? static_cast<unsigned>(command.map.cache.threads)
                                                : std::max(1U, std::thread::hardware_concurrency())),
         quantiser_(quantiser),
+        act_bits_(workload.act_bits),
         checkpoint_(workload.model),
         forward_(checkpoint_),
         tokens_(workloads::read_tokens(command.evaluate)) {
@@ -68,6 +69,7 @@ class Evaluator {
     for (const std::uint32_t token : tokens_) sum.add(&token, sizeof token);
     sum.add(fmt::format(";{};{};{};{};{};{}", command.window, static_cast<int>(quantiser.kind), quantiser.tokens_hash,
                         quantiser.window, quantiser.damping, quantiser.minimum_tokens));
+    if (act_bits_ != network::kNetworkActBits) sum.add(fmt::format(";{} activation bits", act_bits_));
     identity_ = sum.hex();
   }
 
@@ -92,7 +94,7 @@ class Evaluator {
     if (plan != nullptr) {
       if (!store_)
         store_ = std::make_shared<const network::ExpertStore>(forward_, checkpoint_, plan->group_size, threads_,
-                                                              network::kNetworkActBits, quantiser_);
+                                                              act_bits_, quantiser_);
       experts = std::make_unique<network::QuantisedExperts>(store_, *plan, threads_);
     }
     const network::ExpertBackend& used =
@@ -127,6 +129,7 @@ class Evaluator {
   std::size_t window_;
   unsigned threads_;
   workloads::Quantiser quantiser_;
+  int act_bits_;
   workloads::Checkpoint checkpoint_;
   network::Forward forward_;
   std::shared_ptr<const network::ExpertStore> store_;  // of all plans: they share group size and quantiser

@@ -135,6 +135,10 @@ WorkloadFile read_workload(const std::string& path) {
     if (root.has("batch_requests")) throw continuous->refused("either continuous_batching or batch_requests");
     w.continuous_requests = static_cast<std::uint64_t>(continuous->integer("max_requests", 1, 1 << 20));
   }
+  if (const std::optional<base::YamlNode> bits = root.find("act_bits")) {
+    w.act_bits = static_cast<int>(bits->as_integer(4, 8));
+    if (w.act_bits != 4 && w.act_bits != 8) throw bits->refused("4 or 8");
+  }
   if (const std::optional<base::YamlNode> routing = root.find("routing")) w.routing = read_routing_rules(*routing);
   root.finish();
   return w;
@@ -155,13 +159,14 @@ std::string selection_hash(const WorkloadFile& workload) {
   return base::sha256_hex(fmt::format(
       "phase {}\nrequests {}\nsteps {}\nlayers {}\nmax_tokens {}\nbatch_requests {}\ncontinuous_batching {}\n"
       "prune_ratio {}\ncapacity_factor {}\nround_to {}\nrenormalise {}\nshared_experts {}\ndense_layers {}\n"
-      "attention {}\nhead {}\n",
+      "attention {}\nhead {}\nact_bits {}\n",
       workload.phase ? phase_name(*workload.phase) : "both", fmt::join(workload.requests, " "),
       fmt::join(workload.steps, " "), fmt::join(workload.layers, " "), number(workload.max_tokens),
       workload.batch_requests, number(workload.continuous_requests),
       rules.prune_at_median ? std::string("median") : number(rules.prune_ratio), number(rules.capacity_factor),
       number(rules.round_to), rules.renormalise, format(workload.whole.shared_experts),
-      format(workload.whole.dense_layers), format(workload.whole.attention), format(workload.whole.head)));
+      format(workload.whole.dense_layers), format(workload.whole.attention), format(workload.whole.head),
+      workload.act_bits));
 }
 
 namespace {

@@ -12,6 +12,7 @@
 ///   batch_requests: 4            # optional: so many requests go through their steps together; 1 when absent
 ///   continuous_batching: {max_requests: 8}   # optional: batches are decided in time, by the trace's arrivals
 ///   whole_layers: {attention: int8, dense_layers: int4}   # optional: what else of a layer runs, in which format
+///   act_bits: 4                  # optional: of every activation that feeds a product, 4 or 8; 8 when absent
 ///   routing: {prune_ratio: median, capacity_factor: 1.25, round_to: 8}   # optional: routing_rules.h
 ///
 /// Paths are relative to the file. A model is a folder, a shape file (.yaml, in the zoo's form) or a name of the zoo.
@@ -52,6 +53,7 @@ struct WorkloadFile {
   std::optional<std::uint64_t> max_tokens;
   std::uint64_t batch_requests = 1;
   std::optional<std::uint64_t> continuous_requests;  ///< continuous batching: so many requests run at most
+  int act_bits = 8;                                  ///< of every activation that feeds a product
   RoutingRules routing;
   WholeLayers whole;
 

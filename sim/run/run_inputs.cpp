@@ -90,9 +90,9 @@ class CheckpointSource : public Source {
   int x_exp(int layer) const override { return store_->scales(layer).x_exp; }
   int sigma_h(int layer) const override { return store_->scales(layer).sigma_h(); }
   /// Once the plan is known.
-  void open_store() {
-    store_ = std::make_unique<network::ExpertStore>(forward, checkpoint, plan.group_size, threads_,
-                                                    network::kNetworkActBits, plan.quantiser);
+  void open_store(int act_bits) {
+    store_ = std::make_unique<network::ExpertStore>(forward, checkpoint, plan.group_size, threads_, act_bits,
+                                                    plan.quantiser);
   }
 
   workloads::Checkpoint checkpoint;
@@ -105,7 +105,11 @@ class CheckpointSource : public Source {
 
 class DrawnSource : public Source {
  public:
-  DrawnSource(workloads::Network network, std::uint64_t seed) : network_(std::move(network)), rng_(seed) {}
+  DrawnSource(workloads::Network network, std::uint64_t seed, int act_bits)
+      : network_(std::move(network)),
+        rng_(seed),
+        act_bits_(act_bits),
+        scales_(quantise::choose_scales(kDrawnRanges, act_bits)) {}
   numerics::ExpertWeights make(int layer, int expert, numerics::Format format) const override {
     const std::int64_t hidden = network_.hidden, width = intermediate_of(network_, expert);
     const bool routed = expert < network_.experts;
@@ -118,7 +122,7 @@ class DrawnSource : public Source {
     };
     const std::vector<float> gate = draw(width, hidden), up = draw(width, hidden), down = draw(hidden, width);
     return quantise::quantise_expert(
-        gate.data(), up.data(), down.data(), hidden, width, format, plan.group_size, network::kNetworkActBits, scales_,
+        gate.data(), up.data(), down.data(), hidden, width, format, plan.group_size, act_bits_, scales_,
         fmt::format("{}: layer {}, expert {}", network_.name, layer, expert_name(network_, expert)));
   }
   int x_exp(int) const override { return scales_.x_exp; }
@@ -127,7 +131,8 @@ class DrawnSource : public Source {
  private:
   workloads::Network network_;
   base::Rng rng_;
-  quantise::LayerScales scales_ = quantise::choose_scales(kDrawnRanges, network::kNetworkActBits);
+  int act_bits_;
+  quantise::LayerScales scales_;
 };
 
 /// Collects what the experts of the selected layers read at the selected positions of one request.
@@ -476,13 +481,13 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
   if (workload.has_weights) {
     const auto own = std::make_shared<CheckpointSource>(workload.model, options.threads);
     own->plan = choose_plan(options, workload, &own->checkpoint, facts);
-    own->open_store();
+    own->open_store(workload.act_bits);
     facts.model_hash = own->checkpoint.hash();
     facts.weights = "the model's, quantised by the plan";
     if (workload.tokens) real = run_forward(workload, slice, *own, options.threads);
     source = own;
   } else {
-    source = std::make_shared<DrawnSource>(network, options.seed);
+    source = std::make_shared<DrawnSource>(network, options.seed, workload.act_bits);
     source->plan = choose_plan(options, workload, nullptr, facts);
     facts.weights =
         fmt::format("drawn from seed {} (normal, deviation 1 / sqrt(k)), quantised by the plan", options.seed);
@@ -492,7 +497,7 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
                            : fmt::format("drawn from seed {} (normal, deviation 1)", options.seed);
   facts.routing = real ? "float forward pass, held to the trace " + workload.trace : "the trace " + workload.trace;
   facts.group_size = source->plan.group_size;
-  facts.act_bits = network::kNetworkActBits;
+  facts.act_bits = workload.act_bits;
   const std::uint32_t greatest_level = check_levels(workload, slice, source->plan);
 
   const std::vector<std::vector<std::size_t>> tokens_of = make_batches(workload, slice, options.schedule, inputs.steps);

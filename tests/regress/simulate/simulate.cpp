@@ -234,6 +234,33 @@ TEST_CASE("whole layers and requests that arrive in time are the same on all eng
   CHECK(requests.find("\n3,3,3,0.300000000,") != std::string::npos);
 }
 
+TEST_CASE("a workload of 4-bit activations runs on the array that takes no more, the same on all engines",
+          "[regress][simulate]") {
+  const Folder folder;
+  base::write_file(folder.file("tiny.yaml"),
+                   "name: tiny\nsource: made up\nhidden: 32\nexpert_intermediate: 24\nexperts: 4\ntop_k: 2\n"
+                   "shared_experts: 1\nshared_intermediate: 16\nlayers: 2\ndense_first: 1\nmoe_every: 1\n"
+                   "dense_intermediate: 40\nheads: 4\nkv_heads: 2\nhead_dim: 16\ngated: true\nvocab: 50\n"
+                   "latent_attention: {q_rank: 12, kv_rank: 24, nope_dim: 8, rope_dim: 4}\n");
+  base::write_file(folder.file("t.csv"),
+                   "request,step,phase,position,layer,experts,weights\n0,0,prefill,0,1,0;2,0.6;0.4\n"
+                   "0,0,prefill,1,1,1;2,0.6;0.4\n0,0,prefill,2,1,3;0,0.6;0.4\n");
+  const std::string start = "model: tiny.yaml\ntrace: t.csv\n",
+                    run = "simulate --chip chips/r4c8p4a4.yaml --plan int3 ";
+  base::write_file(folder.file("eight.yaml"), start);
+  base::write_file(folder.file("four.yaml"), start + "act_bits: 4\n");
+  CHECK(run_program(run + "--workload " + folder.file("eight.yaml") + " --out " + folder.file("no")).exit_code == 2);
+  for (const std::string engine : {"fast", "cycle", "rtl"}) {
+    const Outcome outcome = run_program(run + "--workload " + folder.file("four.yaml") + " --engine " + engine +
+                                        " --out " + folder.file(engine));
+    INFO(engine << ": " << outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    CHECK(summary(folder, engine)["check"]["values_compared"] == 3 * 2 * 32 + 3 * 32);
+    for (const char* name : {"/layers.csv", "/experts.csv", "/steps.csv"})
+      CHECK(base::read_file(folder.file(engine + name)) == base::read_file(folder.file(std::string("fast") + name)));
+  }
+}
+
 TEST_CASE("a 3-bit and a 4-bit plan differ in bytes and in cycles", "[regress][simulate]") {
   const Folder folder;
   for (const std::string plan : {"int3", "int4"})
