@@ -138,6 +138,8 @@ void run_check(const Inputs& in, const MapCommand& command) {
       throw base::ConfigError(command.check, "made_from." + what, *stated, found + ", the hash of the file given");
   };
   same("sensitivity", plan.made_from.sensitivity, in.sensitivity_hash);
+  if (in.table_says_quantiser && !(plan.quantiser == in.quantiser))
+    throw base::ConfigError(command.check, "quantiser", "another", "the one that " + command.sensitivity + " names");
   same("trace", plan.made_from.trace, base::sha256_file(in.workload->trace));
   if (plan.made_from.chip && !in.chip) refuse_missing("--check", "--chip");
   if (in.chip) same("chip", plan.made_from.chip, in.chip->hash);
@@ -184,7 +186,6 @@ void run_map(const MapCommand& given) {
   if (command.seed_given && !all && !known.at(command.allocator, kWhere, "--allocator").takes_seed)
     throw base::ConfigError(kWhere, "--seed", std::to_string(command.seed),
                             "none: allocator " + command.allocator + " draws nothing");
-  const workloads::Quantiser quantiser = chosen_quantiser(command.quantiser, kWhere);
   if (command.time_limit_given) command.search.time_limit_s = command.time_limit_s;
   const Inputs in = read_inputs(command);
   mapping::AllocatorOptions options{command.seed, command.search};
@@ -202,7 +203,6 @@ void run_map(const MapCommand& given) {
   if (!command.out.empty()) {
     plan.made_from.checkpoint = workloads::Checkpoint(in.workload->model).hash();
     plan.made_from.trace = base::sha256_file(in.workload->trace);
-    plan.quantiser = quantiser;
     workloads::write_plan(plan, command.out);
   }
   print(plan, command);

@@ -177,6 +177,7 @@ workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std
   if (in.chip) plan.made_from.chip = in.chip->hash;
   if (in.costs || in.latencies) plan.made_from.costs = in.costs_hash;
   plan.group_size = static_cast<int>(command.group);
+  plan.quantiser = in.quantiser;
   const mapping::Totals totals = mapping::totals(problem, allocation.assignment);
   plan.loss = totals.real_loss;
 
@@ -397,7 +398,10 @@ Inputs read_inputs(const MapCommand& command) {
   if (!command.chip.empty()) in.chip = program::read_chip(command.chip);
   const std::string table = base::read_file(command.sensitivity);
   in.sensitivity_hash = base::sha256_hex(table);
-  in.rows = workloads::parse_sensitivity(table, command.sensitivity);
+  workloads::SensitivityTable sensitivity = workloads::parse_sensitivity(table, command.sensitivity);
+  in.rows = std::move(sensitivity.rows);
+  in.table_says_quantiser = sensitivity.quantiser.has_value();
+  in.quantiser = table_quantiser(command.quantiser, kWhere, sensitivity.quantiser, command.sensitivity);
   if (!command.formats.empty()) in.rows = in_formats(in.rows, command.formats, command.sensitivity);
   in.network = in.workload ? in.workload->network : mapping::network_of(in.rows, command.sensitivity);
   if (in.workload && in.chip) in.memory.emplace(in.network, command.group, in.chip->layout_spec());

@@ -190,7 +190,6 @@ class Sweep {
         throw base::ConfigError(kWhere, "--memory-budgets", "'" + budget + "' twice", "each once");
     if (command_.evaluate.empty() && command_.windows > 0)
       throw base::ConfigError(kWhere, "--windows", "it without --evaluate", "--evaluate beside it");
-    const workloads::Quantiser quantiser = chosen_quantiser(map.quantiser, kWhere);
     std::error_code error;
     fs::create_directories(command_.out, error);
     if (error || !fs::is_directory(command_.out))
@@ -209,7 +208,7 @@ class Sweep {
       if (!work)
         work = in.work ? in.work : std::make_shared<const run::RunInputs>(latency_inputs(*in.workload, map.group));
       if (!command_.evaluate.empty() && !evaluator) {
-        evaluator = std::make_unique<Evaluator>(command_, *in.workload, quantiser);
+        evaluator = std::make_unique<Evaluator>(command_, *in.workload, in.quantiser);
         float_ = evaluator->windows(nullptr);
       }
       if (routing_.tokens.empty()) routing_ = workload_routing(*in.workload);
@@ -231,7 +230,6 @@ class Sweep {
           point.cycles = profile::simulate(*work, shapes_of(*work, point.plan), *in.chip).cycles;
           point.plan.made_from.checkpoint = workloads::Checkpoint(in.workload->model).hash();
           point.plan.made_from.trace = base::sha256_file(in.workload->trace);
-          point.plan.quantiser = quantiser;
           workloads::write_plan(point.plan, plan_path(point));
           if (evaluator) point.windows = evaluator->windows(&point.plan);
         }

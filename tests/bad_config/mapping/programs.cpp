@@ -1,6 +1,7 @@
 // moesaic calibrate and map: bad input ends in one line on standard error, exit code 2 and no output.
 #include <catch2/catch.hpp>
 
+#include "base/sha256.h"
 #include "tests/bad_config/cli/run_program.h"
 #include "tests/unit/network/tiny_model.h"
 #include "workloads/plan.h"
@@ -248,6 +249,60 @@ TEST_CASE("a plan that was made from other files, or that a file contradicts, is
       run_program(base + "--sensitivity " + good + " --check " + folder.write("changed.yaml", text));
   CHECK(outcome.exit_code == 1);
   CHECK_THAT(outcome.err, Catch::Contains("plan check: the plan states loss 0.5"));
+}
+
+TEST_CASE("a plan names the quantiser that its table was measured with, and no option may say another",
+          "[bad_config][cli]") {
+  const TemporaryFolder folder;
+  const std::string tokens = folder.write("tokens.bin", std::string(600, 'a'));
+  const std::string hash = base::sha256_file(tokens);
+  const std::string gptq = folder.write("gptq.csv", "# quantiser: gptq\n# tokens: tokens.bin\n# tokens_hash: " + hash +
+                                                        "\n# window: 256\n# damping: 0.02\n# minimum_tokens: 5\n" +
+                                                        table()),
+                    rtn = folder.write("rtn.csv", "# quantiser: rtn\n" + table()),
+                    silent = folder.write("silent.csv", table());
+  const std::string plan = folder.file("plan.yaml");
+  const auto map = [&](const std::string& sensitivity, const std::string& rest) {
+    return std::string("map ") + kFiles + "--memory-budget 2.5bits --sensitivity " + sensitivity + " " + rest;
+  };
+  const auto made = [&](const std::string& arguments) {
+    const Outcome outcome = run_program(arguments + " --out " + plan);
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return workloads::read_plan(plan).quantiser;
+  };
+  const workloads::Quantiser stated = made(map(gptq, ""));
+  CHECK(stated.kind == workloads::QuantiserKind::kGptq);
+  CHECK(stated.tokens_hash == hash);
+  CHECK(stated.damping == 0.02);
+  CHECK(stated.minimum_tokens == 5);
+  CHECK(std::filesystem::equivalent(stated.tokens, tokens));
+  CHECK(run_program(map(gptq, "--check " + plan)).exit_code == 0);
+  CHECK(made(map(gptq, "--quantiser gptq --damping 0.02 --calibration-tokens " +
+                           folder.write("copy", base::read_file(tokens)))) == stated);
+  CHECK(made(map(rtn, "")) == workloads::Quantiser());
+  CHECK(made(map(silent, "")) == workloads::Quantiser());
+  CHECK(made(map(silent, "--quantiser gptq --calibration-tokens " + tokens)).tokens_hash == hash);
+
+  const std::string out = folder.file("none.yaml");
+  const auto refused = [&](const std::string& arguments, const std::string& what) {
+    check_refused(arguments + " --out " + out, what, out);
+  };
+  refused(map(gptq, "--quantiser rtn"), "--quantiser: got rtn, expected gptq, as " + gptq + " was measured with");
+  refused(map(rtn, "--quantiser gptq --calibration-tokens " + tokens), "--quantiser: got gptq, expected rtn");
+  refused(map(rtn, "--damping 0.02"), "--damping: got it, expected --quantiser rtn, which has none");
+  refused(map(gptq, "--damping 0.01"), "--damping: got 0.01, expected 0.02");
+  refused(map(gptq, "--minimum-tokens 4"), "--minimum-tokens: got 4, expected 5");
+  refused(map(gptq, "--calibration-tokens " + folder.write("b", "bbbb")), "expected " + hash);
+
+  // A plan of the same table and formats whose quantiser was taken out.
+  std::string text = base::read_file(plan);
+  REQUIRE(made(map(gptq, "")) == stated);
+  text = base::read_file(plan);
+  const std::size_t begin = text.find("quantiser:"), end = text.find("memory_bytes:");
+  REQUIRE(begin < end);
+  check_refused(map(gptq, "--check " + folder.write("changed.yaml", text.erase(begin, end - begin))),
+                "changed.yaml: quantiser: got another, expected the one that " + gptq + " names");
 }
 
 TEST_CASE("the same map writes the same plan, which evaluate takes for this model alone", "[bad_config][cli]") {

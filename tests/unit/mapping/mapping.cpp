@@ -642,7 +642,7 @@ TEST_CASE("a cost table reads what it holds and says where it is wrong", "[unit]
 TEST_CASE("a sensitivity table reads back as it was written and says where it is wrong", "[unit][mapping]") {
   const auto rows = small_table();
   const std::string text = workloads::format_sensitivity(rows);
-  const auto back = workloads::parse_sensitivity(text, "t.csv");
+  const auto back = workloads::parse_sensitivity(text, "t.csv").rows;
   REQUIRE(back.size() == rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i) {
     CHECK(back[i].loss == rows[i].loss);
@@ -673,6 +673,49 @@ TEST_CASE("a sensitivity table reads back as it was written and says where it is
   refused(head + "0,0,mwq1+2,3,1,1,1\n0,0,mwq2+1,3,1,1,1\n0,0,mwq2+1of2,3,1,1,1\n0,0,mwq2+1,3,1,1,1\n",
           "t.csv:5: row: got layer 0, expert 0, mwq2+1 a second time");
   refused(head + "0,0,mwq2+1,2,1,1,1\n", "t.csv:2: bits: got '2', expected 3 for mwq2+1");
+}
+
+TEST_CASE("a sensitivity table says whose integers it measured, or says nothing", "[unit][mapping]") {
+  const auto rows = small_table();
+  CHECK_FALSE(workloads::parse_sensitivity(workloads::format_sensitivity(rows), "t.csv").quantiser);
+
+  const auto rounded =
+      workloads::parse_sensitivity(workloads::format_sensitivity(rows, workloads::Quantiser(), "t.csv"), "t.csv");
+  REQUIRE(rounded.quantiser);
+  CHECK(*rounded.quantiser == workloads::Quantiser());
+  CHECK(rounded.rows.size() == rows.size());
+
+  workloads::Quantiser gptq;
+  gptq.kind = workloads::QuantiserKind::kGptq;
+  gptq.tokens = "texts/a b.bin";
+  gptq.tokens_hash = std::string(64, 'a');
+  gptq.window = 128;
+  gptq.damping = 0.05;
+  gptq.minimum_tokens = 7;
+  const std::string text = workloads::format_sensitivity(rows, gptq, "tables/t.csv");
+  CHECK_THAT(text, Catch::StartsWith("# quantiser: gptq\n# tokens: ../texts/a b.bin\n# tokens_hash: aaaa"));
+  const auto back = workloads::parse_sensitivity(text, "tables/t.csv");
+  REQUIRE(back.quantiser);
+  CHECK(*back.quantiser == gptq);
+  CHECK(back.quantiser->tokens == "tables/../texts/a b.bin");
+  CHECK(workloads::format_sensitivity(back.rows, back.quantiser, "tables/t.csv") == text);
+
+  const auto changed = [&](const std::string& from, const std::string& to, const std::string& what) {
+    std::string wrong = text;
+    REQUIRE(wrong.find(from) != std::string::npos);
+    wrong.replace(wrong.find(from), from.size(), to);
+    CHECK_THROWS_WITH(workloads::parse_sensitivity(wrong, "t.csv"), Catch::Contains(what));
+  };
+  changed("gptq", "gtpq", "t.csv:1: quantiser: got 'gtpq', expected rtn or gptq");
+  changed("# quantiser: gptq\n", "", "t.csv:1: header: got '# tokens: ");
+  changed("# window: 128\n", "", "t.csv:4: header: got '# damping: 0.05', expected '# window: ...'");
+  changed("window: 128", "window: 0", "t.csv:4: window: got '0', expected a whole number from 1");
+  changed("damping: 0.05", "damping: nan", "t.csv:5: damping: got 'nan'");
+  changed("damping: 0.05", "damping: 0", "t.csv:5: damping: got '0'");
+  changed("minimum_tokens: 7", "minimum_tokens: 7x", "t.csv:6: minimum_tokens: got '7x'");
+  changed(std::string(64, 'a'), std::string(63, 'a'), "t.csv:3: tokens_hash: got '");
+  changed("../texts/a b.bin", "", "t.csv:2: tokens: got ''");
+  changed("minimum_tokens: 7\n", "minimum_tokens: 7\n# more: 1\n", "t.csv:7: header: got '# more: 1'");
 }
 
 TEST_CASE("format lists take ranges and families", "[unit][mapping]") {
