@@ -23,6 +23,9 @@ void add_cache_options(CLI::App& command, CacheOptions& options) {
 }
 
 run::RunInputs latency_inputs(const workloads::WorkloadFile& workload, std::int64_t group) {
+  if (workload.continuous_requests)
+    throw base::ConfigError(workload.path, "continuous_batching", "batches that are decided in time",
+                            "batches that depend on no plan's cycles, for a table of latencies");
   run::InputOptions options;
   options.weights = false;
   options.group_size = static_cast<int>(group);
@@ -31,8 +34,9 @@ run::RunInputs latency_inputs(const workloads::WorkloadFile& workload, std::int6
 }
 
 profile::Profile make_profile(const run::RunInputs& inputs, const program::Chip& chip,
-                              const workloads::WorkloadFile& workload, const std::vector<numerics::Format>& formats,
-                              const CacheOptions& options, const std::string& where) {
+                              const workloads::WorkloadFile& workload,
+                              const std::vector<numerics::ExpertFormats>& formats, const CacheOptions& options,
+                              const std::string& where) {
   if (options.none && !options.folder.empty())
     throw base::ConfigError(where, "--cache", "it with --no-cache", "one of them");
   profile::Options profile_options;

@@ -25,12 +25,14 @@ struct CacheOptions {
 /// Adds --cache, --no-cache, --threads.
 void add_cache_options(CLI::App& command, CacheOptions& options);
 
-/// The workload's batches and routing in shapes; experts in int8 with groups of `group`.
+/// The workload's batches and routing in shapes; experts in int8 with groups of `group`. Refuses (InputError) batches
+/// that a plan's own cycles decide.
 run::RunInputs latency_inputs(const workloads::WorkloadFile& workload, std::int64_t group);
 
 /// Refuses (InputError at `where`) --cache with --no-cache.
 profile::Profile make_profile(const run::RunInputs& inputs, const program::Chip& chip,
-                              const workloads::WorkloadFile& workload, const std::vector<numerics::Format>& formats,
-                              const CacheOptions& options, const std::string& where);
+                              const workloads::WorkloadFile& workload,
+                              const std::vector<numerics::ExpertFormats>& formats, const CacheOptions& options,
+                              const std::string& where);
 
 }  // namespace moesaic::cli

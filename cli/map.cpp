@@ -148,12 +148,12 @@ void run_check(const Inputs& in, const MapCommand& command) {
   if (in.costs || in.latencies) same("costs", plan.made_from.costs, in.costs_hash);
   mapping::Allocation allocation;
   for (const mapping::Item& item : in.problem.items) {
-    const numerics::Format format = plan.at(item.layer, item.expert).format;
+    const numerics::ExpertFormats format = plan.at(item.layer, item.expert).format;
     const auto found = std::find_if(item.choices.begin(), item.choices.end(),
                                     [&](const mapping::Choice& c) { return c.format == format; });
     if (found == item.choices.end())
       throw base::ConfigError(command.check, fmt::format("layer {}, expert {}", item.layer, item.expert), format.name(),
-                              "a format of the sensitivity table");
+                              "a format of the sensitivity table that the options allow");
     allocation.assignment.push_back(static_cast<int>(found - item.choices.begin()));
   }
   const std::string name = "check";
@@ -251,7 +251,10 @@ void add_map(CLI::App& app) {
       ->type_name("NAME=VALUE");
   command->add_option("--at-least", options->at_least, "At least N experts of a format in every layer, or in one")
       ->type_name("N:FORMAT[:LAYER]");
-  command->add_option("--tie", options->tied, "Experts that take one format: LAYER.EXPERT,LAYER.EXPERT")
+  command
+      ->add_option(
+          "--tie", options->tied,
+          "Experts that take one format: LAYER.EXPERT,LAYER.EXPERT. Of a table of projections: gate,up or gate,up,down")
       ->type_name("EXPERTS");
   command->add_option("--fix", options->fixed, "An expert's format: LAYER.EXPERT=FORMAT")->type_name("EXPERT=FORMAT");
   command->add_option("--formats", options->formats, "Formats that the hardware has; all of the table's unless given")

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/latency_source.h"
+#include "mapping/problem.h"
 #include "sim/program/chip.h"
 #include "workloads/sensitivity.h"
 #include "workloads/workload_file.h"
@@ -22,15 +23,27 @@ constexpr const char* kWhere = "moesaic profile";
 
 struct ProfileCommand {
   std::string workload, chip, formats = "int,nested,binary,ternary", out;
+  std::string per = "expert", tie;
   std::int64_t group = 64;
   CacheOptions cache;
   bool json = false;
 };
 
+/// The formats named, or their combinations over gate, up and down.
+std::vector<numerics::ExpertFormats> formats_of(const ProfileCommand& command) {
+  if (command.per == "expert") {
+    if (!command.tie.empty()) throw base::ConfigError(kWhere, "--tie", command.tie, "none without --per projection");
+    return workloads::parse_expert_formats(command.formats, kWhere, "--formats");
+  }
+  const std::vector<numerics::Format> formats = workloads::parse_formats(command.formats, kWhere, "--formats");
+  return mapping::combinations(formats, formats, formats,
+                               command.tie.empty() ? mapping::Together::kNone : mapping::Together::kGateUp);
+}
+
 void run_profile(const ProfileCommand& command) {
   if (command.group % 8 != 0)
     throw base::ConfigError(kWhere, "--group", std::to_string(command.group), "a positive multiple of 8");
-  const std::vector<numerics::Format> formats = workloads::parse_formats(command.formats, kWhere, "--formats");
+  const std::vector<numerics::ExpertFormats> formats = formats_of(command);
   const program::Chip chip = program::read_chip(command.chip);
   const workloads::WorkloadFile workload = workloads::read_workload(command.workload);
   const run::RunInputs inputs = latency_inputs(workload, command.group);
@@ -84,6 +97,14 @@ void add_profile(CLI::App& app) {
   command->add_option("--workload", options->workload, "The workload, YAML")->required()->type_name("FILE");
   command->add_option("--chip", options->chip, "The chip, YAML")->required()->type_name("FILE");
   command->add_option("--formats", options->formats, "Formats to measure")->capture_default_str()->type_name("LIST");
+  command
+      ->add_option("--per", options->per,
+                   "expert: each format for whole experts, or three named (int2/int2/int4); projection: every "
+                   "combination over gate, up and down")
+      ->check(CLI::IsMember({"expert", "projection"}))
+      ->capture_default_str();
+  command->add_option("--tie", options->tie, "With --per projection: gate and up have one format")
+      ->check(CLI::IsMember({"gate,up"}));
   command->add_option("--group", options->group, "Weights that share a scale")
       ->check(CLI::Range(std::int64_t{8}, std::int64_t{1} << 24))
       ->capture_default_str();

@@ -219,4 +219,21 @@ std::vector<Format> parse_formats(const std::string& text, const std::string& wh
   return formats;
 }
 
+std::vector<numerics::ExpertFormats> parse_expert_formats(const std::string& text, const std::string& where,
+                                                          const std::string& key) {
+  std::vector<numerics::ExpertFormats> formats;
+  const auto add = [&](const numerics::ExpertFormats& f) {
+    if (std::find(formats.begin(), formats.end(), f) != formats.end())
+      throw base::ConfigError(where, key, f.name() + " twice", "each format once");
+    formats.push_back(f);
+  };
+  for (const std::string_view part : split(text, ',')) {
+    if (part.find('/') != std::string_view::npos)
+      add(numerics::ExpertFormats::parse(std::string(part), where, key));
+    else
+      for (const Format f : parse_formats(std::string(part), where, key)) add(f);
+  }
+  return formats;
+}
+
 }  // namespace moesaic::workloads

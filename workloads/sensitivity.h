@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "reference/numerics/expert_formats.h"
 #include "reference/numerics/format.h"
 #include "workloads/quantiser.h"
 
@@ -58,5 +59,9 @@ std::string format_sensitivity(const std::vector<SensitivityRow>& rows,
 /// "int1..int8,binary,nested" -> formats in the order named; `nested` and `int` alone mean all eight widths. Refuses
 /// unknown names, empty ranges and repeats at `where`, `key`.
 std::vector<numerics::Format> parse_formats(const std::string& text, const std::string& where, const std::string& key);
+
+/// The same, with three formats of gate/up/down among them: "int4,int2/int2/int4".
+std::vector<numerics::ExpertFormats> parse_expert_formats(const std::string& text, const std::string& where,
+                                                          const std::string& key);
 
 }  // namespace moesaic::workloads

@@ -93,7 +93,7 @@ TEST_CASE("map refuses tables, budgets and options that do not fit", "[bad_confi
     check_refused(map(folder.write("bad.csv", text), "--memory-budget 4bits"), what, out);
   };
   refused_table("layer,expert,format,bits,loss,frequency,weight,projection\n0,0,int,2,0.5,0.25,0.125,gate\n",
-                "projection: got gate, expected a table of whole experts");
+                "bad.csv: layer 0, expert 0: got no row of up, expected at least one");
   refused_table("layer,expert,format,bits,loss,frequency,weight,projection\n0,0,int,2,0.5,0.25,0.125,left\n",
                 "bad.csv:2: projection: got 'left', expected gate, up or down");
   check_refused(map(good, "--memory-budget 4bits --quantiser gptq"), "--calibration-tokens: got nothing", out);
@@ -174,6 +174,10 @@ TEST_CASE("map refuses budgets in the wrong unit, cost tables and constraints th
   refused("--memory-budget 4bits --at-least 9:int3", "--at-least, --tie, --fix: got constraints that no plan meets");
   refused("--memory-budget 4bits --tie 0.0", "--tie: got '0.0'");
   refused("--memory-budget 4bits --tie 0.0,0.8", "layer 0 has no expert 8");
+  refused("--memory-budget 4bits --tie gate,up", "--tie: got 'gate,up' with a table of whole experts");
+  refused("--memory-budget 4bits --tie gate,down", "--tie: got 'gate,down', expected two or more experts");
+  refused("--memory-budget 4bits --fix 0.0=int2/int3", "--fix: got 'int2/int3', expected one format, or three");
+  refused("--memory-budget 4bits --fix 0.0=int2/int3/int2", "--fix: got '0.0=int2/int3/int2'");
   refused("--memory-budget 4bits --fix 0.0=int8", "--fix: got '0.0=int8'");
   refused("--memory-budget 4bits --gap 2", "--gap");
   refused("--memory-budget 4bits --node-limit 0", "--node-limit");
@@ -303,6 +307,56 @@ TEST_CASE("a plan names the quantiser that its table was measured with, and no o
   REQUIRE(begin < end);
   check_refused(map(gptq, "--check " + folder.write("changed.yaml", text.erase(begin, end - begin))),
                 "changed.yaml: quantiser: got another, expected the one that " + gptq + " names");
+}
+
+TEST_CASE("from losses of gate, up and down map chooses for each, ties what it is told to, and checks its plan",
+          "[bad_config][cli]") {
+  const TemporaryFolder folder;
+  std::string text = "layer,expert,format,bits,loss,frequency,weight,projection\n";
+  for (int layer = 0; layer < 4; ++layer)
+    for (int expert = 0; expert < 8; ++expert)
+      for (int part = 0; part < 3; ++part)
+        for (int bits = 2; bits <= 4; ++bits)
+          text += std::to_string(layer) + "," + std::to_string(expert) + ",int," + std::to_string(bits) + "," +
+                  std::to_string((1.0 + (layer + expert + 2 * part) % 5) / (1 << 2 * bits)) + ",0.25,0.125," +
+                  (part == 0   ? "gate"
+                   : part == 1 ? "up"
+                               : "down") +
+                  "\n";
+  const std::string table = folder.write("p.csv", text), plan = folder.file("plan.yaml");
+  const std::string start = std::string("map ") + kFiles + "--memory-budget 2.5bits --sensitivity " + table + " ";
+  double before = 0;
+  for (const std::string tie : {"", "--tie gate,up ", "--tie gate,up,down "}) {
+    CAPTURE(tie);
+    const Outcome outcome = run_program(start + tie + "--out " + plan);
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    const workloads::Plan read = workloads::read_plan(plan);
+    int apart = 0, mixed = 0;
+    for (const workloads::PlanEntry& entry : read.experts) {
+      apart += !entry.format.is_paired();
+      mixed += !entry.format.is_one();
+    }
+    CHECK((apart > 0) == (tie == ""));
+    CHECK((mixed > 0) == (tie != "--tie gate,up,down "));
+    CHECK(read.memory_bytes <= *read.memory_budget_bytes);
+    CHECK(read.loss >= before);
+    before = read.loss;
+    CHECK(run_program(start + tie + "--check " + plan).exit_code == 0);
+    if (tie == "")
+      check_refused(start + "--tie gate,up --check " + plan,
+                    "a format of the sensitivity table that the options allow");
+  }
+  CHECK(run_program(start + "--fix 0.3=int2/int4/int3 --out " + plan).exit_code == 0);
+  CHECK(workloads::read_plan(plan).at(0, 3).format.name() == "int2/int4/int3");
+  check_refused(start + "--tie gate,up --fix 0.3=int2/int4/int3", "--fix: got '0.3=int2/int4/int3'");
+  check_refused(std::string("map ") + kFiles + "--memory-budget 2.5bits --formats int2..int5 --sensitivity " +
+                    folder.write("few.csv", text.substr(0, text.rfind("3,7,int,2,"))),
+                "few.csv: layer 3, expert 7: got no row of down");
+  // All allocators make a plan or say why.
+  const Outcome all = run_program(start + "--allocator all");
+  CHECK(all.exit_code == 0);
+  CHECK_THAT(all.out, Catch::Contains("baq") && Catch::Contains("int2/int"));
 }
 
 TEST_CASE("the same map writes the same plan, which evaluate takes for this model alone", "[bad_config][cli]") {
