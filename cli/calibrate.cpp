@@ -92,8 +92,8 @@ void run_calibrate(const CalibrateCommand& command) {
                                                                   network::kNetworkActBits, quantiser);
   {
     base::Progress progress("calibrate", static_cast<std::int64_t>(network::calibrate_steps(tokens, options)));
-    out.write(
-        workloads::format_sensitivity(network::calibrate(forward, store, tokens, options, [&] { progress.step(); })));
+    out.write(workloads::format_sensitivity(
+        network::calibrate(forward, store, tokens, options, [&] { progress.step(); }), quantiser, command.out));
   }
   out.commit();
 }

@@ -35,8 +35,9 @@ run::RunInputs latency_inputs(const workloads::WorkloadFile& workload, std::int6
 }
 
 profile::Profile make_profile(const run::RunInputs& inputs, const program::Chip& chip,
-                              const workloads::WorkloadFile& workload, const std::vector<numerics::Format>& formats,
-                              const CacheOptions& options, const std::string& where) {
+                              const workloads::WorkloadFile& workload,
+                              const std::vector<numerics::ExpertFormats>& formats, const CacheOptions& options,
+                              const std::string& where) {
   if (options.none && !options.folder.empty())
     throw base::ConfigError(where, "--cache", "it with --no-cache", "one of them");
   profile::Options profile_options;

@@ -34,7 +34,8 @@ run::RunInputs latency_inputs(const workloads::WorkloadFile& workload, std::int6
 
 /// Refuses (InputError at `where`) --cache with --no-cache.
 profile::Profile make_profile(const run::RunInputs& inputs, const program::Chip& chip,
-                              const workloads::WorkloadFile& workload, const std::vector<numerics::Format>& formats,
-                              const CacheOptions& options, const std::string& where);
+                              const workloads::WorkloadFile& workload,
+                              const std::vector<numerics::ExpertFormats>& formats, const CacheOptions& options,
+                              const std::string& where);
 
 }  // namespace moesaic::cli

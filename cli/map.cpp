@@ -138,6 +138,8 @@ void run_check(const Inputs& in, const MapCommand& command) {
       throw base::ConfigError(command.check, "made_from." + what, *stated, found + ", the hash of the file given");
   };
   same("sensitivity", plan.made_from.sensitivity, in.sensitivity_hash);
+  if (in.table_says_quantiser && !(plan.quantiser == in.quantiser))
+    throw base::ConfigError(command.check, "quantiser", "another", "the one that " + command.sensitivity + " names");
   same("trace", plan.made_from.trace, base::sha256_file(in.workload->trace));
   same("work", plan.made_from.work, workloads::selection_hash(*in.workload));
   if (plan.made_from.chip && !in.chip) refuse_missing("--check", "--chip");
@@ -147,12 +149,12 @@ void run_check(const Inputs& in, const MapCommand& command) {
   if (in.costs || in.latencies) same("costs", plan.made_from.costs, in.costs_hash);
   mapping::Allocation allocation;
   for (const mapping::Item& item : in.problem.items) {
-    const numerics::Format format = plan.at(item.layer, item.expert).format;
+    const numerics::ExpertFormats format = plan.at(item.layer, item.expert).format;
     const auto found = std::find_if(item.choices.begin(), item.choices.end(),
                                     [&](const mapping::Choice& c) { return c.format == format; });
     if (found == item.choices.end())
       throw base::ConfigError(command.check, fmt::format("layer {}, expert {}", item.layer, item.expert), format.name(),
-                              "a format of the sensitivity table");
+                              "a format of the sensitivity table that the options allow");
     allocation.assignment.push_back(static_cast<int>(found - item.choices.begin()));
   }
   const std::string name = "check";
@@ -185,7 +187,6 @@ void run_map(const MapCommand& given) {
   if (command.seed_given && !all && !known.at(command.allocator, kWhere, "--allocator").takes_seed)
     throw base::ConfigError(kWhere, "--seed", std::to_string(command.seed),
                             "none: allocator " + command.allocator + " draws nothing");
-  const workloads::Quantiser quantiser = chosen_quantiser(command.quantiser, kWhere);
   if (command.time_limit_given) command.search.time_limit_s = command.time_limit_s;
   const Inputs in = read_inputs(command);
   mapping::AllocatorOptions options{command.seed, command.search};
@@ -204,7 +205,6 @@ void run_map(const MapCommand& given) {
     plan.made_from.checkpoint = workloads::Checkpoint(in.workload->model).hash();
     plan.made_from.trace = base::sha256_file(in.workload->trace);
     plan.made_from.work = workloads::selection_hash(*in.workload);
-    plan.quantiser = quantiser;
     workloads::write_plan(plan, command.out);
   }
   print(plan, command);
@@ -253,7 +253,10 @@ void add_map(CLI::App& app) {
       ->type_name("NAME=VALUE");
   command->add_option("--at-least", options->at_least, "At least N experts of a format in every layer, or in one")
       ->type_name("N:FORMAT[:LAYER]");
-  command->add_option("--tie", options->tied, "Experts that take one format: LAYER.EXPERT,LAYER.EXPERT")
+  command
+      ->add_option(
+          "--tie", options->tied,
+          "Experts that take one format: LAYER.EXPERT,LAYER.EXPERT. Of a table of projections: gate,up or gate,up,down")
       ->type_name("EXPERTS");
   command->add_option("--fix", options->fixed, "An expert's format: LAYER.EXPERT=FORMAT")->type_name("EXPERT=FORMAT");
   command->add_option("--formats", options->formats, "Formats that the hardware has; all of the table's unless given")

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <set>
 #include <string_view>
+#include <tuple>
 
 #include "base/atomic_file.h"
 #include "base/sha256.h"
@@ -72,6 +73,21 @@ int find_item(const mapping::Problem& problem, std::string_view text, const std:
                           fmt::format("experts of the model; layer {} has no expert {}", layer, expert));
 }
 
+constexpr std::string_view kTieGateUp = "gate,up", kTieAll = "gate,up,down";
+
+/// What --tie says of an expert's own matrices.
+mapping::Together together_of(const MapCommand& command, bool by_projection) {
+  mapping::Together together = mapping::Together::kNone;
+  for (const std::string& text : command.tied) {
+    if (text != kTieGateUp && text != kTieAll) continue;
+    if (!by_projection)
+      throw base::ConfigError(kWhere, "--tie", "'" + text + "' with a table of whole experts",
+                              "a table with the column projection (calibrate --per projection)");
+    together = std::max(together, text == kTieAll ? mapping::Together::kAll : mapping::Together::kGateUp);
+  }
+  return together;
+}
+
 void add_constraints(const MapCommand& command, mapping::Problem& problem) {
   for (const std::string& text : command.at_least) {
     const std::string expected = "N:FORMAT, or N:FORMAT:LAYER with a layer that has experts (1:int3, 2:int4:0)";
@@ -92,7 +108,9 @@ void add_constraints(const MapCommand& command, mapping::Problem& problem) {
   }
   std::set<int> in_a_group;
   for (const std::string& text : command.tied) {
-    const std::string expected = "two or more experts, each in one group only, as LAYER.EXPERT (0.1,0.5)";
+    if (text == kTieGateUp || text == kTieAll) continue;  // together_of()
+    const std::string expected =
+        "two or more experts, each in one group only, as LAYER.EXPERT (0.1,0.5), or gate,up or gate,up,down";
     std::vector<int> group;
     for (std::string_view rest = text;;) {
       const std::size_t comma = rest.find(',');
@@ -105,12 +123,13 @@ void add_constraints(const MapCommand& command, mapping::Problem& problem) {
     problem.tied.push_back(group);
   }
   for (const std::string& text : command.fixed) {
-    const std::string expected = "LAYER.EXPERT=FORMAT, a format that the table has for that expert (0.1=int8)";
+    const std::string expected =
+        "LAYER.EXPERT=FORMAT, a format that the table has for that expert (0.1=int8, 0.1=int2/int2/int4)";
     const std::size_t equals = text.find('=');
     if (equals == std::string::npos) throw base::ConfigError(kWhere, "--fix", "'" + text + "'", expected);
     mapping::Item& item =
         problem.items[index(find_item(problem, std::string_view(text).substr(0, equals), "--fix", text, expected))];
-    const numerics::Format format = numerics::Format::parse(text.substr(equals + 1), kWhere, "--fix");
+    const numerics::ExpertFormats format = numerics::ExpertFormats::parse(text.substr(equals + 1), kWhere, "--fix");
     const auto found = std::find_if(item.choices.begin(), item.choices.end(),
                                     [&](const mapping::Choice& c) { return c.format == format; });
     if (found == item.choices.end()) throw base::ConfigError(kWhere, "--fix", "'" + text + "'", expected);
@@ -118,34 +137,64 @@ void add_constraints(const MapCommand& command, mapping::Problem& problem) {
   }
 }
 
-/// The rows in formats that the hardware has; every expert must keep one.
+/// The rows in formats that the hardware has; every expert, or every matrix of it, must keep one.
 std::vector<workloads::SensitivityRow> in_formats(const std::vector<workloads::SensitivityRow>& rows,
                                                   const std::string& list, const std::string& path) {
   const std::vector<numerics::Format> formats = workloads::parse_formats(list, kWhere, "--formats");
-  std::set<std::pair<int, int>> left;
+  std::set<std::tuple<int, int, workloads::Projection>> left;
   std::vector<workloads::SensitivityRow> kept;
   for (const auto& r : rows) {
-    left.insert({r.layer, r.expert});
+    left.insert({r.layer, r.expert, r.projection});
     if (std::find(formats.begin(), formats.end(), r.format) != formats.end()) kept.push_back(r);
   }
-  for (const auto& r : kept) left.erase({r.layer, r.expert});
-  if (!left.empty())
-    throw base::ConfigError(path, fmt::format("layer {}, expert {}", left.begin()->first, left.begin()->second),
+  for (const auto& r : kept) left.erase({r.layer, r.expert, r.projection});
+  if (!left.empty()) {
+    const auto& [layer, expert, projection] = *left.begin();
+    throw base::ConfigError(path,
+                            fmt::format("layer {}, expert {}{}", layer, expert,
+                                        projection == workloads::Projection::kAll
+                                            ? std::string()
+                                            : fmt::format(", {}", workloads::projection_name(projection))),
                             "no row in the formats " + list, "at least one that the hardware has");
+  }
   return kept;
 }
 
+constexpr std::size_t kMostRuns = 4096;
+
+/// What experts may be stored in under this table: what is to be profiled.
+std::vector<numerics::ExpertFormats> formats_of(const std::vector<workloads::SensitivityRow>& rows,
+                                                mapping::Together together) {
+  const auto with = [&rows](workloads::Projection projection) {
+    std::vector<numerics::Format> formats;
+    for (const numerics::Format format : numerics::all_formats())
+      if (std::any_of(rows.begin(), rows.end(),
+                      [&](const auto& row) { return row.format == format && row.projection == projection; }))
+        formats.push_back(format);
+    return formats;
+  };
+  if (!mapping::is_by_projection(rows)) {
+    const std::vector<numerics::Format> formats = with(workloads::Projection::kAll);
+    return {formats.begin(), formats.end()};
+  }
+  const std::vector<numerics::ExpertFormats> all =
+      mapping::combinations(with(workloads::Projection::kGate), with(workloads::Projection::kUp),
+                            with(workloads::Projection::kDown), together);
+  if (all.size() > kMostRuns)
+    throw base::ConfigError(kWhere, "--latency-budget",
+                            fmt::format("{} combinations of formats to profile", all.size()),
+                            fmt::format("at most {}: fewer formats (--formats), or --tie gate,up", kMostRuns));
+  return all;
+}
+
 /// The workload's latency table, from the file given, which must be of this chip, work and engine, or measured now.
-void read_latencies(const MapCommand& command, Inputs& in) {
+void read_latencies(const MapCommand& command, mapping::Together together, Inputs& in) {
   if (!in.workload) refuse_missing("--latency-budget", "--costs, or --workload and --chip");
   if (!in.chip) refuse_missing("--latency-budget", "--costs, or --workload and --chip");
   in.work = std::make_shared<const run::RunInputs>(latency_inputs(*in.workload, command.group));
   if (command.profile.empty()) {
-    std::vector<numerics::Format> formats;
-    for (const numerics::Format format : numerics::all_formats())
-      if (std::any_of(in.rows.begin(), in.rows.end(), [&](const auto& row) { return row.format == format; }))
-        formats.push_back(format);
-    in.latencies = make_profile(*in.work, *in.chip, *in.workload, formats, command.cache, kWhere).table;
+    in.latencies =
+        make_profile(*in.work, *in.chip, *in.workload, formats_of(in.rows, together), command.cache, kWhere).table;
   } else {
     in.latencies = workloads::LatencyTable::parse(base::read_file(command.profile), command.profile);
     const workloads::LatencyTable::Source& source = in.latencies->source();
@@ -170,6 +219,12 @@ std::int64_t used_of(const mapping::Problem& problem, const mapping::Assignment&
   return sum;
 }
 
+numerics::Format format_in(const numerics::ExpertFormats& formats, workloads::Projection projection) {
+  return projection == workloads::Projection::kUp     ? formats.up
+         : projection == workloads::Projection::kDown ? formats.down
+                                                      : formats.gate;
+}
+
 /// A plan of this allocation, checked against the tables.
 workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std::string& allocator,
                           const mapping::Problem& problem, const mapping::Allocation& allocation) {
@@ -178,16 +233,19 @@ workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std
   if (in.chip) plan.made_from.chip = in.chip->hash;
   if (in.costs || in.latencies) plan.made_from.costs = in.costs_hash;
   plan.group_size = static_cast<int>(command.group);
+  plan.quantiser = in.quantiser;
   const mapping::Totals totals = mapping::totals(problem, allocation.assignment);
   plan.loss = totals.real_loss;
 
   mapping::Claim claim;
+  claim.gate_with_up = problem.together == mapping::Together::kGateUp;
+  claim.all_together = problem.together == mapping::Together::kAll;
   claim.loss = totals.loss;
   claim.loss_exponent = problem.loss_exponent;
   if (in.memory) {
     plan.memory_bytes = totals.use[index(*problem.resource("memory"))];
     claim.bytes = plan.memory_bytes;
-    claim.bytes_of = [&](numerics::Format f) { return in.memory->bytes(f); };
+    claim.bytes_of = [&](const numerics::ExpertFormats& f) { return in.memory->bytes(f); };
   }
   for (const mapping::Budget& b : problem.budgets) {
     const mapping::Resource& r = problem.resources[index(b.resource)];
@@ -213,6 +271,10 @@ workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std
     plan.experts.push_back({item.layer, item.expert, item.choices[index(allocation.assignment[i])].format, 0});
   }
   plan.solver = {{"allocator", allocator}};
+  if (problem.by_projection)
+    plan.solver.emplace_back("formats_of", claim.all_together   ? "whole experts"
+                                           : claim.gate_with_up ? "gate with up, and down"
+                                                                : "gate, up and down");
   plan.solver.insert(plan.solver.end(), allocation.facts.begin(), allocation.facts.end());
   plan.solver.emplace_back("loss_exponent", std::to_string(problem.loss_exponent));
   plan.solver.emplace_back("loss_rounding", "nearest");
@@ -223,7 +285,7 @@ workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std
   for (const mapping::Item& item : problem.items) item_of[{item.layer, item.expert}] = &item;
   for (const auto& row : in.rows) {
     const auto& choices = item_of.at({row.layer, row.expert})->choices;
-    if (choices.size() > 1 || choices[0].format == row.format) rows.push_back(row);
+    if (choices.size() > 1 || format_in(choices[0].format, row.projection) == row.format) rows.push_back(row);
   }
   mapping::check_claim(plan, claim, rows);
   return plan;
@@ -406,7 +468,10 @@ Inputs read_inputs(const MapCommand& command) {
   if (in.workload && in.chip) check_formats(*in.chip, *in.workload);
   const std::string table = base::read_file(command.sensitivity);
   in.sensitivity_hash = base::sha256_hex(table);
-  in.rows = workloads::parse_sensitivity(table, command.sensitivity);
+  workloads::SensitivityTable sensitivity = workloads::parse_sensitivity(table, command.sensitivity);
+  in.rows = std::move(sensitivity.rows);
+  in.table_says_quantiser = sensitivity.quantiser.has_value();
+  in.quantiser = table_quantiser(command.quantiser, kWhere, sensitivity.quantiser, command.sensitivity);
   if (!command.formats.empty()) {
     if (in.chip)
       check_formats(*in.chip, workloads::parse_formats(command.formats, kWhere, "--formats"), kWhere, "--formats");
@@ -425,8 +490,9 @@ Inputs read_inputs(const MapCommand& command) {
     in.costs = workloads::CostTable::parse(text, command.costs);
   }
 
+  const mapping::Together together = together_of(command, mapping::is_by_projection(in.rows));
   // A missing expert is found before its share of the significance is.
-  mapping::make_problem(in.rows, command.sensitivity, in.network, {});
+  mapping::make_problem(in.rows, command.sensitivity, in.network, {}, together);
   if (command.loss == "significance") in.rows = mapping::with_significance(in.rows, command.sensitivity);
 
   struct Wanted {
@@ -456,7 +522,7 @@ Inputs read_inputs(const MapCommand& command) {
                             "--limit");
   const bool averages = !command.latency_budgets.empty() || !command.io_budgets.empty();
   if (averages) in.routing = in.workload ? routing_of(*in.workload) : routing_of(in.rows, command.sensitivity);
-  if (!command.latency_budgets.empty() && !in.costs) read_latencies(command, in);
+  if (!command.latency_budgets.empty() && !in.costs) read_latencies(command, together, in);
 
   std::vector<mapping::Resource> resources;
   std::vector<mapping::Budget> budgets;
@@ -475,27 +541,39 @@ Inputs read_inputs(const MapCommand& command) {
       if (!in.chip) refuse_missing(w.key, "--chip");
     }
     if (w.name == "memory") {
-      resource.use = [m = *in.memory](int, int, numerics::Format f) { return m.bytes(f); };
+      resource.use = [m = *in.memory](int, int, const numerics::ExpertFormats& f) { return m.bytes(f); };
     } else if (w.name == "resident") {
-      resource.use = [m = *in.memory](int, int, numerics::Format f) { return m.read_bytes(f); };
+      resource.use = [m = *in.memory](int, int, const numerics::ExpertFormats& f) { return m.read_bytes(f); };
     } else if (w.name == "io") {
       resource.scale = in.routing.scale;
-      resource.use = [m = *in.memory, r = in.routing](int l, int e, numerics::Format f) {
+      resource.use = [m = *in.memory, r = in.routing](int l, int e, const numerics::ExpertFormats& f) {
         return r.at(l, e) * m.read_bytes(f);
       };
     } else if (w.name == "latency") {
       resource.unit = "cycles";
       resource.scale = in.routing.scale;
       if (in.latencies) {
+        // What is the same under any plan goes with an expert: the rest of a layer with its first, that of layers
+        // without experts and of the head with the first of all.
         std::set<int> run;
+        std::int64_t elsewhere = 0;
+        int first = -1;
         for (const program::LayerRows& rows : in.work->layers) run.insert(rows.layer);
-        // The rest of a layer is the same under any plan: it goes with the layer's first expert.
-        resource.use = [t = *in.latencies, run](int l, int e, numerics::Format f) {
+        for (const int l : run) {
+          const bool has_experts = l < in.network.layers && in.network.has_experts[index(l)];
+          if (has_experts && first < 0) first = l;
+          if (!has_experts) elsewhere += in.latencies->rest_cycles(l);
+        }
+        for (const std::string& text : w.values)
+          if (elsewhere > 0 && text.find("/layer") != std::string::npos)
+            throw base::ConfigError(kWhere, w.key, "'" + text + "' for a workload that runs layers without experts",
+                                    "a budget for the model: no plan changes what those layers take");
+        resource.use = [t = *in.latencies, run, elsewhere, first](int l, int e, const numerics::ExpertFormats& f) {
           if (run.count(l) == 0) return std::int64_t{0};
-          return t.cycles(l, e, f) + (e == 0 ? t.rest_cycles(l) : 0);
+          return t.cycles(l, e, f) + (e == 0 ? t.rest_cycles(l) : 0) + (e == 0 && l == first ? elsewhere : 0);
         };
       } else
-        resource.use = [c = *in.costs, r = in.routing](int l, int e, numerics::Format f) {
+        resource.use = [c = *in.costs, r = in.routing](int l, int e, const numerics::ExpertFormats& f) {
           const std::int64_t cycles = c.at("cycles", l, e, f), tokens = r.at(l, e);
           if (cycles > 0 && tokens > (std::int64_t{1} << 50) / cycles)
             throw base::ConfigError(c.path(), "cycles", std::to_string(cycles),
@@ -504,10 +582,16 @@ Inputs read_inputs(const MapCommand& command) {
         };
     } else if (w.name == "bits") {
       resource.unit = "bits";
-      resource.use = [](int, int, numerics::Format f) { return std::int64_t{f.bits()}; };
+      // Of an expert: the mean over its matrices, which are of one size.
+      if (mapping::is_by_projection(in.rows)) resource.scale = 3;
+      resource.use = [all = resource.scale == 1](int, int, const numerics::ExpertFormats& f) {
+        return std::int64_t{all ? f.gate.bits() : f.planes()};
+      };
     } else {
       resource.unit = "of " + w.name;
-      resource.use = [c = *in.costs, name = w.name](int l, int e, numerics::Format f) { return c.at(name, l, e, f); };
+      resource.use = [c = *in.costs, name = w.name](int l, int e, const numerics::ExpertFormats& f) {
+        return c.at(name, l, e, f);
+      };
     }
     const auto known =
         std::find_if(resources.begin(), resources.end(), [&](const auto& r) { return r.name == w.name; });
@@ -522,7 +606,7 @@ Inputs read_inputs(const MapCommand& command) {
       budgets.push_back({r, parsed.per_layer, parsed.value, w.key, {}});
     }
   }
-  in.problem = mapping::make_problem(in.rows, command.sensitivity, in.network, resources);
+  in.problem = mapping::make_problem(in.rows, command.sensitivity, in.network, resources, together);
   in.problem.budgets = budgets;
   in.problem.significance = command.loss == "significance";
   add_constraints(command, in.problem);

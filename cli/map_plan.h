@@ -74,6 +74,8 @@ struct Inputs {
   std::shared_ptr<const run::RunInputs> work;
   std::optional<workloads::LatencyTable> latencies;
   std::string sensitivity_hash, costs_hash;
+  workloads::Quantiser quantiser;  ///< of the table, or of the options where it does not say it
+  bool table_says_quantiser = false;
   std::vector<workloads::SensitivityRow> rows;  ///< with their losses as minimised
   workloads::Network network;
   Routing routing;

@@ -258,7 +258,6 @@ class Sweep {
     const std::vector<Budgets> sweep = points_of(command_);
     if (command_.evaluate.empty() && command_.windows > 0)
       throw base::ConfigError(kWhere, "--windows", "it without --evaluate", "--evaluate beside it");
-    const workloads::Quantiser quantiser = chosen_quantiser(map.quantiser, kWhere);
     check_folder(command_.out);
     std::error_code error;
     fs::create_directories(command_.out, error);
@@ -281,7 +280,7 @@ class Sweep {
       if (!work)
         work = in.work ? in.work : std::make_shared<const run::RunInputs>(latency_inputs(*in.workload, map.group));
       if (!command_.evaluate.empty() && !evaluator) {
-        evaluator = std::make_unique<Evaluator>(command_, *in.workload, quantiser);
+        evaluator = std::make_unique<Evaluator>(command_, *in.workload, in.quantiser);
         float_ = evaluator->windows(nullptr);
       }
       if (routing_.tokens.empty()) routing_ = workload_routing(*in.workload);
@@ -305,7 +304,6 @@ class Sweep {
           point.plan.made_from.checkpoint = workloads::Checkpoint(in.workload->model).hash();
           point.plan.made_from.trace = base::sha256_file(in.workload->trace);
           point.plan.made_from.work = workloads::selection_hash(*in.workload);
-          point.plan.quantiser = quantiser;
           if (evaluator) point.windows = evaluator->windows(&point.plan);
         }
         points_.push_back(std::move(point));

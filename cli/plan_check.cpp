@@ -32,15 +32,11 @@ void check_memory(const workloads::Plan& plan, const std::string& path, const pr
                             std::to_string(bytes) + ", what the plan's formats take on this chip");
 }
 
-void check_format(const program::Chip& chip, numerics::Format format, const std::string& where,
+void check_format(const program::Chip& chip, const numerics::ExpertFormats& formats, const std::string& where,
                   const std::string& key) {
-  if (!chip.has(format))
-    throw base::ConfigError(where, key, format.name(), "a format that " + chip.path + " has: " + chip.format_names());
-}
-
-void check_formats(const program::Chip& chip, const std::vector<numerics::Format>& formats, const std::string& where,
-                   const std::string& key) {
-  for (const numerics::Format format : formats) check_format(chip, format, where, key);
+  for (const numerics::Format format : {formats.gate, formats.up, formats.down})
+    if (!chip.has(format))
+      throw base::ConfigError(where, key, format.name(), "a format that " + chip.path + " has: " + chip.format_names());
 }
 
 void check_formats(const program::Chip& chip, const workloads::Plan& plan, const std::string& path) {

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "reference/numerics/format.h"
+#include "reference/numerics/expert_formats.h"
 #include "sim/program/chip.h"
 #include "workloads/plan.h"
 #include "workloads/workload_file.h"
@@ -20,9 +20,13 @@ void check_memory(const workloads::Plan& plan, const std::string& path, const pr
                   const workloads::WorkloadFile& workload);
 
 /// Refuses (InputError) a format that the hardware lacks.
-void check_format(const program::Chip& chip, numerics::Format format, const std::string& where, const std::string& key);
-void check_formats(const program::Chip& chip, const std::vector<numerics::Format>& formats, const std::string& where,
-                   const std::string& key);
+void check_format(const program::Chip& chip, const numerics::ExpertFormats& formats, const std::string& where,
+                  const std::string& key);
+template <class Formats>
+void check_formats(const program::Chip& chip, const Formats& formats, const std::string& where,
+                   const std::string& key) {
+  for (const auto& format : formats) check_format(chip, format, where, key);
+}
 
 /// The same for every format of a plan (`path` is "" for one without a file), and for what of the workload's layers
 /// runs beside the experts.

@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/latency_source.h"
 #include "cli/plan_check.h"
+#include "mapping/problem.h"
 #include "sim/program/chip.h"
 #include "workloads/sensitivity.h"
 #include "workloads/workload_file.h"
@@ -24,19 +25,31 @@ constexpr const char* kAllFormats = "int,nested,binary,ternary";
 
 struct ProfileCommand {
   std::string workload, chip, formats, out;
+  std::string per = "expert", tie;
   std::int64_t group = 64;
   CacheOptions cache;
   bool json = false;
 };
 
+/// The formats named, else the chip's or all, or their combinations over gate, up and down.
+std::vector<numerics::ExpertFormats> formats_of(const ProfileCommand& command, const program::Chip& chip) {
+  const std::string named = !command.formats.empty() ? command.formats : chip.formats.empty() ? kAllFormats : "";
+  if (command.per == "expert") {
+    if (!command.tie.empty()) throw base::ConfigError(kWhere, "--tie", command.tie, "none without --per projection");
+    if (named.empty()) return {chip.formats.begin(), chip.formats.end()};
+    return workloads::parse_expert_formats(named, kWhere, "--formats");
+  }
+  const std::vector<numerics::Format> formats =
+      named.empty() ? chip.formats : workloads::parse_formats(named, kWhere, "--formats");
+  return mapping::combinations(formats, formats, formats,
+                               command.tie.empty() ? mapping::Together::kNone : mapping::Together::kGateUp);
+}
+
 void run_profile(const ProfileCommand& command) {
   if (command.group % 8 != 0)
     throw base::ConfigError(kWhere, "--group", std::to_string(command.group), "a positive multiple of 8");
   const program::Chip chip = program::read_chip(command.chip);
-  const std::vector<numerics::Format> formats =
-      command.formats.empty() && !chip.formats.empty()
-          ? chip.formats
-          : workloads::parse_formats(command.formats.empty() ? kAllFormats : command.formats, kWhere, "--formats");
+  const std::vector<numerics::ExpertFormats> formats = formats_of(command, chip);
   check_formats(chip, formats, kWhere, "--formats");
   const workloads::WorkloadFile workload = workloads::read_workload(command.workload);
   if (chip.storage)
@@ -100,6 +113,14 @@ void add_profile(CLI::App& app) {
       ->add_option("--formats", options->formats,
                    std::string("Formats to measure; unless given, the chip's, or where it names none ") + kAllFormats)
       ->type_name("LIST");
+  command
+      ->add_option("--per", options->per,
+                   "expert: each format for whole experts, or three named (int2/int2/int4); projection: every "
+                   "combination over gate, up and down")
+      ->check(CLI::IsMember({"expert", "projection"}))
+      ->capture_default_str();
+  command->add_option("--tie", options->tie, "With --per projection: gate and up have one format")
+      ->check(CLI::IsMember({"gate,up"}));
   command->add_option("--group", options->group, "Weights that share a scale")
       ->check(CLI::Range(std::int64_t{8}, std::int64_t{1} << 24))
       ->capture_default_str();

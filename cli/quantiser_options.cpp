@@ -56,6 +56,31 @@ workloads::Quantiser chosen_quantiser(const QuantiserOptions& options, const std
   return workloads::gptq_quantiser(text, options.minimum_tokens, options.damping);
 }
 
+workloads::Quantiser table_quantiser(const QuantiserOptions& options, const std::string& command,
+                                     const std::optional<workloads::Quantiser>& table, const std::string& path) {
+  if (!table) return chosen_quantiser(options, command);
+  workloads::Quantiser quantiser = *table;
+  const auto same = [&](const CLI::Option* option, bool equal, const std::string& got, const std::string& expected) {
+    if (option->count() > 0 && !equal)
+      throw base::ConfigError(command, option->get_name(), got, expected + ", as " + path + " was measured with");
+  };
+  const workloads::QuantiserKind kind = quantiser_kinds().at(options.kind, command, "--quantiser");
+  const bool is_gptq = quantiser.kind == workloads::QuantiserKind::kGptq;
+  same(options.kind_option, kind == quantiser.kind, options.kind, is_gptq ? "gptq" : "rtn");
+  for (const CLI::Option* option : {options.tokens_option, options.damping_option, options.minimum_option})
+    same(option, is_gptq, "it", "--quantiser rtn, which has none");
+  same(options.damping_option, options.damping == quantiser.damping, fmt::format("{}", options.damping),
+       fmt::format("{}", quantiser.damping));
+  same(options.minimum_option, options.minimum_tokens == quantiser.minimum_tokens,
+       fmt::format("{}", options.minimum_tokens), fmt::format("{}", quantiser.minimum_tokens));
+  if (options.tokens_option->count() == 0) return quantiser;
+  const std::string hash = workloads::gptq_quantiser(options.tokens).tokens_hash;
+  same(options.tokens_option, hash == quantiser.tokens_hash, options.tokens + " of hash " + hash,
+       quantiser.tokens_hash);
+  quantiser.tokens = options.tokens;  // the same text may lie elsewhere now
+  return quantiser;
+}
+
 void refuse_quantiser_options(const QuantiserOptions& options, const std::string& command, const std::string& plan) {
   for (const CLI::Option* option :
        {options.kind_option, options.tokens_option, options.minimum_option, options.damping_option})

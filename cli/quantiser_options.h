@@ -2,6 +2,7 @@
 /// The options that choose a quantiser, the same for every command that makes or names a quantised network.
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "workloads/quantiser.h"
@@ -27,6 +28,11 @@ void add_quantiser_options(CLI::App& command, QuantiserOptions& options);
 /// `measures`: calibrate has its own use for it.
 workloads::Quantiser chosen_quantiser(const QuantiserOptions& options, const std::string& command,
                                       const std::string& tokens = "", bool measures = false);
+
+/// The quantiser whose integers a sensitivity table measured: what a plan from that table names. Where the table does
+/// not say it, what the options name. InputError when an option that was given contradicts the table.
+workloads::Quantiser table_quantiser(const QuantiserOptions& options, const std::string& command,
+                                     const std::optional<workloads::Quantiser>& table, const std::string& path);
 
 /// InputError when any of the options was given: where a plan file already says it.
 void refuse_quantiser_options(const QuantiserOptions& options, const std::string& command, const std::string& plan);

@@ -21,6 +21,7 @@
 #include "cli/commands.h"
 #include "reference/numerics/format.h"
 #include "reference/numerics/stored_layout.h"
+#include "sim/program/cache_block.h"
 #include "sim/program/chip.h"
 #include "workloads/checkpoint.h"
 #include "workloads/lines.h"
@@ -152,15 +153,20 @@ Setting setting_of_network(const ReplayCommand& o) {
   if (group < 8 || group % 8 != 0)
     throw base::ConfigError(kWho, "--group", std::to_string(group), "a positive multiple of 8");
   std::vector<host::StoredExpert> kinds;
-  std::vector<numerics::Format> kind_formats;
+  std::vector<numerics::ExpertFormats> kind_formats;
   std::vector<std::uint32_t> kind_of;
   const auto shapes = numerics::expert_shapes(n.hidden, n.expert_intermediate, group);
   for (const workloads::PlanEntry& entry : s.plan.experts) {
-    const numerics::Format format = entry.format;
+    const numerics::ExpertFormats& format = entry.format;
     auto found = std::find(kind_formats.begin(), kind_formats.end(), format);
     if (found == kind_formats.end()) {
       kind_formats.push_back(format);
-      kinds.push_back(host::stored_expert(numerics::stored_layout(format, shapes, spec)));
+      if (format.is_one()) {
+        kinds.push_back(host::stored_expert(numerics::stored_layout(format.gate, shapes, spec)));
+      } else {  // read as it is, as `simulate` caches it
+        const numerics::ExpertLayout stored(format, n.hidden, n.expert_intermediate, group, spec);
+        kinds.push_back(host::whole_expert(base::Bytes(static_cast<std::int64_t>(program::cache_block(stored).bytes))));
+      }
       found = std::prev(kind_formats.end());
     }
     kind_of.push_back(static_cast<std::uint32_t>(found - kind_formats.begin()));
@@ -228,9 +234,9 @@ class Batcher {
     if (setting_.plan.experts.empty()) return 0;  // whole experts of unknown size
     const workloads::PlanEntry& entry =
         setting_.plan.experts[static_cast<std::size_t>(layer) * setting_.experts + expert];
-    const std::optional<numerics::Format> format = setting_.plan.read(entry, level);
+    const std::optional<numerics::ExpertFormats> format = setting_.plan.read(entry, level);
     if (!format) throw base::ConfigError(where, "levels", std::to_string(level), setting_.plan.expected_level(entry));
-    return format->planes();
+    return format->is_one() ? format->gate.planes() : 0;
   }
   void flush() {
     if (batch_ > 1) std::sort(order_.begin(), order_.end());

@@ -109,8 +109,8 @@ class Usage {
   std::vector<double> scale_;
 };
 
-bool is_allowed(const std::vector<std::uint64_t>& allowed, std::size_t i, int o) {
-  return allowed.empty() || (allowed[i] >> o & 1) != 0;
+bool is_allowed(const std::vector<std::vector<int>>& allowed, std::size_t i, int o) {
+  return allowed.empty() || std::binary_search(allowed[i].begin(), allowed[i].end(), o);
 }
 
 /// Options in the order in which bits, then what they use of the first limit, rise.
@@ -228,7 +228,7 @@ void explain_infeasible(const Problem& problem, const SearchOptions& options) {
   throw refused(problem.budgets[0], "more, and more than one budget must rise: no plan meets them together");
 }
 
-bool repair(const ChoiceProgram& program, Choices& choices, bool fill, const std::vector<std::uint64_t>& allowed) {
+bool repair(const ChoiceProgram& program, Choices& choices, bool fill, const std::vector<std::vector<int>>& allowed) {
   Usage usage(program, choices);
   const auto cost = [&](std::size_t i, int o) { return static_cast<double>(program.items[i].options[index(o)].cost); };
   while (usage.violated()) {

@@ -67,7 +67,8 @@ Allocation heuristic(const Problem& problem, const Lowered& lowered, const Choic
 
 /// Moves, each the one of least added cost per excess removed, until the limits hold. False, with `choices` as far as
 /// it got, when no move helps. Then with `fill` the move that saves most cost per share of the budgets, while any fits.
-/// Only options in `allowed` (a mask per item, all when empty) are taken.
-bool repair(const ChoiceProgram& program, Choices& choices, bool fill, const std::vector<std::uint64_t>& allowed = {});
+/// Only options in `allowed` (of every item, ascending; all when there is no list) are taken.
+bool repair(const ChoiceProgram& program, Choices& choices, bool fill,
+            const std::vector<std::vector<int>>& allowed = {});
 
 }  // namespace moesaic::mapping

@@ -1,11 +1,14 @@
 #include "mapping/branch_and_bound.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <utility>
+
+#include "base/error.h"
 
 namespace moesaic::mapping {
 
@@ -23,11 +26,88 @@ std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
 std::int64_t ceil_div(Wide a, Wide b) { return static_cast<std::int64_t>(a >= 0 ? (a + b - 1) / b : -((-a) / b)); }
 
-int lowest(std::uint64_t mask) { return __builtin_ctzll(mask); }
+/// Options of an item as bits: a word for up to 64, else many.
+constexpr int kWord = 64;
+class ManyBits {
+ public:
+  static constexpr int kMost = 1024;
+  void set(int bit) { words_[index(bit / kWord)] |= std::uint64_t{1} << (bit % kWord); }
+  std::uint64_t& word(std::size_t w) { return words_[w]; }
+  std::uint64_t word(std::size_t w) const { return words_[w]; }
+  static constexpr std::size_t words() { return kMost / kWord; }
 
-template <class Visit>
-void for_each(std::uint64_t mask, Visit visit) {
-  for (; mask != 0; mask &= mask - 1) visit(lowest(mask));
+ private:
+  std::array<std::uint64_t, kMost / kWord> words_{};
+};
+class OneWord {
+ public:
+  static constexpr int kMost = kWord;
+  void set(int bit) { word_ |= std::uint64_t{1} << bit; }
+  std::uint64_t& word(std::size_t) { return word_; }
+  std::uint64_t word(std::size_t) const { return word_; }
+  static constexpr std::size_t words() { return 1; }
+
+ private:
+  std::uint64_t word_ = 0;
+};
+
+template <class Bits, class Visit>
+void for_each(const Bits& bits, Visit visit) {
+  for (std::size_t w = 0; w < Bits::words(); ++w)
+    for (std::uint64_t left = bits.word(w); left != 0; left &= left - 1)
+      visit(static_cast<int>(w) * kWord + __builtin_ctzll(left));
+}
+
+template <class Bits>
+std::size_t count_of(const Bits& bits) {
+  std::size_t count = 0;
+  for (std::size_t w = 0; w < Bits::words(); ++w) count += static_cast<std::size_t>(__builtin_popcountll(bits.word(w)));
+  return count;
+}
+
+/// Not more than one.
+template <class Bits>
+bool is_single(const Bits& bits) {
+  std::uint64_t seen = 0;
+  for (std::size_t w = 0; w < Bits::words(); ++w) {
+    const std::uint64_t word = bits.word(w);
+    if ((word & (word - 1)) != 0 || (word != 0 && seen != 0)) return false;
+    seen |= word;
+  }
+  return true;
+}
+
+template <class Bits>
+int lowest(const Bits& bits) {
+  std::size_t w = 0;
+  while (bits.word(w) == 0) ++w;
+  return static_cast<int>(w) * kWord + __builtin_ctzll(bits.word(w));
+}
+
+template <class Bits>
+bool is_empty(const Bits& bits) {
+  return count_of(bits) == 0;
+}
+
+template <class Bits>
+Bits common(Bits a, const Bits& b) {
+  for (std::size_t w = 0; w < Bits::words(); ++w) a.word(w) &= b.word(w);
+  return a;
+}
+
+template <class Bits>
+void take_out(Bits& from, const Bits& what) {
+  for (std::size_t w = 0; w < Bits::words(); ++w) from.word(w) &= ~what.word(w);
+}
+
+/// Those of `bits` below `end`.
+template <class Bits>
+Bits below(const Bits& bits, int end) {
+  Bits kept;
+  for_each(bits, [&](int o) {
+    if (o < end) kept.set(o);
+  });
+  return kept;
 }
 
 struct Budget {  // shared by all parts of one problem
@@ -44,17 +124,21 @@ struct Trail {
   int option;
 };
 
-struct Node {
+template <class Bits>
+struct NodeOf {
   Wide bound = 0;                   ///< times kDen
   std::vector<int> items;           ///< undecided, ascending
-  std::vector<std::uint64_t> live;  ///< their options
+  std::vector<Bits> live;           ///< their options
   std::int64_t cost = 0;            ///< of what is decided
   std::vector<std::int64_t> slack;  ///< capacity that what is decided leaves
   std::vector<double> multiplier;   ///< to start from
   int trail = -1;
 };
 
+template <class Bits>
 class PartSolver {
+  using Node = NodeOf<Bits>;
+
  public:
   PartSolver(const ChoiceProgram& program, Budget& budget, std::function<void(const SearchState&)> progress)
       : program_(program), budget_(budget), progress_(std::move(progress)), limits_(program.capacity.size()) {
@@ -181,11 +265,11 @@ class PartSolver {
     n.multiplier.assign(limits_, 0.0);
     for (int i = 0; i < static_cast<int>(program_.items.size()); ++i) {
       const int count = static_cast<int>(item(i).options.size());
-      std::uint64_t live = 0;
+      Bits live;
       for (int a = 0; a < count; ++a) {
         bool dominated = false;
         for (int b = 0; b < count && !dominated; ++b) dominated = b != a && dominates(i, b, a, keep_ties);
-        if (!dominated) live |= std::uint64_t{1} << a;
+        if (!dominated) live.set(a);
       }
       n.items.push_back(i);
       n.live.push_back(live);
@@ -349,10 +433,10 @@ class PartSolver {
     std::vector<double> multiplier = n.multiplier;
     double best = kNone;
     int stalled = 0;
-    for (const int i : n.items) seen_[index(i)] = 0;
+    for (const int i : n.items) seen_[index(i)] = Bits();
     for (int step = 0; step < steps; ++step) {
       const double value = evaluate(n, multiplier);
-      for (const int i : n.items) seen_[index(i)] |= std::uint64_t{1} << pick_[index(i)];
+      for (const int i : n.items) seen_[index(i)].set(pick_[index(i)]);
       consider_pick(n);
       if (value > best) {
         best = value;
@@ -573,7 +657,7 @@ class PartSolver {
   void decide_singles(Node& n) {
     std::size_t kept = 0;
     for (std::size_t j = 0; j < n.items.size(); ++j) {
-      if ((n.live[j] & (n.live[j] - 1)) == 0) {
+      if (is_single(n.live[j])) {
         decide(n, n.items[j], lowest(n.live[j]));
       } else {
         n.items[kept] = n.items[j];
@@ -605,12 +689,12 @@ class PartSolver {
         for (std::size_t k = 0; k < item(i).limits.size(); ++k) {
           std::int64_t least = std::numeric_limits<std::int64_t>::max();
           for_each(n.live[j], [&](int o) { least = std::min(least, uses(i, o)[k]); });
-          std::uint64_t dead = 0;
+          Bits dead;
           for_each(n.live[j], [&](int o) {
-            if (uses(i, o)[k] - least > room[index(item(i).limits[k])]) dead |= std::uint64_t{1} << o;
+            if (uses(i, o)[k] - least > room[index(item(i).limits[k])]) dead.set(o);
           });
-          if (dead != 0) {
-            n.live[j] &= ~dead;
+          if (!is_empty(dead)) {
+            take_out(n.live[j], dead);
             changed = true;
           }
         }
@@ -622,7 +706,7 @@ class PartSolver {
   /// More steps where one is cheap.
   int root_steps(const Node& root) const {
     std::size_t options = 0;
-    for (const std::uint64_t live : root.live) options += static_cast<std::size_t>(__builtin_popcountll(live));
+    for (const Bits& live : root.live) options += count_of(live);
     return static_cast<int>(std::clamp<std::size_t>(20000000 / (options + 1), 60, 2000));
   }
 
@@ -662,14 +746,14 @@ class PartSolver {
       bool dropped = false, single = false;
       for (std::size_t j = 0; j < n.items.size(); ++j) {
         const Wide* above = diff_.data() + first_option_[index(n.items[j])];
-        std::uint64_t dead = 0;
+        Bits dead;
         for_each(n.live[j], [&](int o) {
-          if (hopeless(bound + above[o])) dead |= std::uint64_t{1} << o;
+          if (hopeless(bound + above[o])) dead.set(o);
         });
-        if (dead == 0) continue;
+        if (is_empty(dead)) continue;
         dropped = true;
-        n.live[j] &= ~dead;
-        single = single || (n.live[j] & (n.live[j] - 1)) == 0;
+        take_out(n.live[j], dead);
+        single = single || is_single(n.live[j]);
       }
       if (!dropped || (!single && round > 0) || round == 8) return true;
       is_root = false;
@@ -683,9 +767,9 @@ class PartSolver {
     double best_score = kNone;
     for (std::size_t j = 0; j < n.items.size(); ++j) {
       const int i = n.items[j];
-      const std::uint64_t seen = seen_[index(i)] & n.live[j];
+      const Bits seen = common(seen_[index(i)], n.live[j]);
       double score = 0;
-      if ((seen & (seen - 1)) != 0) {
+      if (!is_single(seen)) {
         double lo = -kNone, hi = kNone;
         for_each(seen, [&](int o) {
           const double cost = cost_real_[first_option_[index(i)] + index(o)];
@@ -779,21 +863,23 @@ class PartSolver {
     if (!propagate(n)) return false;
     if (!n.items.empty()) {
       const Wide bound = exact_bound(n, numerators(n.multiplier));
-      for (std::size_t j = 0; j < n.items.size(); ++j)
+      for (std::size_t j = 0; j < n.items.size(); ++j) {
+        Bits dead;
         for_each(n.live[j], [&](int o) {
-          if (hopeless(bound + diff_[first_option_[index(n.items[j])] + index(o)]))
-            n.live[j] &= ~(std::uint64_t{1} << o);
+          if (hopeless(bound + diff_[first_option_[index(n.items[j])] + index(o)])) dead.set(o);
         });
+        take_out(n.live[j], dead);
+      }
       n.bound = bound;
       if (!propagate(n)) return false;
     }
     while (!n.items.empty() && complete) {
       const int i = n.items.front();
-      const std::uint64_t live = n.live.front();
+      const Bits live = n.live.front();
       n.items.erase(n.items.begin());
       n.live.erase(n.live.begin());
       const int known = found[index(i)];
-      for_each(live & ((std::uint64_t{1} << known) - 1), [&](int o) {
+      for_each(below(live, known), [&](int o) {
         if (!complete || found[index(i)] < known) return;
         Node child = n;
         decide(child, i, o);
@@ -846,7 +932,7 @@ class PartSolver {
   // Of the last evaluation.
   std::vector<int> pick_;
   std::vector<double> gradient_;
-  std::vector<std::uint64_t> seen_;
+  std::vector<Bits> seen_;
   std::vector<Wide> diff_;
   std::vector<double> line_value_, line_slope_;
   std::vector<std::size_t> line_end_;
@@ -878,6 +964,35 @@ std::vector<std::vector<int>> parts_of(const ChoiceProgram& program) {
     parts[index(part)].push_back(i);
   }
   return parts;
+}
+
+/// An item of more than a word's options without those that another makes superfluous, so that neither the least cost
+/// nor the lexicographically first choice changes; `kept` says which are left. What Lagrangian multipliers prove is the
+/// same: a dropped option is never the least.
+ProgramItem without_dominated(const ProgramItem& item, std::vector<int>& kept) {
+  std::vector<int> order(item.options.size());
+  std::iota(order.begin(), order.end(), 0);
+  kept = order;
+  if (order.size() <= static_cast<std::size_t>(OneWord::kMost)) return item;
+  const auto cost = [&](int o) { return item.options[index(o)].cost; };
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return cost(a) < cost(b); });
+  // One that costs less, or as much and comes first, and uses no more of anything. The order puts it before.
+  kept.clear();
+  for (const int a : order) {
+    const std::vector<std::int64_t>& use = item.options[index(a)].use;
+    const bool dominated = std::any_of(kept.begin(), kept.end(), [&](int b) {
+      const std::vector<std::int64_t>& other = item.options[index(b)].use;
+      for (std::size_t k = 0; k < use.size(); ++k)
+        if (other[k] > use[k]) return false;
+      return true;
+    });
+    if (!dominated) kept.push_back(a);
+  }
+  std::sort(kept.begin(), kept.end());
+  ProgramItem less;
+  less.limits = item.limits;
+  for (const int o : kept) less.options.push_back(item.options[index(o)]);
+  return less;
 }
 
 }  // namespace
@@ -915,8 +1030,12 @@ ProgramSolution solve_program(const ChoiceProgram& program, const SearchOptions&
   for (std::size_t p = 0; p < parts.size() && whole.status != SearchStatus::kInfeasible; ++p) {
     ChoiceProgram part;
     std::vector<int> limit_of(program.capacity.size(), -1), limits;
+    std::vector<std::vector<int>> options_of;
+    std::size_t most = 0;
     for (const int i : parts[p]) {
-      part.items.push_back(program.items[index(i)]);
+      options_of.emplace_back();
+      part.items.push_back(without_dominated(program.items[index(i)], options_of.back()));
+      most = std::max(most, options_of.back().size());
       for (int& c : part.items.back().limits) {
         if (limit_of[index(c)] < 0) {
           limit_of[index(c)] = static_cast<int>(limits.size());
@@ -938,11 +1057,21 @@ ProgramSolution solve_program(const ChoiceProgram& program, const SearchOptions&
         sum.nodes += whole.nodes;
         options.progress(sum);
       };
-    PartSolver solver(part, budget, progress);
-    const ProgramSolution s = solver.run();
+    if (most > static_cast<std::size_t>(ManyBits::kMost))
+      throw base::InputError("moesaic map: --formats: got " + std::to_string(most) +
+                             " choices of one expert that none other makes superfluous, expected at most " +
+                             std::to_string(ManyBits::kMost) + ": name fewer formats, or --tie gate,up");
+    ProgramSolution s;
+    const auto solve_part = [&](auto solver) {
+      s = solver.run();
+      certified += solver.root_bound();
+    };
+    if (most <= static_cast<std::size_t>(OneWord::kMost))
+      solve_part(PartSolver<OneWord>(part, budget, progress));
+    else
+      solve_part(PartSolver<ManyBits>(part, budget, progress));
     whole.nodes += s.nodes;
     whole.bound += s.bound;
-    certified += solver.root_bound();
     for (std::size_t c = 0; c < limits.size(); ++c) whole.certificate.num[index(limits[c])] = s.certificate.num[c];
     whole.first = whole.first && s.first;
     switch (s.status) {
@@ -957,7 +1086,8 @@ ProgramSolution solve_program(const ChoiceProgram& program, const SearchOptions&
         [[fallthrough]];
       case SearchStatus::kOptimal:
         whole.cost += s.cost;
-        for (std::size_t k = 0; k < parts[p].size(); ++k) whole.choices[index(parts[p][k])] = s.choices[k];
+        for (std::size_t k = 0; k < parts[p].size(); ++k)
+          whole.choices[index(parts[p][k])] = options_of[k][index(s.choices[k])];
         break;
     }
   }

@@ -10,7 +10,8 @@
 
 namespace moesaic::mapping {
 
-using numerics::Format;
+using numerics::ExpertFormats;
+using workloads::Projection;
 
 namespace {
 
@@ -22,12 +23,57 @@ void expect(bool holds, const std::string& what, std::int64_t claimed, std::int6
 
 std::int64_t scaled(double loss, int exponent) { return std::llround(std::ldexp(loss, exponent)); }
 
+/// What the table says of one expert in formats that it may take.
+struct Chosen {
+  std::int64_t loss = 0;
+  double real_loss = 0;
+};
+
+/// Every expert's formats with their losses: of a row, or of one row each of gate, up and down.
+class Tables {
+ public:
+  Tables(const Claim& claim, const std::vector<workloads::SensitivityRow>& rows) {
+    std::map<Expert, std::map<Projection, std::vector<const workloads::SensitivityRow*>>> own;
+    for (const workloads::SensitivityRow& row : rows) own[{row.layer, row.expert}][row.projection].push_back(&row);
+    const auto add = [&](const Expert& expert, const ExpertFormats& formats,
+                         const std::vector<const workloads::SensitivityRow*>& parts) {
+      Chosen chosen;
+      for (const workloads::SensitivityRow* part : parts) {
+        chosen.loss += scaled(part->loss, claim.loss_exponent);
+        chosen.real_loss += part->loss;
+      }
+      of_[expert][formats] = chosen;
+    };
+    for (auto& [expert, parts] : own) {
+      of_[expert];
+      for (const workloads::SensitivityRow* row : parts[Projection::kAll]) add(expert, row->format, {row});
+      for (const workloads::SensitivityRow* gate : parts[Projection::kGate])
+        for (const workloads::SensitivityRow* up : parts[Projection::kUp])
+          for (const workloads::SensitivityRow* down : parts[Projection::kDown]) {
+            const ExpertFormats formats(gate->format, up->format, down->format);
+            const bool tied = claim.gate_with_up || claim.all_together;
+            if ((tied && !formats.is_paired()) || (claim.all_together && !formats.is_one())) continue;
+            add(expert, formats, {gate, up, down});
+          }
+    }
+  }
+
+  const std::map<Expert, std::map<ExpertFormats, Chosen>>& experts() const { return of_; }
+  const Chosen* find(const Expert& expert, const ExpertFormats& formats) const {
+    const auto own = of_.find(expert);
+    if (own == of_.end()) return nullptr;
+    const auto found = own->second.find(formats);
+    return found == own->second.end() ? nullptr : &found->second;
+  }
+
+ private:
+  std::map<Expert, std::map<ExpertFormats, Chosen>> of_;
+};
+
 /// min over the formats that all members share of their priced losses.
 class Bound {
  public:
-  Bound(const Claim& claim, const std::vector<workloads::SensitivityRow>& rows, const std::set<int>& layers)
-      : claim_(claim) {
-    for (const workloads::SensitivityRow& row : rows) rows_of_[{row.layer, row.expert}].push_back(&row);
+  Bound(const Claim& claim, const Tables& tables, const std::set<int>& layers) : claim_(claim), tables_(tables) {
     // Where each constraint's multipliers begin, and the constant part.
     for (const ClaimedBudget& budget : claim.budgets) {
       begin_.push_back(count_);
@@ -53,7 +99,7 @@ class Bound {
       sum += least(group);
       done.insert(group.begin(), group.end());
     }
-    for (const auto& [expert, own] : rows_of_)
+    for (const auto& [expert, own] : tables_.experts())
       if (done.count(expert) == 0) sum += least({expert});
     return sum;
   }
@@ -61,15 +107,15 @@ class Bound {
  private:
   __int128 num(std::size_t c) const { return claim_.certificate->num.at(c); }
 
-  __int128 priced(const workloads::SensitivityRow& row) const {
-    __int128 value = static_cast<__int128>(scaled(row.loss, claim_.loss_exponent)) * claim_.certificate->den;
-    const auto rank = static_cast<std::size_t>(rank_of_.at(row.layer));
+  __int128 priced(const Expert& expert, const ExpertFormats& formats, const Chosen& chosen) const {
+    __int128 value = static_cast<__int128>(chosen.loss) * claim_.certificate->den;
+    const auto rank = static_cast<std::size_t>(rank_of_.at(expert.first));
     for (std::size_t b = 0; b < claim_.budgets.size(); ++b)
       value += num(begin_[b] + (claim_.budgets[b].per_layer ? rank : 0)) *
-               claim_.budgets[b].use(row.layer, row.expert, row.format);
+               claim_.budgets[b].use(expert.first, expert.second, formats);
     for (std::size_t r = 0; r < claim_.at_least.size(); ++r) {
       const Claim::AtLeast& rule = claim_.at_least[r];
-      if (rule.format == row.format && (rule.layer < 0 || rule.layer == row.layer))
+      if (formats == ExpertFormats(rule.format) && (rule.layer < 0 || rule.layer == expert.first))
         value -= num(begin_[claim_.budgets.size() + r] + (rule.layer < 0 ? rank : 0));
     }
     return value;
@@ -78,15 +124,14 @@ class Bound {
   __int128 least(const std::vector<Expert>& group) const {
     bool any = false;
     __int128 best = 0;
-    for (const workloads::SensitivityRow* first : rows_of_.at(group[0])) {
+    for (const auto& first : tables_.experts().at(group[0])) {
       __int128 sum = 0;
       std::size_t found = 0;
       for (const Expert& member : group)
-        for (const workloads::SensitivityRow* row : rows_of_.at(member))
-          if (row->format == first->format) {
-            sum += priced(*row);
-            ++found;
-          }
+        if (const Chosen* chosen = tables_.find(member, first.first)) {
+          sum += priced(member, first.first, *chosen);
+          ++found;
+        }
       if (found != group.size()) continue;
       if (!any || sum < best) best = sum;
       any = true;
@@ -95,7 +140,7 @@ class Bound {
   }
 
   const Claim& claim_;
-  std::map<Expert, std::vector<const workloads::SensitivityRow*>> rows_of_;
+  const Tables& tables_;
   std::map<int, int> rank_of_;
   std::vector<std::size_t> begin_;
   std::size_t count_ = 0;
@@ -105,27 +150,25 @@ class Bound {
 }  // namespace
 
 void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vector<workloads::SensitivityRow>& rows) {
-  std::map<Expert, int> chosen;  // how often an expert's entry found its row
-  std::map<std::tuple<int, int, Format>, double> loss_of;
+  const Tables tables(claim, rows);
+  std::map<Expert, int> chosen;  // how often an expert's entry found its formats
   std::set<int> layers;
-  const auto key = [](int layer, int expert, Format f) { return std::make_tuple(layer, expert, f); };
-  for (const workloads::SensitivityRow& row : rows) {
-    chosen[{row.layer, row.expert}] = 0;
-    loss_of[key(row.layer, row.expert, row.format)] = row.loss;
-    layers.insert(row.layer);
+  for (const auto& [expert, own] : tables.experts()) {
+    chosen[expert] = 0;
+    layers.insert(expert.first);
   }
 
   std::int64_t bytes = 0, loss = 0;
   double real_loss = 0;
-  std::map<Expert, Format> format_of;
+  std::map<Expert, ExpertFormats> format_of;
   for (const workloads::PlanEntry& entry : plan.experts) {
-    const auto found = loss_of.find(key(entry.layer, entry.expert, entry.format));
-    if (found == loss_of.end()) continue;
+    const Chosen* found = tables.find({entry.layer, entry.expert}, entry.format);
+    if (found == nullptr) continue;
     ++chosen[{entry.layer, entry.expert}];
     format_of[{entry.layer, entry.expert}] = entry.format;
     if (claim.bytes) bytes += claim.bytes_of(entry.format);
-    loss += scaled(found->second, claim.loss_exponent);
-    real_loss += found->second;
+    loss += found->loss;
+    real_loss += found->real_loss;
   }
   expect(plan.experts.size() == chosen.size(), "experts", static_cast<std::int64_t>(plan.experts.size()),
          static_cast<std::int64_t>(chosen.size()));
@@ -159,7 +202,8 @@ void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vec
     for (const int layer : layers) {
       if (rule.layer >= 0 && rule.layer != layer) continue;
       int count = 0;
-      for (const auto& [expert, format] : format_of) count += expert.first == layer && format == rule.format;
+      for (const auto& [expert, format] : format_of)
+        count += expert.first == layer && format == ExpertFormats(rule.format);
       expect(count >= rule.count, fmt::format("experts of {} in layer {}", rule.format.name(), layer), rule.count,
              count);
     }
@@ -171,7 +215,7 @@ void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vec
                                            format_of.at(group[0]).name()));
 
   if (claim.certificate) {
-    const Bound bound(claim, rows, layers);
+    const Bound bound(claim, tables, layers);
     if (!bound.complete()) throw base::CheckError("plan check: multipliers: another number than limits");
     const __int128 sum = bound.value();
     // The bound is the least, rounded up to whole losses: bound * den >= sum > (bound - 1) * den.

@@ -17,7 +17,7 @@ struct ClaimedBudget {
   std::string name;        ///< of the resource
   bool per_layer = false;  ///< every layer's sum is bounded
   std::int64_t capacity = 0;
-  std::function<std::int64_t(int layer, int expert, numerics::Format format)> use;
+  std::function<std::int64_t(int layer, int expert, const numerics::ExpertFormats& formats)> use;
   std::int64_t used = 0;                       ///< claimed: the sum, or the greatest layer's
   std::vector<std::int64_t> layer_capacity{};  ///< of each layer, ascending, where they differ
 };
@@ -26,8 +26,10 @@ struct Claim {
   std::int64_t loss = 0;  ///< sum of round(loss * 2^loss_exponent)
   int loss_exponent = 0;
   std::optional<std::int64_t> bytes;  ///< stored, where they are known
-  std::function<std::int64_t(numerics::Format)> bytes_of;
+  std::function<std::int64_t(const numerics::ExpertFormats&)> bytes_of;
   std::vector<ClaimedBudget> budgets;
+  /// Of rows of gate, up and down: matrices of an expert that take one format.
+  bool gate_with_up = false, all_together = false;
   /// At least `count` experts of a format in a layer, or (-1) in every layer.
   struct AtLeast {
     int count = 0;
@@ -47,8 +49,8 @@ struct Claim {
 };
 
 /// Throws base::CheckError, saying which number differs, unless every expert of the rows has exactly one entry whose
-/// format has a row, loss, bytes and uses add up to the claim, every budget and side constraint holds, the plan file's
-/// own figures agree, and the certificate holds.
+/// format has a row (or whose matrices' formats have one each), loss, bytes and uses add up to the claim, every budget
+/// and side constraint holds, the plan file's own figures agree, and the certificate holds.
 void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vector<workloads::SensitivityRow>& rows);
 
 }  // namespace moesaic::mapping

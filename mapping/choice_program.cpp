@@ -18,8 +18,7 @@ void check_program(const ChoiceProgram& program) {
   std::int64_t cost_sum = 0;
   std::vector<std::int64_t> use_sum(program.capacity.size(), 0);
   for (const ProgramItem& item : program.items) {
-    if (item.options.empty() || item.options.size() > 64)
-      throw std::logic_error("choice program: an item of no option, or of more than 64");
+    if (item.options.empty()) throw std::logic_error("choice program: an item of no option");
     std::vector<std::int64_t> most(item.limits.size(), 0);
     std::int64_t dearest = 0;
     for (const ProgramOption& o : item.options) {

@@ -20,7 +20,7 @@ struct ProgramOption {
 
 struct ProgramItem {
   std::vector<int> limits;             ///< distinct indices into ChoiceProgram::capacity
-  std::vector<ProgramOption> options;  ///< 1..64
+  std::vector<ProgramOption> options;  ///< at least one
 };
 
 struct ChoiceProgram {
@@ -28,7 +28,7 @@ struct ChoiceProgram {
   std::vector<ProgramItem> items;
 };
 
-/// Throws std::logic_error for an item without options or with more than 64, a list of another length than its item's,
+/// Throws std::logic_error for an item without options, a list of another length than its item's,
 /// an unknown limit, a negative cost, and greatest costs or greatest magnitudes of use that sum to 2^51 or more.
 void check_program(const ChoiceProgram& program);
 

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
+#include <initializer_list>
 #include <map>
 #include <stdexcept>
 #include <string_view>
@@ -28,18 +30,18 @@ std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 
-MemoryTable::MemoryTable(const workloads::Network& network, std::int64_t group_size,
-                         const numerics::LayoutSpec& layout) {
-  const auto shapes = numerics::expert_shapes(network.hidden, network.expert_intermediate, group_size);
-  for (const Format format : numerics::all_formats()) {
-    const numerics::StoredLayout stored = numerics::stored_layout(format, shapes, layout);
-    bytes_.push_back(stored.total_bytes());
-    read_bytes_.push_back(stored.read_bytes());
-  }
-}
+MemoryTable::MemoryTable(const workloads::Network& network, std::int64_t group_size, const numerics::LayoutSpec& layout)
+    : hidden_(network.hidden), intermediate_(network.expert_intermediate), group_size_(group_size), layout_(layout) {}
 
-std::int64_t MemoryTable::bytes(Format format) const { return bytes_.at(rank(format)); }
-std::int64_t MemoryTable::read_bytes(Format format) const { return read_bytes_.at(rank(format)); }
+std::pair<std::int64_t, std::int64_t> MemoryTable::of(const numerics::ExpertFormats& formats) const {
+  const std::lock_guard<std::mutex> lock(known_->mutex);
+  const auto [at, is_new] = known_->bytes.try_emplace(formats);
+  if (is_new) {
+    const numerics::ExpertLayout stored(formats, hidden_, intermediate_, group_size_, layout_);
+    at->second = {stored.total_bytes(), stored.read_bytes()};
+  }
+  return at->second;
+}
 
 std::vector<int> Problem::layers() const {
   std::vector<int> all;
@@ -92,13 +94,87 @@ int loss_exponent_for(double greatest_sum) {
 
 std::int64_t scaled_loss(double loss, int exponent) { return std::llround(std::ldexp(loss, exponent)); }
 
+bool is_by_projection(const std::vector<workloads::SensitivityRow>& rows) {
+  return !rows.empty() && rows.front().projection != workloads::Projection::kAll;
+}
+
+namespace {
+
+/// Calls visit(gate, up, down) for every combination of elements that `together` allows, in lexicographic order;
+/// `same(a, b)`: whether two elements have one format.
+template <class List, class Same, class Visit>
+void for_each_combination(const List& gate, const List& up, const List& down, Together together, Same same,
+                          Visit visit) {
+  for (const auto& g : gate)
+    for (const auto& u : up) {
+      if (together != Together::kNone && !same(g, u)) continue;
+      for (const auto& d : down)
+        if (together != Together::kAll || same(g, d)) visit(g, u, d);
+    }
+}
+
+/// Rows of one expert: all of its matrices together, or of gate, up, down.
+using OwnRows = std::array<std::vector<const workloads::SensitivityRow*>, 4>;
+
+Item item_of(const OwnRows& own, const std::string& path, const Problem& problem) {
+  using workloads::SensitivityRow;
+  const auto of = [&own](workloads::Projection p) -> const std::vector<const SensitivityRow*>& {
+    return own[static_cast<std::size_t>(p)];
+  };
+  const SensitivityRow* first = nullptr;
+  for (const auto& rows : own)
+    if (first == nullptr && !rows.empty()) first = rows[0];
+  Item item;
+  item.layer = first->layer;
+  item.expert = first->expert;
+  item.frequency = first->frequency;
+  item.weight = first->weight;
+  const auto add = [&](const numerics::ExpertFormats& formats, std::initializer_list<const SensitivityRow*> rows) {
+    Choice choice;
+    choice.format = formats;
+    for (const SensitivityRow* r : rows) {
+      choice.loss += scaled_loss(r->loss, problem.loss_exponent);
+      choice.real_loss += r->loss;
+    }
+    for (const Resource& resource : problem.resources)
+      choice.use.push_back(resource.use(item.layer, item.expert, formats));
+    item.choices.push_back(std::move(choice));
+  };
+  for (const SensitivityRow* r : of(workloads::Projection::kAll)) add(r->format, {r});
+  for_each_combination(
+      of(workloads::Projection::kGate), of(workloads::Projection::kUp), of(workloads::Projection::kDown),
+      problem.together, [](const SensitivityRow* a, const SensitivityRow* b) { return a->format == b->format; },
+      [&](const SensitivityRow* g, const SensitivityRow* u, const SensitivityRow* d) {
+        add({g->format, u->format, d->format}, {g, u, d});
+      });
+  for (std::size_t m = 0; m < item.matrices.size(); ++m)
+    for (const SensitivityRow* r : own[m + 1])  // the order of workloads::Projection
+      item.matrices[m].emplace_back(r->format, scaled_loss(r->loss, problem.loss_exponent));
+  if (item.choices.empty())
+    throw ConfigError(path, fmt::format("layer {}, expert {}", item.layer, item.expert),
+                      "rows of gate, up and down in no format together",
+                      problem.together == Together::kAll ? "one format in which all three have a row"
+                                                         : "one in which gate and up have a row, and a row of down");
+  return item;
+}
+
+}  // namespace
+
+std::vector<numerics::ExpertFormats> combinations(const std::vector<Format>& gate, const std::vector<Format>& up,
+                                                  const std::vector<Format>& down, Together together) {
+  std::vector<numerics::ExpertFormats> all;
+  for_each_combination(
+      gate, up, down, together, [](Format a, Format b) { return a == b; },
+      [&all](Format g, Format u, Format d) { all.emplace_back(g, u, d); });
+  return all;
+}
+
 Problem make_problem(const std::vector<workloads::SensitivityRow>& rows, const std::string& path,
-                     const workloads::Network& network, std::vector<Resource> resources) {
-  for (const workloads::SensitivityRow& row : rows)
-    if (row.projection != workloads::Projection::kAll)
-      throw ConfigError(path, "projection", workloads::projection_name(row.projection),
-                        "a table of whole experts (calibrate --per expert)");
-  std::map<std::pair<int, int>, std::vector<const workloads::SensitivityRow*>> by_expert;
+                     const workloads::Network& network, std::vector<Resource> resources, Together together) {
+  std::map<std::pair<int, int>, OwnRows> by_expert;
+  Problem problem;
+  problem.by_projection = is_by_projection(rows);
+  problem.together = problem.by_projection ? together : Together::kAll;
   for (const workloads::SensitivityRow& r : rows) {
     if (r.layer >= network.layers || !network.has_experts[index(r.layer)])
       throw ConfigError(path, "layer", std::to_string(r.layer),
@@ -106,50 +182,52 @@ Problem make_problem(const std::vector<workloads::SensitivityRow>& rows, const s
     if (r.expert >= network.experts)
       throw ConfigError(path, "expert", fmt::format("{} in layer {}", r.expert, r.layer),
                         fmt::format("0 to {} ({})", network.experts - 1, network.name));
-    by_expert[{r.layer, r.expert}].push_back(&r);
+    by_expert[{r.layer, r.expert}][static_cast<std::size_t>(r.projection)].push_back(&r);
   }
 
-  Problem problem;
   problem.resources = std::move(resources);
   double greatest_sum = 0;
+  std::size_t choices = 0;
   for (int layer = 0; layer < network.layers; ++layer) {
     if (!network.has_experts[index(layer)]) continue;
     for (int expert = 0; expert < network.experts; ++expert) {
+      const std::string where = fmt::format("layer {}, expert {}", layer, expert);
       const auto found = by_expert.find({layer, expert});
-      if (found == by_expert.end())
-        throw ConfigError(path, fmt::format("layer {}, expert {}", layer, expert), "no row", "at least one");
-      std::vector<const workloads::SensitivityRow*>& own = found->second;
-      std::sort(own.begin(), own.end(), [](const auto* a, const auto* b) { return rank(a->format) < rank(b->format); });
-      double greatest = 0;
-      for (const auto* r : own) {
-        greatest = std::max(greatest, r->loss);
-        if (r->frequency != own[0]->frequency || r->weight != own[0]->weight)
-          throw ConfigError(path, fmt::format("layer {}, expert {}", layer, expert),
-                            "rows that differ in frequency or weight", "the same in every row of an expert");
+      if (found == by_expert.end()) throw ConfigError(path, where, "no row", "at least one");
+      const workloads::SensitivityRow* first = nullptr;
+      std::size_t combined = 1;
+      for (std::size_t p = 0; p < found->second.size(); ++p) {
+        std::vector<const workloads::SensitivityRow*>& own = found->second[p];
+        if ((p == 0) == problem.by_projection) continue;
+        if (own.empty())
+          throw ConfigError(
+              path, where,
+              p == 0 ? std::string("no row")
+                     : std::string("no row of ") + workloads::projection_name(static_cast<workloads::Projection>(p)),
+              "at least one");
+        std::sort(own.begin(), own.end(),
+                  [](const auto* a, const auto* b) { return rank(a->format) < rank(b->format); });
+        if (first == nullptr) first = own[0];
+        double greatest = 0;
+        for (const auto* r : own) {
+          greatest = std::max(greatest, r->loss);
+          if (r->frequency != first->frequency || r->weight != first->weight)
+            throw ConfigError(path, where, "rows that differ in frequency or weight",
+                              "the same in every row of an expert");
+        }
+        greatest_sum += greatest;
+        if (problem.together != Together::kAll && !(problem.together == Together::kGateUp && p == 2))
+          combined *= own.size();
       }
-      greatest_sum += greatest;
+      choices += combined;
     }
   }
   if (!std::isfinite(greatest_sum)) throw ConfigError(path, "loss", "a sum beyond a double", "a finite sum");
+  if (choices > kMostChoices)
+    throw ConfigError(path, "projection", fmt::format("{} combinations of formats over all experts", choices),
+                      fmt::format("at most {}: fewer formats (--formats), or --tie gate,up", kMostChoices));
   problem.loss_exponent = loss_exponent_for(greatest_sum);
-
-  for (const auto& [where, own] : by_expert) {
-    Item item;
-    item.layer = where.first;
-    item.expert = where.second;
-    item.frequency = own[0]->frequency;
-    item.weight = own[0]->weight;
-    for (const auto* r : own) {
-      Choice choice;
-      choice.format = r->format;
-      choice.loss = scaled_loss(r->loss, problem.loss_exponent);
-      choice.real_loss = r->loss;
-      for (const Resource& resource : problem.resources)
-        choice.use.push_back(resource.use(item.layer, item.expert, r->format));
-      item.choices.push_back(std::move(choice));
-    }
-    problem.items.push_back(std::move(item));
-  }
+  for (const auto& [where, own] : by_expert) problem.items.push_back(item_of(own, path, problem));
   return problem;
 }
 
@@ -187,7 +265,7 @@ std::vector<workloads::SensitivityRow> with_significance(std::vector<workloads::
 Assignment Lowered::assignment(const Problem& problem, const Choices& choices) const {
   Assignment a(problem.items.size(), -1);
   for (std::size_t u = 0; u < units.size(); ++u) {
-    const Format format = formats[u].at(index(choices.at(u)));
+    const numerics::ExpertFormats& format = formats[u].at(index(choices.at(u)));
     for (const int i : units[u]) {
       const auto& all = problem.items[index(i)].choices;
       a[index(i)] = static_cast<int>(
@@ -244,7 +322,7 @@ Lowered lower(const Problem& problem) {
 
   for (const std::vector<int>& unit : lowered.units) {
     ProgramItem item;
-    std::vector<Format> formats;
+    std::vector<numerics::ExpertFormats> formats;
     const Item& first = problem.items[index(unit[0])];
     std::map<int, std::size_t> place;  // of a limit in item.limits
     const auto place_of = [&](int limit) {

@@ -1,14 +1,20 @@
 #pragma once
-/// The mapper's problem: one format for every (layer, expert), least additive loss, within any number of budgets and
-/// side constraints. Losses and uses come as tables; losses are scaled once to integers and budgets are integers, so
-/// that solvers, checker and bounds compare with ==.
+/// The mapper's problem: one format for every (layer, expert), or one for each of its matrices, least additive loss,
+/// within any number of budgets and side constraints. Losses and uses come as tables; losses are scaled once to
+/// integers and budgets are integers, so that solvers, checker and bounds compare with ==.
+#include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mapping/choice_program.h"
+#include "reference/numerics/expert_formats.h"
 #include "reference/numerics/format.h"
 #include "reference/numerics/stored_layout.h"
 #include "workloads/network.h"
@@ -16,16 +22,28 @@
 
 namespace moesaic::mapping {
 
-/// Bytes of one expert in every format.
+/// Bytes of one expert in any formats, as numerics::ExpertLayout stores it. Thread-safe; copies share what they know.
 class MemoryTable {
  public:
   MemoryTable(const workloads::Network& network, std::int64_t group_size, const numerics::LayoutSpec& layout);
-  std::int64_t bytes(numerics::Format format) const;       ///< stored: a nested expert stores all eight planes
-  std::int64_t read_bytes(numerics::Format format) const;  ///< what products read: a nested expert's top planes only
+  /// Stored: a nested expert stores all eight planes.
+  std::int64_t bytes(const numerics::ExpertFormats& formats) const { return of(formats).first; }
+  /// What products read: a nested expert's top planes only.
+  std::int64_t read_bytes(const numerics::ExpertFormats& formats) const { return of(formats).second; }
 
  private:
-  std::vector<std::int64_t> bytes_, read_bytes_;
+  std::pair<std::int64_t, std::int64_t> of(const numerics::ExpertFormats& formats) const;
+  struct Known {
+    std::mutex mutex;
+    std::map<numerics::ExpertFormats, std::pair<std::int64_t, std::int64_t>> bytes;
+  };
+  std::int64_t hidden_, intermediate_, group_size_;
+  numerics::LayoutSpec layout_;
+  std::shared_ptr<Known> known_ = std::make_shared<Known>();
 };
+
+/// Which matrices of an expert take one format, where a table has losses of each.
+enum class Together : std::uint8_t { kNone, kGateUp, kAll };
 
 /// Something that a choice uses and a budget may bound. A budget of v units is v * scale uses; what is an average over
 /// the tokens of a trace has their number as scale, so that the uses stay whole.
@@ -33,22 +51,30 @@ struct Resource {
   std::string name;  ///< "memory"
   std::string unit;  ///< "bytes"
   std::int64_t scale = 1;
-  std::function<std::int64_t(int layer, int expert, numerics::Format format)> use;  ///< at least 0
+  std::function<std::int64_t(int layer, int expert, const numerics::ExpertFormats& formats)> use;  ///< at least 0
 };
 
 struct Choice {
-  numerics::Format format;
-  std::int64_t loss = 0;          ///< round(real_loss * 2^loss_exponent)
-  double real_loss = 0;           ///< of the table
+  numerics::ExpertFormats format;
+  /// round(real_loss * 2^loss_exponent), of the table's row; of rows of gate, up and down the sum of theirs.
+  std::int64_t loss = 0;
+  double real_loss = 0;           ///< of the table: a row's, or gate's + up's + down's
   std::vector<std::int64_t> use;  ///< of every resource
 };
+
+/// Losses of one of an expert's matrices, scaled, in the order of numerics::all_formats().
+using MatrixLosses = std::vector<std::pair<numerics::Format, std::int64_t>>;
 
 struct Item {
   int layer = 0;
   int expert = 0;
   double frequency = 0;  ///< of the table
   double weight = 0;
-  std::vector<Choice> choices;  ///< in the order of numerics::all_formats(): the order that ties are broken in
+  /// In the order of numerics::all_formats() of gate, then up, then down: the order that ties are broken in.
+  std::vector<Choice> choices;
+  /// Of gate, up and down, where the table has them apart; those of a format that the matrices cannot take together
+  /// with the others are among them.
+  std::array<MatrixLosses, 3> matrices;
 };
 
 struct Budget {
@@ -61,7 +87,7 @@ struct Budget {
   std::vector<std::int64_t> capacity{};
 };
 
-/// At least `count` experts of a format in a layer; layer -1: in every layer.
+/// At least `count` experts all of whose matrices have a format, in a layer; layer -1: in every layer.
 struct AtLeast {
   int count = 0;
   numerics::Format format;
@@ -71,7 +97,9 @@ struct AtLeast {
 struct Problem {
   std::vector<Item> items;  ///< sorted by layer, then expert
   int loss_exponent = 0;
-  bool significance = false;  ///< losses were multiplied by with_significance()
+  bool significance = false;   ///< losses were multiplied by with_significance()
+  bool by_projection = false;  ///< from losses of gate, up and down
+  Together together = Together::kAll;
   std::vector<Resource> resources;
   std::vector<Budget> budgets;
   std::vector<AtLeast> at_least;
@@ -98,10 +126,21 @@ std::vector<std::int64_t> layer_use(const Problem& problem, const Assignment& as
 
 /// The problem that a sensitivity table poses on this network, without budgets or constraints. Refuses (InputError,
 /// `path: key: got, expected`) a row for an expert that the network lacks, an expert without rows, rows of one expert
-/// that differ in frequency or weight. The exponent is the greatest for which the sum of every item's greatest loss
-/// stays within 2^50 (0 when all losses are 0).
+/// that differ in frequency or weight, more than kMostChoices choices. The exponent is the greatest for which the sum
+/// of every item's greatest loss stays within 2^50 (0 when all losses are 0).
+///
+/// Of rows of gate, up and down every combination that `together` allows is a choice.
 Problem make_problem(const std::vector<workloads::SensitivityRow>& rows, const std::string& path,
-                     const workloads::Network& network, std::vector<Resource> resources);
+                     const workloads::Network& network, std::vector<Resource> resources,
+                     Together together = Together::kNone);
+inline constexpr std::size_t kMostChoices = std::size_t{1} << 20;
+
+bool is_by_projection(const std::vector<workloads::SensitivityRow>& rows);
+
+/// Every combination of formats that an expert may take of these three lists.
+std::vector<numerics::ExpertFormats> combinations(const std::vector<numerics::Format>& gate,
+                                                  const std::vector<numerics::Format>& up,
+                                                  const std::vector<numerics::Format>& down, Together together);
 
 /// The network that a table speaks of when nothing else says: all layers it names, all experts up to the greatest.
 workloads::Network network_of(const std::vector<workloads::SensitivityRow>& rows, const std::string& path);
@@ -124,9 +163,9 @@ struct Lowered {
     int layer = -1;     ///< -1: all
   };
   ChoiceProgram program;
-  std::vector<Limit> limits;                           ///< of program.capacity
-  std::vector<std::vector<int>> units;                 ///< the items of every program item
-  std::vector<std::vector<numerics::Format>> formats;  ///< of every option
+  std::vector<Limit> limits;                                  ///< of program.capacity
+  std::vector<std::vector<int>> units;                        ///< the items of every program item
+  std::vector<std::vector<numerics::ExpertFormats>> formats;  ///< of every option
   Assignment assignment(const Problem& problem, const Choices& choices) const;
 };
 

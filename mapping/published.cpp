@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -18,8 +19,9 @@ namespace {
 
 std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
-/// The option of a unit that stands for a width: int, else nested, else (1 bit) binary. -1 without one.
-int option_of_width(const std::vector<Format>& formats, int bits) {
+/// The option of a unit in which all matrices have the format that stands for a width: int, else nested, else (1 bit)
+/// binary. -1 without one.
+int option_of_width(const std::vector<numerics::ExpertFormats>& formats, int bits) {
   std::vector<Format> wanted = {Format::integer(bits), Format::nested(bits)};
   if (bits == 1) wanted.push_back(Format::binary());
   for (const Format f : wanted) {
@@ -183,42 +185,110 @@ Allocation allocate_pmq(const Problem& problem, const AllocatorOptions& options)
   return a;
 }
 
+namespace {
+
+/// What takes one width in BAQ's closed form: a unit, or where the table has losses of matrices, some of a unit's.
+struct BaqPart {
+  std::size_t unit = 0;
+  bool gate = true, up = true, down = true;
+};
+
+/// The parts of every unit: the matrices that need not agree.
+std::vector<BaqPart> baq_parts(const Problem& problem, const Lowered& lowered) {
+  std::vector<BaqPart> parts;
+  for (std::size_t u = 0; u < lowered.units.size(); ++u) {
+    if (problem.together == Together::kAll) {
+      parts.push_back({u});
+    } else if (problem.together == Together::kGateUp) {
+      parts.push_back({u, true, true, false});
+      parts.push_back({u, false, false, true});
+    } else {
+      parts.push_back({u, true, false, false});
+      parts.push_back({u, false, true, false});
+      parts.push_back({u, false, false, true});
+    }
+  }
+  return parts;
+}
+
+/// The scaled loss of a part in one format.
+double baq_loss(const Problem& problem, const Lowered& lowered, const BaqPart& part, int whole, Format format) {
+  if (problem.together == Together::kAll)
+    return static_cast<double>(lowered.program.items[part.unit].options[index(whole)].cost);
+  double sum = 0;
+  const std::array<bool, 3> own{part.gate, part.up, part.down};
+  for (const int i : lowered.units[part.unit])
+    for (std::size_t m = 0; m < own.size(); ++m)
+      for (const auto& [of, loss] : problem.items[index(i)].matrices[m])
+        if (own[m] && of == format) sum += static_cast<double>(loss);
+  return sum;
+}
+
+}  // namespace
+
 Allocation allocate_baq(const Problem& problem, const AllocatorOptions& options) {
   const Lowered lowered = lower(problem);
   const std::vector<int> widths = common_widths(lowered);
   if (widths.empty()) refuse("baq", "a table with a width that all experts have");
-  // log4 of c for every unit; a loss of 0 counts as the least positive one.
+  const std::vector<BaqPart> parts = baq_parts(problem, lowered);
+  const auto format_of = [&](std::size_t unit, int bits) {
+    return lowered.formats[unit][index(option_of_width(lowered.formats[unit], bits))].gate;
+  };
+  // log4 of c for every part; a loss of 0 counts as the least positive one.
+  const auto loss_of = [&](const BaqPart& part, int bits) {
+    return baq_loss(problem, lowered, part, option_of_width(lowered.formats[part.unit], bits),
+                    format_of(part.unit, bits));
+  };
   double least = std::numeric_limits<double>::infinity();
-  for (const ProgramItem& item : lowered.program.items)
-    for (const ProgramOption& o : item.options)
-      if (o.cost > 0) least = std::min(least, static_cast<double>(o.cost));
+  if (problem.together == Together::kAll) {
+    for (const ProgramItem& item : lowered.program.items)
+      for (const ProgramOption& o : item.options)
+        if (o.cost > 0) least = std::min(least, static_cast<double>(o.cost));
+  } else {
+    for (const BaqPart& part : parts)
+      for (const int bits : widths)
+        if (loss_of(part, bits) > 0) least = std::min(least, loss_of(part, bits));
+  }
   if (!std::isfinite(least)) least = 1;
   std::vector<double> sensitivity;
   double mean_sensitivity = 0;
-  for (std::size_t u = 0; u < lowered.units.size(); ++u) {
+  for (const BaqPart& part : parts) {
     double sum = 0;
-    for (const int bits : widths) {
-      const int o = option_of_width(lowered.formats[u], bits);
-      const double loss = std::max(static_cast<double>(lowered.program.items[u].options[index(o)].cost), least);
-      sum += std::log2(loss) / 2 + bits;
-    }
+    for (const int bits : widths) sum += std::log2(std::max(loss_of(part, bits), least)) / 2 + bits;
     sensitivity.push_back(sum / static_cast<double>(widths.size()));
-    mean_sensitivity += sensitivity.back() / static_cast<double>(lowered.units.size());
+    // Gate and up together are two of three matrices.
+    const int matrices = int{part.gate} + int{part.up} + int{part.down};
+    const double share = matrices == 3 ? sensitivity.back() : sensitivity.back() * matrices / 3;
+    mean_sensitivity += share / static_cast<double>(lowered.units.size());
   }
-  std::vector<std::uint64_t> allowed;
+  std::vector<std::vector<int>> allowed;
   for (std::size_t u = 0; u < lowered.units.size(); ++u) {
-    std::uint64_t mask = 0;
-    for (const int bits : widths) mask |= std::uint64_t{1} << option_of_width(lowered.formats[u], bits);
-    allowed.push_back(mask);
+    allowed.emplace_back();
+    const auto has = [&](Format f) {
+      return std::any_of(widths.begin(), widths.end(), [&](int bits) { return format_of(u, bits) == f; });
+    };
+    for (std::size_t o = 0; o < lowered.formats[u].size(); ++o) {
+      const numerics::ExpertFormats& f = lowered.formats[u][o];
+      if (has(f.gate) && has(f.up) && has(f.down)) allowed.back().push_back(static_cast<int>(o));
+    }
   }
   const auto rounded = [&](int mean_64ths) {
-    Choices choices;
-    for (std::size_t u = 0; u < lowered.units.size(); ++u) {
-      const double bits = mean_64ths / 64.0 + sensitivity[u] - mean_sensitivity;
+    std::vector<numerics::ExpertFormats> formats(lowered.units.size());
+    for (std::size_t p = 0; p < parts.size(); ++p) {
+      const double bits = mean_64ths / 64.0 + sensitivity[p] - mean_sensitivity;
       int best = widths[0];
       for (const int w : widths)
         if (std::abs(bits - w) < std::abs(bits - best)) best = w;
-      choices.push_back(option_of_width(lowered.formats[u], best));
+      numerics::ExpertFormats& own = formats[parts[p].unit];
+      const Format format = format_of(parts[p].unit, best);
+      if (parts[p].gate) own.gate = format;
+      if (parts[p].up) own.up = format;
+      if (parts[p].down) own.down = format;
+    }
+    Choices choices;
+    for (std::size_t u = 0; u < formats.size(); ++u) {
+      const auto& all = lowered.formats[u];
+      choices.push_back(static_cast<int>(std::find(all.begin(), all.end(), formats[u]) - all.begin()));
     }
     return choices;
   };
@@ -238,12 +308,17 @@ Allocation allocate_hawq(const Problem& problem, const AllocatorOptions& options
   ChoiceProgram program = lowered.program;
   std::vector<std::vector<int>> kept(program.items.size());
   for (std::size_t u = 0; u < program.items.size(); ++u) {
-    std::vector<ProgramOption> own;
+    std::vector<Format> widths;
     for (const int bits : {2, 4, 8}) {
       const int o = option_of_width(lowered.formats[u], bits);
-      if (o < 0) continue;
-      kept[u].push_back(o);
-      own.push_back(program.items[u].options[index(o)]);
+      if (o >= 0) widths.push_back(lowered.formats[u][index(o)].gate);
+    }
+    std::vector<ProgramOption> own;
+    for (const numerics::ExpertFormats& f : combinations(widths, widths, widths, problem.together)) {
+      const auto found = std::find(lowered.formats[u].begin(), lowered.formats[u].end(), f);
+      if (found == lowered.formats[u].end()) continue;
+      kept[u].push_back(static_cast<int>(found - lowered.formats[u].begin()));
+      own.push_back(program.items[u].options[index(kept[u].back())]);
     }
     if (own.empty()) refuse("hawq", "a table with 2, 4 or 8 bits for every expert");
     program.items[u].options = own;

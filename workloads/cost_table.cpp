@@ -11,7 +11,7 @@
 namespace moesaic::workloads {
 
 using base::ConfigError;
-using numerics::Format;
+using numerics::ExpertFormats;
 
 namespace {
 
@@ -73,7 +73,7 @@ CostTable CostTable::parse(const std::string& text, const std::string& path) {
                         fmt::format("{}", kKeys + table.columns_.size()));
     const auto layer = static_cast<int>(whole_number(field[0], where, "layer", 1 << 20));
     const auto expert = static_cast<int>(whole_number(field[1], where, "expert", 1 << 20));
-    const Format format = Format::parse(std::string(field[2]), where, "format");
+    const ExpertFormats format = ExpertFormats::parse(std::string(field[2]), where, "format");
     std::vector<std::int64_t> values;
     for (std::size_t c = 0; c < table.columns_.size(); ++c)
       values.push_back(whole_number(field[kKeys + c], where, table.columns_[c], std::int64_t{1} << 50));
@@ -90,7 +90,7 @@ bool CostTable::has(const std::string& column) const {
   return std::find(columns_.begin(), columns_.end(), column) != columns_.end();
 }
 
-std::int64_t CostTable::at(const std::string& column, int layer, int expert, Format format) const {
+std::int64_t CostTable::at(const std::string& column, int layer, int expert, const ExpertFormats& format) const {
   const auto found = rows_.find({layer, expert, format.name()});
   const auto at = std::find(columns_.begin(), columns_.end(), column);
   if (at == columns_.end()) throw ConfigError(path_, "header", "no column " + column, "one: a budget needs it");

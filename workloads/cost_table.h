@@ -3,16 +3,16 @@
 ///
 ///   layer,expert,format,cycles[,NAME...]
 ///
-/// format is a name as in a plan (int4, nested3, binary, ternary). cycles is what one token through that expert takes;
-/// further columns, named by the user in lower-case letters, digits and underscores, are anything else that adds up
-/// over experts. Values are whole numbers of at least 0.
+/// format is a name as in a plan (int4, nested3, binary, ternary), or three of gate/up/down (int2/int2/int4). cycles is
+/// what one token through that expert takes; further columns, named by the user in lower-case letters, digits and
+/// underscores, are anything else that adds up over experts. Values are whole numbers of at least 0.
 #include <cstdint>
 #include <map>
 #include <string>
 #include <tuple>
 #include <vector>
 
-#include "reference/numerics/format.h"
+#include "reference/numerics/expert_formats.h"
 
 namespace moesaic::workloads {
 
@@ -27,7 +27,7 @@ class CostTable {
   const std::vector<std::string>& columns() const { return columns_; }
   bool has(const std::string& column) const;
   /// Throws base::ConfigError when there is no such row.
-  std::int64_t at(const std::string& column, int layer, int expert, numerics::Format format) const;
+  std::int64_t at(const std::string& column, int layer, int expert, const numerics::ExpertFormats& format) const;
 
  private:
   std::string path_;

@@ -13,7 +13,7 @@
 namespace moesaic::workloads {
 
 using base::ConfigError;
-using numerics::Format;
+using numerics::ExpertFormats;
 
 namespace {
 
@@ -106,7 +106,7 @@ LatencyTable LatencyTable::parse(const std::string& text, const std::string& pat
       if (!field[2].empty()) throw ConfigError(where, "format", "'" + std::string(field[2]) + "'", "none for the rest");
     } else {
       row.expert = static_cast<int>(whole_number(field[1], where, "expert", 0, 1 << 20));
-      row.format = Format::parse(std::string(field[2]), where, "format");
+      row.format = ExpertFormats::parse(std::string(field[2]), where, "format");
     }
     row.jobs = whole_number(field[3], where, "jobs", 0, kMost);
     row.rows = whole_number(field[4], where, "rows", 0, kMost);
@@ -133,7 +133,7 @@ std::string LatencyTable::text() const {
   return text;
 }
 
-std::int64_t LatencyTable::cycles(int layer, int expert, Format format) const {
+std::int64_t LatencyTable::cycles(int layer, int expert, const ExpertFormats& format) const {
   const auto found = cycles_.find({layer, expert, format.name()});
   if (found == cycles_.end())
     throw ConfigError(path_, fmt::format("layer {}, expert {}", layer, expert), "no row for " + format.name(),

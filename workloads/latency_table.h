@@ -12,8 +12,9 @@
 ///   0,0,int2,1,5,1834
 ///   0,rest,,1,16,911
 ///
-/// jobs counts the batches in which the expert has rows, rows those of all of them; an expert that no row goes to has
-/// 0 of all three. `rest` is all else of the layer that is run, its weighted sums at least: the same under any plan.
+/// format may be three of gate/up/down (int2/int2/int4). jobs counts the batches in which the expert has rows, rows
+/// those of all of them; an expert that no row goes to has 0 of all three. `rest` is all else of the layer that is run,
+/// its weighted sums at least: the same under any plan.
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -22,15 +23,15 @@
 #include <utility>
 #include <vector>
 
-#include "reference/numerics/format.h"
+#include "reference/numerics/expert_formats.h"
 
 namespace moesaic::workloads {
 
 struct LatencyRow {
   static constexpr int kRest = -1;
   int layer = 0;
-  int expert = 0;           ///< or kRest
-  numerics::Format format;  ///< of an expert
+  int expert = 0;                  ///< or kRest
+  numerics::ExpertFormats format;  ///< of an expert
   std::int64_t jobs = 0, rows = 0, cycles = 0;
 };
 
@@ -54,7 +55,7 @@ class LatencyTable {
   const std::vector<LatencyRow>& rows() const { return rows_; }
   const std::string& path() const { return path_; }
   /// Throws base::ConfigError, naming the row, when there is none.
-  std::int64_t cycles(int layer, int expert, numerics::Format format) const;
+  std::int64_t cycles(int layer, int expert, const numerics::ExpertFormats& format) const;
   /// Of all in the layer but its routed experts.
   std::int64_t rest_cycles(int layer) const;
 

@@ -35,6 +35,20 @@ std::optional<std::string> find_hash(const base::YamlNode& map, const std::strin
 // A JSON string is a YAML double-quoted scalar: any text survives.
 std::string quoted(const std::string& text) { return nlohmann::json(text).dump(); }
 
+/// A format's name, or a map of the three matrices'.
+numerics::ExpertFormats read_formats(const base::YamlNode& node) {
+  const auto parsed = [](const base::YamlNode& one) {
+    return numerics::Format::parse(one.as_text(), one.where(), one.key());
+  };
+  if (!node.is_map()) return parsed(node);
+  return {parsed(node.at("gate")), parsed(node.at("up")), parsed(node.at("down"))};
+}
+
+std::string formats_text(const numerics::ExpertFormats& f) {
+  return f.is_one() ? f.gate.name()
+                    : fmt::format("{{gate: {}, up: {}, down: {}}}", f.gate.name(), f.up.name(), f.down.name());
+}
+
 bool before(const PlanEntry& a, const PlanEntry& b) {
   return std::tie(a.layer, a.expert) < std::tie(b.layer, b.expert);
 }
@@ -51,25 +65,29 @@ const PlanEntry& Plan::at(int layer, int expert) const {
   return *found;
 }
 
-std::optional<numerics::Format> Plan::read(const PlanEntry& entry, std::uint32_t level) const {
-  if (!has_classes())
-    return level > 8 ? std::nullopt : entry.format.read_at(entry.format.planes() + static_cast<int>(level));
-  if (level >= class_shares.size()) return std::nullopt;
-  return entry.reads.empty() ? entry.format : entry.reads[level];
+std::optional<numerics::ExpertFormats> Plan::read(const PlanEntry& entry, std::uint32_t level) const {
+  if (has_classes()) {
+    if (level >= class_shares.size()) return std::nullopt;
+    return entry.reads.empty() ? entry.format : numerics::ExpertFormats(entry.reads[level]);
+  }
+  if (level == 0) return entry.format;
+  if (level > 8 || !entry.format.is_one()) return std::nullopt;
+  return entry.format.gate.read_at(entry.format.gate.planes() + static_cast<int>(level));
 }
 
 std::string Plan::expected_level(const PlanEntry& entry) const {
   if (has_classes()) return fmt::format("below {}, the plan's classes", class_shares.size());
   int most = 0;
   while (read(entry, static_cast<std::uint32_t>(most + 1))) ++most;
+  if (!entry.format.is_one()) return fmt::format("0: {} is read as it is", entry.format.name());
   return fmt::format("at most {}: {} stores {} planes and reads {}", most, entry.format.name(),
-                     entry.format.stored_planes(), entry.format.planes());
+                     entry.format.gate.stored_planes(), entry.format.gate.planes());
 }
 
-numerics::Format Plan::widest_read(const PlanEntry& entry, std::uint32_t greatest) const {
-  numerics::Format widest = *read(entry, 0);
+numerics::ExpertFormats Plan::widest_read(const PlanEntry& entry, std::uint32_t greatest) const {
+  numerics::ExpertFormats widest = *read(entry, 0);
   for (std::uint32_t level = 1; level <= greatest; ++level) {
-    const std::optional<numerics::Format> format = read(entry, level);
+    const std::optional<numerics::ExpertFormats> format = read(entry, level);
     if (format && format->planes() > widest.planes()) widest = *format;
   }
   return widest;
@@ -89,9 +107,12 @@ std::vector<double> read_shares(const base::YamlNode& node) {
 /// What each class reads: formats of the one stored copy.
 std::vector<numerics::Format> read_reads(const base::YamlNode& node, const PlanEntry& entry, std::size_t classes) {
   std::vector<numerics::Format> reads;
+  if (!entry.format.is_one())
+    throw base::ConfigError(node.where(), node.key(), "them of an expert of " + entry.format.name(),
+                            "one format for gate, up and down, or no reads");
   for (const base::YamlNode& item : node.items()) {
     reads.push_back(numerics::Format::parse(item.as_text(), item.where(), node.key()));
-    if (!entry.format.same_copy(reads.back()))
+    if (!entry.format.gate.same_copy(reads.back()))
       throw base::ConfigError(item.where(), node.key(), reads.back().name(),
                               fmt::format("a reading of {}'s stored copy", entry.format.name()));
   }
@@ -162,8 +183,7 @@ Plan read_plan(const std::string& path) {
     entry.line = item.line();
     entry.layer = static_cast<int>(item.integer("layer", 0, 1 << 20));
     entry.expert = static_cast<int>(item.integer("expert", 0, 1 << 20));
-    const base::YamlNode format = item.at("format");
-    entry.format = numerics::Format::parse(format.as_text(), format.where(), format.key());
+    entry.format = read_formats(item.at("format"));
     if (const std::optional<base::YamlNode> reads = item.find("reads"))
       entry.reads = read_reads(*reads, entry, plan.class_shares.size());
     plan.experts.push_back(entry);
@@ -233,13 +253,14 @@ void write_plan(const Plan& plan, const std::string& path) {
     std::string reads;
     for (const numerics::Format format : entry.reads) reads += (reads.empty() ? "" : ", ") + format.name();
     if (!reads.empty()) reads = ", reads: [" + reads + "]";
-    text += fmt::format("  - {{layer: {}, expert: {}, format: {}{}}}\n", entry.layer, entry.expert, entry.format.name(),
-                        reads);
+    text += fmt::format("  - {{layer: {}, expert: {}, format: {}{}}}\n", entry.layer, entry.expert,
+                        formats_text(entry.format), reads);
   }
   base::write_file(path, text);
 }
 
-Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, numerics::Format format, int group_size) {
+Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, const numerics::ExpertFormats& format,
+                  int group_size) {
   Plan plan;
   plan.made_from.checkpoint = checkpoint_hash;
   plan.group_size = group_size;
@@ -253,18 +274,33 @@ Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, nu
 
 namespace {
 
-/// "int2+int3": the formats named; none when a part is no format's name. A part may hold a + itself ("mwq2+1+int3").
-std::vector<numerics::Format> formats_in(const std::string& names) {
+/// Of the one, or of gate/up/down; nothing for any other text.
+std::optional<numerics::ExpertFormats> formats_named(const std::string& name) {
   const std::vector<numerics::Format>& all = numerics::all_formats();
   std::vector<numerics::Format> found;
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const std::size_t end = std::min(name.find('/', begin), name.size());
+    const auto format = std::find_if(
+        all.begin(), all.end(), [&](const numerics::Format& f) { return f.name() == name.substr(begin, end - begin); });
+    if (format == all.end()) return std::nullopt;
+    found.push_back(*format);
+    begin = end + 1;
+  }
+  if (found.size() == 1) return found[0];
+  if (found.size() == 3) return numerics::ExpertFormats(found[0], found[1], found[2]);
+  return std::nullopt;
+}
+
+/// "int2+int3": the formats named; none when a part is no format's name. A part may hold a + itself ("mwq2+1+int3").
+std::vector<numerics::ExpertFormats> formats_in(const std::string& names) {
+  std::vector<numerics::ExpertFormats> found;
   for (std::size_t begin = 0; begin <= names.size();) {
-    auto format = all.end();
+    std::optional<numerics::ExpertFormats> format;
     std::size_t end = begin;
-    while (format == all.end()) {
+    while (!format) {
       end = std::min(names.find('+', end), names.size());
-      format = std::find_if(all.begin(), all.end(),
-                            [&](const numerics::Format& f) { return f.name() == names.substr(begin, end - begin); });
-      if (format == all.end() && end++ == names.size()) return {};
+      format = formats_named(names.substr(begin, end - begin));
+      if (!format && end++ == names.size()) return {};
     }
     found.push_back(*format);
     begin = end + 1;
@@ -275,7 +311,7 @@ std::vector<numerics::Format> formats_in(const std::string& names) {
 }  // namespace
 
 std::optional<Plan> named_plan(const std::string& name, const Network& network, const std::string& checkpoint_hash) {
-  const std::vector<numerics::Format> formats = formats_in(name);
+  const std::vector<numerics::ExpertFormats> formats = formats_in(name);
   if (!formats.empty()) {
     Plan plan = uniform_plan(network, checkpoint_hash, formats.front(), kNamedPlanGroupSize);
     for (PlanEntry& entry : plan.experts)
@@ -285,8 +321,8 @@ std::optional<Plan> named_plan(const std::string& name, const Network& network, 
   if (!std::filesystem::exists(name))
     throw base::InputError("--plan: got '" + name +
                            "', expected a format (int1..int8, nested1..nested8, binary, ternary, mwq2+1, mwq2+1of3, "
-                           "...), several with + " +
-                           "between them, or a plan file");
+                           "...), three for gate/up/down (int2/int2/int4), several of either with + between them, or "
+                           "a plan file");
   return std::nullopt;
 }
 

@@ -1,4 +1,5 @@
-/// The plan file: one stored format for every (layer, expert) of one checkpoint, and the facts it was made from.
+/// The plan file: one stored format for every (layer, expert) of one checkpoint, or one each for an expert's three
+/// matrices, and the facts it was made from.
 /// YAML, schema docs/schemas/plan.schema.json. What `map` writes and `evaluate`, `simulate` read.
 #pragma once
 
@@ -8,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "reference/numerics/format.h"
+#include "reference/numerics/expert_formats.h"
 #include "workloads/network.h"
 #include "workloads/quantiser.h"
 
@@ -32,7 +33,7 @@ struct PlanSources {
 struct PlanEntry {
   int layer = 0;
   int expert = 0;
-  numerics::Format format;
+  numerics::ExpertFormats format;
   int line = 0;  ///< of the file it was read from, for messages; 0 when not read
   /// What each class of requests reads of the stored copy (Plan::class_shares); empty: all of them read `format`.
   std::vector<numerics::Format> reads{};
@@ -80,12 +81,12 @@ struct Plan {
 
   bool has_classes() const { return !class_shares.empty(); }
   /// What a row of level `level` reads of an expert; nothing where the plan has no such class, or the stored copy no
-  /// such planes.
-  std::optional<numerics::Format> read(const PlanEntry& entry, std::uint32_t level) const;
+  /// such planes. An expert of several formats is read as it is.
+  std::optional<numerics::ExpertFormats> read(const PlanEntry& entry, std::uint32_t level) const;
   /// What is expected of a level that read() does not know: "at most 2: nested6 stores 8 planes and reads 6".
   std::string expected_level(const PlanEntry& entry) const;
   /// The widest reading of an expert, where no level is above `greatest`.
-  numerics::Format widest_read(const PlanEntry& entry, std::uint32_t greatest) const;
+  numerics::ExpertFormats widest_read(const PlanEntry& entry, std::uint32_t greatest) const;
 
   /// The entry of one expert; the plan must have been checked to cover it.
   const PlanEntry& at(int layer, int expert) const;
@@ -102,13 +103,14 @@ void check_plan(const Plan& plan, const std::string& path, const Network& networ
 void write_plan(const Plan& plan, const std::string& path);
 
 /// One format for every routed expert; `--plan int8` is this with int8. Bound to no sensitivity table.
-Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, numerics::Format format, int group_size);
+Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, const numerics::ExpertFormats& format,
+                  int group_size);
 
 /// Group size of plans that are a format's name, which have no file to say one.
 inline constexpr int kNamedPlanGroupSize = 64;
 
-/// The uniform plan if `name` is a format's name ("int4"); of several ("int2+int3"), expert e of layer l has number
-/// (l + e) modulo their count. Nothing if it is the path of a plan file; anything else is an error.
+/// The uniform plan if `name` is a format's name ("int4", "int2/int2/int4"); of several ("int2+int3"), expert e of
+/// layer l has number (l + e) modulo their count. Nothing if it is the path of a plan file; anything else is an error.
 std::optional<Plan> named_plan(const std::string& name, const Network& network, const std::string& checkpoint_hash);
 
 }  // namespace moesaic::workloads

@@ -48,14 +48,17 @@ Quantiser parse_quantiser(const base::YamlNode& section, const std::string& plan
   return q;
 }
 
+std::string tokens_seen_from(const Quantiser& quantiser, const std::string& path) {
+  return std::filesystem::absolute(quantiser.tokens).lexically_normal().lexically_relative(folder_of(path)).string();
+}
+
 std::string format_quantiser(const Quantiser& quantiser, const std::string& plan) {
   if (quantiser.kind == QuantiserKind::kRoundToNearest) return "";
-  const std::filesystem::path tokens = std::filesystem::absolute(quantiser.tokens).lexically_normal();
   return fmt::format(
       "quantiser:\n  kind: gptq\n  tokens: {}\n  tokens_hash: \"{}\"\n  window: {}\n  damping: {}\n"
       "  minimum_tokens: {}\n",
-      nlohmann::json(tokens.lexically_relative(folder_of(plan)).string()).dump(), quantiser.tokens_hash,
-      quantiser.window, quantiser.damping, quantiser.minimum_tokens);
+      nlohmann::json(tokens_seen_from(quantiser, plan)).dump(), quantiser.tokens_hash, quantiser.window,
+      quantiser.damping, quantiser.minimum_tokens);
 }
 
 std::vector<std::uint32_t> read_quantiser_tokens(const Quantiser& quantiser) {

@@ -51,6 +51,9 @@ Quantiser gptq_quantiser(const std::string& tokens, std::int64_t minimum_tokens 
 /// The section of a plan file.
 Quantiser parse_quantiser(const base::YamlNode& section, const std::string& plan);
 
+/// The path of its calibration tokens from the folder of the file at `path`.
+std::string tokens_seen_from(const Quantiser& quantiser, const std::string& path);
+
 /// The section as text for the plan file at `plan`; empty for round-to-nearest.
 std::string format_quantiser(const Quantiser& quantiser, const std::string& plan);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <set>
 #include <string_view>
 #include <tuple>
@@ -53,6 +54,66 @@ double real_number(std::string_view text, const std::string& where, const std::s
   return value + 0.0;  // "-0" is 0
 }
 
+/// The next line, without its end.
+std::string_view take_line(std::string_view& rest) {
+  const std::size_t end = rest.find('\n');
+  std::string_view line = rest.substr(0, end);
+  rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+  if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+  return line;
+}
+
+std::string quantiser_lines(const Quantiser& q, const std::string& path) {
+  if (q.kind == QuantiserKind::kRoundToNearest) return "# quantiser: rtn\n";
+  return fmt::format(
+      "# quantiser: gptq\n# tokens: {}\n# tokens_hash: {}\n# window: {}\n# damping: {}\n# minimum_tokens: {}\n",
+      tokens_seen_from(q, path), q.tokens_hash, q.window, q.damping, q.minimum_tokens);
+}
+
+/// Takes the lines at the top that say the quantiser off `rest`; the number of the line after them.
+int parse_quantiser_lines(std::string_view& rest, const std::string& path, std::optional<Quantiser>& quantiser) {
+  int line = 1;
+  if (rest.empty() || rest.front() != '#') return line;
+  const auto value_of = [&](const std::string& key) {
+    const std::string start = "# " + key + ": ";
+    const std::string_view content = take_line(rest);
+    if (content.substr(0, start.size()) != start)
+      throw base::ConfigError(fmt::format("{}:{}", path, line), "header",
+                              "'" + std::string(content.substr(0, 80)) + "'", "'" + start + "...'");
+    ++line;
+    return content.substr(start.size());
+  };
+  const auto refused = [&](const std::string& key, std::string_view value, const std::string& expected) {
+    return base::ConfigError(fmt::format("{}:{}", path, line - 1), key, "'" + std::string(value) + "'", expected);
+  };
+  const auto whole = [&](const std::string& key, std::int64_t least, std::int64_t most) {
+    const std::string_view value = value_of(key);
+    std::int64_t number = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (error != std::errc() || end != value.data() + value.size() || number < least || number > most)
+      throw refused(key, value, fmt::format("a whole number from {} to {}", least, most));
+    return number;
+  };
+  const std::string_view kind = value_of("quantiser");
+  Quantiser& q = quantiser.emplace();
+  if (kind == "rtn") return line;
+  if (kind != "gptq") throw refused("quantiser", kind, "rtn or gptq");
+  q.kind = QuantiserKind::kGptq;
+  const std::string_view tokens = value_of("tokens");
+  if (tokens.empty()) throw refused("tokens", tokens, "the path of the calibration tokens");
+  q.tokens = (std::filesystem::path(path).parent_path() / tokens).string();
+  q.tokens_hash = value_of("tokens_hash");
+  if (q.tokens_hash.size() != 64 || q.tokens_hash.find_first_not_of("0123456789abcdef") != std::string::npos)
+    throw refused("tokens_hash", q.tokens_hash, "64 lower-case hexadecimal digits");
+  q.window = whole("window", 1, std::int64_t{1} << 24);
+  const std::string_view damping = value_of("damping");
+  const auto [end, error] = std::from_chars(damping.data(), damping.data() + damping.size(), q.damping);
+  if (error != std::errc() || end != damping.data() + damping.size() || !(q.damping >= 1e-9 && q.damping <= 1e9))
+    throw refused("damping", damping, "a number from 1e-9 to 1e9");
+  q.minimum_tokens = whole("minimum_tokens", 0, std::int64_t{1} << 40);
+  return line;
+}
+
 }  // namespace
 
 const char* projection_name(Projection projection) {
@@ -69,18 +130,17 @@ const char* projection_name(Projection projection) {
   return "";
 }
 
-std::vector<SensitivityRow> parse_sensitivity(const std::string& text, const std::string& path) {
-  std::vector<SensitivityRow> rows;
+SensitivityTable parse_sensitivity(const std::string& text, const std::string& path) {
+  SensitivityTable table;
+  std::vector<SensitivityRow>& rows = table.rows;
   std::set<std::tuple<int, int, Format, Projection>> seen;
   bool by_projection = false;
   std::string_view rest = text;
-  for (int line = 1; !rest.empty(); ++line) {
-    const std::size_t end = rest.find('\n');
-    std::string_view content = rest.substr(0, end);
-    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
-    if (!content.empty() && content.back() == '\r') content.remove_suffix(1);
+  const int header = parse_quantiser_lines(rest, path, table.quantiser);
+  for (int line = header; !rest.empty(); ++line) {
+    const std::string_view content = take_line(rest);
     const std::string where = fmt::format("{}:{}", path, line);
-    if (line == 1) {
+    if (line == header) {
       by_projection = content == kProjectionHeader;
       if (content != kHeader && !by_projection)
         throw base::ConfigError(where, "header", "'" + std::string(content.substr(0, 80)) + "'",
@@ -110,13 +170,15 @@ std::vector<SensitivityRow> parse_sensitivity(const std::string& text, const std
     rows.push_back(row);
   }
   if (rows.empty()) throw base::ConfigError(path, "rows", "none", "at least one");
-  return rows;
+  return table;
 }
 
-std::string format_sensitivity(const std::vector<SensitivityRow>& rows) {
+std::string format_sensitivity(const std::vector<SensitivityRow>& rows, const std::optional<Quantiser>& quantiser,
+                               const std::string& path) {
   const bool by_projection =
       std::any_of(rows.begin(), rows.end(), [](const SensitivityRow& r) { return r.projection != Projection::kAll; });
-  std::string text(by_projection ? kProjectionHeader : kHeader);
+  std::string text = quantiser ? quantiser_lines(*quantiser, path) : std::string();
+  text += by_projection ? kProjectionHeader : kHeader;
   text += '\n';
   for (const SensitivityRow& r : rows) {
     text += fmt::format("{},{},{},{},{},{},{}", r.layer, r.expert, r.format.kind_name(), r.format.bits(), r.loss,
@@ -153,6 +215,23 @@ std::vector<Format> parse_formats(const std::string& text, const std::string& wh
     } else {
       add(Format::parse(std::string(part), where, key));
     }
+  }
+  return formats;
+}
+
+std::vector<numerics::ExpertFormats> parse_expert_formats(const std::string& text, const std::string& where,
+                                                          const std::string& key) {
+  std::vector<numerics::ExpertFormats> formats;
+  const auto add = [&](const numerics::ExpertFormats& f) {
+    if (std::find(formats.begin(), formats.end(), f) != formats.end())
+      throw base::ConfigError(where, key, f.name() + " twice", "each format once");
+    formats.push_back(f);
+  };
+  for (const std::string_view part : split(text, ',')) {
+    if (part.find('/') != std::string_view::npos)
+      add(numerics::ExpertFormats::parse(std::string(part), where, key));
+    else
+      for (const Format f : parse_formats(std::string(part), where, key)) add(f);
   }
   return formats;
 }

@@ -118,8 +118,9 @@ ExpertStore::Kept& ExpertStore::kept_of(int layer) const {
   return kept_.front().second;
 }
 
-std::shared_ptr<const numerics::ExpertWeights> ExpertStore::get(int layer, int expert, numerics::Format format) const {
-  const std::pair<int, numerics::Format> key(expert, format);
+std::shared_ptr<const numerics::ExpertWeights> ExpertStore::get(int layer, int expert,
+                                                                const numerics::ExpertFormats& formats) const {
+  const std::pair<int, numerics::ExpertFormats> key(expert, formats);
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Kept& kept = kept_of(layer);
@@ -136,7 +137,7 @@ std::shared_ptr<const numerics::ExpertWeights> ExpertStore::get(int layer, int e
   const ExpertMatrices m = read_expert(*checkpoint_, layer, expert);
   const workloads::Network& network = checkpoint_->network();
   auto made = std::make_shared<const numerics::ExpertWeights>(quantise::quantise_expert(
-      m.gate.data(), m.up.data(), m.down.data(), network.hidden, network.expert_intermediate, format, group_size_,
+      m.gate.data(), m.up.data(), m.down.data(), network.hidden, network.expert_intermediate, formats, group_size_,
       act_bits_, scales(layer), fmt::format("{}: layer {}, expert {}", checkpoint_->folder(), layer, expert), own));
   const std::lock_guard<std::mutex> lock(mutex_);
   return kept_of(layer).emplace(key, std::move(made)).first->second;
@@ -173,7 +174,7 @@ QuantisedExperts::QuantisedExperts(std::shared_ptr<const ExpertStore> store, con
   if (!(plan.quantiser == store_->quantiser())) throw std::logic_error("a plan of another quantiser than the store's");
   const auto layers = static_cast<std::size_t>(store_->network().layers);
   const auto experts = static_cast<std::size_t>(store_->network().experts);
-  formats_.assign(layers, std::vector<std::vector<numerics::Format>>(experts));
+  formats_.assign(layers, std::vector<std::vector<numerics::ExpertFormats>>(experts));
   for (const workloads::PlanEntry& entry : plan.experts)
     for (std::size_t c = 0; c < classes(); ++c)
       formats_[static_cast<std::size_t>(entry.layer)][static_cast<std::size_t>(entry.expert)].push_back(

@@ -41,7 +41,8 @@ class ExpertStore {
   ExpertStore(const Forward& forward, const workloads::Checkpoint& checkpoint, std::int64_t group_size,
               unsigned threads, int act_bits = kNetworkActBits, const workloads::Quantiser& quantiser = {});
 
-  std::shared_ptr<const numerics::ExpertWeights> get(int layer, int expert, numerics::Format format) const;
+  std::shared_ptr<const numerics::ExpertWeights> get(int layer, int expert,
+                                                     const numerics::ExpertFormats& formats) const;
   const quantise::LayerScales& scales(int layer) const { return scales_[static_cast<std::size_t>(layer)]; }
   int act_bits() const { return act_bits_; }
   std::int64_t group_size() const { return group_size_; }
@@ -51,7 +52,7 @@ class ExpertStore {
   bool is_resident() const { return capacity_ == static_cast<std::size_t>(network().layers); }
 
  private:
-  using Kept = std::map<std::pair<int, numerics::Format>, std::shared_ptr<const numerics::ExpertWeights>>;
+  using Kept = std::map<std::pair<int, numerics::ExpertFormats>, std::shared_ptr<const numerics::ExpertWeights>>;
   Kept& kept_of(int layer) const;
   const workloads::Checkpoint* checkpoint_;
   std::int64_t group_size_;
@@ -62,7 +63,7 @@ class ExpertStore {
   std::unique_ptr<CurvatureSource> source_;
   std::unique_ptr<LayerCache<LayerCurvature>> curvature_;  // null for round-to-nearest
   mutable std::mutex mutex_;
-  mutable std::list<std::pair<int, Kept>> kept_;  // [layer], by (expert, kind, bits); the one asked for last first
+  mutable std::list<std::pair<int, Kept>> kept_;  // [layer], by (expert, formats); the one asked for last first
 };
 
 /// Of which class of requests a row is, under a plan with classes (workloads::Plan::class_shares): drawn with the
@@ -120,8 +121,8 @@ class QuantisedExperts : public ExpertBackend {
   std::shared_ptr<const ExpertStore> store_;
   std::vector<double> shares_;  // of the plan's classes; none: one class
   ClassDraw draw_;
-  std::vector<std::vector<std::vector<numerics::Format>>> formats_;  // [layer][expert][class]
-  std::vector<std::vector<OfClasses>> experts_;                      // the same; empty where the store keeps few
+  std::vector<std::vector<std::vector<numerics::ExpertFormats>>> formats_;  // [layer][expert][class]
+  std::vector<std::vector<OfClasses>> experts_;                             // the same; empty where the store keeps few
 };
 
 }  // namespace moesaic::network

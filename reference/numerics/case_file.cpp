@@ -92,7 +92,20 @@ class CaseReader {
     return {shape[0], shape[1]};
   }
 
-  Format format() const { return Format::from_metadata(text("format"), text_or("bits", ""), file_.path()); }
+  Format format(const std::string& prefix = "") const {
+    return Format::from_metadata(text(prefix + "format"), text_or(prefix + "bits", ""), file_.path());
+  }
+
+  /// One for all, or where any matrix names its own, one each.
+  ExpertFormats expert_formats() const {
+    bool own = false;
+    for (const char* prefix : kExpertPrefixes)
+      for (const char* key : {"format", "bits"}) own = own || file_.metadata().count(std::string(prefix) + key) != 0;
+    if (!own) return format();
+    for (const char* key : {"format", "bits"})
+      if (file_.metadata().count(key) != 0) refuse(key, "none beside those of gate, up and down");
+    return {format("gate."), format("up."), format("down.")};
+  }
 
   std::int64_t group_size() const {
     const std::int64_t size = integer("group_size", "a positive multiple of 8");
@@ -154,19 +167,22 @@ class CaseReader {
     Names tensors = {"x", "token_shift"};
     for (const char* prefix : kExpertPrefixes)
       for (const char* name : kWeightTensors) tensors.insert(std::string(prefix) + name);
-    only({"op", "format", "bits", "group_size", "act_bits", "out_bits", "sigma_h"}, tensors);
+    Names keys = {"op", "format", "bits", "group_size", "act_bits", "out_bits", "sigma_h"};
+    for (const char* prefix : kExpertPrefixes)
+      for (const char* key : {"format", "bits"}) keys.insert(std::string(prefix) + key);
+    only(keys, tensors);
     if (text_or("out_bits", "16") != "16") refuse("out_bits", "16 for an expert");
     ExpertCase result;
-    const Format f = format();
+    const ExpertFormats formats = expert_formats();
     const std::int64_t group = group_size();
     const std::string range = "0 to " + std::to_string(kMaxSigmaH);
     const std::int64_t sigma_h = integer("sigma_h", range);
     if (sigma_h < 0 || sigma_h > kMaxSigmaH) refuse("sigma_h", range);
     result.w.sigma_h = static_cast<int>(sigma_h);
     result.x = activations(width("act_bits"));
-    result.w.gate = weights("gate.", f, group);
-    result.w.up = weights("up.", f, group);
-    result.w.down = weights("down.", f, group);
+    result.w.gate = weights("gate.", formats.gate, group);
+    result.w.up = weights("up.", formats.up, group);
+    result.w.down = weights("down.", formats.down, group);
     return result;
   }
 
@@ -302,6 +318,15 @@ void write_case(const std::string& path, const KernelCase& kernel_case) {
                           tensors.add_activations(c.x);
                           auto metadata = metadata_of("expert", c.w.gate, c.x.act_bits);
                           metadata["sigma_h"] = std::to_string(c.w.sigma_h);
+                          if (!c.w.formats().is_one()) {
+                            metadata.erase("format");
+                            metadata.erase("bits");
+                            for (const auto& [name, w] : {std::pair("gate.", &c.w.gate), std::pair("up.", &c.w.up),
+                                                          std::pair("down.", &c.w.down)}) {
+                              metadata[std::string(name) + "format"] = w->format.kind_name();
+                              metadata[std::string(name) + "bits"] = std::to_string(w->format.bits());
+                            }
+                          }
                           tensors.write(path, metadata);
                         },
                         [&](const CombineCase& c) {
@@ -367,15 +392,17 @@ std::string first_difference(const KernelCase& kernel_case, const KernelResult& 
 }
 
 std::string describe(const KernelCase& kernel_case) {
-  const auto sizes = [](const char* op, const WeightMatrix& w, const Activations& x, const char* n, const char* k) {
-    return std::string(op) + " " + w.format.name() + " m" + std::to_string(x.m) + " " + n + std::to_string(w.n) + " " +
-           k + std::to_string(w.k) + " g" + std::to_string(w.group_size) + " act" + std::to_string(x.act_bits);
+  const auto sizes = [](const char* op, const std::string& format, const WeightMatrix& w, const Activations& x,
+                        const char* n, const char* k) {
+    return std::string(op) + " " + format + " m" + std::to_string(x.m) + " " + n + std::to_string(w.n) + " " + k +
+           std::to_string(w.k) + " g" + std::to_string(w.group_size) + " act" + std::to_string(x.act_bits);
   };
   return std::visit(Overloaded{[&](const MpgemmCase& c) {
-                                 return sizes("mpgemm", c.w, c.x, "n", "k") + " out" + std::to_string(c.out_bits);
+                                 return sizes("mpgemm", c.w.format.name(), c.w, c.x, "n", "k") + " out" +
+                                        std::to_string(c.out_bits);
                                },
                                [&](const ExpertCase& c) {
-                                 return sizes("expert", c.w.gate, c.x, "i", "h") + " sigma_h" +
+                                 return sizes("expert", c.w.formats().name(), c.w.gate, c.x, "i", "h") + " sigma_h" +
                                         std::to_string(c.w.sigma_h);
                                },
                                [&](const CombineCase& c) {

@@ -9,7 +9,8 @@
 ///     metadata: format, bits (only int and nested must have it), group_size, act_bits, out_bits
 ///   op expert
 ///     the weight tensors three times with prefixes gate. up. down., one x and token_shift
-///     metadata: format, bits, group_size, act_bits, sigma_h; out_bits may be given and must be 16
+///     metadata: format, bits, group_size, act_bits, sigma_h; out_bits may be given and must be 16. Where the matrices'
+///     formats differ: gate.format, gate.bits, up.format, ... instead of format and bits
 ///   op combine
 ///     down i16 [E, M, H], r u16 [M, E]
 /// Out: mpgemm acc i64 [M, N], y i8 (i16 for out_bits 16) [M, N]; expert h i16 [M, I], y i16 [M, H]; combine y i16 [M,
@@ -73,6 +74,7 @@ struct CaseOptions {
   int max_act_bits = 16;         ///< 4, 8 or 16
   std::vector<Format> formats;   ///< empty: three times in four one of one bundle, else MWQ
   bool mpgemm = true, expert = true, combine = true;
+  bool mixed_experts = false;  ///< half of all experts draw a format for each matrix, or one for gate and up
   bool extremes = true;  ///< now and then all-extreme data, greatest shifts, and (max_act_bits 16) k = 257 at the bound
 };
 /// A legal case, expert hidden shifts included. Same rng state and options, same case.

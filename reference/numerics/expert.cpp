@@ -27,8 +27,6 @@ void validate(const ExpertWeights& w, const Activations& x, const std::string& w
   for (const auto& [name, matrix] :
        {std::pair<const char*, const WeightMatrix*>{"gate.", &w.gate}, {"up.", &w.up}, {"down.", &w.down}}) {
     validate(*matrix, x.act_bits, where, name);
-    if (matrix->format != w.gate.format)
-      throw ConfigError(where, std::string(name) + "format", matrix->format.name(), w.gate.format.name());
     if (matrix->group_size != w.gate.group_size)
       throw ConfigError(where, std::string(name) + "group_size", std::to_string(matrix->group_size),
                         std::to_string(w.gate.group_size));

@@ -9,15 +9,17 @@
 #include <string>
 #include <vector>
 
+#include "reference/numerics/expert_formats.h"
 #include "reference/numerics/mpgemm.h"
 
 namespace moesaic::numerics {
 
 struct ExpertWeights {
-  WeightMatrix gate;                                    ///< [I, H]
-  WeightMatrix up;                                      ///< [I, H]
-  WeightMatrix down;                                    ///< [H, I]
-  int sigma_h = 0;                                      ///< 0..31
+  WeightMatrix gate;  ///< [I, H]
+  WeightMatrix up;    ///< [I, H]
+  WeightMatrix down;  ///< [H, I]
+  int sigma_h = 0;    ///< 0..31
+  ExpertFormats formats() const { return {gate.format, up.format, down.format}; }
   std::int64_t hidden() const { return gate.k; }        ///< H
   std::int64_t intermediate() const { return gate.n; }  ///< I
 };
@@ -30,8 +32,8 @@ struct ExpertResult {
 
 enum class Path { kReference, kVectorised };
 
-/// Everything that can be refused without computing: shapes, codes, bounds, sigma_h, one format and group size, gate
-/// and up shifts.
+/// Everything that can be refused without computing: shapes, codes, bounds, sigma_h, one group size, gate and up
+/// shifts. Each matrix may have a format of its own.
 void validate(const ExpertWeights& w, const Activations& x, const std::string& where);
 /// sigma[n] - eh[m] in 0..62 for every column of `down`.
 void validate_hidden_shifts(const WeightMatrix& down, const std::vector<std::uint8_t>& eh, const std::string& where);

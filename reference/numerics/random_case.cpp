@@ -168,15 +168,20 @@ MpgemmCase random_mpgemm(base::Rng& rng, const CaseOptions& options, const Forma
   return c;
 }
 
-ExpertCase random_expert(base::Rng& rng, const CaseOptions& options, const Format& format, int act_bits) {
+Format draw_format(base::Rng& rng, const CaseOptions& options) {
+  return options.formats.empty() ? rng.pick(rng.chance(1, 4) ? mwq_formats() : one_bundle_formats())
+                                 : rng.pick(options.formats);
+}
+
+ExpertCase random_expert(base::Rng& rng, const CaseOptions& options, const ExpertFormats& formats, int act_bits) {
   ExpertCase c;
   const std::int64_t hidden = draw_extent(rng, std::min(options.max_k, options.max_n));
   const std::int64_t intermediate = draw_extent(rng, std::min(options.max_k, options.max_n));
   const std::int64_t group = draw_group_size(rng, std::max(hidden, intermediate));
   c.x = draw_activations(rng, draw_extent(rng, options.max_m), hidden, act_bits, options.extremes);
-  c.w.gate = draw_weights(rng, format, intermediate, hidden, group, act_bits, options.extremes);
-  c.w.up = draw_weights(rng, format, intermediate, hidden, group, act_bits, options.extremes);
-  c.w.down = draw_weights(rng, format, hidden, intermediate, group, act_bits, options.extremes);
+  c.w.gate = draw_weights(rng, formats.gate, intermediate, hidden, group, act_bits, options.extremes);
+  c.w.up = draw_weights(rng, formats.up, intermediate, hidden, group, act_bits, options.extremes);
+  c.w.down = draw_weights(rng, formats.down, hidden, intermediate, group, act_bits, options.extremes);
   const int top = kMaxRequantShift - greatest_shift(c.x);
   // The sigmoid bends where 11 to 14 bits are filled.
   const auto gate_acc = multiply(c.w.gate, c.x);
@@ -220,8 +225,7 @@ CombineCase random_combine(base::Rng& rng, const CaseOptions& options) {
 }  // namespace
 
 KernelCase random_case(base::Rng& rng, const CaseOptions& options) {
-  const Format format = options.formats.empty() ? rng.pick(rng.chance(1, 4) ? mwq_formats() : one_bundle_formats())
-                                                : rng.pick(options.formats);
+  const Format format = draw_format(rng, options);
   std::vector<int> widths = {4};
   if (options.max_act_bits >= 8) widths.push_back(8);
   if (options.max_act_bits >= 16) widths.push_back(16);
@@ -229,7 +233,14 @@ KernelCase random_case(base::Rng& rng, const CaseOptions& options) {
   const std::size_t operation =
       rng.weighted({options.mpgemm ? 6.0 : 0, options.expert ? 3.0 : 0, options.combine ? 1.0 : 0});
   if (operation == 0) return random_mpgemm(rng, options, format, act_bits);
-  if (operation == 1) return random_expert(rng, options, format, act_bits);
+  if (operation == 1) {
+    ExpertFormats formats = format;
+    if (options.mixed_experts && rng.chance(1, 2)) {
+      formats.down = draw_format(rng, options);
+      if (rng.chance(1, 2)) formats.up = draw_format(rng, options);
+    }
+    return random_expert(rng, options, formats, act_bits);
+  }
   return random_combine(rng, options);
 }
 

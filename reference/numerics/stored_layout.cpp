@@ -1,6 +1,7 @@
 #include "reference/numerics/stored_layout.h"
 
 #include <algorithm>
+#include <array>
 #include <stdexcept>
 
 #include "base/error.h"
@@ -330,6 +331,51 @@ std::vector<MatrixShape> product_shapes(std::int64_t n, std::int64_t k, std::int
 
 std::vector<MatrixShape> expert_shapes(std::int64_t hidden, std::int64_t intermediate, std::int64_t group_size) {
   return {{intermediate, hidden, group_size, 2}, {hidden, intermediate, group_size, 1}};
+}
+
+ExpertLayout::ExpertLayout(const ExpertFormats& formats, std::int64_t hidden, std::int64_t intermediate,
+                           std::int64_t group_size, const LayoutSpec& spec)
+    : formats_(formats) {
+  const auto add = [&](Format format, const std::vector<MatrixShape>& matrices) {
+    const std::int64_t offset = objects_.empty() ? 0 : objects_.back().offset + objects_.back().layout->total_bytes();
+    objects_.push_back({std::make_shared<const StoredLayout>(stored_layout(format, matrices, spec)), offset});
+  };
+  const std::vector<MatrixShape> both = expert_shapes(hidden, intermediate, group_size);
+  if (formats.is_one()) {
+    add(formats.gate, both);
+    return;
+  }
+  if (formats.is_paired()) {
+    add(formats.gate, {both[0]});
+  } else {
+    add(formats.gate, product_shapes(intermediate, hidden, group_size));
+    add(formats.up, product_shapes(intermediate, hidden, group_size));
+  }
+  add(formats.down, {both[1]});
+}
+
+std::int64_t ExpertLayout::total_bytes() const {
+  return objects_.back().offset + objects_.back().layout->total_bytes();
+}
+
+std::int64_t ExpertLayout::read_bytes() const {
+  std::int64_t bytes = 0;
+  for (const Object& object : objects_) bytes += object.layout->read_bytes();
+  return bytes;
+}
+
+std::vector<std::uint8_t> ExpertLayout::pack(const ExpertWeights& w) const {
+  const std::array<const WeightMatrix*, 3> matrices{&w.gate, &w.up, &w.down};
+  std::vector<std::uint8_t> bytes;
+  std::size_t next = 0;
+  for (const Object& object : objects_) {
+    std::vector<const WeightMatrix*> own;
+    for (const MatrixShape& shape : object.layout->matrices())
+      for (int which = 0; which < shape.interleave; ++which) own.push_back(matrices.at(next++));
+    const std::vector<std::uint8_t> part = object.layout->pack(own);
+    bytes.insert(bytes.end(), part.begin(), part.end());
+  }
+  return bytes;
 }
 
 }  // namespace moesaic::numerics

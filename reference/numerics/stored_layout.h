@@ -27,12 +27,15 @@
 ///
 /// All numbers are little-endian. A read of b planes addresses ranks 1..b, and the parameters of the levels among them,
 /// only; lower planes are never touched.
+#include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/units.h"
 #include "reference/numerics/expert.h"
+#include "reference/numerics/expert_formats.h"
 #include "reference/numerics/format.h"
 #include "reference/numerics/mpgemm.h"
 
@@ -173,5 +176,44 @@ StoredLayout stored_layout(const Format& format, const std::vector<MatrixShape>&
 /// The matrices of a product, and of an expert with hidden size H and intermediate size I.
 std::vector<MatrixShape> product_shapes(std::int64_t n, std::int64_t k, std::int64_t group_size);
 std::vector<MatrixShape> expert_shapes(std::int64_t hidden, std::int64_t intermediate, std::int64_t group_size);
+
+/// How an expert is stored whose matrices may have formats of their own: an object for what shares a format, one after
+/// the other, each with the three padded regions of an object.
+///
+///   one format                {gate and up, down}, as every object of an expert
+///   gate's and up's the same  {gate and up}, {down}
+///   gate's and up's differ    {gate}, {up}, {down}: their tiles cannot take turns
+class ExpertLayout {
+ public:
+  ExpertLayout(const ExpertFormats& formats, std::int64_t hidden, std::int64_t intermediate, std::int64_t group_size,
+               const LayoutSpec& spec);
+
+  struct Object {
+    std::shared_ptr<const StoredLayout> layout;
+    std::int64_t offset = 0;  ///< from the expert's first byte
+  };
+  /// A matrix: which object, and its number there; of gate and up together `which` is part of the tile.
+  struct Place {
+    std::size_t object = 0;
+    int matrix = 0;
+  };
+
+  const ExpertFormats& formats() const { return formats_; }
+  const LayoutSpec& spec() const { return objects_.front().layout->spec(); }
+  const std::vector<Object>& objects() const { return objects_; }
+  Place gate() const { return {0, 0}; }
+  Place up() const { return {formats_.is_paired() ? std::size_t{0} : std::size_t{1}, 0}; }
+  Place down() const { return {objects_.size() - 1, objects_.size() == 1 ? 1 : 0}; }
+
+  std::int64_t total_bytes() const;
+  std::int64_t read_bytes() const;  ///< of one pass over the expert
+
+  /// The expert's bytes; std::logic_error for weights of other formats or shapes.
+  std::vector<std::uint8_t> pack(const ExpertWeights& weights) const;
+
+ private:
+  ExpertFormats formats_;
+  std::vector<Object> objects_;
+};
 
 }  // namespace moesaic::numerics

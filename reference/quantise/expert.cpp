@@ -90,12 +90,12 @@ WeightMatrix quantise_matrix(const float* w, std::int64_t n, std::int64_t k, For
 }
 
 numerics::ExpertWeights quantise_expert(const float* gate, const float* up, const float* down, std::int64_t hidden,
-                                        std::int64_t intermediate, Format format, std::int64_t group_size, int act_bits,
-                                        const LayerScales& scales, const std::string& where,
-                                        const ExpertCurvature* curvature) {
+                                        std::int64_t intermediate, const numerics::ExpertFormats& formats,
+                                        std::int64_t group_size, int act_bits, const LayerScales& scales,
+                                        const std::string& where, const ExpertCurvature* curvature) {
   const int first_top = numerics::kMaxRequantShift - kMaxTokenShift;
   const double x_unit = std::ldexp(1.0, scales.x_exp);
-  const auto make = [&](const float* w, std::int64_t n, std::int64_t k, const MatrixUnits& units,
+  const auto make = [&](const float* w, std::int64_t n, std::int64_t k, Format format, const MatrixUnits& units,
                         const InverseFactor* factor, const char* name) {
     return factor != nullptr ? quantise_matrix_gptq(w, n, k, *factor, format, group_size, units, where + name)
                              : quantise_matrix(w, n, k, format, group_size, units, where + name);
@@ -103,11 +103,11 @@ numerics::ExpertWeights quantise_expert(const float* gate, const float* up, cons
   const InverseFactor* of_x = curvature != nullptr ? &curvature->x : nullptr;
   const InverseFactor* of_hidden = curvature != nullptr ? &curvature->hidden : nullptr;
   numerics::ExpertWeights e;
-  e.gate =
-      make(gate, intermediate, hidden, {act_bits, x_unit, std::ldexp(1.0, -kGateExp), 0, first_top}, of_x, ": gate");
-  e.up =
-      make(up, intermediate, hidden, {act_bits, x_unit, std::ldexp(1.0, -scales.up_exp), 0, first_top}, of_x, ": up");
-  e.down = make(down, hidden, intermediate,
+  e.gate = make(gate, intermediate, hidden, formats.gate, {act_bits, x_unit, std::ldexp(1.0, -kGateExp), 0, first_top},
+                of_x, ": gate");
+  e.up = make(up, intermediate, hidden, formats.up, {act_bits, x_unit, std::ldexp(1.0, -scales.up_exp), 0, first_top},
+              of_x, ": up");
+  e.down = make(down, hidden, intermediate, formats.down,
                 {act_bits, std::ldexp(1.0, -scales.hidden_exp), std::ldexp(1.0, -scales.output_exp), kMaxHiddenShift,
                  numerics::kMaxRequantShift},
                 of_hidden, ": down");

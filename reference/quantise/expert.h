@@ -58,12 +58,12 @@ LayerScales choose_scales(const LayerRanges& ranges, int act_bits);
 numerics::WeightMatrix quantise_matrix(const float* w, std::int64_t n, std::int64_t k, numerics::Format format,
                                        std::int64_t group_size, const MatrixUnits& units, const std::string& where);
 
-/// The three matrices of an expert: gate and up [intermediate, hidden], down [hidden, intermediate]. Round-to-nearest,
-/// or GPTQ where a curvature is given.
+/// The three matrices of an expert: gate and up [intermediate, hidden], down [hidden, intermediate], each in its
+/// format. Round-to-nearest, or GPTQ where a curvature is given. A matrix's integers depend on no other's format.
 numerics::ExpertWeights quantise_expert(const float* gate, const float* up, const float* down, std::int64_t hidden,
-                                        std::int64_t intermediate, numerics::Format format, std::int64_t group_size,
-                                        int act_bits, const LayerScales& scales, const std::string& where,
-                                        const ExpertCurvature* curvature = nullptr);
+                                        std::int64_t intermediate, const numerics::ExpertFormats& formats,
+                                        std::int64_t group_size, int act_bits, const LayerScales& scales,
+                                        const std::string& where, const ExpertCurvature* curvature = nullptr);
 
 /// Rows x [rows, k] to integers, each with the greatest token shift that fits. Beyond x_exp's range values saturate.
 /// InputError for a value that is not finite.

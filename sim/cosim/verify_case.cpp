@@ -134,6 +134,7 @@ numerics::KernelCase draw_kernel(base::Rng& rng, const program::CoreParams& buil
   options.max_m = rng.chance(1, 3) ? 2 * tokens + 1 : 5;
   options.max_n = std::max<std::int64_t>(12, (rng.chance(1, 4) ? 5 : 2) * cols + cols / 2);
   options.max_k = std::max<std::int64_t>(40, (rng.chance(1, 4) ? 7 : 3) * rows);
+  options.mixed_experts = true;
   return numerics::random_case(rng, options);
 }
 
@@ -164,16 +165,25 @@ VerifyOutcome run_offload_case(CoreBench& bench, const VerifyCase& c) {
 void add_loads(base::Rng& rng, const program::KernelPlaces& places, const program::CoreParams& params,
                std::size_t first, std::size_t earliest, unsigned& next_job, program::Loaded& to,
                program::LoadProgram& loads) {
-  const numerics::StoredLayout& layout = *places.weights.layout;
-  const int matrices = static_cast<int>(layout.matrices().size());
-  const int jobs = matrices > 1 && rng.chance(1, 2) ? 2 : 1;
+  // What products read one after the other: every matrix of every object, gate and up together or apart, then down.
+  struct Stage {
+    const program::WeightObject* object;
+    int matrix;
+  };
+  std::vector<Stage> stages;
+  for (const program::WeightObject& object : places.weights)
+    for (int m = 0; m < static_cast<int>(object.layout->matrices().size()); ++m) stages.push_back({&object, m});
+  const int jobs = stages.size() > 1 && rng.chance(1, 2) ? 2 : 1;
+  const auto job_of = [&](std::size_t stage) { return jobs == 2 && stage + 1 == stages.size() ? 1 : 0; };
   std::vector<unsigned> ids;
   for (int j = 0; j < jobs; ++j) ids.push_back(next_job++ % params.io_jobs);
 
   // Waits: anywhere between the kernel's first command, or the wait before, and the first product that needs them.
   std::vector<std::size_t> waits;
   for (int j = 0; j < jobs; ++j) {
-    const std::uint64_t matrix = places.weights.address + static_cast<std::uint64_t>(layout.planes_offset(j));
+    const Stage& stage = j == 0 ? stages.front() : stages.back();
+    const std::uint64_t matrix =
+        stage.object->address + static_cast<std::uint64_t>(stage.object->layout->planes_offset(stage.matrix));
     std::size_t product = first;
     while (to.commands[product].opcode != program::Opcode::kMatmul || to.commands[product].weight_addr < matrix)
       ++product;
@@ -188,17 +198,17 @@ void add_loads(base::Rng& rng, const program::KernelPlaces& places, const progra
   std::vector<program::Descriptor> descriptors;
   const auto layer = static_cast<std::uint16_t>(rng.below(3)), expert = static_cast<std::uint16_t>(rng.below(4));
   const std::uint64_t hottest = rng.below(5);
-  for (int m = 0; m < matrices; ++m) {
-    for (const Piece& whole : pieces_of(layout, m)) {
+  for (std::size_t s = 0; s < stages.size(); ++s) {
+    for (const Piece& whole : pieces_of(*stages[s].object->layout, stages[s].matrix)) {
       for (const Piece& piece : cut(rng, whole)) {
         program::Descriptor d;
-        d.job = static_cast<std::uint8_t>(ids[static_cast<std::size_t>(std::min(m, jobs - 1))]);
+        d.job = static_cast<std::uint8_t>(ids[static_cast<std::size_t>(job_of(s))]);
         d.plane = static_cast<std::uint8_t>(piece.rank);
         d.layer = layer;
         d.expert = rng.chance(1, 4) ? static_cast<std::uint16_t>(rng.below(4)) : expert;
         d.requests = static_cast<std::uint32_t>(hottest - std::min<std::uint64_t>(hottest, rng.below(2)));
         d.bytes = static_cast<std::uint32_t>(piece.end - piece.begin);
-        d.destination = places.weights.address + piece.begin;
+        d.destination = stages[s].object->address + piece.begin;
         d.source =
             loads.storage.allocate("planes", program::Kind::kWeights, d.bytes, static_cast<unsigned>(rng.below(64)));
         std::vector<std::uint8_t> bytes(d.bytes);
@@ -306,7 +316,7 @@ LoweredCase lower_case(const VerifyCase& c) {
     if (!lowered.places.empty() && c.in_phases) lowered.phases.push_back(loaded.commands.size());
     const std::size_t first = loaded.commands.size();
     lowered.places.push_back(program::append_kernel(kernel, c.lowering, c.placement, "verify", loaded));
-    if (!c.load_seed || lowered.places.back().weights.layout == nullptr) continue;
+    if (!c.load_seed || lowered.places.back().weights.empty()) continue;
     const std::size_t earliest = rng.chance(1, 2) ? 0 : first;  // a prefetch, or on demand
     add_loads(rng, lowered.places.back(), c.lowering, first, earliest, next_job, loaded, loads);
   }

@@ -15,6 +15,7 @@
 #include "reference/network/forward.h"
 #include "sim/profile/engine_hash.h"
 #include "sim/program/layer_program.h"
+#include "sim/program/timed_program.h"
 
 namespace moesaic::profile {
 
@@ -30,7 +31,10 @@ RunProgram lowered(const run::RunInputs& inputs, const program::ShapeOf& shapes,
                    bool barriers) {
   program::LowerOptions options;
   options.barriers = barriers;
-  return program::lower_layers_without_data(inputs.layers, shapes, chip.core, chip.layout, chip.path, options);
+  RunProgram program =
+      program::lower_layers_without_data(inputs.layers, shapes, chip.core, chip.layout, chip.path, options);
+  program.state_costs(inputs.layers, chip);
+  return program;
 }
 
 /// When each phase of the program ends.
@@ -39,8 +43,9 @@ std::vector<std::int64_t> run_program(const RunProgram& program, const program::
   options.memory = chip.memory;
   options.period = chip.clock_period();
   options.fresh_phases = program.barriers;
-  const fast::Run run =
-      fast::run(chip.core, program.loaded.commands, program.phase_begin(), program.loaded.image, options);
+  const std::vector<program::TimedPhase> phases = program.timed_phases();
+  program::TimedProgram agent(program.loaded.commands, phases);
+  const fast::Run run = fast::run(chip.core, agent, program.loaded.image, options);
   if (run.command_error) throw base::CheckError("the core reports an unknown command");
   std::vector<std::int64_t> ends;
   for (const auto& end : run.engine.phase_ends) ends.push_back(static_cast<std::int64_t>(end.cycles));
@@ -58,7 +63,10 @@ std::string key_of(const RunProgram& program, const program::Chip& chip) {
   sum.add(kCacheHeader);
   sum.add(engine_hash());
   sum.add(chip.hash);
-  for (const std::size_t begin : program.phase_begin()) add_number(sum, begin);
+  for (const program::TimedPhase& phase : program.timed_phases()) {
+    add_number(sum, phase.first_command);
+    if (phase.after != 0) sum.add(fmt::format("after {}", phase.after));
+  }
   for (const program::Command& command : program.loaded.commands)
     for (const std::uint32_t word : command.pack()) add_number(sum, word);
   return sum.hex();
@@ -115,6 +123,9 @@ std::string work_hash(const run::RunInputs& inputs) {
         add_number(sum, static_cast<std::uint64_t>(value));
       if (expert >= inputs.experts) sum.add(shape.format.name());  // the workload's, not a plan's
     }
+    if (rows.stated.any())
+      sum.add(fmt::format("stated {} {} {}", rows.stated.norm_elements, rows.stated.router_macs,
+                          rows.stated.softmax_elements));
     for (const program::Product& product : rows.products) {
       sum.add(product.stack.name + ";" + product.stack.format.name());
       for (const std::int64_t value : {product.stack.count, product.stack.n, product.stack.k, product.stack.group_size,
@@ -134,9 +145,10 @@ std::string default_cache() {
 }
 
 Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::int64_t experts,
-                const std::vector<numerics::Format>& formats, const Options& options) {
+                const std::vector<numerics::ExpertFormats>& formats, const Options& options) {
   std::vector<std::vector<std::int64_t>> ends(formats.size());
   std::vector<RunProgram::Job> jobs;  // the same in every format, but for their first commands
+  std::vector<std::int64_t> after;    // of each, what is stated to pass before it
   std::vector<char> was_cached(formats.size(), 0);
   std::size_t done = 0;
   network::for_each_window(
@@ -148,7 +160,11 @@ Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::in
           return shape;
         };
         const RunProgram program = lowered(inputs, shapes, chip, true);
-        if (f == 0) jobs = program.jobs;
+        if (f == 0) {
+          jobs = program.jobs;
+          for (const program::TimedPhase& phase : program.timed_phases())
+            after.push_back(static_cast<std::int64_t>(phase.after));
+        }
         const std::string key = options.cache.empty() ? std::string() : key_of(program, chip);
         const fs::path path = fs::path(options.cache) / (key + ".txt");
         if (!options.cache.empty()) {
@@ -168,10 +184,13 @@ Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::in
   Profile result;
   result.runs = formats.size();
   for (const char cached : was_cached) result.cached += cached != 0;
-  std::set<int> layers;
+  std::set<int> layers, with_experts;
   std::int64_t tokens = 0;
   for (const run::Step& step : inputs.steps) tokens += step.tokens;
-  for (const program::LayerRows& rows : inputs.layers) layers.insert(rows.layer);
+  for (const program::LayerRows& rows : inputs.layers) {
+    layers.insert(rows.layer);
+    if (rows.part == program::Part::kExperts) with_experts.insert(rows.layer);
+  }
   std::map<std::pair<int, int>, std::vector<std::size_t>> jobs_of;  // by layer and expert, or kRest
   for (std::size_t j = 0; j < jobs.size(); ++j) {
     const bool routed = jobs[j].expert >= 0 && jobs[j].expert < experts;
@@ -186,12 +205,16 @@ Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::in
     for (const std::size_t j : jobs_of[{layer, expert}]) {
       ++row.jobs;
       row.rows += jobs[j].rows;
-      row.cycles += ends[f][j] - (j == 0 ? 0 : ends[f][j - 1]);
+      row.cycles += ends[f][j] - (j == 0 ? 0 : ends[f][j - 1]) - after[j];
     }
+    // What is stated to go on beside the chip is of no expert.
+    if (expert == LatencyRow::kRest)
+      for (std::size_t j = 0; j < jobs.size(); ++j)
+        if (inputs.layers[jobs[j].phase].layer == layer) row.cycles += after[j];
     rows.push_back(row);
   };
   for (const int layer : layers) {
-    for (int expert = 0; expert < static_cast<int>(experts); ++expert)
+    for (int expert = 0; with_experts.count(layer) != 0 && expert < static_cast<int>(experts); ++expert)
       for (std::size_t f = 0; f < formats.size(); ++f) add(layer, expert, f);
     add(layer, LatencyRow::kRest, 0);
   }

@@ -7,6 +7,9 @@
 /// cycle. That holds where the memory keeps nothing from one expert to the next: behind the simple memory, not behind a
 /// DRAM, whose open rows and refreshes do.
 ///
+/// What the chip file states to pass beside the core before a phase (stated_costs) passes here as it does in a run, and
+/// is the layer's rest.
+///
 /// Runs are cached by content. The key is a SHA-256 over all that decides the cycles: the engine's sources, the chip
 /// file, and the lowered program, which shapes, formats, layout, group size, batches and routing went into.
 #include <cstdint>
@@ -15,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "reference/numerics/expert_formats.h"
 #include "sim/fast/engine.h"
 #include "sim/program/chip.h"
 #include "sim/run/run_inputs.h"
@@ -46,11 +50,11 @@ struct Profile {
 
 /// A row for each of `experts` experts of every layer that the workload runs, in every format, then the layer's rest.
 /// Of `inputs` the plan does not matter. A cached file that does not read is replaced. base::ConfigError as lowering
-/// says.
+/// says, for a chip without the stated costs that the workload needs, and for one whose experts lie in a storage.
 Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::int64_t experts,
-                const std::vector<numerics::Format>& formats, const Options& options);
+                const std::vector<numerics::ExpertFormats>& formats, const Options& options);
 
-/// A plan simulated without data, experts overlapping as they do.
+/// A plan simulated without data, experts overlapping as they do. Refuses what profile() does.
 struct Simulated {
   std::int64_t cycles = 0;
   std::map<int, std::int64_t> layer_cycles;  ///< over all batches

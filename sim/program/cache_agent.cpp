@@ -38,7 +38,7 @@ CacheAgent::CacheAgent(const RunProgram& program, const CacheConfig& config, uns
 
   std::vector<host::StoredExpert> kinds;
   std::vector<std::uint32_t> kind_of;
-  std::map<const numerics::StoredLayout*, std::uint32_t> known;
+  std::map<const numerics::ExpertLayout*, std::uint32_t> known;
   for (const auto& layout : stored_.layout) {
     const auto [kind, is_new] = known.try_emplace(layout.get(), static_cast<std::uint32_t>(kinds.size()));
     if (is_new) {
@@ -47,9 +47,10 @@ CacheAgent::CacheAgent(const RunProgram& program, const CacheConfig& config, uns
       for (const CacheBlock::Piece& piece : block.pieces)
         one.units.push_back(
             {Bytes(static_cast<std::int64_t>(piece.from)), Bytes(static_cast<std::int64_t>(piece.bytes))});
-      one.by_planes = layout->spec().kind == numerics::LayoutKind::kPlaneMajor;
+      // An expert of several formats is read as it is, so that all of it is loaded.
+      one.by_planes = layout->spec().kind == numerics::LayoutKind::kPlaneMajor && layout->formats().is_one();
       one.total = Bytes(layout->total_bytes());
-      one.planes_read = layout->format().planes();
+      one.planes_read = layout->formats().gate.planes();
       one.room = Bytes(static_cast<std::int64_t>(block.bytes));
       blocks_.emplace(layout.get(), block);
     }
@@ -193,7 +194,7 @@ std::vector<std::size_t> CacheAgent::offloaded_jobs(std::size_t phase) const {
 std::vector<host::Need> CacheAgent::needs_of(const std::vector<std::size_t>& jobs) const {
   std::vector<host::Need> needs;
   for (const std::size_t j : jobs)
-    needs.push_back({static_cast<std::uint32_t>(program_.jobs[j].expert), program_.jobs[j].format.planes(),
+    needs.push_back({static_cast<std::uint32_t>(program_.jobs[j].expert), program_.jobs[j].format.gate.planes(),
                      static_cast<std::uint32_t>(program_.jobs[j].rows), next_use_[j]});
   return needs;
 }

@@ -114,7 +114,7 @@ class CacheAgent final : public HostAgent {
   std::vector<std::size_t> job_end_;     // last command + 1 of each job of the program
   std::vector<std::size_t> phase_jobs_;  // first job of each phase, and one behind the last
   std::vector<std::uint64_t> next_use_;  // of each job: the number of the next job that reads the same expert
-  std::map<const numerics::StoredLayout*, CacheBlock> blocks_;
+  std::map<const numerics::ExpertLayout*, CacheBlock> blocks_;
   std::unique_ptr<host::ExpertBytes> bytes_;
   std::unique_ptr<host::HostDriver> driver_;
   struct Warm {

@@ -6,6 +6,8 @@
 ///                and requantisation. Planes of a nested expert and levels of an MWQ expert that are not
 ///                read are neither loaded nor given room.
 ///
+/// An expert whose matrices differ in format is stored as several objects: its block is theirs, one behind the other.
+///
 /// Where rows read an expert at several widths, the block has room for the widest of them, and a narrower reading uses
 /// its first planes. The pieces are loaded one by one, those that are read and not there, so that
 /// hottest-expert-bit-first has planes to choose from; the block has its place, and leaves it, as a whole: the core
@@ -25,20 +27,21 @@ struct CacheBlock {
     std::uint64_t bytes = 0;
     int rank = 0;  ///< as Descriptor::plane
   };
-  std::vector<Piece> pieces;       ///< parameters first, then ranks 1, 2, ...
-  std::uint64_t bytes = 0;         ///< of all pieces; its place is rounded up to 64
-  std::uint64_t params_moved = 0;  ///< parameters lie so much earlier than in the stored object
+  /// One stored object of the expert.
+  struct Object {
+    std::uint64_t from = 0;          ///< within the stored expert
+    std::uint64_t to = 0;            ///< within the block
+    std::uint64_t params_moved = 0;  ///< parameters lie so much earlier than in the stored object
+  };
+  std::vector<Piece> pieces;  ///< parameters first, then ranks 1, 2, ...
+  std::vector<Object> objects;
+  std::uint64_t bytes = 0;  ///< of all pieces; its place is rounded up to 64
 
-  /// A product whose weight addresses count from the beginning of the stored object, for the block at `address`.
-  void relocate(Command& product, std::uint64_t address) const {
-    product.weight_addr += address;
-    product.params_addr += address - params_moved;
-    product.requant_addr += address - params_moved;
-    if (product.levels > 0) product.level_params_addr += address;
-  }
+  /// A product whose weight addresses count from the beginning of the stored expert, for the block at `address`.
+  void relocate(Command& product, std::uint64_t address) const;
 };
 
 /// `layout`: of the widest reading.
-CacheBlock cache_block(const numerics::StoredLayout& layout);
+CacheBlock cache_block(const numerics::ExpertLayout& layout);
 
 }  // namespace moesaic::program

@@ -112,7 +112,7 @@ void lower(const MpgemmCase& c, const CoreParams& params, const KernelPlacement&
   options.write_acc = true;
   builder.product(object, token_rows(c.x.m, x, y, acc, &c.x), options);
   append(builder.take(), loaded.commands);
-  to.weights = object;
+  to.weights = {object};
   to.first = acc.address;
   to.first_stride = acc.stride;
   to.second = y.address;
@@ -124,10 +124,9 @@ void lower(const ExpertCase& c, const CoreParams& params, const KernelPlacement&
   MemoryImage& image = loaded.image;
   Placer placer(image, placement);
   ProgramBuilder builder(params, image);
-  const auto layout = std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
-      c.w.gate.format, numerics::expert_shapes(c.w.hidden(), c.w.intermediate(), c.w.gate.group_size),
-      spec_of(params, placement)));
-  const WeightObject object = builder.place("expert", layout, layout->pack({&c.w.gate, &c.w.up, &c.w.down}));
+  const auto layout = std::make_shared<const numerics::ExpertLayout>(c.w.formats(), c.w.hidden(), c.w.intermediate(),
+                                                                     c.w.gate.group_size, spec_of(params, placement));
+  const ExpertObject object = builder.place("expert", layout, layout->pack(c.w));
   const Rows x = place_activations(placer, image, c.x, params, where);
   const Rows y = placer.rows("y", Kind::kOutputs, c.x.m, c.w.hidden() * 2);
   const Rows h = placer.rows("h", Kind::kOutputs, c.x.m, c.w.intermediate() * 2);
@@ -137,7 +136,7 @@ void lower(const ExpertCase& c, const CoreParams& params, const KernelPlacement&
   options.write_h = true;
   builder.expert(object, token_rows(c.x.m, x, y, h, &c.x), options);
   append(builder.take(), loaded.commands);
-  to.weights = object;
+  for (std::size_t i = 0; i < layout->objects().size(); ++i) to.weights.push_back(object.object(i));
   to.first = h.address;
   to.first_stride = h.stride;
   to.second = y.address;

@@ -21,7 +21,7 @@ struct KernelPlaces {
   std::uint64_t first = 0;                            ///< acc (product), h (expert)
   std::uint64_t second = 0;                           ///< y
   std::uint64_t first_stride = 0, second_stride = 0;  ///< bytes from token to token
-  WeightObject weights;                               ///< without a layout in a combination
+  std::vector<WeightObject> weights;                  ///< by address; none in a combination
 };
 
 struct KernelProgram : KernelPlaces {

@@ -96,13 +96,12 @@ std::map<std::uint32_t, std::vector<std::size_t>> choices_by_expert(const LayerR
   return choices;
 }
 
-/// The choices of an expert by the planes that they read, the fewest first.
-std::map<int, std::pair<numerics::Format, std::vector<std::size_t>>> by_width(const LayerRows& layer,
-                                                                              const std::vector<std::size_t>& choices,
-                                                                              const ExpertShape& shape) {
-  std::map<int, std::pair<numerics::Format, std::vector<std::size_t>>> widths;
+/// The choices of an expert by the planes that they read of its three matrices, the fewest first.
+std::map<int, std::pair<numerics::ExpertFormats, std::vector<std::size_t>>> by_width(
+    const LayerRows& layer, const std::vector<std::size_t>& choices, const ExpertShape& shape) {
+  std::map<int, std::pair<numerics::ExpertFormats, std::vector<std::size_t>>> widths;
   for (const std::size_t choice : choices) {
-    const numerics::Format read = shape.read(layer.levels.empty() ? std::uint8_t{0} : layer.levels[choice]);
+    const numerics::ExpertFormats& read = shape.read(layer.levels.empty() ? std::uint8_t{0} : layer.levels[choice]);
     auto& width = widths[read.planes()];
     width.first = read;
     width.second.push_back(choice);
@@ -110,12 +109,16 @@ std::map<int, std::pair<numerics::Format, std::vector<std::size_t>>> by_width(co
   return widths;
 }
 
-/// The same stored copy, read as `format`.
-numerics::ExpertWeights read_as(numerics::ExpertWeights weights, numerics::Format format) {
-  for (numerics::WeightMatrix* matrix : {&weights.gate, &weights.up, &weights.down}) {
-    if (!matrix->format.same_copy(format)) throw std::logic_error("an expert read as another stored copy");
-    matrix->format = format;
-  }
+bool is_same_copy(const numerics::ExpertFormats& a, const numerics::ExpertFormats& b) {
+  return a.gate.same_copy(b.gate) && a.up.same_copy(b.up) && a.down.same_copy(b.down);
+}
+
+/// The same stored copy, read as `formats`.
+numerics::ExpertWeights read_as(numerics::ExpertWeights weights, const numerics::ExpertFormats& formats) {
+  if (!is_same_copy(weights.formats(), formats)) throw std::logic_error("an expert read as another stored copy");
+  weights.gate.format = formats.gate;
+  weights.up.format = formats.up;
+  weights.down.format = formats.down;
   return weights;
 }
 
@@ -180,22 +183,20 @@ class Lowering {
  private:
   using Key = std::pair<int, int>;  // layer, expert
 
-  std::shared_ptr<const numerics::StoredLayout> layout_of(const ExpertShape& shape, numerics::Format format) {
-    auto& layout = layouts_[{format.name(), shape.hidden, shape.intermediate, shape.group_size}];
+  std::shared_ptr<const numerics::ExpertLayout> layout_of(const ExpertShape& shape,
+                                                          const numerics::ExpertFormats& formats) {
+    auto& layout = layouts_[{formats, shape.hidden, shape.intermediate, shape.group_size}];
     if (layout == nullptr)
-      layout = std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
-          format, numerics::expert_shapes(shape.hidden, shape.intermediate, shape.group_size), spec_));
+      layout = std::make_shared<const numerics::ExpertLayout>(formats, shape.hidden, shape.intermediate,
+                                                              shape.group_size, spec_);
     return layout;
   }
-  std::shared_ptr<const numerics::StoredLayout> layout_of(const Key& key) {
+  std::shared_ptr<const numerics::ExpertLayout> layout_of(const Key& key) {
     const ExpertShape shape = shapes_(key.first, key.second);
     return layout_of(shape, shape.format);
   }
 
-  std::vector<std::uint8_t> packed(const Key& key) {
-    const numerics::ExpertWeights& w = (*weights_)(key.first, key.second);
-    return layout_of(key)->pack({&w.gate, &w.up, &w.down});
-  }
+  std::vector<std::uint8_t> packed(const Key& key) { return layout_of(key)->pack((*weights_)(key.first, key.second)); }
 
   /// Routed experts are; shared ones and those of dense layers have numbers behind them, and stay in the memory.
   bool is_offloaded(int expert) const { return offloading_ != nullptr && expert < offloading_->experts; }
@@ -213,10 +214,10 @@ class Lowering {
       std::map<std::pair<int, int>, std::uint32_t> by_width;  // expert, planes
       for (const EarlierRows::Reading& reading : rows.readings) {
         const ExpertShape shape = shapes_(rows.layer, reading.expert);
-        const numerics::Format read = reading.level < shape.reads.size()
-                                          ? shape.reads[reading.level]
-                                          : (reading.level == 0 ? shape.format : shape.widest_read());
-        by_width[{reading.expert, read.planes()}] += reading.rows;
+        const numerics::ExpertFormats read = reading.level < shape.reads.size()
+                                                 ? shape.reads[reading.level]
+                                                 : (reading.level == 0 ? shape.format : shape.widest_read());
+        by_width[{reading.expert, read.gate.planes()}] += reading.rows;
       }
       rows.readings.clear();
       for (const auto& [key, count] : by_width) rows.readings.push_back({key.first, 0, key.second, count});
@@ -247,7 +248,7 @@ class Lowering {
         const ExpertShape shape = shapes_(layer, expert);
         all.layout.push_back(layout_of(shape, shape.widest_read()));
         all.source.emplace_back();
-        const numerics::StoredLayout& layout = *all.layout.back();
+        const numerics::ExpertLayout& layout = *all.layout.back();
         largest = std::max(largest, (cache_block(layout).bytes + 63) / 64 * 64);
         if (!offloading_->store_all && computed.count(key) == 0) continue;
         all.source.back() =
@@ -296,7 +297,6 @@ class Lowering {
         continue;
       }
       const ExpertShape shape = shapes_(key.first, key.second);
-      const auto matrices = numerics::expert_shapes(shape.hidden, shape.intermediate, shape.group_size);
       intermediate_ = std::max(intermediate_, shape.intermediate);
       const std::string name = expert_name(key);
       tags_[name] = {key.first, key.second, layer.part};
@@ -305,16 +305,24 @@ class Lowering {
       } else {
         objects_[key] = builder_.place(name, stored, packed(key));
       }
-      if (out_.barriers) out_.loaded.image.skip_to(objects_[key].address + room_for(matrices));
+      if (out_.barriers) out_.loaded.image.skip_to(objects_[key].address + room_for(shape));
     }
   }
 
-  /// Bytes that hold these matrices in any format.
-  std::uint64_t room_for(const std::vector<numerics::MatrixShape>& matrices) {
-    std::int64_t& most = room_[{matrices[0].n, matrices[0].k, matrices[0].group_size}];
+  /// Bytes that hold an expert of this shape in any formats.
+  std::uint64_t room_for(const ExpertShape& shape) {
+    std::int64_t& most = room_[{shape.hidden, shape.intermediate, shape.group_size}];
     if (most > 0) return static_cast<std::uint64_t>(most);
-    for (const numerics::Format format : numerics::all_formats())
-      most = std::max(most, numerics::stored_layout(format, matrices, spec_).total_bytes());
+    std::int64_t inner = 0, down = 0;  // apart, each in the format that takes most
+    for (const numerics::Format format : numerics::all_formats()) {
+      const auto bytes = [&](const std::vector<numerics::MatrixShape>& matrices) {
+        return numerics::stored_layout(format, matrices, spec_).total_bytes();
+      };
+      most = std::max(most, bytes(numerics::expert_shapes(shape.hidden, shape.intermediate, shape.group_size)));
+      inner = std::max(inner, bytes(numerics::product_shapes(shape.intermediate, shape.hidden, shape.group_size)));
+      down = std::max(down, bytes(numerics::product_shapes(shape.hidden, shape.intermediate, shape.group_size)));
+    }
+    most = std::max(most, 2 * inner + down);
     return static_cast<std::uint64_t>(most);
   }
 
@@ -401,7 +409,7 @@ class Lowering {
         begin_job(id, width.second.size());
         out_.jobs.back().format = width.first;
         out_.jobs.back().plane_adds =
-            width.second.size() * static_cast<std::uint64_t>(3 * shape.hidden * shape.intermediate * planes);
+            width.second.size() * static_cast<std::uint64_t>(shape.hidden * shape.intermediate * planes);
         std::vector<TokenRow> token_rows;
         for (const std::size_t choice : width.second) {
           const std::size_t row = choice / top_k;
@@ -411,8 +419,8 @@ class Lowering {
         ExpertOptions options;
         options.act_bits = layer.x.act_bits;
         options.sigma_h = shape.sigma_h;
-        const WeightObject& stored = objects_.at({layer.layer, id});
-        if (!shape.format.same_copy(width.first)) throw std::logic_error("rows that read another stored copy");
+        const ExpertObject& stored = objects_.at({layer.layer, id});
+        if (!is_same_copy(shape.format, width.first)) throw std::logic_error("rows that read another stored copy");
         builder_.expert({layout_of(shape, width.first), stored.address}, token_rows, options);
       }
     }
@@ -446,9 +454,9 @@ class Lowering {
   ProgramBuilder builder_;
   std::int64_t intermediate_ = 0;
   std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, std::int64_t> room_;  // by shape
-  std::map<Key, WeightObject> objects_;
-  std::map<std::tuple<std::string, std::int64_t, std::int64_t, std::int64_t>,
-           std::shared_ptr<const numerics::StoredLayout>>
+  std::map<Key, ExpertObject> objects_;
+  std::map<std::tuple<numerics::ExpertFormats, std::int64_t, std::int64_t, std::int64_t>,
+           std::shared_ptr<const numerics::ExpertLayout>>
       layouts_;  // experts of one format and shape share theirs
   std::map<std::string, WeightObject> stacks_;
   std::map<std::string, RunProgram::Tag> tags_;
@@ -456,20 +464,11 @@ class Lowering {
 
 }  // namespace
 
-numerics::Format ExpertShape::widest_read() const {
-  numerics::Format widest = read(0);
-  for (const numerics::Format one : reads)
+numerics::ExpertFormats ExpertShape::widest_read() const {
+  numerics::ExpertFormats widest = read(0);
+  for (const numerics::ExpertFormats& one : reads)
     if (one.planes() > widest.planes()) widest = one;
   return widest;
-}
-
-std::vector<std::size_t> RunProgram::phase_begin() const {
-  std::vector<std::size_t> begin;
-  if (barriers)
-    for (const Job& job : jobs) begin.push_back(job.first_command);
-  else
-    for (const Phase& phase : phases) begin.push_back(phase.first_command);
-  return begin;
 }
 
 EngineRun layer_ends(const RunProgram& program, EngineRun run) {
@@ -519,7 +518,7 @@ RunProgram lower_layers(const std::vector<LayerRows>& layers, const WeightsOf& w
   check_activations(layers, core, where);
   const ShapeOf of_weights = [&weights](int layer, int expert) {
     const numerics::ExpertWeights& w = weights(layer, expert);
-    return ExpertShape{w.gate.format, w.hidden(), w.intermediate(), w.gate.group_size, w.sigma_h, {}};
+    return ExpertShape{w.formats(), w.hidden(), w.intermediate(), w.gate.group_size, w.sigma_h, {}};
   };
   return Lowering(options.shapes ? options.shapes : of_weights, &weights, &matrices, core, layout, options).run(layers);
 }
@@ -574,7 +573,7 @@ LayerResult layer_reference(const LayerRows& layer, const WeightsOf& weights, co
       continue;
     }
     for (const auto& [planes, width] : by_width(layer, choices, shapes(layer.layer, id)))
-      if (width.first == stored.gate.format)
+      if (width.first == stored.formats())
         compute(stored, width.second);
       else
         compute(read_as(stored, width.first), width.second);

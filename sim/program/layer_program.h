@@ -88,13 +88,13 @@ using WeightsOf = std::function<const numerics::ExpertWeights&(int layer, int ex
 
 /// What lowering needs to know of an expert.
 struct ExpertShape {
-  numerics::Format format;
+  numerics::ExpertFormats format;
   std::int64_t hidden = 0, intermediate = 0, group_size = 0;
   int sigma_h = 0;
   /// What rows of each level read of the one stored copy; empty: all of them `format`.
-  std::vector<numerics::Format> reads{};
-  numerics::Format read(std::uint8_t level) const { return reads.empty() ? format : reads.at(level); }
-  numerics::Format widest_read() const;
+  std::vector<numerics::ExpertFormats> reads{};
+  const numerics::ExpertFormats& read(std::uint8_t level) const { return reads.empty() ? format : reads.at(level); }
+  numerics::ExpertFormats widest_read() const;
 };
 using ShapeOf = std::function<ExpertShape(int layer, int expert)>;
 /// One matrix of a stack; the reference stays valid.
@@ -130,7 +130,7 @@ struct OffloadedExperts {
   std::vector<int> layers;  ///< with experts that the run has, ascending
   int experts = 0;          ///< of each: those below this number; others are in the memory
   /// Of layers[l], expert e at l * experts + e; its format is the widest that is read.
-  std::vector<std::shared_ptr<const numerics::StoredLayout>> layout;
+  std::vector<std::shared_ptr<const numerics::ExpertLayout>> layout;
   std::vector<std::optional<std::uint64_t>> source;  ///< address in the storage
   MemoryImage storage;                               ///< experts that nobody computes with are zeros there
   std::uint64_t cache_address = 0, cache_bytes = 0;  ///< a region of the memory
@@ -153,9 +153,9 @@ struct RunProgram {
     int expert = kCombination;  ///< or kProduct
     std::int64_t rows = 0;
     std::size_t first_command = 0;
-    std::size_t product = 0;       ///< kProduct: index in the phase's products
-    std::uint64_t plane_adds = 0;  ///< of all rows: weights that they meet, times bit planes read
-    numerics::Format format{};     ///< of an expert: what the rows read
+    std::size_t product = 0;           ///< kProduct: index in the phase's products
+    std::uint64_t plane_adds = 0;      ///< of all rows: weights that they meet, times bit planes read
+    numerics::ExpertFormats format{};  ///< of an expert: what the rows read
   };
   /// Whose bytes a region of the image holds.
   struct Tag {
@@ -165,7 +165,7 @@ struct RunProgram {
   };
   struct Stored {
     int layer = 0, expert = 0;
-    WeightObject object;  ///< offloaded: `address` is the storage's
+    ExpertObject object;  ///< offloaded: `address` is the storage's
   };
   Loaded loaded;
   std::vector<Phase> phases;
@@ -178,11 +178,10 @@ struct RunProgram {
 
   bool barriers = false;  ///< as lowered
 
-  /// First command of every phase that an engine is to keep apart: of every layer, or with barriers of every job.
-  std::vector<std::size_t> phase_begin() const;
   /// Before the phases of `layers` begin, what is stated beside them goes on. InputError (`chip`) when there is
   /// something and the chip file says no costs.
   void state_costs(const std::vector<LayerRows>& layers, const Chip& chip);
+  /// The phases that an engine is to keep apart: of every layer, or with barriers of every job.
   std::vector<TimedPhase> timed_phases() const;
 };
 

@@ -26,15 +26,39 @@ WeightObject ProgramBuilder::place(const std::string& name, std::shared_ptr<cons
   return object;
 }
 
-void ProgramBuilder::check_layout(const numerics::StoredLayout& layout) const {
-  if (layout.spec().rows != static_cast<int>(params_.rows) || layout.spec().cols != static_cast<int>(params_.cols))
+void ProgramBuilder::check_layout(const numerics::LayoutSpec& spec) const {
+  if (spec.rows != static_cast<int>(params_.rows) || spec.cols != static_cast<int>(params_.cols))
     throw std::logic_error("layout of another array");
 }
 
 WeightObject ProgramBuilder::reserve(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout) {
-  check_layout(*layout);
+  check_layout(layout->spec());
   const auto total = static_cast<std::uint64_t>(layout->total_bytes());
   WeightObject object{std::move(layout), image_.allocate(name, Kind::kWeights, total)};
+  label(object);
+  return object;
+}
+
+ExpertObject ProgramBuilder::reserve(const std::string& name, std::shared_ptr<const numerics::ExpertLayout> layout) {
+  check_layout(layout->spec());
+  const auto total = static_cast<std::uint64_t>(layout->total_bytes());
+  ExpertObject expert{std::move(layout), image_.allocate(name, Kind::kWeights, total)};
+  for (std::size_t i = 0; i < expert.layout->objects().size(); ++i) label(expert.object(i));
+  return expert;
+}
+
+ExpertObject ProgramBuilder::place(const std::string& name, std::shared_ptr<const numerics::ExpertLayout> layout,
+                                   const std::vector<std::uint8_t>& bytes) {
+  if (static_cast<std::int64_t>(bytes.size()) != layout->total_bytes())
+    throw std::logic_error("expert of another layout");
+  const ExpertObject expert = reserve(name, std::move(layout));
+  image_.write(expert.address, bytes.data(), bytes.size());
+  return expert;
+}
+
+/// Says of an object's bytes what they are.
+void ProgramBuilder::label(const WeightObject& object) {
+  const auto total = static_cast<std::uint64_t>(object.layout->total_bytes());
   const auto params = static_cast<std::uint64_t>(object.layout->params_begin());
   const auto requant = static_cast<std::uint64_t>(object.layout->requant_begin());
   image_.relabel(object.address + params, requant - params, Kind::kParams);
@@ -47,12 +71,11 @@ WeightObject ProgramBuilder::reserve(const std::string& name, std::shared_ptr<co
     for (std::uint64_t level = 0; level < levels; ++level)
       image_.relabel(object.address + first + level * stride, bytes, Kind::kParams);
   }
-  return object;
 }
 
 WeightObject ProgramBuilder::reserve_cache(const std::string& name,
                                            std::shared_ptr<const numerics::StoredLayout> layout) {
-  check_layout(*layout);
+  check_layout(layout->spec());
   const auto total = static_cast<std::uint64_t>(layout->total_bytes());
   return {std::move(layout), image_.allocate(name, Kind::kCache, total)};
 }
@@ -85,32 +108,33 @@ std::int64_t ProgramBuilder::tiles_in(std::int64_t k, std::int64_t group_size) c
 }
 
 /// Whether the hidden rows of so many tokens go through memory.
-bool ProgramBuilder::spills(const WeightObject& object, std::int64_t tokens) const {
-  return tokens * ceil_div(object.layout->matrices().at(0).n, 4) > params_.hidden_depth;
+bool ProgramBuilder::spills(std::int64_t intermediate, std::int64_t tokens) const {
+  return tokens * ceil_div(intermediate, 4) > params_.hidden_depth;
 }
 
 /// What a block of so many tokens moves over the ports, without what is the same for any blocks: its results.
-std::int64_t ProgramBuilder::block_bytes(const WeightObject& object, std::int64_t tokens, int act_bits,
+std::int64_t ProgramBuilder::block_bytes(const numerics::ExpertLayout& layout, std::int64_t tokens, int act_bits,
                                          bool writes_h) const {
-  const auto& matrices = object.layout->matrices();
-  const auto loads = [&](std::size_t matrix) {
-    const numerics::MatrixShape& shape = matrices[matrix];
-    const bool whole = tokens * tiles_in(shape.k, std::min(shape.group_size, shape.k)) <= params_.act_depth;
-    return whole ? 1 : object.layout->blocks(static_cast<int>(matrix)) * shape.interleave;
+  const auto shape_of = [&](const numerics::ExpertLayout::Place& place) {
+    return layout.objects()[place.object].layout->matrices()[static_cast<std::size_t>(place.matrix)];
   };
-  std::int64_t bytes = object.layout->read_bytes() + tokens * matrices[0].k * (act_bits == 16 ? 2 : 1) * loads(0);
-  if (matrices.size() == 2 && spills(object, tokens))
-    bytes += tokens * matrices[1].k * 2 * ((writes_h ? 0 : 1) + loads(1));
+  const numerics::MatrixShape gate = shape_of(layout.gate()), down = shape_of(layout.down());
+  const auto loads = [&](const numerics::MatrixShape& shape, int halves) {
+    const bool whole = tokens * tiles_in(shape.k, std::min(shape.group_size, shape.k)) <= params_.act_depth;
+    return whole ? 1 : ceil_div(shape.n, std::int64_t{params_.cols}) * halves;
+  };
+  std::int64_t bytes = layout.read_bytes() + tokens * gate.k * (act_bits == 16 ? 2 : 1) * loads(gate, 2);
+  if (spills(gate.n, tokens)) bytes += tokens * down.k * 2 * ((writes_h ? 0 : 1) + loads(down, 1));
   return bytes;
 }
 
-std::int64_t ProgramBuilder::block_tokens(const WeightObject& object, std::int64_t rows, int act_bits,
+std::int64_t ProgramBuilder::block_tokens(const numerics::ExpertLayout& layout, std::int64_t rows, int act_bits,
                                           bool writes_h) const {
   std::int64_t best = 1, fewest = 0;
   for (std::int64_t tokens = 1; tokens <= std::min<std::int64_t>(rows, params_.max_tokens); ++tokens) {
     const std::int64_t rest = rows % tokens;
-    const std::int64_t bytes = rows / tokens * block_bytes(object, tokens, act_bits, writes_h) +
-                               (rest == 0 ? 0 : block_bytes(object, rest, act_bits, writes_h));
+    const std::int64_t bytes = rows / tokens * block_bytes(layout, tokens, act_bits, writes_h) +
+                               (rest == 0 ? 0 : block_bytes(layout, rest, act_bits, writes_h));
     if (tokens > 1 && bytes > fewest) continue;
     best = tokens;
     fewest = bytes;
@@ -240,6 +264,25 @@ Command ProgramBuilder::matmul(const WeightObject& object, const Part& part, std
   return command;
 }
 
+namespace {
+
+Command with_flags(Command command, const Command& flags) {
+  command.act_bits = flags.act_bits;
+  command.out_bits = flags.out_bits;
+  command.elem_bytes = flags.elem_bytes;
+  command.sigma_h = flags.sigma_h;
+  command.write_y = flags.write_y;
+  command.write_acc = flags.write_acc;
+  command.write_hidden = flags.write_hidden;
+  command.write_h = flags.write_h;
+  command.shift_hidden = flags.shift_hidden;
+  command.hidden_stride = flags.hidden_stride;
+  command.hidden_clear = flags.hidden_clear;
+  return command;
+}
+
+}  // namespace
+
 /// Loads the activations and multiplies one matrix or a part of it, whole or in chunks: a command runs through blocks
 /// of columns only where all of K is used, as its addresses go on from block to block. `flags` gives what the results'
 /// fields are.
@@ -248,45 +291,46 @@ void ProgramBuilder::run_matrix(const WeightObject& object, const Part& part, co
   const numerics::MatrixShape& shape = object.layout->matrices()[static_cast<std::size_t>(part.matrix)];
   const std::int64_t group = std::min(shape.group_size, shape.k);
   const std::int64_t tiles = tiles_in(part.k, group), room = params_.act_depth / tokens;
-  const auto with_flags = [&flags](Command command) {
-    command.act_bits = flags.act_bits;
-    command.out_bits = flags.out_bits;
-    command.elem_bytes = flags.elem_bytes;
-    command.sigma_h = flags.sigma_h;
-    command.write_y = flags.write_y;
-    command.write_acc = flags.write_acc;
-    command.write_hidden = flags.write_hidden;
-    command.write_h = flags.write_h;
-    command.shift_hidden = flags.shift_hidden;
-    command.hidden_stride = flags.hidden_stride;
-    command.hidden_clear = flags.hidden_clear;
-    return command;
-  };
-  const bool pair = shape.interleave == 2;
   if (tiles <= room && part.k == shape.k) {
     const Chunk all{0, part.k, tiles};
     load(all, group, part, source, tokens);
-    Command command = with_flags(matmul(object, part, 0, 0, all, tokens));
+    Command command = with_flags(matmul(object, part, 0, 0, all, tokens), flags);
     command.n = static_cast<std::uint32_t>(part.n);
-    command.paired = pair;
+    command.paired = shape.interleave == 2;
     push(command);
     return;
   }
-  const std::vector<Chunk> parts = chunks(part.k, group, room);
+  std::vector<Half> halves;
+  for (int which = 0; which < shape.interleave; ++which) halves.push_back({object, part.matrix, which});
+  run_blocks(halves, part, source, tokens, flags);
+}
+
+/// The same with a command for every block of columns and chunk of K; of two halves of a pair, which may lie anywhere
+/// and have formats of their own, each block of the first, then of the second.
+void ProgramBuilder::run_blocks(const std::vector<Half>& halves, const Part& part, const Source& source,
+                                unsigned tokens, const Command& flags) {
+  const numerics::StoredLayout& layout = *halves[0].object.layout;
+  const numerics::MatrixShape& shape = layout.matrices()[static_cast<std::size_t>(part.matrix)];
+  const std::int64_t group = std::min(shape.group_size, shape.k);
+  const bool pair = halves.size() == 2;
+  const std::vector<Chunk> parts = chunks(part.k, group, params_.act_depth / tokens);
   for (std::int64_t first_col = 0; first_col < part.n; first_col += params_.cols) {
     const std::int64_t block = first_col / params_.cols;
-    for (int which = 0; which < shape.interleave; ++which) {
+    for (std::size_t h = 0; h < halves.size(); ++h) {
+      const Half& half = halves[h];
       for (const Chunk& chunk : parts) {
-        if (parts.size() > 1 || block == 0) load(chunk, group, part, source, tokens);
-        Command command = with_flags(matmul(object, part, block, which, chunk, tokens));
-        command.n = static_cast<std::uint32_t>(object.layout->block_cols(part.matrix, block));
+        // All of K in one chunk stays in the buffer.
+        if (parts.size() > 1 || (block == 0 && h == 0)) load(chunk, group, part, source, tokens);
+        Command command =
+            with_flags(matmul(half.object, {half.matrix, part.n, part.k}, block, half.which, chunk, tokens), flags);
+        command.n = static_cast<std::uint32_t>(layout.block_cols(part.matrix, block));
         command.swiglu_part = pair;
-        command.which_up = which == 1;
+        command.which_up = h == 1;
         command.offset = static_cast<std::uint32_t>(first_col * flags.elem_bytes);
         command.aux_offset = static_cast<std::uint32_t>(first_col * (pair ? 2 : 8));
         command.hidden_base = static_cast<std::uint16_t>(first_col / 4);
         // The extremes of h are forgotten once, by the first block that drains.
-        command.hidden_clear = flags.hidden_clear && command.k_last && block == 0 && which == 0;
+        command.hidden_clear = flags.hidden_clear && command.k_last && block == 0 && h == 0;
         push(command);
       }
     }
@@ -327,14 +371,18 @@ void ProgramBuilder::reserve_hidden(std::int64_t intermediate) {
   spill_ = image_.allocate("hidden rows", Kind::kHidden, room);
 }
 
-void ProgramBuilder::expert(const WeightObject& object, const std::vector<TokenRow>& rows,
+void ProgramBuilder::expert(const ExpertObject& expert, const std::vector<TokenRow>& rows,
                             const ExpertOptions& options) {
-  const std::int64_t intermediate = object.layout->matrices().at(0).n;
+  const numerics::ExpertLayout& layout = *expert.layout;
+  const auto object_of = [&](const numerics::ExpertLayout::Place& place) { return expert.object(place.object); };
+  const WeightObject gate = object_of(layout.gate()), up = object_of(layout.up()), down = object_of(layout.down());
+  const Part inner = whole(gate, layout.gate().matrix), outer = whole(down, layout.down().matrix);
+  const std::int64_t intermediate = inner.n;
   const std::int64_t block =
-      block_tokens(object, static_cast<std::int64_t>(rows.size()), options.act_bits, options.write_h);
+      block_tokens(layout, static_cast<std::int64_t>(rows.size()), options.act_bits, options.write_h);
   const std::uint64_t hidden_row = static_cast<std::uint64_t>(2 * intermediate),
                       room = static_cast<std::uint64_t>(block) * hidden_row;
-  if (spills(object, block) && !options.write_h && spill_bytes_ < room) {
+  if (spills(intermediate, block) && !options.write_h && spill_bytes_ < room) {
     spill_bytes_ = room;
     spill_ = image_.allocate("hidden rows", Kind::kHidden, room);
   }
@@ -351,7 +399,7 @@ void ProgramBuilder::expert(const WeightObject& object, const std::vector<TokenR
 
   for (std::size_t first = 0; first < rows.size(); first += static_cast<std::size_t>(block)) {
     const std::size_t count = std::min(static_cast<std::size_t>(block), rows.size() - first);
-    const bool spill = spills(object, static_cast<std::int64_t>(count));
+    const bool spill = spills(intermediate, static_cast<std::int64_t>(count));
     Source h;
     h.act_bits = options.act_bits;
     h.hidden_shift = true;
@@ -373,12 +421,16 @@ void ProgramBuilder::expert(const WeightObject& object, const std::vector<TokenR
       if (spill && !options.write_h) part[i].aux = spill_ + i * hidden_row;
     }
     set_rows(part, 0, count);
-    run_matrix(object, whole(object, 0), x, static_cast<unsigned>(count), to_hidden);
+    if (layout.formats().is_paired())
+      run_matrix(gate, inner, x, static_cast<unsigned>(count), to_hidden);
+    else
+      run_blocks({{gate, inner.matrix, 0}, {up, layout.up().matrix, 0}}, inner, x, static_cast<unsigned>(count),
+                 to_hidden);
     if (spill) {
       for (TokenRow& row : part) row.in = row.aux;
       set_rows(part, 0, count);
     }
-    run_matrix(object, whole(object, 1), h, static_cast<unsigned>(count), to_memory);
+    run_matrix(down, outer, h, static_cast<unsigned>(count), to_memory);
   }
 }
 

@@ -19,6 +19,17 @@ struct WeightObject {
   std::uint64_t address = 0;
 };
 
+/// An expert's packed weights in memory: where numerics::ExpertLayout says, from `address` on.
+struct ExpertObject {
+  std::shared_ptr<const numerics::ExpertLayout> layout;
+  std::uint64_t address = 0;
+  /// One of the objects that it is made of.
+  WeightObject object(std::size_t index) const {
+    const numerics::ExpertLayout::Object& one = layout->objects()[index];
+    return {one.layout, address + static_cast<std::uint64_t>(one.offset)};
+  }
+};
+
 /// One token's addresses. Rows need no alignment.
 struct TokenRow {
   std::uint64_t in = 0;   ///< input row
@@ -58,13 +69,18 @@ class ProgramBuilder {
 
   /// Only the room of an object: its bytes are 0, or none in an image without bytes.
   WeightObject reserve(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout);
+  /// The same for an expert, all of its objects as one region.
+  ExpertObject place(const std::string& name, std::shared_ptr<const numerics::ExpertLayout> layout,
+                     const std::vector<std::uint8_t>& bytes);
+  ExpertObject reserve(const std::string& name, std::shared_ptr<const numerics::ExpertLayout> layout);
   /// The same for keys or values that a cache holds: all of its bytes are Kind::kCache.
   WeightObject reserve_cache(const std::string& name, std::shared_ptr<const numerics::StoredLayout> layout);
 
   /// y = x * W for every row, with one of the object's matrices or with a part of it.
   void product(const WeightObject& object, const std::vector<TokenRow>& rows, const ProductOptions& options);
-  /// The expert FFN for every row; `object` is {gate and up, down}.
-  void expert(const WeightObject& object, const std::vector<TokenRow>& rows, const ExpertOptions& options);
+  /// The expert FFN for every row. Where gate and up have one format their blocks alternate in one command; else each
+  /// block of either is a command of its own.
+  void expert(const ExpertObject& expert, const std::vector<TokenRow>& rows, const ExpertOptions& options);
   /// y = sum over `experts` of r * down: row t's down vectors are n int16 at in + e * expert_stride; r is uint16
   /// [rows, experts] at r_address.
   void combine(const std::vector<TokenRow>& rows, std::uint64_t r_address, std::int64_t experts,
@@ -88,21 +104,30 @@ class ProgramBuilder {
     int matrix;
     std::int64_t n, k;
   };
-  void check_layout(const numerics::StoredLayout& layout) const;
+  /// A matrix, or one of two that are interleaved.
+  struct Half {
+    WeightObject object;
+    int matrix, which;
+  };
+  void check_layout(const numerics::LayoutSpec& spec) const;
+  void label(const WeightObject& object);
   Part whole(const WeightObject& object, int matrix) const;
   std::int64_t read_bytes(const WeightObject& object, const Part& part) const;
   std::int64_t product_block_tokens(const WeightObject& object, const Part& part, std::int64_t rows,
                                     int act_bits) const;
   std::int64_t tiles_in(std::int64_t k, std::int64_t group_size) const;
-  std::int64_t block_tokens(const WeightObject& object, std::int64_t rows, int act_bits, bool writes_h) const;
-  std::int64_t block_bytes(const WeightObject& object, std::int64_t tokens, int act_bits, bool writes_h) const;
-  bool spills(const WeightObject& object, std::int64_t tokens) const;
+  std::int64_t block_tokens(const numerics::ExpertLayout& layout, std::int64_t rows, int act_bits, bool writes_h) const;
+  std::int64_t block_bytes(const numerics::ExpertLayout& layout, std::int64_t tokens, int act_bits,
+                           bool writes_h) const;
+  bool spills(std::int64_t intermediate, std::int64_t tokens) const;
   std::vector<Chunk> chunks(std::int64_t k, std::int64_t group_size, std::int64_t max_tiles) const;
   void set_rows(const std::vector<TokenRow>& rows, std::size_t first, std::size_t count);
   void load(const Chunk& chunk, std::int64_t group_size, const Part& part, const Source& source, unsigned tokens);
   Command matmul(const WeightObject& object, const Part& part, std::int64_t block, int which, const Chunk& chunk,
                  unsigned tokens) const;
   void run_matrix(const WeightObject& object, const Part& part, const Source& source, unsigned tokens,
+                  const Command& flags);
+  void run_blocks(const std::vector<Half>& halves, const Part& part, const Source& source, unsigned tokens,
                   const Command& flags);
   void push(const Command& command) { commands_.push_back(command); }
 

@@ -64,8 +64,8 @@ LayerRows random_rows(base::Rng& rng, int step, int layer, std::int64_t rows, st
 ExpertShape OffloadCase::shape_of(int layer, int expert) const {
   const numerics::ExpertWeights& w = weights_of(layer, expert);
   const auto found = reads.find({layer, expert});
-  return {w.gate.format,     w.hidden(), w.intermediate(),
-          w.gate.group_size, w.sigma_h,  found == reads.end() ? std::vector<numerics::Format>() : found->second};
+  return {w.formats(),       w.hidden(), w.intermediate(),
+          w.gate.group_size, w.sigma_h,  found == reads.end() ? std::vector<numerics::ExpertFormats>() : found->second};
 }
 
 RunProgram OffloadCase::lower(const CoreParams& core, bool offloaded) const {
@@ -112,23 +112,30 @@ OffloadCase random_offload(base::Rng& rng, const CoreParams& core, const std::op
     return rng.chance(1, 3) ? numerics::Format::nested(static_cast<int>(rng.range(1, 8)))
                             : rng.pick(numerics::mwq_formats());
   };
-  const numerics::Format one = draw_format();
+  // An expert of several formats is read as it is.
+  const auto draw_formats = [&rng, levels, &draw_format] {
+    numerics::ExpertFormats formats = draw_format();
+    if (rng.chance(1, levels ? 6 : 3)) formats.down = draw_format();
+    if (rng.chance(1, levels ? 10 : 5)) formats.up = draw_format();
+    return formats;
+  };
+  const numerics::ExpertFormats one = draw_formats();
   const numerics::LayoutSpec spec{c.layout, static_cast<int>(core.rows), static_cast<int>(core.cols)};
   std::uint64_t largest = 0, sum = 0;
   for (int layer = 0; layer < layers; ++layer)
     for (int expert = 0; expert < c.experts; ++expert) {
-      const numerics::Format format = alike ? one : draw_format();
+      const numerics::ExpertFormats formats = alike ? one : draw_formats();
       numerics::ExpertWeights& w = c.weights[{layer, expert}];
-      w.gate = random_matrix(rng, format, intermediate, hidden, 16);
-      w.up = random_matrix(rng, format, intermediate, hidden, 16);
-      w.down = random_matrix(rng, format, hidden, intermediate, 16);
+      w.gate = random_matrix(rng, formats.gate, intermediate, hidden, 16);
+      w.up = random_matrix(rng, formats.up, intermediate, hidden, 16);
+      w.down = random_matrix(rng, formats.down, hidden, intermediate, 16);
       w.sigma_h = 10;
-      std::vector<numerics::Format> widths;  // of the one stored copy
-      for (int planes = 1; planes <= 8; ++planes)
-        if (const auto read = format.read_at(planes)) widths.push_back(*read);
+      std::vector<numerics::ExpertFormats> widths;  // of the one stored copy
+      if (!formats.is_one()) widths.push_back(formats);
+      for (int planes = 1; formats.is_one() && planes <= 8; ++planes)
+        if (const auto read = formats.gate.read_at(planes)) widths.emplace_back(*read);
       for (int level = 0; levels && level < kLevels; ++level) c.reads[{layer, expert}].push_back(rng.pick(widths));
-      const numerics::StoredLayout stored = numerics::stored_layout(
-          c.shape_of(layer, expert).widest_read(), numerics::expert_shapes(hidden, intermediate, 16), spec);
+      const numerics::ExpertLayout stored(c.shape_of(layer, expert).widest_read(), hidden, intermediate, 16, spec);
       const std::uint64_t bytes = (cache_block(stored).bytes + 63) / 64 * 64;
       largest = std::max(largest, bytes);
       sum += bytes;

@@ -17,7 +17,7 @@ namespace moesaic::program {
 struct OffloadCase {
   std::map<std::pair<int, int>, numerics::ExpertWeights> weights;
   /// What rows of each level read of an expert; without an entry all of it that its format says.
-  std::map<std::pair<int, int>, std::vector<numerics::Format>> reads;
+  std::map<std::pair<int, int>, std::vector<numerics::ExpertFormats>> reads;
   std::vector<LayerRows> layers;
   int experts = 0;
   numerics::LayoutKind layout = numerics::LayoutKind::kTileMajor;
@@ -33,10 +33,9 @@ struct OffloadCase {
   std::string difference(const RunProgram& program, const MemoryImage& memory) const;
 };
 
-/// Experts of random formats and sizes around the array's, one or two layers, a few steps of a few tokens; in half of
-/// the cases rows of three levels, which read an expert at several widths; every policy, load order and prefetch,
-/// capacities from the largest expert to all experts. `layout`, when given, is not
-/// drawn.
+/// Experts of random formats, now and then of several, and sizes around the array's, one or two layers, a few steps of
+/// a few tokens; in half of the cases rows of three levels, which read an expert at several widths; every policy, load
+/// order and prefetch, capacities from the largest expert to all experts. `layout`, when given, is not drawn.
 OffloadCase random_offload(base::Rng& rng, const CoreParams& core,
                            const std::optional<numerics::LayoutKind>& layout = std::nullopt);
 

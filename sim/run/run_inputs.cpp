@@ -38,11 +38,11 @@ constexpr quantise::LayerRanges kDrawnRanges{5, 5, 10, 10};
 class Source {
  public:
   virtual ~Source() = default;
-  virtual numerics::ExpertWeights make(int layer, int expert, numerics::Format format) const = 0;
+  virtual numerics::ExpertWeights make(int layer, int expert, const numerics::ExpertFormats& format) const = 0;
   virtual int x_exp(int layer) const = 0;
   virtual int sigma_h(int layer) const = 0;
 
-  numerics::Format format(const WorkloadFile& workload, int layer, int expert) const {
+  numerics::ExpertFormats format(const WorkloadFile& workload, int layer, int expert) const {
     if (expert == shared_expert(workload.network)) return *workload.whole.shared_experts;
     if (expert == dense_expert(workload.network)) return *workload.whole.dense_layers;
     return plan.at(layer, expert).format;
@@ -84,7 +84,7 @@ class CheckpointSource : public Source {
   CheckpointSource(const std::string& folder, unsigned threads) : checkpoint(folder), forward(checkpoint) {
     threads_ = threads;
   }
-  numerics::ExpertWeights make(int layer, int expert, numerics::Format format) const override {
+  numerics::ExpertWeights make(int layer, int expert, const numerics::ExpertFormats& format) const override {
     return *store_->get(layer, expert, format);
   }
   int x_exp(int layer) const override { return store_->scales(layer).x_exp; }
@@ -110,7 +110,7 @@ class DrawnSource : public Source {
         rng_(seed),
         act_bits_(act_bits),
         scales_(quantise::choose_scales(kDrawnRanges, act_bits)) {}
-  numerics::ExpertWeights make(int layer, int expert, numerics::Format format) const override {
+  numerics::ExpertWeights make(int layer, int expert, const numerics::ExpertFormats& format) const override {
     const std::int64_t hidden = network_.hidden, width = intermediate_of(network_, expert);
     const bool routed = expert < network_.experts;
     base::Rng rng = routed ? rng_.stream("weights", static_cast<std::uint64_t>(layer * network_.experts + expert))
@@ -296,13 +296,13 @@ void add_levels(const WorkloadSlice::Row& traced, const std::vector<std::uint32_
 }
 
 /// What rows of each level up to `greatest` read of a routed expert; nothing when there is no choice.
-std::vector<numerics::Format> reads_of(const Plan& plan, int layer, int expert, std::uint32_t greatest) {
+std::vector<numerics::ExpertFormats> reads_of(const Plan& plan, int layer, int expert, std::uint32_t greatest) {
   const workloads::PlanEntry& entry = plan.at(layer, expert);
   const auto classes = static_cast<std::uint32_t>(plan.class_shares.size());
-  std::vector<numerics::Format> reads;
+  std::vector<numerics::ExpertFormats> reads;
   if (!plan.has_classes() && greatest == 0) return reads;
   for (std::uint32_t level = 0; level <= std::max(greatest, classes == 0 ? 0U : classes - 1); ++level) {
-    const std::optional<numerics::Format> read = plan.read(entry, level);
+    const std::optional<numerics::ExpertFormats> read = plan.read(entry, level);
     if (!read) break;
     reads.push_back(*read);
   }
@@ -611,7 +611,7 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
         intermediate_of(workload.network, expert),
         source->plan.group_size,
         source->sigma_h(layer),
-        has_levels ? reads_of(source->plan, layer, expert, greatest_level) : std::vector<numerics::Format>()};
+        has_levels ? reads_of(source->plan, layer, expert, greatest_level) : std::vector<numerics::ExpertFormats>()};
   };
   inputs.format = [source, workload](int layer, int expert) { return source->format(workload, layer, expert); };
   inputs.owner = source;

@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "base/units.h"
-#include "reference/numerics/format.h"
+#include "reference/numerics/expert_formats.h"
 #include "sim/program/layer_program.h"
 #include "sim/run/schedule.h"
 #include "sim/run/whole_layers.h"
@@ -76,7 +76,7 @@ struct RunInputs {
   std::map<std::uint64_t, std::uint64_t> arrivals;  ///< with continuous batching: of each request, in cycles
   program::MatrixOf matrices;                       ///< of every product; empty without weights
   program::ShapeOf shape;                           ///< of every expert, with weights or without
-  std::function<numerics::Format(int layer, int expert)> format;
+  std::function<numerics::ExpertFormats(int layer, int expert)> format;
   InputFacts facts;
   std::shared_ptr<void> owner;  ///< keeps the weights
 };

@@ -231,23 +231,27 @@ std::int64_t tokens(const Run& run) {
   return tokens_in(run, workloads::Phase::kPrefill) + tokens_in(run, workloads::Phase::kDecode);
 }
 
-/// Experts of the simulated layers by format, in the order of all_formats().
+/// Experts of the simulated layers by format, in the order of all_formats(), then those of several.
 std::vector<std::pair<std::string, std::int64_t>> histogram(const Run& run, const Totals& totals, double& average) {
   std::map<std::string, std::int64_t> count;
-  std::int64_t bits = 0, experts = 0;
+  std::int64_t bits = 0, matrices = 0;
   for (const auto& [layer, unused] : totals.layers) {
     if (is_head(run, layer) || !run.workload.network.has_experts[static_cast<std::size_t>(layer)]) continue;
     for (int expert = 0; expert < static_cast<int>(run.workload.network.experts); ++expert) {
-      const numerics::Format format = run.inputs.format(layer, expert);
+      const numerics::ExpertFormats format = run.inputs.format(layer, expert);
       ++count[format.name()];
       bits += format.planes();
-      ++experts;
+      matrices += 3;  // of equal sizes
     }
   }
-  average = static_cast<double>(bits) / static_cast<double>(experts);
+  average = static_cast<double>(bits) / static_cast<double>(matrices);
   std::vector<std::pair<std::string, std::int64_t>> ordered;
   for (const numerics::Format& format : numerics::all_formats())
-    if (count.count(format.name()) != 0) ordered.emplace_back(format.name(), count[format.name()]);
+    if (const auto found = count.find(format.name()); found != count.end()) {
+      ordered.emplace_back(*found);
+      count.erase(found);
+    }
+  ordered.insert(ordered.end(), count.begin(), count.end());
   return ordered;
 }
 
@@ -812,7 +816,7 @@ std::string experts_csv(const Run& run) {
   for (const auto& stored : run.program.experts) {
     const ExpertTotals& total = totals.experts.at({stored.layer, stored.expert});
     text += fmt::format("{},{},{},{},{},{},{},{},{:.6f},{},{}\n", stored.layer,
-                        expert_name(run.workload.network, stored.expert), stored.object.layout->format().name(),
+                        expert_name(run.workload.network, stored.expert), stored.object.layout->formats().name(),
                         stored.object.layout->total_bytes(), total.steps, total.rows, total.cycles,
                         is_offloaded(run, stored.expert) ? std::string() : std::to_string(total.bytes_read),
                         share(total.plane_adds, array_capacity(run, total.cycles)), total.loads, total.loaded_bytes);

@@ -1,6 +1,7 @@
 // moesaic calibrate and map: bad input ends in one line on standard error, exit code 2 and no output.
 #include <catch2/catch.hpp>
 
+#include "base/sha256.h"
 #include "tests/bad_config/cli/run_program.h"
 #include "tests/unit/network/tiny_model.h"
 #include "workloads/plan.h"
@@ -92,7 +93,7 @@ TEST_CASE("map refuses tables, budgets and options that do not fit", "[bad_confi
     check_refused(map(folder.write("bad.csv", text), "--memory-budget 4bits"), what, out);
   };
   refused_table("layer,expert,format,bits,loss,frequency,weight,projection\n0,0,int,2,0.5,0.25,0.125,gate\n",
-                "projection: got gate, expected a table of whole experts");
+                "bad.csv: layer 0, expert 0: got no row of up, expected at least one");
   refused_table("layer,expert,format,bits,loss,frequency,weight,projection\n0,0,int,2,0.5,0.25,0.125,left\n",
                 "bad.csv:2: projection: got 'left', expected gate, up or down");
   check_refused(map(good, "--memory-budget 4bits --quantiser gptq"), "--calibration-tokens: got nothing", out);
@@ -173,6 +174,10 @@ TEST_CASE("map refuses budgets in the wrong unit, cost tables and constraints th
   refused("--memory-budget 4bits --at-least 9:int3", "--at-least, --tie, --fix: got constraints that no plan meets");
   refused("--memory-budget 4bits --tie 0.0", "--tie: got '0.0'");
   refused("--memory-budget 4bits --tie 0.0,0.8", "layer 0 has no expert 8");
+  refused("--memory-budget 4bits --tie gate,up", "--tie: got 'gate,up' with a table of whole experts");
+  refused("--memory-budget 4bits --tie gate,down", "--tie: got 'gate,down', expected two or more experts");
+  refused("--memory-budget 4bits --fix 0.0=int2/int3", "--fix: got 'int2/int3', expected one format, or three");
+  refused("--memory-budget 4bits --fix 0.0=int2/int3/int2", "--fix: got '0.0=int2/int3/int2'");
   refused("--memory-budget 4bits --fix 0.0=int8", "--fix: got '0.0=int8'");
   refused("--memory-budget 4bits --gap 2", "--gap");
   refused("--memory-budget 4bits --node-limit 0", "--node-limit");
@@ -248,6 +253,110 @@ TEST_CASE("a plan that was made from other files, or that a file contradicts, is
       run_program(base + "--sensitivity " + good + " --check " + folder.write("changed.yaml", text));
   CHECK(outcome.exit_code == 1);
   CHECK_THAT(outcome.err, Catch::Contains("plan check: the plan states loss 0.5"));
+}
+
+TEST_CASE("a plan names the quantiser that its table was measured with, and no option may say another",
+          "[bad_config][cli]") {
+  const TemporaryFolder folder;
+  const std::string tokens = folder.write("tokens.bin", std::string(600, 'a'));
+  const std::string hash = base::sha256_file(tokens);
+  const std::string gptq = folder.write("gptq.csv", "# quantiser: gptq\n# tokens: tokens.bin\n# tokens_hash: " + hash +
+                                                        "\n# window: 256\n# damping: 0.02\n# minimum_tokens: 5\n" +
+                                                        table()),
+                    rtn = folder.write("rtn.csv", "# quantiser: rtn\n" + table()),
+                    silent = folder.write("silent.csv", table());
+  const std::string plan = folder.file("plan.yaml");
+  const auto map = [&](const std::string& sensitivity, const std::string& rest) {
+    return std::string("map ") + kFiles + "--memory-budget 2.5bits --sensitivity " + sensitivity + " " + rest;
+  };
+  const auto made = [&](const std::string& arguments) {
+    const Outcome outcome = run_program(arguments + " --out " + plan);
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return workloads::read_plan(plan).quantiser;
+  };
+  const workloads::Quantiser stated = made(map(gptq, ""));
+  CHECK(stated.kind == workloads::QuantiserKind::kGptq);
+  CHECK(stated.tokens_hash == hash);
+  CHECK(stated.damping == 0.02);
+  CHECK(stated.minimum_tokens == 5);
+  CHECK(std::filesystem::equivalent(stated.tokens, tokens));
+  CHECK(run_program(map(gptq, "--check " + plan)).exit_code == 0);
+  CHECK(made(map(gptq, "--quantiser gptq --damping 0.02 --calibration-tokens " +
+                           folder.write("copy", base::read_file(tokens)))) == stated);
+  CHECK(made(map(rtn, "")) == workloads::Quantiser());
+  CHECK(made(map(silent, "")) == workloads::Quantiser());
+  CHECK(made(map(silent, "--quantiser gptq --calibration-tokens " + tokens)).tokens_hash == hash);
+
+  const std::string out = folder.file("none.yaml");
+  const auto refused = [&](const std::string& arguments, const std::string& what) {
+    check_refused(arguments + " --out " + out, what, out);
+  };
+  refused(map(gptq, "--quantiser rtn"), "--quantiser: got rtn, expected gptq, as " + gptq + " was measured with");
+  refused(map(rtn, "--quantiser gptq --calibration-tokens " + tokens), "--quantiser: got gptq, expected rtn");
+  refused(map(rtn, "--damping 0.02"), "--damping: got it, expected --quantiser rtn, which has none");
+  refused(map(gptq, "--damping 0.01"), "--damping: got 0.01, expected 0.02");
+  refused(map(gptq, "--minimum-tokens 4"), "--minimum-tokens: got 4, expected 5");
+  refused(map(gptq, "--calibration-tokens " + folder.write("b", "bbbb")), "expected " + hash);
+
+  // A plan of the same table and formats whose quantiser was taken out.
+  std::string text = base::read_file(plan);
+  REQUIRE(made(map(gptq, "")) == stated);
+  text = base::read_file(plan);
+  const std::size_t begin = text.find("quantiser:"), end = text.find("memory_bytes:");
+  REQUIRE(begin < end);
+  check_refused(map(gptq, "--check " + folder.write("changed.yaml", text.erase(begin, end - begin))),
+                "changed.yaml: quantiser: got another, expected the one that " + gptq + " names");
+}
+
+TEST_CASE("from losses of gate, up and down map chooses for each, ties what it is told to, and checks its plan",
+          "[bad_config][cli]") {
+  const TemporaryFolder folder;
+  std::string text = "layer,expert,format,bits,loss,frequency,weight,projection\n";
+  for (int layer = 0; layer < 4; ++layer)
+    for (int expert = 0; expert < 8; ++expert)
+      for (int part = 0; part < 3; ++part)
+        for (int bits = 2; bits <= 4; ++bits)
+          text += std::to_string(layer) + "," + std::to_string(expert) + ",int," + std::to_string(bits) + "," +
+                  std::to_string((1.0 + (layer + expert + 2 * part) % 5) / (1 << 2 * bits)) + ",0.25,0.125," +
+                  (part == 0   ? "gate"
+                   : part == 1 ? "up"
+                               : "down") +
+                  "\n";
+  const std::string table = folder.write("p.csv", text), plan = folder.file("plan.yaml");
+  const std::string start = std::string("map ") + kFiles + "--memory-budget 2.5bits --sensitivity " + table + " ";
+  double before = 0;
+  for (const std::string tie : {"", "--tie gate,up ", "--tie gate,up,down "}) {
+    CAPTURE(tie);
+    const Outcome outcome = run_program(start + tie + "--out " + plan);
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    const workloads::Plan read = workloads::read_plan(plan);
+    int apart = 0, mixed = 0;
+    for (const workloads::PlanEntry& entry : read.experts) {
+      apart += !entry.format.is_paired();
+      mixed += !entry.format.is_one();
+    }
+    CHECK((apart > 0) == (tie == ""));
+    CHECK((mixed > 0) == (tie != "--tie gate,up,down "));
+    CHECK(read.memory_bytes <= *read.memory_budget_bytes);
+    CHECK(read.loss >= before);
+    before = read.loss;
+    CHECK(run_program(start + tie + "--check " + plan).exit_code == 0);
+    if (tie == "")
+      check_refused(start + "--tie gate,up --check " + plan,
+                    "a format of the sensitivity table that the options allow");
+  }
+  CHECK(run_program(start + "--fix 0.3=int2/int4/int3 --out " + plan).exit_code == 0);
+  CHECK(workloads::read_plan(plan).at(0, 3).format.name() == "int2/int4/int3");
+  check_refused(start + "--tie gate,up --fix 0.3=int2/int4/int3", "--fix: got '0.3=int2/int4/int3'");
+  check_refused(std::string("map ") + kFiles + "--memory-budget 2.5bits --formats int2..int5 --sensitivity " +
+                    folder.write("few.csv", text.substr(0, text.rfind("3,7,int,2,"))),
+                "few.csv: layer 3, expert 7: got no row of down");
+  // All allocators make a plan or say why.
+  const Outcome all = run_program(start + "--allocator all");
+  CHECK(all.exit_code == 0);
+  CHECK_THAT(all.out, Catch::Contains("baq") && Catch::Contains("int2/int"));
 }
 
 TEST_CASE("the same map writes the same plan, which evaluate takes for this model alone", "[bad_config][cli]") {

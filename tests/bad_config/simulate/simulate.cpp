@@ -289,3 +289,24 @@ TEST_CASE("simulate refuses a trace that is cut off, and one of another network"
             ": arrival_us: got no such column, expected when each request arrives, as the workload has "
             "continuous_batching\n");
 }
+
+TEST_CASE("simulate refuses barriers, and profile anything, where experts lie in a storage", "[bad_config][simulate]") {
+  const Folder folder;
+  Arguments arguments;
+  arguments.chip = folder.file("chip.yaml");
+  arguments.more = "--engine fast --barriers";
+  base::write_file(arguments.chip,
+                   base::read_file("chips/demo.yaml") +
+                       "storage: {kind: nvme, preset: nvme-pcie4x4}\n"
+                       "cache: {policy: lru, capacity_experts: 4, load_order: hebf, decision_cycles: 1, prefetch: "
+                       "{kind: none}, start: cold}\n");
+  CHECK(refusal(folder, arguments) ==
+        "moesaic simulate: --barriers: got a chip with a storage, expected one without\n");
+  const Outcome profile =
+      run_program("profile --no-cache --formats int2 --workload " + arguments.workload + " --chip " + arguments.chip);
+  CHECK(profile.exit_code == 2);
+  CHECK(profile.one_error_line());
+  CHECK_THAT(profile.err,
+             Catch::StartsWith(arguments.chip +
+                               ": storage: got experts that come from it while the chip runs, expected none"));
+}

@@ -62,6 +62,10 @@ TEST_CASE("small random cases of every operation equal the definition on the GPU
   if (!has_gpu()) return;
   base::Rng rng(20240601);
   for (int i = 0; i < 400; ++i) require_equal(numerics::random_case(rng), numerics::Path::kReference);
+  numerics::CaseOptions options;
+  options.mpgemm = options.combine = false;
+  options.mixed_experts = true;
+  for (int i = 0; i < 100; ++i) require_equal(numerics::random_case(rng, options), numerics::Path::kReference);
 }
 
 TEST_CASE("every format, activation width and output width equals the definition on ragged shapes", "[gpu][cuda]") {

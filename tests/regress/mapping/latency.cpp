@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "base/atomic_file.h"
 #include "tests/bad_config/cli/run_program.h"
@@ -288,6 +289,30 @@ TEST_CASE("a wide latency budget costs nothing, one for each layer holds in ever
   for (const json& layer : summary["layers"]) greatest = std::max(greatest, layer["cycles"].get<std::int64_t>());
   CHECK(greatest <= 3200 * 16);
   CHECK(held["budgets"][1]["simulated"] == greatest);
+}
+
+TEST_CASE("levels of MWQ are profiled, stored and simulated as the plan says", "[regress][mapping]") {
+  Map map;
+  std::string text = "layer,expert,format,bits,loss,frequency,weight\n";
+  for (int layer = 0; layer < 4; ++layer)
+    for (int expert = 0; expert < 8; ++expert)
+      for (const auto& [format, loss] : {std::pair("int,2", 0.25), {"mwq2+1of2,3", 0.06}, {"int,5", 0.05}})
+        text += std::to_string(layer) + "," + std::to_string(expert) + "," + format + "," +
+                std::to_string(loss * (1 + layer + 0.1 * expert)) + ",0.25,0.125\n";
+  base::write_file(map.folder.file("s.csv"), text);
+  const std::string plan = map.folder.file("plan.yaml");
+  const json held = map.run("--memory-budget 4.5bits --latency-budget 12000cycles --out " + plan);
+  const std::int64_t narrow = held["experts"]["int2"], levels = held["experts"]["mwq2+1of2"];
+  CHECK(narrow + levels == 32);
+  CHECK(narrow > 0);
+  CHECK(levels > 0);
+  // 98,304 weights in groups of 64: 2 or 4 planes, 3 bytes a group, 2 more for each of two levels; 640 columns of 3.
+  const std::int64_t groups = 98304 / 64;
+  CHECK(held["memory_bytes"] == narrow * (98304 / 4 + 3 * groups + 1920) + levels * (98304 / 2 + 7 * groups + 1920));
+  const json& latency = held["budgets"][1];
+  CHECK(latency["simulated"] <= latency["wanted"]);
+  CHECK(map.simulated(plan)["cycles"] == latency["simulated"]);
+  CHECK(run_program(map.start + "--memory-budget 4.5bits --latency-budget 12000cycles --check " + plan).exit_code == 0);
 }
 
 TEST_CASE("a latency that no plan reaches ends with exit 1 and by how much", "[regress][mapping]") {

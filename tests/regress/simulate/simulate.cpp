@@ -179,6 +179,84 @@ TEST_CASE("with barriers every engine takes the cycles that profile adds up", "[
       CHECK(base::read_file(folder.file("fast") + name) == base::read_file(folder.file(engine) + name));
 }
 
+TEST_CASE("experts whose gate, up and down differ in format run alike on every engine, and as the reference says",
+          "[regress][simulate]") {
+  for (const std::string chip : {"demo", "r4c4p1a8"}) {
+    const Folder folder;
+    const std::string work = "requests: [0]\nsteps: [0, 1]\nlayers: [0, 3]\nmax_tokens: 9\n";
+    const std::string plan = "--plan int2/int2/int4+binary/int3/nested2+mwq2+1/mwq2+1/int2+int4 ";
+    for (const auto& [name, options] : std::map<std::string, std::string>{{"cycle", "--engine cycle"},
+                                                                          {"rtl", "--engine rtl"},
+                                                                          {"fast", "--engine fast"},
+                                                                          {"stepped", "--engine fast --no-shortcuts"},
+                                                                          {"timing", "--engine fast --no-data"}}) {
+      const Outcome outcome = simulate(folder, work, chip, plan + options + " --out " + folder.file(name));
+      INFO(chip << " " << name << ": " << outcome.err);
+      REQUIRE(outcome.exit_code == 0);
+    }
+    const json cycle = summary(folder, "cycle");
+    CHECK(cycle["check"]["values_compared"] == 9 * 2 * (2 + 1) * 128);
+    CHECK(cycle["bits"]["experts_by_format"]["int2/int2/int4"] == 4);
+    CHECK(cycle["bits"]["experts_by_format"]["binary/int3/nested2"] == 4);
+    CHECK(cycle["bits"]["experts_by_format"]["int4"] == 4);
+    for (const std::string run : {"rtl", "fast", "stepped", "timing"}) {
+      INFO(chip << " " << run);
+      for (const char* name : {"/layers.csv", "/experts.csv", "/steps.csv"})
+        CHECK(base::read_file(folder.file(run + name)) == base::read_file(folder.file(std::string("cycle") + name)));
+      const json ours = summary(folder, run);
+      for (const char* key : {"cycles", "cycles_split", "cycles_by_cause", "blocks", "bytes", "layers"})
+        CHECK(ours[key] == cycle[key]);
+    }
+  }
+}
+
+TEST_CASE("profile adds up to a run with barriers also with whole layers, and for experts of several formats",
+          "[regress][simulate]") {
+  const Folder folder;
+  base::write_file(folder.file("tiny.yaml"),
+                   "name: tiny\nsource: made up\nhidden: 32\nexpert_intermediate: 24\nexperts: 4\ntop_k: 2\n"
+                   "shared_experts: 1\nshared_intermediate: 16\nlayers: 3\ndense_first: 1\nmoe_every: 1\n"
+                   "dense_intermediate: 40\nheads: 4\nkv_heads: 2\nhead_dim: 16\ngated: true\nvocab: 50\n");
+  std::string rows = "request,step,phase,position,layer,experts,weights\n";
+  for (int position = 0; position < 5; ++position)
+    for (int layer = 1; layer < 3; ++layer)
+      rows += std::string("0,") + (position < 3 ? "0,prefill," : std::to_string(position - 2) + ",decode,") +
+              std::to_string(position) + "," + std::to_string(layer) + "," + std::to_string((layer + position) % 4) +
+              ";" + std::to_string((layer + position + 1) % 4) + ",0.6;0.4\n";
+  base::write_file(folder.file("t.csv"), rows);
+  const std::string work =
+      "model: tiny.yaml\ntrace: t.csv\n"
+      "whole_layers: {shared_experts: int4, dense_layers: int3, attention: int5, head: int2}\n";
+  base::write_file(folder.file("w.yaml"), work);
+  const std::string files = " --chip chips/r16c16p2a8.yaml --workload " + folder.file("w.yaml");
+  const std::string formats = "int3,int2/int2/int4,int2/int3/int4";
+  const Outcome profile = run_program("profile" + files + " --no-cache --json --formats " + formats);
+  INFO(profile.err);
+  REQUIRE(profile.exit_code == 0);
+  const json cycles = json::parse(profile.out)["cycles"];
+  for (const std::string plan : {"int3", "int2/int2/int4", "int2/int3/int4"}) {
+    const Outcome outcome = run_program("simulate" + files + " --engine fast --no-data --barriers --json --plan " +
+                                        plan + " --out " + folder.file("run"));
+    INFO(plan << ": " << outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    const json run = json::parse(outcome.out);
+    CHECK(run["cycles_split"]["stated"] > 0);
+    CHECK(cycles[plan] == run["cycles"]);
+  }
+  CHECK(cycles["int2/int2/int4"] < cycles["int2/int3/int4"]);
+  const auto refused = [&](const std::string& arguments, const std::string& what) {
+    const Outcome outcome = run_program(arguments);
+    CHECK(outcome.exit_code == 2);
+    CHECK(outcome.one_error_line());
+    CHECK_THAT(outcome.err, Catch::Contains(what));
+  };
+  refused("profile --chip chips/demo.yaml --formats int3 --no-cache --workload " + folder.file("w.yaml"),
+          "chips/demo.yaml: stated_costs: got nothing");
+  base::write_file(folder.file("w.yaml"), work + "continuous_batching: {max_requests: 2}\n");
+  refused("profile" + files + " --formats int3 --no-cache",
+          "w.yaml: continuous_batching: got batches that the plan's own cycles decide");
+}
+
 TEST_CASE("whole layers and requests that arrive in time are the same on all engines", "[regress][simulate]") {
   const Folder folder;
   base::write_file(folder.file("tiny.yaml"),

@@ -78,9 +78,10 @@ Work draw_work(base::Rng& rng, std::uint64_t gaps = 0, const Extents& extents = 
                                            : rng.pick(numerics::mwq_formats());
     gap();
     const auto object = builder.reserve(
-        "expert", std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
-                      format, numerics::expert_shapes(hidden, width, group),
-                      {layout_kind, static_cast<int>(work.core.rows), static_cast<int>(work.core.cols)})));
+        "expert",
+        std::make_shared<const numerics::ExpertLayout>(
+            format, hidden, width, group,
+            numerics::LayoutSpec{layout_kind, static_cast<int>(work.core.rows), static_cast<int>(work.core.cols)}));
     std::vector<program::TokenRow> rows;
     for (std::int64_t t = 0; t < tokens; ++t)
       rows.push_back({x + bytes(t * hidden), down + bytes((2 * t + expert) * hidden * 2), 0, 0});

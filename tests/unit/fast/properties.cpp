@@ -30,20 +30,20 @@ struct Work {
     program::ProgramBuilder builder(core, image);
     const std::uint64_t x = image.allocate("x", Kind::kActivations, bytes(tokens * k));
     const std::uint64_t y = image.allocate("y", Kind::kOutputs, bytes(tokens * (expert ? k : n) * 2));
-    const auto object =
-        builder.reserve("w", std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
-                                 numerics::Format::integer(bits),
-                                 expert ? numerics::expert_shapes(k, n, group) : numerics::product_shapes(n, k, group),
-                                 {layout, static_cast<int>(core.rows), static_cast<int>(core.cols)})));
+    const numerics::LayoutSpec spec{layout, static_cast<int>(core.rows), static_cast<int>(core.cols)};
+    const auto format = numerics::Format::integer(bits);
     std::vector<program::TokenRow> rows;
     for (std::int64_t t = 0; t < tokens; ++t)
       rows.push_back({x + bytes(t * k), y + bytes(t * (expert ? k : n) * 2), 0, 0});
     program::ProductOptions product;
     product.out_bits = 16;
     if (expert)
-      builder.expert(object, rows, {});
+      builder.expert(builder.reserve("w", std::make_shared<const numerics::ExpertLayout>(format, k, n, group, spec)),
+                     rows, {});
     else
-      builder.product(object, rows, product);
+      builder.product(builder.reserve("w", std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
+                                               format, numerics::product_shapes(n, k, group), spec))),
+                      rows, product);
     fast::Options options;
     options.memory = memory;
     options.stall_seed = stall_seed;

@@ -3,7 +3,9 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <limits>
+#include <map>
 #include <numeric>
 
 #include "base/error.h"
@@ -18,6 +20,7 @@
 
 using namespace moesaic;
 using mapping::MultipleChoice;
+using numerics::ExpertFormats;
 using numerics::Format;
 
 namespace {
@@ -106,11 +109,12 @@ mapping::MemoryTable small_memory() { return mapping::MemoryTable(small_network(
 /// Stored bytes, and cycles that a table might hold.
 mapping::Problem small_problem(const std::vector<workloads::SensitivityRow>& rows) {
   const mapping::MemoryTable memory = small_memory();
-  return mapping::make_problem(rows, "t.csv", small_network(),
-                               {{"memory", "bytes", 1, [memory](int, int, Format f) { return memory.bytes(f); }},
-                                {"latency", "cycles", 1, [](int l, int e, Format f) {
-                                   return std::int64_t{(3 + l + 2 * e) * (10 + 7 * f.bits())};
-                                 }}});
+  return mapping::make_problem(
+      rows, "t.csv", small_network(),
+      {{"memory", "bytes", 1, [memory](int, int, const ExpertFormats& f) { return memory.bytes(f); }},
+       {"latency", "cycles", 1, [](int l, int e, const ExpertFormats& f) {
+          return std::int64_t{(3 + l + 2 * e) * (10 + 7 * f.gate.bits())};
+        }}});
 }
 
 mapping::Problem with_memory_budget(mapping::Problem problem, const std::string& text) {
@@ -228,6 +232,10 @@ TEST_CASE("stored bytes come from the layout, losses are scaled once", "[unit][m
   CHECK(memory.bytes(Format::nested(3)) == memory.bytes(Format::nested(8)));
   CHECK(memory.read_bytes(Format::nested(3)) == layout(Format::nested(3)).read_bytes());
   CHECK(memory.read_bytes(Format::nested(3)) < memory.read_bytes(Format::nested(4)));
+  // MWQ stores every level, and reads the parameters of those that it reads.
+  CHECK(memory.bytes(Format::mwq(2, 2, 1)) == layout(Format::mwq(2, 2, 2)).total_bytes());
+  CHECK(memory.read_bytes(Format::mwq(2, 2, 1)) == layout(Format::mwq(2, 2, 1)).read_bytes());
+  CHECK(memory.read_bytes(Format::mwq(2, 2, 1)) < memory.read_bytes(Format::mwq(2, 2, 2)));
   const auto rows = small_table();
   const mapping::Problem problem = small_problem(rows);
   REQUIRE(problem.items.size() == 4);
@@ -385,7 +393,7 @@ TEST_CASE("the checker accepts the solver's plan and refuses every altered claim
   claim.loss = sum.loss;
   claim.loss_exponent = problem.loss_exponent;
   claim.bytes = sum.use[0];
-  claim.bytes_of = [&](Format f) { return memory.bytes(f); };
+  claim.bytes_of = [&](const ExpertFormats& f) { return memory.bytes(f); };
   const auto layers = mapping::layer_use(problem, allocation.assignment, 1);
   claim.budgets = {{"memory", false, 9000, problem.resources[0].use, sum.use[0]},
                    {"latency", true, 900, problem.resources[1].use, *std::max_element(layers.begin(), layers.end())}};
@@ -436,6 +444,235 @@ TEST_CASE("the checker accepts the solver's plan and refuses every altered claim
   CHECK_THROWS_WITH(check(other, claim), Catch::Contains("formats of the table chosen, expected 1"));
 }
 
+namespace {
+
+using workloads::Projection;
+
+/// Losses of gate, up and down in a few formats; up of one expert lacks one.
+std::vector<workloads::SensitivityRow> projection_table(std::uint64_t seed, const std::vector<Format>& formats) {
+  std::vector<workloads::SensitivityRow> rows;
+  base::Rng rng(seed);
+  for (int layer = 1; layer < 3; ++layer)
+    for (int expert = 0; expert < 2; ++expert)
+      for (const Projection p : {Projection::kGate, Projection::kUp, Projection::kDown})
+        for (const Format f : formats) {
+          if (layer == 2 && expert == 0 && p == Projection::kUp && f == formats[1]) continue;
+          rows.push_back({layer, expert, f, std::exp(rng.normal()) * std::pow(3.0, -f.bits()), 0.5, 0.5, p});
+        }
+  return rows;
+}
+
+const std::vector<Format> kFew{Format::integer(2), Format::integer(3), Format::integer(8), Format::binary()};
+
+mapping::Problem projection_problem(const std::vector<workloads::SensitivityRow>& rows, mapping::Together together) {
+  const mapping::MemoryTable memory = small_memory();
+  mapping::Problem problem = mapping::make_problem(
+      rows, "t.csv", small_network(),
+      {{"memory", "bytes", 1, [memory](int, int, const ExpertFormats& f) { return memory.bytes(f); }},
+       {"latency", "cycles", 1,
+        [](int l, int e, const ExpertFormats& f) {
+          return std::int64_t{(3 + l + 2 * e) * (7 * f.planes() + (f.is_paired() ? 10 : 17))};
+        }}},
+      together);
+  return problem;
+}
+
+/// The least loss over every assignment within the budgets; -1 without one.
+std::int64_t least_loss(const mapping::Problem& problem) {
+  std::int64_t best = -1;
+  mapping::Assignment now(problem.items.size(), 0);
+  const std::function<void(std::size_t)> visit = [&](std::size_t i) {
+    if (i < now.size()) {
+      for (std::size_t c = 0; c < problem.items[i].choices.size(); ++c) {
+        now[i] = static_cast<int>(c);
+        visit(i + 1);
+      }
+      return;
+    }
+    const mapping::Totals sum = mapping::totals(problem, now);
+    for (const mapping::Budget& b : problem.budgets)
+      if (sum.use[static_cast<std::size_t>(b.resource)] > b.value) return;
+    if (best < 0 || sum.loss < best) best = sum.loss;
+  };
+  visit(0);
+  return best;
+}
+
+}  // namespace
+
+TEST_CASE("losses of gate, up and down make a choice of every combination that is allowed", "[unit][mapping]") {
+  const auto rows = projection_table(3, kFew);
+  const mapping::Problem apart = projection_problem(rows, mapping::Together::kNone),
+                         paired = projection_problem(rows, mapping::Together::kGateUp),
+                         whole = projection_problem(rows, mapping::Together::kAll);
+  REQUIRE(apart.items.size() == 4);
+  CHECK(apart.items[0].choices.size() == 64);
+  CHECK(apart.items[2].choices.size() == 48);  // three formats of up
+  CHECK(paired.items[0].choices.size() == 16);
+  CHECK(paired.items[2].choices.size() == 12);
+  CHECK(whole.items[0].choices.size() == 4);
+  CHECK(whole.items[2].choices.size() == 3);
+  const mapping::MemoryTable memory = small_memory();
+  const auto loss_of = [&](int layer, int expert, Format f, Projection p) {
+    for (const auto& r : rows)
+      if (r.layer == layer && r.expert == expert && r.format == f && r.projection == p) return r.loss;
+    return -1.0;
+  };
+  for (const mapping::Problem* problem : {&apart, &paired, &whole})
+    for (const mapping::Item& item : problem->items)
+      for (std::size_t c = 0; c < item.choices.size(); ++c) {
+        const mapping::Choice& choice = item.choices[c];
+        const ExpertFormats& f = choice.format;
+        if (problem != &apart) CHECK(f.is_paired());
+        if (problem == &whole) CHECK(f.is_one());
+        const double g = loss_of(item.layer, item.expert, f.gate, Projection::kGate),
+                     u = loss_of(item.layer, item.expert, f.up, Projection::kUp),
+                     d = loss_of(item.layer, item.expert, f.down, Projection::kDown);
+        CHECK(choice.real_loss == g + u + d);
+        CHECK(choice.loss == mapping::scaled_loss(g, problem->loss_exponent) +
+                                 mapping::scaled_loss(u, problem->loss_exponent) +
+                                 mapping::scaled_loss(d, problem->loss_exponent));
+        CHECK(choice.use[0] == numerics::ExpertLayout(f, 32, 48, 16, kLayout).total_bytes());
+      }
+  // One format for all is one object, with its bytes.
+  CHECK(memory.bytes({Format::integer(3), Format::integer(3), Format::integer(3)}) == memory.bytes(Format::integer(3)));
+
+  const auto refused = [&](std::vector<workloads::SensitivityRow> wrong, mapping::Together together,
+                           const std::string& what) {
+    CHECK_THROWS_WITH(projection_problem(wrong, together), Catch::Contains(what));
+  };
+  auto wrong = rows;
+  wrong.erase(std::remove_if(wrong.begin(), wrong.end(),
+                             [](const auto& r) { return r.layer == 1 && r.projection == Projection::kUp; }),
+              wrong.end());
+  refused(wrong, mapping::Together::kNone, "t.csv: layer 1, expert 0: got no row of up, expected at least one");
+  wrong = rows;
+  wrong.back().weight = 0.25;
+  refused(wrong, mapping::Together::kNone, "rows that differ in frequency or weight");
+  wrong.clear();
+  for (const auto& r : rows)
+    if (r.format == (r.projection == Projection::kGate ? Format::integer(2) : Format::integer(8))) wrong.push_back(r);
+  refused(wrong, mapping::Together::kGateUp, "rows of gate, up and down in no format together");
+  CHECK_NOTHROW(projection_problem(wrong, mapping::Together::kNone));
+}
+
+TEST_CASE("formats for every matrix never lose more than formats for whole experts in the same bytes",
+          "[unit][mapping]") {
+  base::Rng rng(5);
+  bool better = false, between = false;
+  for (std::uint64_t seed = 1; seed <= 6; ++seed) {
+    auto rows = projection_table(seed, {Format::integer(2), Format::integer(4), Format::binary()});
+    mapping::Problem apart = projection_problem(rows, mapping::Together::kNone),
+                     paired = projection_problem(rows, mapping::Together::kGateUp),
+                     whole = projection_problem(rows, mapping::Together::kAll);
+    const std::int64_t memory = 4 * small_memory().bytes(Format::integer(2)) + rng.range(0, 3000);
+    for (const bool latency : {false, true}) {
+      CAPTURE(seed, latency, memory);
+      std::vector<std::int64_t> losses;
+      for (mapping::Problem* problem : {&apart, &paired, &whole}) {
+        problem->budgets = {{0, false, memory, "--memory-budget"}};
+        if (latency)
+          problem->budgets.push_back({1, false, 1000 + 20 * static_cast<std::int64_t>(seed), "--latency-budget"});
+        const mapping::Allocation a = mapping::allocate_optimal(*problem, {});
+        losses.push_back(mapping::totals(*problem, a.assignment).loss);
+        // Against every assignment where there are few, against CBC where there is one.
+        if (problem != &apart) CHECK(losses.back() == least_loss(*problem));
+        if (mapping::has_cbc())
+          CHECK(mapping::totals(*problem, mapping::allocate_cbc(*problem, {}).assignment).loss == losses.back());
+      }
+      CHECK(losses[0] <= losses[1]);
+      CHECK(losses[1] <= losses[2]);
+      better = better || losses[0] < losses[1];
+      between = between || losses[1] < losses[2];
+    }
+  }
+  CHECK(better);
+  CHECK(between);
+}
+
+TEST_CASE("every allocator takes losses of gate, up and down, and none is below the optimum", "[unit][mapping]") {
+  std::vector<workloads::SensitivityRow> rows;
+  base::Rng rng(9);
+  for (int layer = 1; layer < 3; ++layer)
+    for (int expert = 0; expert < 2; ++expert)
+      for (const Projection p : {Projection::kGate, Projection::kUp, Projection::kDown}) {
+        const double scale = std::exp(2 * rng.normal());
+        rows.push_back({layer, expert, Format::binary(), scale, 0.5, 0.5, p});
+        for (const int bits : {2, 3, 4, 8})
+          rows.push_back({layer, expert, Format::integer(bits), scale * std::pow(4, -bits), 0.5, 0.5, p});
+      }
+  base::Registry<mapping::Allocator> all;
+  mapping::add_builtin_allocators(all);
+  for (const mapping::Together together : {mapping::Together::kNone, mapping::Together::kGateUp}) {
+    mapping::Problem problem = projection_problem(rows, together);
+    problem.budgets = {{0, false, 4 * small_memory().bytes(Format::integer(3)), "--memory-budget"}};
+    const std::int64_t best = mapping::totals(problem, mapping::allocate_optimal(problem, {}).assignment).loss;
+    std::map<std::string, int> mixed;
+    for (const std::string& name : all.names()) {
+      CAPTURE(name);
+      if (name == "cbc" && !mapping::has_cbc()) continue;
+      const mapping::Allocation a = all.at(name, "", "").allocate(problem, {});
+      const mapping::Totals sum = mapping::totals(problem, a.assignment);
+      CHECK(sum.loss >= best);
+      CHECK(sum.use[0] <= problem.budgets[0].value);
+      for (std::size_t i = 0; i < problem.items.size(); ++i) {
+        const ExpertFormats& f = problem.items[i].choices[static_cast<std::size_t>(a.assignment[i])].format;
+        mixed[name] += !f.is_one();
+        if (together == mapping::Together::kGateUp) CHECK(f.is_paired());
+        if (name == "hawq")
+          for (const Format one : {f.gate, f.up, f.down})
+            CHECK((one.bits() == 2 || one.bits() == 4 || one.bits() == 8));
+      }
+    }
+    for (const char* name : {"optimal", "baq", "hawq", "greedy"}) CHECK(mixed[name] > 0);
+    for (const char* name : {"uniform", "frequency", "pmq"}) CHECK(mixed[name] == 0);  // methods for whole experts
+  }
+}
+
+TEST_CASE("the checker adds up rows of gate, up and down, and refuses formats that are tied apart", "[unit][mapping]") {
+  const auto rows = projection_table(4, kFew);
+  mapping::Problem problem = projection_problem(rows, mapping::Together::kGateUp);
+  problem.budgets = {{0, false, 4 * small_memory().bytes(Format::integer(3)), "--memory-budget"},
+                     {1, false, 1 << 20, "--latency-budget"}};
+  const mapping::Allocation allocation = mapping::allocate_optimal(problem, {});
+  const mapping::Totals sum = mapping::totals(problem, allocation.assignment);
+  workloads::Plan plan;
+  plan.memory_bytes = sum.use[0];
+  plan.loss = sum.real_loss;
+  for (std::size_t i = 0; i < 4; ++i)
+    plan.experts.push_back({problem.items[i].layer, problem.items[i].expert,
+                            problem.items[i].choices[static_cast<std::size_t>(allocation.assignment[i])].format, 0});
+  const mapping::MemoryTable memory = small_memory();
+  mapping::Claim claim;
+  claim.loss = sum.loss;
+  claim.loss_exponent = problem.loss_exponent;
+  claim.bytes = sum.use[0];
+  claim.bytes_of = [&](const ExpertFormats& f) { return memory.bytes(f); };
+  claim.gate_with_up = true;
+  for (const mapping::Budget& b : problem.budgets) {
+    const auto r = static_cast<std::size_t>(b.resource);
+    claim.budgets.push_back({problem.resources[r].name, false, b.value, problem.resources[r].use, sum.use[r]});
+  }
+  REQUIRE(allocation.certificate);
+  claim.certificate = mapping::Claim::Certificate{allocation.certificate->num, allocation.certificate->den,
+                                                  allocation.certificate->bound};
+  CHECK_NOTHROW(mapping::check_claim(plan, claim, rows));
+  auto wrong = claim;
+  wrong.loss += 1;
+  CHECK_THROWS_WITH(mapping::check_claim(plan, wrong, rows), Catch::Contains("plan check: scaled loss"));
+  wrong = claim;
+  wrong.certificate->bound += 1;
+  CHECK_THROWS_WITH(mapping::check_claim(plan, wrong, rows), Catch::Contains("plan check: relaxed bound"));
+  auto other = plan;
+  other.experts[0].format.up =
+      other.experts[0].format.gate == Format::integer(2) ? Format::integer(3) : Format::integer(2);
+  CHECK_THROWS_WITH(mapping::check_claim(other, claim, rows),
+                    Catch::Contains("layer 1, expert 0: 0 formats of the table chosen"));
+  wrong = claim;
+  wrong.all_together = true;
+  CHECK_THROWS(mapping::check_claim(plan, wrong, rows));
+}
+
 TEST_CASE("ties, fixed experts and counts bind every allocator", "[unit][mapping]") {
   base::Rng rng(4);
   std::vector<workloads::SensitivityRow> rows;
@@ -446,9 +683,11 @@ TEST_CASE("ties, fixed experts and counts bind every allocator", "[unit][mapping
       for (const int bits : {2, 3, 4, 8})
         rows.push_back({layer, expert, Format::integer(bits), scale * std::pow(4, -bits), frequency, weight});
     }
-  mapping::Resource bits{"bits", "bits", 1, [](int, int, Format f) { return std::int64_t{f.bits()}; }};
-  mapping::Resource cycles{"latency", "cycles", 1,
-                           [](int l, int e, Format f) { return std::int64_t{(1 + l + e) * (3 + f.bits())}; }};
+  mapping::Resource bits{"bits", "bits", 1,
+                         [](int, int, const ExpertFormats& f) { return std::int64_t{f.gate.bits()}; }};
+  mapping::Resource cycles{"latency", "cycles", 1, [](int l, int e, const ExpertFormats& f) {
+                             return std::int64_t{(1 + l + e) * (3 + f.gate.bits())};
+                           }};
   mapping::Problem problem = mapping::make_problem(rows, "t.csv", mapping::network_of(rows, "t.csv"), {bits, cycles});
   problem.budgets = {{0, false, 52, "--bits-budget"}, {1, true, 190, "--latency-budget"}};
   problem.at_least = {{1, Format::integer(3), -1}, {1, Format::integer(2), -1}};
@@ -542,9 +781,9 @@ TEST_CASE("one budget over the model is never worse than the same bits in every 
       rows.push_back({layer, expert, Format::integer(3), scale * 0.1, frequency, weight});
     }
   rows = mapping::with_significance(rows, "t.csv");
-  mapping::Problem problem =
-      mapping::make_problem(rows, "t.csv", mapping::network_of(rows, "t.csv"),
-                            {{"bits", "bits", 1, [](int, int, Format f) { return std::int64_t{f.bits()}; }}});
+  mapping::Problem problem = mapping::make_problem(
+      rows, "t.csv", mapping::network_of(rows, "t.csv"),
+      {{"bits", "bits", 1, [](int, int, const ExpertFormats& f) { return std::int64_t{f.gate.bits()}; }}});
   problem.significance = true;
   bool better = false;
   for (std::int64_t bits = 12; bits <= 20; ++bits) {
@@ -571,13 +810,14 @@ TEST_CASE("baq follows its closed form where the table does", "[unit][mapping]")
   for (int expert = 0; expert < 4; ++expert)
     for (int bits = 1; bits <= 8; ++bits)
       rows.push_back({0, expert, Format::integer(bits), std::pow(4.0, expert - bits), 0.25, 0.25});
-  mapping::Problem problem =
-      mapping::make_problem(rows, "t.csv", mapping::network_of(rows, "t.csv"),
-                            {{"bits", "bits", 1, [](int, int, Format f) { return std::int64_t{f.bits()}; }}});
+  mapping::Problem problem = mapping::make_problem(
+      rows, "t.csv", mapping::network_of(rows, "t.csv"),
+      {{"bits", "bits", 1, [](int, int, const ExpertFormats& f) { return std::int64_t{f.gate.bits()}; }}});
   problem.budgets = {{0, false, 14, "--bits-budget"}};
   const mapping::Allocation a = mapping::allocate_baq(problem, {});
   for (std::size_t e = 0; e < 4; ++e)
-    CHECK(problem.items[e].choices[static_cast<std::size_t>(a.assignment[e])].format.bits() == static_cast<int>(2 + e));
+    CHECK(problem.items[e].choices[static_cast<std::size_t>(a.assignment[e])].format.gate.bits() ==
+          static_cast<int>(2 + e));
   CHECK(a.assignment == mapping::allocate_optimal(problem, {}).assignment);
 }
 
@@ -585,9 +825,9 @@ TEST_CASE("frequency gives a layer's most chosen experts the wider width", "[uni
   std::vector<workloads::SensitivityRow> rows;
   for (int expert = 0; expert < 4; ++expert)
     for (const int bits : {2, 4}) rows.push_back({0, expert, Format::integer(bits), 1.0 / bits, 0.1 * (expert % 3), 1});
-  mapping::Problem problem =
-      mapping::make_problem(rows, "t.csv", mapping::network_of(rows, "t.csv"),
-                            {{"bits", "bits", 1, [](int, int, Format f) { return std::int64_t{f.bits()}; }}});
+  mapping::Problem problem = mapping::make_problem(
+      rows, "t.csv", mapping::network_of(rows, "t.csv"),
+      {{"bits", "bits", 1, [](int, int, const ExpertFormats& f) { return std::int64_t{f.gate.bits()}; }}});
   problem.budgets = {{0, false, 12, "--bits-budget"}};
   const mapping::Allocation a = mapping::allocate_frequency(problem, {});
   CHECK(a.assignment == std::vector<int>{0, 1, 1, 0});  // frequencies 0, 0.1, 0.2, 0
@@ -601,7 +841,8 @@ TEST_CASE("hawq keeps to 2, 4 and 8 bits, and is exact among them", "[unit][mapp
       rows.push_back({0, expert, Format::integer(bits), rng.uniform() * std::pow(4.0, -bits), 1, 1});
       if (bits == 2 || bits == 4 || bits == 8) few.push_back(rows.back());
     }
-  const mapping::Resource bits{"bits", "bits", 1, [](int, int, Format f) { return std::int64_t{f.bits()}; }};
+  const mapping::Resource bits{"bits", "bits", 1,
+                               [](int, int, const ExpertFormats& f) { return std::int64_t{f.gate.bits()}; }};
   mapping::Problem problem = mapping::make_problem(rows, "t.csv", mapping::network_of(rows, "t.csv"), {bits});
   mapping::Problem restricted = mapping::make_problem(few, "t.csv", mapping::network_of(few, "t.csv"), {bits});
   problem.budgets = restricted.budgets = {{0, false, 50, "--bits-budget"}};
@@ -642,7 +883,7 @@ TEST_CASE("a cost table reads what it holds and says where it is wrong", "[unit]
 TEST_CASE("a sensitivity table reads back as it was written and says where it is wrong", "[unit][mapping]") {
   const auto rows = small_table();
   const std::string text = workloads::format_sensitivity(rows);
-  const auto back = workloads::parse_sensitivity(text, "t.csv");
+  const auto back = workloads::parse_sensitivity(text, "t.csv").rows;
   REQUIRE(back.size() == rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i) {
     CHECK(back[i].loss == rows[i].loss);
@@ -673,6 +914,49 @@ TEST_CASE("a sensitivity table reads back as it was written and says where it is
   refused(head + "0,0,mwq1+2,3,1,1,1\n0,0,mwq2+1,3,1,1,1\n0,0,mwq2+1of2,3,1,1,1\n0,0,mwq2+1,3,1,1,1\n",
           "t.csv:5: row: got layer 0, expert 0, mwq2+1 a second time");
   refused(head + "0,0,mwq2+1,2,1,1,1\n", "t.csv:2: bits: got '2', expected 3 for mwq2+1");
+}
+
+TEST_CASE("a sensitivity table says whose integers it measured, or says nothing", "[unit][mapping]") {
+  const auto rows = small_table();
+  CHECK_FALSE(workloads::parse_sensitivity(workloads::format_sensitivity(rows), "t.csv").quantiser);
+
+  const auto rounded =
+      workloads::parse_sensitivity(workloads::format_sensitivity(rows, workloads::Quantiser(), "t.csv"), "t.csv");
+  REQUIRE(rounded.quantiser);
+  CHECK(*rounded.quantiser == workloads::Quantiser());
+  CHECK(rounded.rows.size() == rows.size());
+
+  workloads::Quantiser gptq;
+  gptq.kind = workloads::QuantiserKind::kGptq;
+  gptq.tokens = "texts/a b.bin";
+  gptq.tokens_hash = std::string(64, 'a');
+  gptq.window = 128;
+  gptq.damping = 0.05;
+  gptq.minimum_tokens = 7;
+  const std::string text = workloads::format_sensitivity(rows, gptq, "tables/t.csv");
+  CHECK_THAT(text, Catch::StartsWith("# quantiser: gptq\n# tokens: ../texts/a b.bin\n# tokens_hash: aaaa"));
+  const auto back = workloads::parse_sensitivity(text, "tables/t.csv");
+  REQUIRE(back.quantiser);
+  CHECK(*back.quantiser == gptq);
+  CHECK(back.quantiser->tokens == "tables/../texts/a b.bin");
+  CHECK(workloads::format_sensitivity(back.rows, back.quantiser, "tables/t.csv") == text);
+
+  const auto changed = [&](const std::string& from, const std::string& to, const std::string& what) {
+    std::string wrong = text;
+    REQUIRE(wrong.find(from) != std::string::npos);
+    wrong.replace(wrong.find(from), from.size(), to);
+    CHECK_THROWS_WITH(workloads::parse_sensitivity(wrong, "t.csv"), Catch::Contains(what));
+  };
+  changed("gptq", "gtpq", "t.csv:1: quantiser: got 'gtpq', expected rtn or gptq");
+  changed("# quantiser: gptq\n", "", "t.csv:1: header: got '# tokens: ");
+  changed("# window: 128\n", "", "t.csv:4: header: got '# damping: 0.05', expected '# window: ...'");
+  changed("window: 128", "window: 0", "t.csv:4: window: got '0', expected a whole number from 1");
+  changed("damping: 0.05", "damping: nan", "t.csv:5: damping: got 'nan'");
+  changed("damping: 0.05", "damping: 0", "t.csv:5: damping: got '0'");
+  changed("minimum_tokens: 7", "minimum_tokens: 7x", "t.csv:6: minimum_tokens: got '7x'");
+  changed(std::string(64, 'a'), std::string(63, 'a'), "t.csv:3: tokens_hash: got '");
+  changed("../texts/a b.bin", "", "t.csv:2: tokens: got ''");
+  changed("minimum_tokens: 7\n", "minimum_tokens: 7\n# more: 1\n", "t.csv:7: header: got '# more: 1'");
 }
 
 TEST_CASE("format lists take ranges and families", "[unit][mapping]") {

@@ -101,6 +101,36 @@ std::int64_t certified(const ChoiceProgram& p, const mapping::Certificate& c) {
 
 }  // namespace
 
+TEST_CASE("an item may have any number of options, and ties fall as with few", "[unit][mapping]") {
+  base::Rng rng(77);
+  int feasible = 0, wide = 0;
+  for (int i = 0; i < 60; ++i) {
+    CAPTURE(i);
+    // Two limits and costs that pull against each other: half of the programs keep more than 64 options of an item.
+    const bool against = i % 2 == 0;
+    ChoiceProgram p = random_program(rng, {2 + rng.below(2), 150, 2, i % 3 == 0 ? 12 : 1000, 400, i % 5 == 0, 0.8});
+    if (against)
+      for (mapping::ProgramItem& item : p.items)
+        for (mapping::ProgramOption& o : item.options)
+          if (o.use.size() == 2) o.cost = std::max<std::int64_t>(0, 900 - o.use[0] - o.use[1] + rng.range(0, 3));
+    for (const mapping::ProgramItem& item : p.items) wide += item.options.size() > 64;
+    const Best best = brute_force(p);
+    const mapping::ProgramSolution s = mapping::solve_program(p, {});
+    if (!best.found) {
+      CHECK(s.status == SearchStatus::kInfeasible);
+      continue;
+    }
+    ++feasible;
+    REQUIRE(s.status == SearchStatus::kOptimal);
+    CHECK(s.cost == best.cost);
+    CHECK(s.first);
+    CHECK(s.choices == best.choices);
+    CHECK(certified(p, s.certificate) == s.certificate.bound);
+  }
+  CHECK(feasible > 30);
+  CHECK(wide > 60);
+}
+
 TEST_CASE("no combination within the limits is cheaper than the search's, or as cheap and before it",
           "[unit][mapping]") {
   base::Rng rng(3);

@@ -249,7 +249,8 @@ TEST_CASE("an expert's out_bits may only be 16 and its matrices must fit each ot
   CaseOptions options;
   options.mpgemm = options.combine = false;
   auto c = std::get<ExpertCase>(random_case(rng, options));
-  c.w.down.format = c.w.gate.format == Format::binary() ? Format::ternary() : Format::binary();
+  c.w.down.format = Format::binary();  // codes and parameters of another
+  if (c.w.up.format == Format::binary()) c.w.down.format = Format::integer(3);
   CHECK_THROWS_AS(validate(KernelCase(c), "case"), moesaic::base::InputError);
   c = std::get<ExpertCase>(random_case(rng, options));
   c.w.sigma_h = 32;
@@ -258,6 +259,34 @@ TEST_CASE("an expert's out_bits may only be 16 and its matrices must fit each ot
   std::swap(c.w.down.n, c.w.down.k);
   ++c.w.down.n;
   CHECK_THROWS_AS(validate(KernelCase(c), "case"), moesaic::base::InputError);
+}
+
+TEST_CASE("an expert whose matrices have formats of their own survives its file, which names one or three",
+          "[unit][numerics]") {
+  const Folder folder;
+  const Rng root(606);
+  CaseOptions options;
+  options.mpgemm = options.combine = false;
+  options.mixed_experts = true;
+  int paired = 0, apart = 0;
+  for (std::uint64_t i = 0; i < 120; ++i) {
+    Rng rng = root.stream("mixed", i);
+    const auto c = std::get<ExpertCase>(random_case(rng, options));
+    const ExpertFormats formats = c.w.formats();
+    paired += !formats.is_one() && formats.is_paired();
+    apart += !formats.is_paired();
+    CAPTURE(describe(c));
+    CHECK_THAT(describe(c), Catch::Contains(" " + formats.name() + " "));
+    CHECK(ExpertFormats::parse(formats.name(), "test", "format") == formats);
+    write_case(folder.file("c"), c);
+    const KernelCase back = read_case(folder.file("c"));
+    REQUIRE(std::get<ExpertCase>(back).w.formats() == formats);
+    REQUIRE(first_difference(c, run_case(back, Path::kReference), run_case(c)).empty());
+  }
+  CHECK(paired > 20);
+  CHECK(apart > 20);
+  for (const char* bad : {"int2/int3", "int2/int3/int4/int5", "int2//int4", "int9", "/"})
+    CHECK_THROWS_WITH(ExpertFormats::parse(bad, "test", "format"), Catch::Contains("test: format: got '"));
 }
 
 TEST_CASE("the first difference names tensor, element and both values", "[unit][numerics]") {

@@ -351,3 +351,57 @@ TEST_CASE("formats of one stored copy have its bytes in common, and others do no
   CHECK_FALSE(Format::mwq(2, 2, 1).same_copy(Format::mwq(2, 3, 1)));
   CHECK_FALSE(Format::mwq(2, 2, 1).same_copy(Format::mwq(1, 2, 2)));
 }
+
+TEST_CASE("an expert of several formats is an object for each, one after the other, and of one format the one object",
+          "[unit][numerics]") {
+  const Rng root(9090);
+  for (std::uint64_t i = 0; i < 60; ++i) {
+    CAPTURE(i);
+    Rng rng = root.stream("expert", i);
+    const auto draw = [&] { return rng.pick(rng.chance(1, 2) ? one_bundle_formats() : mwq_formats()); };
+    ExpertFormats formats = draw();
+    if (i % 3 != 0) formats.down = draw();
+    if (i % 3 == 2) formats.up = draw();
+    CAPTURE(formats.name());
+    const LayoutSpec spec{rng.chance(1, 2) ? LayoutKind::kTileMajor : LayoutKind::kPlaneMajor,
+                          static_cast<int>(rng.range(1, 20)), static_cast<int>(rng.range(1, 20))};
+    const std::int64_t hidden = rng.range(1, 50), inner = rng.range(1, 60), g = 8 * rng.range(1, 9);
+    ExpertWeights w;
+    w.gate = random_matrix(rng, formats.gate, inner, hidden, g);
+    w.up = random_matrix(rng, formats.up, inner, hidden, g);
+    w.down = random_matrix(rng, formats.down, hidden, inner, g);
+    const ExpertLayout layout(formats, hidden, inner, g, spec);
+    CHECK(layout.formats() == formats);
+    REQUIRE(layout.objects().size() == (formats.is_one() ? 1U : formats.is_paired() ? 2U : 3U));
+    const std::vector<std::uint8_t> bytes = layout.pack(w);
+    REQUIRE(static_cast<std::int64_t>(bytes.size()) == layout.total_bytes());
+    if (formats.is_one()) {
+      const StoredLayout one = stored_layout(formats.gate, expert_shapes(hidden, inner, g), spec);
+      CHECK(bytes == one.pack({&w.gate, &w.up, &w.down}));
+      CHECK(layout.read_bytes() == one.read_bytes());
+    }
+    // What every matrix's place says is where it is.
+    std::int64_t end = 0, read = 0;
+    std::vector<WeightMatrix> found;
+    for (const ExpertLayout::Object& object : layout.objects()) {
+      CHECK(object.offset == end);
+      CHECK(object.offset % 64 == 0);
+      end += object.layout->total_bytes();
+      read += object.layout->read_bytes();
+      const std::vector<std::uint8_t> own(bytes.begin() + object.offset, bytes.begin() + end);
+      for (WeightMatrix& part : object.layout->unpack(own)) found.push_back(std::move(part));
+    }
+    CHECK(end == layout.total_bytes());
+    CHECK(read == layout.read_bytes());
+    REQUIRE(found.size() == 3);
+    CHECK(found[0].codes == w.gate.codes);
+    CHECK(found[1].codes == w.up.codes);
+    CHECK(found[1].group_multiplier == w.up.group_multiplier);
+    CHECK(found[2].codes == w.down.codes);
+    CHECK(found[2].requant_multiplier == w.down.requant_multiplier);
+    const auto& down = layout.objects()[layout.down().object].layout;
+    CHECK(down->matrices()[static_cast<std::size_t>(layout.down().matrix)].n == hidden);
+    CHECK(layout.objects()[layout.up().object].layout->format() == formats.up);
+    CHECK(down->format() == formats.down);
+  }
+}

@@ -1,6 +1,7 @@
 // sim/profile: the table of latencies adds up to what is simulated with barriers, and is found again by its content.
 #include "sim/profile/profile.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <map>
@@ -73,7 +74,11 @@ program::Chip chip_of(unsigned max_tokens, unsigned act_depth, unsigned hidden_d
   return chip;
 }
 
-using Plan = std::map<std::pair<int, int>, Format>;
+using Plan = std::map<std::pair<int, int>, numerics::ExpertFormats>;
+
+std::vector<numerics::ExpertFormats> every_format() {
+  return {numerics::all_formats().begin(), numerics::all_formats().end()};
+}
 
 program::ShapeOf shapes_of(const run::RunInputs& inputs, const Plan& plan) {
   return [&inputs, &plan](int layer, int expert) {
@@ -93,7 +98,7 @@ TEST_CASE("the table's sum over any plan is the cycles of simulating it with bar
     INFO(chip.core.max_tokens << " tokens, " << chip.core.act_depth << " words, " << chip.core.hidden_depth
                               << " hidden words");
     const workloads::LatencyTable table =
-        profile::profile(inputs, chip, kExperts, numerics::all_formats(), profile::Options{}).table;
+        profile::profile(inputs, chip, kExperts, every_format(), profile::Options{}).table;
     bool overlap_saves = false;
     for (int trial = 0; trial < 6; ++trial) {
       Plan plan;
@@ -114,10 +119,64 @@ TEST_CASE("the table's sum over any plan is the cycles of simulating it with bar
   }
 }
 
+TEST_CASE("the sum is as exact where gate, up and down differ in format", "[unit][profile]") {
+  const run::RunInputs inputs = inputs_of(15);
+  base::Rng rng(16);
+  std::vector<numerics::ExpertFormats> formats;
+  while (formats.size() < 24) {
+    numerics::ExpertFormats f = rng.pick(numerics::all_formats());
+    f.down = rng.pick(numerics::all_formats());
+    if (formats.size() % 2 == 0) f.up = rng.pick(numerics::all_formats());
+    if (std::find(formats.begin(), formats.end(), f) == formats.end()) formats.push_back(f);
+  }
+  for (const program::Chip& chip :
+       {chip_of(8, 256, 512, 8), chip_of(2, 32, 16, 3), chip_of(4, 64, 8, 8, numerics::LayoutKind::kPlaneMajor)}) {
+    const workloads::LatencyTable table = profile::profile(inputs, chip, kExperts, formats, profile::Options{}).table;
+    CHECK(workloads::LatencyTable::parse(table.text(), "t.csv").text() == table.text());
+    for (int trial = 0; trial < 4; ++trial) {
+      Plan plan;
+      std::int64_t sum = table.rest_cycles(0) + table.rest_cycles(1);
+      for (int layer = 0; layer < kLayers; ++layer)
+        for (int expert = 0; expert < kExperts; ++expert) {
+          plan[{layer, expert}] = rng.pick(formats);
+          sum += table.cycles(layer, expert, plan[{layer, expert}]);
+        }
+      CHECK(profile::simulate(inputs, shapes_of(inputs, plan), chip, true).cycles == sum);
+    }
+  }
+}
+
+TEST_CASE("what a chip states to pass beside the core is in the sum, as the rest of its layer", "[unit][profile]") {
+  run::RunInputs inputs = inputs_of(25);
+  program::Chip chip = chip_of(8, 256, 512, 8);
+  const std::vector<numerics::ExpertFormats> formats{Format::integer(2), Format::integer(5)};
+  const auto table_of = [&] { return profile::profile(inputs, chip, kExperts, formats, profile::Options{}).table; };
+  const workloads::LatencyTable plain = table_of();
+  const std::string hash = profile::work_hash(inputs);
+  for (program::LayerRows& rows : inputs.layers) rows.stated.router_macs = rows.layer == 0 ? 100 : 70;
+  CHECK(profile::work_hash(inputs) != hash);
+  CHECK_THROWS_WITH(table_of(), Catch::Contains("stated_costs: got nothing"));
+  chip.stated_costs = program::StatedCosts{};
+  chip.stated_costs->router = {11, 10};
+  const workloads::LatencyTable stated = table_of();
+  // Three batches of 11 + 10 and of 11 + 7 cycles.
+  CHECK(stated.rest_cycles(0) == plain.rest_cycles(0) + 3 * 21);
+  CHECK(stated.rest_cycles(1) == plain.rest_cycles(1) + 3 * 18);
+  std::int64_t sum = stated.rest_cycles(0) + stated.rest_cycles(1);
+  Plan plan;
+  for (int layer = 0; layer < kLayers; ++layer)
+    for (int expert = 0; expert < kExperts; ++expert) {
+      plan[{layer, expert}] = formats[static_cast<std::size_t>(layer + expert) % 2];
+      CHECK(stated.cycles(layer, expert, formats[0]) == plain.cycles(layer, expert, formats[0]));
+      sum += stated.cycles(layer, expert, plan[{layer, expert}]);
+    }
+  CHECK(profile::simulate(inputs, shapes_of(inputs, plan), chip, true).cycles == sum);
+}
+
 TEST_CASE("an expert that no row goes to takes no cycles, and a wider format never fewer", "[unit][profile]") {
   const run::RunInputs inputs = inputs_of(7);
   const workloads::LatencyTable table =
-      profile::profile(inputs, chip_of(8, 256, 512, 8), kExperts, numerics::all_formats(), profile::Options{}).table;
+      profile::profile(inputs, chip_of(8, 256, 512, 8), kExperts, every_format(), profile::Options{}).table;
   CHECK(table.source().tokens == 11);
   CHECK(table.rows().size() == kLayers * (kExperts * numerics::all_formats().size() + 1));
   for (const Format format : numerics::all_formats()) CHECK(table.cycles(1, 4, format) == 0);
@@ -134,8 +193,9 @@ TEST_CASE("profiled runs are found again by content, and not for another chip, f
   const program::Chip chip = chip_of(8, 256, 512, 8);
   profile::Options options;
   options.cache = folder.file("a/b");
-  const std::vector<Format> formats{Format::integer(2), Format::integer(3)};
-  const auto run = [&](const run::RunInputs& of, const program::Chip& on, const std::vector<Format>& in) {
+  const std::vector<numerics::ExpertFormats> formats{Format::integer(2), Format::integer(3)};
+  const auto run = [&](const run::RunInputs& of, const program::Chip& on,
+                       const std::vector<numerics::ExpertFormats>& in) {
     return profile::profile(of, on, kExperts, in, options);
   };
   const profile::Profile first = run(inputs, chip, formats);

@@ -177,10 +177,10 @@ TEST_CASE("layers through an expert cache leave the reference's results, whateve
 TEST_CASE("planes of an expert are loaded one by one, those that are not read never", "[unit][program]") {
   for (const bool by_planes : {false, true}) {
     const numerics::Format format = numerics::Format::nested(3);
-    const numerics::StoredLayout layout = numerics::stored_layout(
-        format, numerics::expert_shapes(24, 40, 16),
-        {by_planes ? numerics::LayoutKind::kPlaneMajor : numerics::LayoutKind::kTileMajor, 4, 8});
-    const CacheBlock block = cache_block(layout);
+    const numerics::ExpertLayout expert(
+        format, 24, 40, 16, {by_planes ? numerics::LayoutKind::kPlaneMajor : numerics::LayoutKind::kTileMajor, 4, 8});
+    const numerics::StoredLayout& layout = *expert.objects().front().layout;
+    const CacheBlock block = cache_block(expert);
     const auto params = static_cast<std::uint64_t>(layout.total_bytes() - layout.params_begin()),
                stride = static_cast<std::uint64_t>(layout.plane_stride());
     REQUIRE(block.pieces.size() == (by_planes ? 4 : 1));
@@ -197,9 +197,10 @@ TEST_CASE("planes of an expert are loaded one by one, those that are not read ne
 
 TEST_CASE("levels of an expert are loaded one by one with their parameters, those that are not read never",
           "[unit][program]") {
-  const numerics::StoredLayout layout = numerics::stored_layout(
-      numerics::Format::mwq(2, 3, 1), numerics::expert_shapes(24, 40, 16), {numerics::LayoutKind::kPlaneMajor, 4, 8});
-  const CacheBlock block = cache_block(layout);
+  const numerics::ExpertLayout expert(numerics::Format::mwq(2, 3, 1), 24, 40, 16,
+                                      {numerics::LayoutKind::kPlaneMajor, 4, 8});
+  const numerics::StoredLayout& layout = *expert.objects().front().layout;
+  const CacheBlock block = cache_block(expert);
   const auto params = static_cast<std::uint64_t>(layout.total_bytes() - layout.params_begin()),
              stride = static_cast<std::uint64_t>(layout.plane_stride()),
              level = static_cast<std::uint64_t>(layout.level_stride());
@@ -318,6 +319,27 @@ TEST_CASE("hottest expert bit first sees what each plane is asked for by, over a
     order.emplace_back(waiting[load].expert, waiting[load].plane);
   // Expert 0's shared planes have 3 requests, its levels 2, expert 1's planes 1.
   CHECK(order == std::vector<std::pair<int, int>>{{0, 0}, {0, 1}, {0, 2}, {0, 3}, {0, 4}, {1, 0}, {1, 1}, {1, 2}});
+}
+
+TEST_CASE("the block of an expert of three formats is its three objects', what is not read left out",
+          "[unit][program]") {
+  const numerics::ExpertFormats formats(numerics::Format::integer(3), numerics::Format::nested(2),
+                                        numerics::Format::mwq(1, 2, 1));
+  const numerics::ExpertLayout expert(formats, 24, 40, 16, {numerics::LayoutKind::kPlaneMajor, 4, 8});
+  const CacheBlock block = cache_block(expert);
+  REQUIRE(block.objects.size() == 3);
+  CHECK(block.pieces.size() == 4 + 3 + 3);
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(block.objects[i].from == static_cast<std::uint64_t>(expert.objects()[i].offset));
+    CHECK(block.objects[i].to == bytes);
+    std::uint64_t own = 0;
+    for (const CacheBlock::Piece& piece : block.pieces)
+      if (piece.from >= block.objects[i].from && (i == 2 || piece.from < block.objects[i + 1].from)) own += piece.bytes;
+    bytes += own;
+  }
+  CHECK(block.bytes == bytes);
+  for (std::size_t i = 1; i < block.pieces.size(); ++i) CHECK(block.pieces[i - 1].rank <= block.pieces[i].rank);
 }
 
 TEST_CASE("a cache that holds every expert from the start loads nothing", "[unit][program]") {

@@ -24,10 +24,10 @@ struct Bench {
     return weights.at({layer, expert});
   };
 
-  explicit Bench(std::uint64_t seed) {
+  explicit Bench(std::uint64_t seed, bool mixed = false) {
     base::Rng rng(seed);
     for (int layer = 0; layer < 2; ++layer)
-      for (int expert = 0; expert < 4; ++expert) weights[{layer, expert}] = expert_of(rng);
+      for (int expert = 0; expert < 4; ++expert) weights[{layer, expert}] = expert_of(rng, mixed);
     for (int step = 0; step < 3; ++step)
       for (int layer = 0; layer < 2; ++layer) layers.push_back(rows_of(rng, step, layer));
   }
@@ -54,13 +54,17 @@ struct Bench {
     return w;
   }
 
-  static numerics::ExpertWeights expert_of(base::Rng& rng) {
-    const numerics::Format format =
-        rng.pick(rng.chance(1, 3) ? numerics::mwq_formats() : numerics::one_bundle_formats());
+  static numerics::ExpertWeights expert_of(base::Rng& rng, bool mixed) {
+    const auto draw = [&rng] {
+      return rng.pick(rng.chance(1, 3) ? numerics::mwq_formats() : numerics::one_bundle_formats());
+    };
+    numerics::ExpertFormats formats = draw();
+    if (mixed) formats.down = draw();
+    if (mixed && rng.chance(1, 2)) formats.up = draw();
     numerics::ExpertWeights w;
-    w.gate = matrix(rng, format, 40, 24);
-    w.up = matrix(rng, format, 40, 24);
-    w.down = matrix(rng, format, 24, 40);
+    w.gate = matrix(rng, formats.gate, 40, 24);
+    w.up = matrix(rng, formats.up, 40, 24);
+    w.down = matrix(rng, formats.down, 24, 40);
     w.sigma_h = 10;
     return w;
   }
@@ -129,7 +133,7 @@ TEST_CASE("rows of one expert that read it at several widths each read their pla
     for (const std::string& name : names[static_cast<std::size_t>(key.second)])
       shape.reads.push_back(numerics::Format::parse(name, "test", "reads"));
     if (shape.reads.size() > 3) shape.reads.resize(3);
-    const numerics::Format stored = shape.reads.empty() ? numerics::Format::integer(3) : shape.reads[1];
+    const numerics::Format stored = shape.reads.empty() ? numerics::Format::integer(3) : shape.reads[1].gate;
     weights.gate = Bench::matrix(rng, stored, 40, 24);
     weights.up = Bench::matrix(rng, stored, 40, 24);
     weights.down = Bench::matrix(rng, stored, 24, 40);
@@ -154,8 +158,8 @@ TEST_CASE("rows of one expert that read it at several widths each read their pla
       const std::int64_t passes = (job.rows + core.max_tokens - 1) / core.max_tokens;
       read += static_cast<std::uint64_t>(
           passes *
-          numerics::stored_layout(job.format, numerics::expert_shapes(24, 40, 16), {layout, 4, 8}).read_bytes());
-      CHECK(widths[job.phase][job.expert].insert(job.format.planes()).second);
+          numerics::stored_layout(job.format.gate, numerics::expert_shapes(24, 40, 16), {layout, 4, 8}).read_bytes());
+      CHECK(widths[job.phase][job.expert].insert(job.format.gate.planes()).second);
     }
     CHECK(interpreter.weight_bytes == read);
     CHECK(widths[0].at(0) == std::set<int>{2, 5, 8});
@@ -185,6 +189,97 @@ TEST_CASE("rows of one expert that read it at several widths each read their pla
       }
     }
   }
+}
+
+TEST_CASE("experts whose gate, up and down differ in format give the reference's rows, on any core",
+          "[unit][program]") {
+  for (const std::uint64_t seed : {21U, 22U, 23U}) {
+    const Bench bench(seed, true);
+    for (const LayoutKind layout : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor})
+      for (const CoreParams& core :
+           {core_with(8, 256, 512), core_with(2, 32, 32), core_with(8, 8, 8), core_with(1, 4, 4)}) {
+        INFO("seed " << seed << ", " << core.max_tokens << " tokens, " << core.act_depth << " words");
+        RunProgram run = lower_layers(bench.layers, bench.weights_of, core, layout, "bench");
+        REQUIRE(run.tags.size() == run.loaded.image.regions().size());
+        Interpreter interpreter(core, run.loaded.image);
+        interpreter.run(run.loaded.commands);
+        for (std::size_t p = 0; p < run.phases.size(); ++p)
+          CHECK(first_layer_difference(bench.layers[p], layer_reference(bench.layers[p], bench.weights_of),
+                                       run.phases[p], run.loaded.image) == "");
+        // The same commands from shapes alone.
+        const ShapeOf shapes = [&](int layer, int expert) {
+          const numerics::ExpertWeights& w = bench.weights.at({layer, expert});
+          return ExpertShape{w.formats(), 24, 40, 16, w.sigma_h};
+        };
+        CHECK(lower_layers_without_data(bench.layers, shapes, core, layout, "bench").loaded.commands ==
+              run.loaded.commands);
+      }
+  }
+}
+
+TEST_CASE("gate and up take turns in one command, and block by block where their formats differ", "[unit][program]") {
+  const CoreParams core = core_with(8, 256, 512);
+  const auto products = [&](const numerics::ExpertFormats& formats) {
+    LayerRows layer = Bench(31).layers[0];
+    layer.top_k = 1;
+    layer.chosen.assign(11, 0);
+    layer.r.assign(11, 32768);
+    const ShapeOf shapes = [&](int, int) { return ExpertShape{formats, 24, 40, 16, 10}; };
+    const RunProgram run = lower_layers_without_data({layer}, shapes, core, LayoutKind::kTileMajor, "bench");
+    std::vector<Command> all;
+    for (const Command& command : run.loaded.commands)
+      if (command.opcode == Opcode::kMatmul) all.push_back(command);
+    return all;
+  };
+  const auto int2 = numerics::Format::integer(2), int3 = numerics::Format::integer(3);
+  // Eleven rows in blocks of 8 and 3.
+  const auto together = products({int2, int2, int3}), apart = products({int2, int3, int3});
+  REQUIRE(together.size() == 4);
+  CHECK(together[0].paired);
+  CHECK(together[0].planes_read == 2);
+  CHECK_FALSE(together[1].paired);
+  CHECK(together[1].planes_read == 3);
+  REQUIRE(apart.size() == 2 * (5 * 2 + 1));  // 40 columns are five blocks of gate and of up
+  for (std::size_t i = 0; i < 10; ++i) {
+    CHECK(apart[i].swiglu_part);
+    CHECK(apart[i].which_up == (i % 2 == 1));
+    CHECK(apart[i].planes_read == (i % 2 == 1 ? 3 : 2));
+    CHECK(apart[i].hidden_clear == (i == 0));
+  }
+}
+
+TEST_CASE("with barriers no address of any region depends on an expert's formats", "[unit][program]") {
+  // Hidden rows go through memory, in blocks of tokens whose number depends on the formats.
+  LowerOptions options;
+  options.barriers = true;
+  const Bench bench(17);
+  for (const CoreParams& core : {core_with(8, 256, 32), core_with(16, 256, 512), core_with(4, 64, 8)})
+    for (const LayoutKind layout : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor}) {
+      const auto lowered = [&](const numerics::ExpertFormats& formats) {
+        const ShapeOf shapes = [formats](int, int) { return ExpertShape{formats, 24, 40, 16, 10}; };
+        return lower_layers_without_data(bench.layers, shapes, core, layout, "bench", options);
+      };
+      const auto places = [](const RunProgram& run) {
+        std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> of;
+        for (const MemoryImage::Region& region : run.loaded.image.regions())
+          if (region.kind != Kind::kWeights && region.kind != Kind::kParams && region.kind != Kind::kRequant)
+            of[region.name] = {region.address, region.bytes};
+        return of;
+      };
+      const RunProgram narrow = lowered(numerics::Format::binary());
+      for (const numerics::ExpertFormats& formats :
+           {numerics::ExpertFormats(numerics::Format::integer(8)), numerics::ExpertFormats(numerics::Format::nested(2)),
+            numerics::ExpertFormats(numerics::Format::mwq(1, 7, 7)),
+            numerics::ExpertFormats(numerics::Format::integer(1), numerics::Format::mwq(1, 7, 7),
+                                    numerics::Format::integer(8))}) {
+        CAPTURE(formats.name(), core.max_tokens, core.hidden_depth);
+        const RunProgram wide = lowered(formats);
+        CHECK(places(wide) == places(narrow));
+        REQUIRE(wide.experts.size() == narrow.experts.size());
+        for (std::size_t e = 0; e < wide.experts.size(); ++e)
+          CHECK(wide.experts[e].object.address == narrow.experts[e].object.address);
+      }
+    }
 }
 
 TEST_CASE("a dense layer is one expert for every row, whose results no combination follows", "[unit][program]") {

@@ -50,6 +50,7 @@ TEST_CASE("a lowered case computes what the reference computes, whatever the cor
   std::set<std::string> formats;
   for (int i = 0; i < 600; ++i) {
     options.max_n = i % 4 == 0 ? 90 : 40;
+    options.mixed_experts = i % 2 == 0;
     const numerics::KernelCase kernel_case = numerics::random_case(rng, options);
     const CoreParams core = random_core(rng);
     KernelPlacement placement;

@@ -105,6 +105,29 @@ TEST_CASE("the integer block is what the reference arithmetic computes from its 
   CHECK(check.layers == tests::kTinyLayers);
 }
 
+TEST_CASE("a matrix's integers are those of its format, whatever the formats of the expert's others",
+          "[unit][quantise]") {
+  const Tiny tiny;
+  const auto int2 = Format::integer(2), nested = Format::nested(3), levels = Format::mwq(2, 1, 1);
+  const auto mixed = tiny.store->get(0, 1, {int2, nested, levels});
+  const auto same = [](const numerics::WeightMatrix& a, const numerics::WeightMatrix& b) {
+    return a.format == b.format && a.codes == b.codes && a.zero_point == b.zero_point &&
+           a.group_multiplier == b.group_multiplier && a.level_multiplier == b.level_multiplier &&
+           a.requant_multiplier == b.requant_multiplier && a.requant_shift == b.requant_shift;
+  };
+  CHECK(same(mixed->gate, tiny.store->get(0, 1, int2)->gate));
+  CHECK(same(mixed->up, tiny.store->get(0, 1, nested)->up));
+  CHECK(same(mixed->down, tiny.store->get(0, 1, levels)->down));
+  CHECK_FALSE(same(mixed->up, tiny.store->get(0, 1, int2)->up));
+
+  // A plan of it reaches every expert.
+  workloads::Plan plan = tiny.plan(int2);
+  plan.experts[1].format = {int2, nested, levels};
+  const network::QuantisedExperts experts(tiny.store, plan, 1);
+  CHECK(experts.weights(0, 1)->formats() == plan.experts[1].format);
+  CHECK(experts.weights(0, 0)->formats() == numerics::ExpertFormats(int2));
+}
+
 TEST_CASE("under a plan with classes each row reads what its class reads, and one class is the plan of its formats",
           "[unit][quantise]") {
   const Tiny tiny;
@@ -409,7 +432,7 @@ TEST_CASE("per projection each matrix alone loses less than all three together, 
     CHECK(of_parts > 0.5 * of_whole);
     CHECK(of_parts < 2 * of_whole);
     const std::string text = workloads::format_sensitivity(parts);
-    CHECK(workloads::format_sensitivity(workloads::parse_sensitivity(text, "t.csv")) == text);
+    CHECK(workloads::format_sensitivity(workloads::parse_sensitivity(text, "t.csv").rows) == text);
     CHECK(text.substr(0, text.find('\n')) == "layer,expert,format,bits,loss,frequency,weight,projection");
   }
 }

@@ -341,7 +341,8 @@ TEST_CASE("rows of several levels read what the plan says of their class, or so 
         program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chip", {}, lower);
     std::vector<std::int64_t> rows(3);
     for (const auto& job : lowered.jobs)
-      if (job.expert != program::kCombination) rows.at(static_cast<std::size_t>(job.format.planes() - 2)) += job.rows;
+      if (job.expert != program::kCombination)
+        rows.at(static_cast<std::size_t>(job.format.gate.planes() - 2)) += job.rows;
     CHECK(rows == inputs.facts.choices_by_level);
     program::Interpreter(chip.core, lowered.loaded.image).run(lowered.loaded.commands);
     const auto expected = program::layer_reference(inputs.layers[0], inputs.weights, {}, inputs.shape);

@@ -268,6 +268,7 @@ TEST_CASE("a plan reads back as it was written, and the same plan gives the same
   plan.solver = {{"allocator", "exact"}, {"status", "optimal: \"proved\""}};
   plan.experts[5].format = numerics::Format::nested(4);
   plan.experts[6].format = numerics::Format::ternary();
+  plan.experts[7].format = {numerics::Format::integer(2), numerics::Format::mwq(2, 3, 1), numerics::Format::nested(4)};
   workloads::write_plan(plan, folder.file("plan.yaml"));
   const workloads::Plan back = workloads::read_plan(folder.file("plan.yaml"));
   CHECK(back.made_from == plan.made_from);
@@ -278,6 +279,10 @@ TEST_CASE("a plan reads back as it was written, and the same plan gives the same
   CHECK(back.solver == plan.solver);
   CHECK(back.experts == plan.experts);
   CHECK(back.at(0, 5).format == numerics::Format::nested(4));
+  CHECK(back.at(0, 7).format == plan.experts[7].format);
+  CHECK(back.at(0, 7).format.name() == "int2/mwq2+1of3/nested4");
+  CHECK_THAT(base::read_file(folder.file("plan.yaml")),
+             Catch::Contains("expert: 7, format: {gate: int2, up: mwq2+1of3, down: nested4}}"));
   CHECK(back.at(1, 7).format == numerics::Format::integer(3));
   workloads::write_plan(back, folder.file("again.yaml"));
   CHECK(base::read_file(folder.file("again.yaml")) == base::read_file(folder.file("plan.yaml")));
@@ -365,6 +370,13 @@ TEST_CASE("a plan for another model, or not for all of this one, is refused", "[
   check(third, "  - {layer: 2, expert: 2, format: int4}\n", "layer: got 2, expected a layer with experts of test");
   check(third, "  - {layer: 0, expert: 1, format: int4}\n", "got layer 0 expert 1 a second time, expected one entry");
   check("expert: 2, format: int4", "expert: 2, format: int9", "changed.yaml:10: experts[2].format: got ");
+  check("expert: 2, format: int4", "expert: 2, format: {gate: int4, up: int4}",
+        "changed.yaml:10: experts[2].format.down: got nothing");
+  check("expert: 2, format: int4", "expert: 2, format: {gate: int4, up: int9, down: int4}",
+        "changed.yaml:10: experts[2].format.up: got 'int9'");
+  check("expert: 2, format: int4", "expert: 2, format: {gate: int4, up: int4, down: int4, left: int4}",
+        "changed.yaml:10: experts[2].format.left: got ");
+  check("expert: 2, format: int4", "expert: 2, format: int4/int4/int2", "changed.yaml:10: experts[2].format: got ");
   check("expert: 2, format: int4", "expert: 2, fromat: int4", "experts[2].format: got nothing");
   check("plan_version: 1", "plan_version: 2", "changed.yaml:1: plan_version: got 2, expected ");
   check("group_size: 64", "group_size: 12", "group_size: got 12, expected a multiple of 8");
