@@ -27,10 +27,10 @@ namespace {
 
 constexpr std::string_view kCacheHeader = "moesaic profile cache 1";
 
-RunProgram lowered(const run::RunInputs& inputs, const program::ShapeOf& shapes, const program::Chip& chip,
-                   bool barriers) {
+/// With barriers, and every expert in the memory.
+RunProgram lowered(const run::RunInputs& inputs, const program::ShapeOf& shapes, const program::Chip& chip) {
   program::LowerOptions options;
-  options.barriers = barriers;
+  options.barriers = true;
   RunProgram program =
       program::lower_layers_without_data(inputs.layers, shapes, chip.core, chip.layout, chip.path, options);
   program.state_costs(inputs.layers, chip);
@@ -42,7 +42,7 @@ std::vector<std::int64_t> run_program(const RunProgram& program, const program::
   fast::Options options;
   options.memory = chip.memory;
   options.period = chip.clock_period();
-  options.fresh_phases = program.barriers;
+  options.fresh_phases = true;
   const std::vector<program::TimedPhase> phases = program.timed_phases();
   program::TimedProgram agent(program.loaded.commands, phases);
   const fast::Run run = fast::run(chip.core, agent, program.loaded.image, options);
@@ -159,7 +159,7 @@ Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::in
           if (expert < experts) shape.format = format;  // others are no plan's
           return shape;
         };
-        const RunProgram program = lowered(inputs, shapes, chip, true);
+        const RunProgram program = lowered(inputs, shapes, chip);
         if (f == 0) {
           jobs = program.jobs;
           for (const program::TimedPhase& phase : program.timed_phases())
@@ -226,21 +226,6 @@ Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::in
   source.tokens = tokens;
   result.table = workloads::LatencyTable(source, std::move(rows), "the profile");
   return result;
-}
-
-Simulated simulate(const run::RunInputs& inputs, const program::ShapeOf& shapes, const program::Chip& chip,
-                   bool barriers) {
-  const RunProgram program = lowered(inputs, shapes, chip, barriers);
-  const std::vector<std::int64_t> ends = run_program(program, chip);
-  Simulated simulated;
-  std::int64_t begin = 0;
-  for (std::size_t p = 0; p < ends.size(); ++p) {
-    const std::size_t phase = barriers ? program.jobs[p].phase : p;
-    simulated.layer_cycles[inputs.layers[phase].layer] += ends[p] - begin;
-    begin = ends[p];
-  }
-  simulated.cycles = begin;
-  return simulated;
 }
 
 }  // namespace moesaic::profile

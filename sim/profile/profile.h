@@ -49,17 +49,10 @@ struct Profile {
 };
 
 /// A row for each of `experts` experts of every layer that the workload runs, in every format, then the layer's rest.
-/// Of `inputs` the plan does not matter. A cached file that does not read is replaced. base::ConfigError as lowering
-/// says, for a chip without the stated costs that the workload needs, and for one whose experts lie in a storage.
+/// Of `inputs` the plan does not matter, nor does the chip's storage: every expert is in the memory. A cached file that
+/// does not read is replaced. base::ConfigError as lowering says, and for a chip without the stated costs that the
+/// workload needs.
 Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::int64_t experts,
                 const std::vector<numerics::ExpertFormats>& formats, const Options& options);
-
-/// A plan simulated without data, experts overlapping as they do. Refuses what profile() does.
-struct Simulated {
-  std::int64_t cycles = 0;
-  std::map<int, std::int64_t> layer_cycles;  ///< over all batches
-};
-Simulated simulate(const run::RunInputs& inputs, const program::ShapeOf& shapes, const program::Chip& chip,
-                   bool barriers = false);
 
 }  // namespace moesaic::profile
