@@ -67,6 +67,8 @@ TEST_CASE("a sweep writes every plan with its loss, bytes and cycles, and goes o
         ".yaml --out " + folder.file("run"));
     REQUIRE(simulated.exit_code == 0);
     CHECK(json::parse(simulated.out)["cycles"] == point["cycles"]);
+    // Two of eight experts of the same size in each layer.
+    if (point["budget"] == "2bits") CHECK(point["io_bytes_per_token"].get<double>() * 4 == point["memory_bytes"]);
     if (point["allocator"] == "optimal") CHECK(point["above_optimal"] == 0.0);
   }
   // Three panels, three lines in each.
