@@ -102,8 +102,17 @@ class CoreBench::Run final : private AxilHost::Listener {
   BenchRun run() {
     reset();
     agent_.begin();
-    while (!host_.done()) cycle();
-    finish();
+    while (!host_.done() && now_ != options_.max_cycles) cycle();
+    if (agent_.is_finished()) {
+      while (!host_.done()) cycle();  // reads the counters
+      finish();
+    } else {
+      result_.engine.cut = phase_end();
+      if (!result_.engine.phase_ends.empty()) result_.engine.cut->refresh = result_.engine.phase_ends.back().refresh;
+      result_.engine.cycles = now_;
+      result_.engine.traffic = program::Traffic();
+      finish_agent();
+    }
     return std::move(result_);
   }
 
@@ -181,21 +190,27 @@ class CoreBench::Run final : private AxilHost::Listener {
     agent_.load_pushed(now_ + 1);
   }
 
-  /// A phase ends in the first cycle in which all its commands are executed and the core says that it is idle.
-  void end_phase() {
-    program::EngineRun::PhaseEnd phase_end;
-    phase_end.tag = agent_.phase().tag;
-    phase_end.begin = agent_.phase().begin;
-    phase_end.cycles = now_;
-    phase_end.commands = result_.engine.retired.size();
-    phase_end.activity = counts_;
-    phase_end.causes = causes_;
+  /// The counts so far, as of the running phase. The memory's go to the result.
+  program::EngineRun::PhaseEnd phase_end() {
+    program::EngineRun::PhaseEnd end;
+    end.tag = agent_.phase().tag;
+    end.begin = agent_.phase().begin;
+    end.cycles = now_;
+    end.commands = result_.engine.retired.size();
+    end.activity = counts_;
+    end.causes = causes_;
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
-      phase_end.bytes[p] = result_.engine.traffic.total(static_cast<program::MemoryPort>(p));
+      end.bytes[p] = result_.engine.traffic.total(static_cast<program::MemoryPort>(p));
     result_.engine.memory_counters = memory_->counters(base::Cycles(static_cast<std::int64_t>(now_)));
     memory_->add_history(base::Cycles(static_cast<std::int64_t>(now_)), result_.engine.memory_history);
-    phase_end.refresh = refresh_waits_.counts(now_);
-    result_.engine.phase_ends.push_back(phase_end);
+    return end;
+  }
+
+  /// A phase ends in the first cycle in which all its commands are executed and the core says that it is idle.
+  void end_phase() {
+    program::EngineRun::PhaseEnd end = phase_end();
+    end.refresh = refresh_waits_.counts(now_);
+    result_.engine.phase_ends.push_back(end);
     host_.phase_ended();
     agent_.phase_ended(now_);
   }
@@ -245,12 +260,16 @@ class CoreBench::Run final : private AxilHost::Listener {
            loads_.waits(out_) + "; " + host_.waits();
   }
 
-  /// What the core counted is what was seen on its ports, and adds up.
-  void finish() {
-    result_.engine.cycles = result_.engine.phase_ends.empty() ? 0 : result_.engine.phase_ends.back().cycles;
+  void finish_agent() {
     result_.engine.host_counters = agent_.counters();
     result_.engine.cache_layers = agent_.cache_layers();
     result_.engine.storage_bytes = loads_.bytes();
+  }
+
+  /// What the core counted is what was seen on its ports, and adds up.
+  void finish() {
+    result_.engine.cycles = result_.engine.phase_ends.empty() ? 0 : result_.engine.phase_ends.back().cycles;
+    finish_agent();
     const std::uint64_t status = host_.status();
     result_.shift_error = (status >> 1 & 1) != 0;
     result_.memory_error = (status >> 2 & 1) != 0;

@@ -42,6 +42,8 @@ struct BenchOptions {
   /// The host starts every phase knowing nothing: it writes all staging words and asks for room. What a phase takes
   /// then does not depend on the phases before it.
   bool fresh_phases = false;
+  /// Stop when so many cycles have passed, if the run has not ended by then: EngineRun::cut says where it was.
+  std::optional<std::uint64_t> max_cycles;
   /// Called with the number of commands executed so far.
   std::function<void(std::size_t)> progress;
 };
@@ -70,7 +72,7 @@ class CoreBench {
   std::vector<std::string> open_waves(const std::string& path);
 
   /// Resets the core, pushes what the agent offers until it is finished and the core idle, reads and checks the core's
-  /// counters. `image` is updated in place.
+  /// counters. `image` is updated in place. A run that is cut ends where it is: its counters are not read.
   /// base::CheckError: a difference between the engines, a broken protocol, a read of a plane that is not loaded,
   /// counters that do not add up, a stuck run.
   BenchRun run(program::HostAgent& agent, program::MemoryImage& image, const BenchOptions& options);

@@ -5,6 +5,7 @@
 /// host driver's cache between. Run on the twin and the RTL in lock step; outputs are compared with the CPU reference
 /// as well.
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -77,10 +78,24 @@ void add_loads(base::Rng& rng, const program::KernelPlaces& places, const progra
 VerifyOutcome run_case(CoreBench& bench, const VerifyCase& verify_case);
 
 /// Of draw_case(), for engines whose totals are compared: tiles are watched; half of all cases, those of even index,
-/// have no stalls, which leaves room for shortcuts; one in three comes into being while it runs.
+/// have no stalls, which leaves room for shortcuts; one in three comes into being while it runs; one in eight is cut
+/// before its end, unless it ends earlier, and its results are then not looked at.
 VerifyCase draw_totals_case(std::uint64_t seed, std::uint64_t index, const Build& build, const program::Chip* chip);
 /// Any core of docs/core.md's table, small ones more often: for engines that take any array.
 Build draw_core(std::uint64_t seed, std::uint64_t index);
+
+/// The fast engine beside another engine's run of the same work.
+struct FastComparison {
+  std::vector<program::Command> executed;  ///< in the order of their execution
+  std::uint64_t shortened = 0;             ///< cycles that were not stepped
+};
+/// Runs on the fast engine, with its shortcuts and without, what `new_agent` offers (a new one for each run) and
+/// compares every number of EngineRun with `run`, that of the engine `name` under `bench`. base::CheckError at the
+/// first difference.
+FastComparison compare_with_fast(const program::EngineRun& run, const std::string& name,
+                                 const program::CoreParams& params,
+                                 const std::function<std::unique_ptr<program::HostAgent>()>& new_agent,
+                                 const program::MemoryImage& image, const BenchOptions& bench);
 
 struct TotalsOutcome {
   std::uint64_t cycles = 0, port_values = 0, tiles = 0, loads = 0;

@@ -108,10 +108,11 @@ struct Outcome {
     Feed feed;
     std::uint8_t count;
   };
-  std::vector<Taken> taken;                           // of each feed from which something was taken
-  std::vector<Item> items;                            // feed by feed
-  std::vector<std::uint32_t> tile_begins, tile_ends;  // cycles from the state on
-  std::vector<program::RefreshWaits::Wait> waits;     // from the state on, where the memory refreshes
+  std::vector<Taken> taken;                                    // of each feed from which something was taken
+  std::vector<Item> items;                                     // feed by feed
+  std::vector<std::uint32_t> tile_begins, tile_ends;           // cycles from the state on
+  std::vector<program::RefreshWaits::Wait> waits;              // from the state on, where the memory refreshes
+  std::array<std::uint8_t, program::kNumMemoryPorts> beats{};  // that crossed each port
   Counts counts;
   std::uint64_t times = 0;  // not yet in the run's counts
   std::size_t bytes() const {
@@ -193,18 +194,20 @@ class Machine {
       }
     }
     program::EngineRun& engine = run_.engine;
-    engine.cycles = engine.phase_ends.empty() ? 0 : engine.phase_ends.back().cycles;
+    if (!agent_.is_finished()) engine.cut = phase_end();
+    if (engine.cut && !engine.phase_ends.empty()) engine.cut->refresh = engine.phase_ends.back().refresh;
+    engine.cycles = engine.cut ? now_ : engine.phase_ends.empty() ? 0 : engine.phase_ends.back().cycles;
     engine.host_counters = agent_.counters();
     engine.cache_layers = agent_.cache_layers();
     for (const program::EngineRun::Load& load : engine.loads)
       if (load.completed != 0) engine.storage_bytes += load.descriptor.bytes;
-    engine.traffic = feeds_.traffic();
+    if (!engine.cut) engine.traffic = feeds_.traffic();
     run_.command_error = core_.command_error();
     run_.effort.stepped = effort_.stepped;
     run_.effort.skipped = effort_.skipped;
     run_.effort.repeated = effort_.repeated;
     run_.storage_error = core_.io_queue().error();
-    if (storage_.completed() != engine.loads.size())
+    if (!engine.cut && storage_.completed() != engine.loads.size())
       throw CheckError("storage port: got " + std::to_string(storage_.completed()) + " completed loads, expected " +
                        std::to_string(engine.loads.size()));
     return std::move(run_);
@@ -218,7 +221,8 @@ class Machine {
   };
 
   Stalls stalls() { return Stalls::channel(options_.stall_seed, rng_); }
-  bool done() const { return agent_.is_finished(); }
+  bool is_cut() const { return options_.max_cycles && now_ >= *options_.max_cycles; }
+  bool done() const { return agent_.is_finished() || is_cut(); }
 
   // ---- one cycle ----
 
@@ -261,9 +265,9 @@ class Machine {
 
   // ---- the host's agent ----
 
-  /// Whether there is something to tell at this edge.
+  /// Whether there is something to tell at this edge, or the run is cut there.
   bool has_news() const {
-    return events_.load_pushed || events_.command_pushed || events_.executed || events_.completed ||
+    return is_cut() || events_.load_pushed || events_.command_pushed || events_.executed || events_.completed ||
            (events_.idle && agent_.phase_is_pushed()) || (agent_.wake() && *agent_.wake() <= now_);
   }
 
@@ -358,6 +362,7 @@ class Machine {
   void sample_read(ReadPort& port, unsigned number, const Reader& reader, bool r_fire, bool ar_fire) {
     if (r_fire) {
       take(number, false);
+      ++beats_moved_[number];
       port.holding = false;
     }
     if (ar_fire) {
@@ -387,6 +392,7 @@ class Machine {
     if (core_.w_valid() && in.w_ready) ++beats_;
     while (addresses_ > 0 && beats_ > 0 && submit(kWrites, true, write_addresses_.front())) {
       write_addresses_.pop_front();
+      ++beats_moved_[kWrites];
       --addresses_;
       --beats_;
       ++answers_;
@@ -456,8 +462,8 @@ class Machine {
     }
   }
 
-  /// As CoreBench: a phase ends in the first cycle in which all its commands are executed and the core is idle.
-  void end_phase() {
+  /// The counts so far, as of the running phase. The memory's go to the run.
+  program::EngineRun::PhaseEnd phase_end() {
     add_counts();
     program::EngineRun::PhaseEnd end;
     end.tag = agent_.phase().tag;
@@ -466,13 +472,22 @@ class Machine {
     end.commands = run_.engine.retired.size();
     end.activity = total_;
     end.causes = total_causes_;
-    for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p) end.bytes[p] = feeds_.total(static_cast<MemoryPort>(p));
+    for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p) end.bytes[p] = beats_moved_[p] * beat_bytes_;
     run_.engine.memory_counters = memory_->counters(cycles(now_));
     memory_->add_history(cycles(now_), run_.engine.memory_history);
-    end.refresh = refresh_waits_.counts(now_);
-    run_.engine.phase_ends.push_back(end);
     counted_ = now_;
     effort_ = run_.effort;
+    return end;
+  }
+
+  /// As CoreBench: a phase ends in the first cycle in which all its commands are executed and the core is idle.
+  void end_phase() {
+    program::EngineRun::PhaseEnd end = phase_end();
+    end.refresh = refresh_waits_.counts(now_);
+    for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
+      if (feeds_.total(static_cast<MemoryPort>(p)) != end.bytes[p])
+        throw std::logic_error("fast: beats that were asked for have not crossed the port at a phase's end");
+    run_.engine.phase_ends.push_back(end);
     if (options_.fresh_phases) host_.forget();
     agent_.phase_ended(now_);
   }
@@ -511,6 +526,7 @@ class Machine {
       most = std::min(most, until(static_cast<std::uint64_t>(next->count())));
     most = std::min(most, until(storage_.next_word(now_)));
     if (agent_.wake()) most = std::min(most, until(*agent_.wake() - 1));
+    if (options_.max_cycles) most = std::min(most, until(*options_.max_cycles - 1));
     most -= most % period;
     same_ += static_cast<std::uint32_t>(most);
     now_ += most;
@@ -574,6 +590,7 @@ class Machine {
     if (queue.offers() ? !storage_.refuses() : queue.selects(host_.credits())) return 0;
     std::uint64_t until = storage_.next_word(now_);
     if (agent_.wake()) until = std::min(until, std::max(*agent_.wake(), now_ + 1));
+    if (options_.max_cycles) until = std::min(until, *options_.max_cycles);
     return until - now_;
   }
 
@@ -683,6 +700,7 @@ class Machine {
     for (const Outcome::Taken& taken : outcome.taken) feeds_.take_seen(taken.feed, taken.count);
     for (const std::uint32_t at : outcome.tile_begins) run_.engine.tiles.push_back({now_ + at, 0});
     for (const std::uint32_t at : outcome.tile_ends) run_.engine.tiles[tiles_ended_++].end = now_ + at;
+    for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p) beats_moved_[p] += outcome.beats[p];
     if (outcome.times++ == 0) used_.push_back(&outcome);
     now_ += outcome.cycles;
     if (outcome.still < outcome.cycles) last_move_ = last_busy_ = now_ - outcome.still;
@@ -700,6 +718,7 @@ class Machine {
     std::array<std::uint64_t, kNumFeeds> taken{};
     for (unsigned f = 0; f < kNumFeeds; ++f) taken[f] = feeds_.taken(static_cast<Feed>(f));
     record_begin_ = now_;
+    begin_moved_ = beats_moved_;
     recording_ = outcome.get();
     advance();
     flush();
@@ -712,6 +731,7 @@ class Machine {
       outcome->cycles = static_cast<std::uint32_t>(now_ - record_begin_);
       outcome->still = static_cast<std::uint32_t>(now_ - last_busy_);
       outcome->events = events_;
+      note_beats(*outcome);
       for (unsigned f = 0; f < kNumFeeds; ++f) {
         const auto feed = static_cast<Feed>(f);
         if (feeds_.taken(feed) == taken[f]) continue;
@@ -725,6 +745,12 @@ class Machine {
     if (!news) return next;
     tell();
     return nullptr;
+  }
+
+  /// As many cycles as an outcome has, a port moves at most.
+  void note_beats(Outcome& outcome) const {
+    for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
+      outcome.beats[p] = static_cast<std::uint8_t>(beats_moved_[p] - begin_moved_[p]);
   }
 
   // ---- repeat the core, ask the memory ----
@@ -929,6 +955,7 @@ class Machine {
     auto outcome = std::make_unique<Outcome>();
     for (unsigned f = 0; f < kNumFeeds; ++f) begin_taken_[f] = leg_taken_[f] = feeds_.taken(static_cast<Feed>(f));
     recording_ = outcome.get();
+    begin_moved_ = beats_moved_;
     came_at_ = 0;
     recorded_.clear();
     recordable_ = true;
@@ -961,6 +988,7 @@ class Machine {
     outcome->cycles = static_cast<std::uint32_t>(now_ - record_begin_);
     outcome->still = static_cast<std::uint32_t>(now_ - last_busy_);
     outcome->events = events_;
+    note_beats(*outcome);
     for (unsigned f = 0; f < kNumFeeds; ++f) {
       const std::uint64_t count = feeds_.taken(static_cast<Feed>(f)) - begin_taken_[f];
       if (count != 0) outcome->taken.push_back({static_cast<Feed>(f), static_cast<std::uint8_t>(count)});
@@ -1096,6 +1124,7 @@ class Machine {
   std::uint64_t now_ = 0, limit_ = 0;
   std::uint64_t last_busy_ = 0, last_move_ = 0;  // of a block; of a block, the storage or the agent
   std::size_t tiles_ended_ = 0;
+  std::array<std::uint64_t, program::kNumMemoryPorts> beats_moved_{}, begin_moved_{};  // now; where recording began
 
   Events events_;          // of the edge behind the last cycle, not told yet
   std::size_t known_ = 0;  // commands on offer that the feeds have

@@ -53,6 +53,8 @@ struct Options {
   /// The host starts every phase knowing nothing: it writes all staging words and asks for room. What a phase takes
   /// then does not depend on the phases before it.
   bool fresh_phases = false;
+  /// Stop when so many cycles have passed, if the run has not ended by then: EngineRun::cut says where it was.
+  std::optional<std::uint64_t> max_cycles;
   std::size_t state_bytes = std::size_t{48}
                             << 20;  ///< room for the states that are remembered; past it all are forgotten
   /// Called with the number of commands executed so far.

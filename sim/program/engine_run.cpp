@@ -88,9 +88,8 @@ std::string first_run_difference(const EngineRun& a, const EngineRun& b, const s
     for (std::size_t w = 0; w < kDescriptorWords; ++w) same(load + numbered("descriptor word", w), left[w], right[w]);
   }
   same("phases", a.phase_ends.size(), b.phase_ends.size());
-  for (std::size_t p = 0; p < std::min(a.phase_ends.size(), b.phase_ends.size()); ++p) {
-    const auto &left = a.phase_ends[p], &right = b.phase_ends[p];
-    const std::string phase = numbered("phase", p) + ", ";
+  const auto same_end = [&](const std::string& phase, const EngineRun::PhaseEnd& left,
+                            const EngineRun::PhaseEnd& right) {
     same(phase + "tag", left.tag, right.tag);
     same(phase + "begin", left.begin, right.begin);
     same(phase + "cycles", left.cycles, right.cycles);
@@ -107,7 +106,11 @@ std::string first_run_difference(const EngineRun& a, const EngineRun& b, const s
       same(phase + std::string(kMemoryPortNames[port]) + " bytes", left.bytes[port], right.bytes[port]);
     for (std::size_t port = 0; port < kNumMemoryPorts; ++port)
       same(phase + std::string(kMemoryPortNames[port]) + " refresh cycles", left.refresh[port], right.refresh[port]);
-  }
+  };
+  for (std::size_t p = 0; p < std::min(a.phase_ends.size(), b.phase_ends.size()); ++p)
+    same_end(numbered("phase", p) + ", ", a.phase_ends[p], b.phase_ends[p]);
+  same("stopped before the end", a.cut.has_value(), b.cut.has_value());
+  if (a.cut && b.cut) same_end("at the cut, ", *a.cut, *b.cut);
   same("cycles", a.cycles, b.cycles);
   same("memory counters", a.memory_counters.size(), b.memory_counters.size());
   for (std::size_t i = 0; i < std::min(a.memory_counters.size(), b.memory_counters.size()); ++i)

@@ -3,6 +3,7 @@
 /// reset.
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -108,16 +109,20 @@ struct EngineRun {
     std::uint64_t issued = 0;     ///< cycle in which the storage accepted the request
     std::uint64_t completed = 0;  ///< cycle in which the core took its completion
   };
-  std::uint64_t cycles = 0;            ///< of the whole run: those of the last phase's end
+  std::uint64_t cycles = 0;            ///< of the whole run: those of the last phase's end, or of the cut
   std::vector<std::uint64_t> retired;  ///< cycle in which each command was executed, ascending
   std::vector<std::uint64_t> tags;     ///< of each command
   std::vector<PhaseEnd> phase_ends;
-  std::vector<Load> loads;      ///< in the order in which they were pushed
-  std::vector<TileTime> tiles;  ///< in order; only of engines that were asked to watch them
-  Traffic traffic;
+  /// Of a run that was stopped at a cycle before its end: the counts then, and the tag and the beginning of the phase
+  /// that was open. What was under way has end or completion 0. What a refresh holds up is known only when it comes:
+  /// `refresh` is that of the last phase that ended.
+  std::optional<PhaseEnd> cut;
+  std::vector<Load> loads;                       ///< in the order in which they were pushed
+  std::vector<TileTime> tiles;                   ///< in order; only of engines that were asked to watch them
+  Traffic traffic;                               ///< by region; of a run that is cut, none
   std::uint64_t storage_bytes = 0;               ///< that came from the storage
-  std::vector<memory::Counter> memory_counters;  ///< of the memory's model, at the last phase's end
-  memory::History memory_history;                ///< of the memory's model, until the last phase's end
+  std::vector<memory::Counter> memory_counters;  ///< of the memory's model, at the last phase's end or the cut
+  memory::History memory_history;                ///< of the memory's model, until then
   std::vector<memory::Counter> host_counters;    ///< of the host agent, at the end
   std::vector<CacheOfLayer> cache_layers;        ///< of the host agent, at the end; by layer
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <memory>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -280,6 +281,49 @@ TEST_CASE("loading from storage, a run with shortcuts is the run without them, a
   CHECK(io > cycles / 20);
   CHECK(repeated > cycles / 5);
   CHECK(skipped > cycles / 20);
+}
+
+TEST_CASE("a run that is cut is the beginning of the whole run, with shortcuts and without", "[unit][fast]") {
+  base::Rng rng(31);
+  std::uint64_t repeated = 0, skipped = 0, under_way = 0;
+  for (int i = 0; i < 40; ++i) {
+    Work work = draw_work(rng);
+    if (i % 3 == 1) load_from_storage(rng, work);
+    if (i % 4 == 2) {
+      work.memory.kind = "dram";
+      work.memory.dram = memory::random_dram(rng);
+    }
+    fast::Options options;
+    const fast::Run whole = run(work, options);
+    options.max_cycles = static_cast<std::uint64_t>(rng.range(1, static_cast<std::int64_t>(whole.engine.cycles)));
+    INFO("case " << i << ", " << *options.max_cycles << " of " << whole.engine.cycles << " cycles");
+    const fast::Run with = run(work, options);
+    options.shortcuts = false;
+    const fast::Run without = run(work, options);
+    REQUIRE(difference(with, without) == "");
+    REQUIRE(with.engine.cycles == *options.max_cycles);
+    REQUIRE(with.effort.stepped + with.effort.skipped + with.effort.repeated == with.engine.cycles);
+    REQUIRE(with.engine.cut.has_value() == (with.engine.cycles < whole.engine.cycles));
+    repeated += with.effort.repeated;
+    skipped += with.effort.skipped;
+    if (!with.engine.cut) continue;
+    for (const auto& block : with.engine.cut->activity)
+      REQUIRE(std::accumulate(block.begin(), block.end(), std::uint64_t{0}) == with.engine.cycles);
+    REQUIRE(with.engine.retired.size() <= whole.engine.retired.size());
+    REQUIRE(std::equal(with.engine.retired.begin(), with.engine.retired.end(), whole.engine.retired.begin()));
+    REQUIRE((with.engine.retired.size() == whole.engine.retired.size() ||
+             whole.engine.retired[with.engine.retired.size()] >= with.engine.cycles));
+    for (std::size_t t = 0; t < with.engine.tiles.size(); ++t) {
+      const program::TileTime& tile = with.engine.tiles[t];
+      REQUIRE(tile.begin == whole.engine.tiles[t].begin);
+      REQUIRE(
+          (tile.end == 0 ? whole.engine.tiles[t].end >= with.engine.cycles : tile.end == whole.engine.tiles[t].end));
+      under_way += tile.end == 0 ? 1 : 0;
+    }
+  }
+  CHECK(repeated > 1000);
+  CHECK(skipped > 100);
+  CHECK(under_way > 20);
 }
 
 // Six of the eight among 2215 cases in which a run goes wrong whose states leave out the room in the I/O queue and
