@@ -220,7 +220,7 @@ class Machine {
     std::deque<std::uint64_t> waiting{};  // addresses of beats that the memory has not taken yet
   };
 
-  Stalls stalls() { return Stalls::channel(options_.stall_seed, rng_); }
+  Stalls stalls() { return Stalls::channel(options_.stall_seed, rng_, options_.stall_eighths); }
   bool is_cut() const { return options_.max_cycles && now_ >= *options_.max_cycles; }
   bool done() const { return agent_.is_finished() || is_cut(); }
 

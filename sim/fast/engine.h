@@ -42,6 +42,8 @@ struct Options {
   std::function<std::unique_ptr<storage::CoreStorage>()> make_storage;
   /// Random stalls: the same as CoreBench's of this seed.
   std::optional<std::uint64_t> stall_seed;
+  /// So many eighths of all cycles on every channel, instead of a share drawn for each.
+  std::optional<unsigned> stall_eighths;
   /// Cycles in which no block does anything before the run counts as stuck, on top of the memory's latencies.
   std::uint64_t watchdog_cycles = 20000;
   /// Bytes in which nothing lies at the start (HostAgent::prepare()): reading them before a load has filled them is an

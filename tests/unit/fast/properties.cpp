@@ -25,7 +25,8 @@ struct Work {
   numerics::LayoutKind layout = numerics::LayoutKind::kTileMajor;
   int bits = 4;
 
-  program::EngineRun run(const std::optional<std::uint64_t>& stall_seed = std::nullopt) const {
+  program::EngineRun run(const std::optional<std::uint64_t>& stall_seed = std::nullopt,
+                         const std::optional<unsigned>& stall_eighths = std::nullopt) const {
     program::MemoryImage image = program::MemoryImage::without_bytes();
     program::ProgramBuilder builder(core, image);
     const std::uint64_t x = image.allocate("x", Kind::kActivations, bytes(tokens * k));
@@ -47,6 +48,7 @@ struct Work {
     fast::Options options;
     options.memory = memory;
     options.stall_seed = stall_seed;
+    options.stall_eighths = stall_eighths;
     const std::vector<program::Command> commands = builder.take();
     program::EngineRun result = fast::run(core, commands, {0}, image, options).engine;
     check_bytes(image, result);
@@ -153,6 +155,27 @@ TEST_CASE("cycles never fall when the memory answers later, nor when channels st
       INFO("latency " << latency);
       CHECK(now >= before);
       before = now;
+    }
+  }
+}
+
+TEST_CASE("cycles never fall when every channel stalls more often", "[unit][fast]") {
+  base::Rng rng(105);
+  for (int i = 0; i < 40; ++i) {
+    Work work = draw(rng);
+    work.bits = static_cast<int>(rng.range(1, 8));
+    INFO(i << ": " << work.text());
+    const std::uint64_t free = work.run().cycles;
+    for (std::uint64_t seed = 1; seed <= 2; ++seed) {
+      CHECK(work.run(seed, 0).cycles == free);
+      std::uint64_t before = free;
+      for (unsigned eighths = 1; eighths <= 7; ++eighths) {
+        const std::uint64_t now = work.run(seed, eighths).cycles;
+        INFO("seed " << seed << ", " << eighths << " eighths");
+        CHECK(now >= before);
+        before = now;
+      }
+      CHECK(before > free);
     }
   }
 }
