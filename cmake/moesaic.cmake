@@ -33,7 +33,7 @@ function(moesaic_test name)
   cmake_parse_arguments(ARG "NO_MAIN" "" "SOURCES;LIBS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE moesaic_options ${ARG_LIBS})
-  target_compile_options(${name} PRIVATE $<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O1>)  # compiles sooner; the libraries do the work
+  target_compile_options(${name} PRIVATE $<$<AND:$<NOT:$<CONFIG:Debug>>,$<COMPILE_LANGUAGE:CXX>>:-O1>)  # compiles sooner; the libraries do the work
   if(NOT ARG_NO_MAIN)
     target_link_libraries(${name} PRIVATE moesaic_test_main)
   endif()
