@@ -30,6 +30,15 @@ PackedMatrix transpose(const PackedMatrix& w);
 void multiply(const float* x, std::size_t m, std::size_t ldx, const float* panels, std::size_t panel_k,
               std::size_t k_used, std::size_t n_used, float* y, std::size_t ldy);
 
+/// Those that multiply() chooses from, of what this machine can run, the baseline first: for tests.
+using Product = void (*)(const float* x, std::size_t m, std::size_t ldx, const float* panels, std::size_t panel_k,
+                         std::size_t k_used, std::size_t n_used, float* y, std::size_t ldy);
+struct NamedProduct {
+  const char* name;
+  Product run;
+};
+int runnable_products(NamedProduct (&products)[3]);
+
 /// y [m, w.n] = x [m, w.k] * w, both dense.
 inline void multiply(const float* x, std::size_t m, const PackedMatrix& w, float* y) {
   multiply(x, m, w.k, w.data.data(), w.k, w.k, w.n, y, w.n);

@@ -207,16 +207,16 @@ TEST_CASE("the observer sees every window and layer once, with distinct experts"
     for (std::size_t row = 0; row < 8; ++row) CHECK(entry.second[2 * row] != entry.second[2 * row + 1]);
 }
 
-TEST_CASE("the matrix product adds in the order of k on every block size", "[unit][network]") {
+TEST_CASE("the matrix product adds in the order of k on every block size and instruction set", "[unit][network]") {
+  network::NamedProduct products[3] = {};
+  const int count = network::runnable_products(products);
   base::Rng rng(12);
-  for (const std::size_t m : {1UL, 5UL, 6UL, 13UL})
+  for (const std::size_t m : {1UL, 5UL, 6UL, 13UL, 23UL})
     for (const std::size_t n : {1UL, 16UL, 35UL})
       for (const std::size_t k : {1UL, 17UL, 64UL}) {
-        std::vector<float> x(m * k), w(n * k), y(m * n);
+        std::vector<float> x(m * k), w(n * k), wanted(m * n);
         for (float& v : x) v = static_cast<float>(rng.normal());
         for (float& v : w) v = static_cast<float>(rng.normal());
-        network::multiply(x.data(), m, network::pack_rows(w.data(), n, k), y.data());
-        std::size_t different = 0;
         for (std::size_t r = 0; r < m; ++r)
           for (std::size_t c = 0; c < n; ++c) {
             volatile float sum = 0;  // no contraction and no reordering in the check either
@@ -224,9 +224,18 @@ TEST_CASE("the matrix product adds in the order of k on every block size", "[uni
               const volatile float product = x[r * k + i] * w[c * k + i];
               sum = sum + product;
             }
-            different += sum != y[r * n + c];
+            wanted[r * n + c] = sum;
           }
-        CHECK(different == 0);
+        const network::PackedMatrix packed = network::pack_rows(w.data(), n, k);
+        std::vector<float> y(m * n);
+        network::multiply(x.data(), m, packed, y.data());
+        CHECK(y == wanted);
+        for (int p = 0; p < count; ++p) {
+          CAPTURE(products[p].name, m, n, k);
+          std::fill(y.begin(), y.end(), 0.0F);
+          products[p].run(x.data(), m, k, packed.data.data(), k, k, n, y.data(), n);
+          CHECK(y == wanted);
+        }
       }
 }
 
