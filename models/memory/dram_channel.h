@@ -5,6 +5,7 @@
 /// What is issued before clock t depends on nothing but the accesses that arrive up to t: run() may be called as seldom
 /// or as often as one likes.
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -15,29 +16,36 @@
 
 namespace moesaic::memory {
 
-/// A burst that the controller is asked for.
-struct DramAccess {
+// What lies in arrays has a power of two as its size: it is found without a multiplication.
+
+/// A burst that the controller is asked for, or several that are read one behind the other.
+struct alignas(64) DramAccess {
   std::int64_t arrival = 0;  ///< clock; accesses are given in this order
   std::int64_t row = 0;
   std::uint64_t bytes = 0;  ///< writes: bit i is byte i of the burst
   std::int64_t number = 0;  ///< the port's own, for DramOutcome
   std::int32_t column = 0;
+  std::int32_t count = 1;      ///< bursts; of the next one the number and the bank are greater by
+  std::int32_t numbers = 0;    ///< so much
+  std::uint8_t banks = 0;      ///< and so much
   std::uint8_t flat_bank = 0;  ///< group * banks + bank
   std::uint8_t port = 0;
   bool is_write = false;
   bool may_join = false;  ///< writes: the port's last write beat was in the same burst
 };
 
-/// An access left its queue.
-struct DramOutcome {
-  unsigned port = 0;
-  bool is_write = false;
+/// An access left its queue, or several that were read one behind the other.
+struct alignas(64) DramOutcome {
   std::int64_t number = 0;
-  std::int64_t released = 0;  ///< clock at which its place in the queue became free
-  std::int64_t done = 0;      ///< reads: clock after the burst's last data
+  std::int64_t released = 0;  ///< clock at which its place in the queue became free; of a read the clock of its RD
+  std::int32_t count = 1;     ///< bursts; of the next one the number and the clock are greater by
+  std::int32_t numbers = 0;   ///< so much
+  std::int32_t clocks = 0;    ///< and so much
   /// Reads that a refresh held up: the first clock at which it did, and the first at which a row opened after the
-  /// refresh could be read. Else both are 0.
+  /// refresh could be read. Else the latter is 0.
   std::int64_t held_from = 0, held_until = 0;
+  std::uint8_t port = 0;
+  bool is_write = false;
 };
 
 /// Counts of one channel; clocks are DRAM clocks.
@@ -64,8 +72,17 @@ class DramChannel {
 
   /// Returns a clock before which the access can cause no outcome.
   std::int64_t arrive(const DramAccess& access) {
-    pending_.push_back(access);
-    joins_pending_ += access.is_write && access.may_join ? 1 : 0;
+    announce() = access;
+    return arrive();
+  }
+  /// The same of an access that the caller fills in where it will lie, every field of it.
+  DramAccess& announce() { return pending_.append(); }
+  std::int64_t arrive() {
+    const DramAccess& access = pending_.back();
+    if (access.is_write) {
+      ++writes_pending_;
+      joins_pending_ += access.may_join ? 1 : 0;
+    }
     return first_outcome(access.arrival);
   }
   /// Everything that happens at clocks < `until`; outcomes are appended in order of `released`.
@@ -85,7 +102,7 @@ class DramChannel {
  private:
   static constexpr std::int32_t kNone = -1;
   enum Direction : unsigned { kReads = 0, kWrites = 1 };
-  struct Entry {
+  struct alignas(128) Entry {
     std::int32_t before = kNone, after = kNone;   // in its bank's list, oldest first
     std::int32_t older = kNone, younger = kNone;  // of all queued in its direction
     std::uint64_t age = 0;
@@ -101,24 +118,23 @@ class DramChannel {
     int hits = 0;       // of these, to the open row
     int overtaken = 0;  // row hits since the oldest ready entry is waiting for another row
   };
-  struct Bank {
+  static constexpr std::size_t kMostBanks = 64;  // of a channel: a bit each
+  struct alignas(64) Bank {
     std::int64_t next_act = 0, next_pre = 0, next_rd = 0, next_wr = 0;
     std::int64_t row = -1;  // open row
-    List lists[2];
   };
   struct Group {
     std::int64_t next_act = 0, next_rd = 0, next_wr = 0, next_masked = 0;
   };
   /// What a bank would do next in one direction, and the clock before which the bank itself does not allow it.
-  struct Choice {
+  struct alignas(32) Choice {
     std::int64_t clock = 0;
     std::uint64_t age = 0;
     std::int32_t entry = kNone;
-    std::uint32_t group = 0;
   };
   /// The banks' choices in one direction, and sets of banks, a bit each.
   struct Choices {
-    std::vector<Choice> of;                                // by bank
+    std::array<Choice, kMostBanks> of;                     // by bank
     std::uint64_t active = 0;                              // have ready entries
     std::uint64_t stale = 0;                               // choose again before looking
     std::uint64_t columns = 0, activates = 0, closes = 0;  // what those that are not stale would do
@@ -132,33 +148,56 @@ class DramChannel {
     DramCommandKind kind = DramCommandKind::kRefresh;
     std::int32_t entry = kNone;
     unsigned bank = 0;
+    std::int64_t column = kNever;  // clock of the first column command
   };
 
   /// Of accesses that arrive at `arrival` or later: a write that joins leaves on arrival, others with a RD or WR.
   std::int64_t first_outcome(std::int64_t arrival) const {
-    return joins_pending_ > 0 ? arrival : std::max(std::max(arrival, next_cmd_), std::min(next_rd_, next_wr_));
+    if (joins_pending_ > 0) return arrival;
+    const bool reads_only = writes_pending_ + static_cast<std::int64_t>(queued_[kWrites]) == 0;
+    return std::max(std::max(arrival, next_cmd_), reads_only ? next_rd_ : std::min(next_rd_, next_wr_));
   }
   Direction mode() const { return writing_ ? kWrites : kReads; }
   Entry& entry(std::int32_t at) { return entries_[static_cast<std::size_t>(at)]; }
   const Entry& entry(std::int32_t at) const { return entries_[static_cast<std::size_t>(at)]; }
   inline std::int32_t first_ready(const List& list) const;
-  inline std::int32_t first_hit(const Bank& bank, const List& list) const;
+  inline std::int32_t first_hit(std::int64_t row, const List& list) const;
   void choose(unsigned bank, Direction direction);
   inline std::int64_t column_clock(unsigned bank, std::int64_t floor) const;
   inline void forget_choices(std::uint64_t banks);
   inline bool pick_oldest(std::int64_t floor);
   inline void pick_columns();
   inline void pick_rows();
+  inline void pick_only(unsigned bank);
   void pick_refresh();
   void find_pick();
   void pick() {
     if (!pick_known_) find_pick();
   }
+  inline bool may_stream() const;
   bool stream(std::int64_t until, std::vector<DramOutcome>& outcomes);
-  bool hits(const DramAccess& access) const { return !access.is_write && banks_[access.flat_bank].row == access.row; }
+  void stream_at_once(std::int64_t until, std::vector<DramOutcome>& outcomes);
+  /// Reads of open rows of banks for which nothing is queued.
+  bool streams(const DramAccess& access) {
+    if (access.is_write) return false;
+    const std::uint64_t banks = turns_[static_cast<std::size_t>(access.count)] << access.flat_bank;
+    return (access.row == open_row_ && (banks & ~open_in_) == 0) || finds_open(access.row, banks);
+  }
+  bool finds_open(std::int64_t row, std::uint64_t banks);
+  /// The first burst of the first access that is to come leaves pending_.
+  void pop_pending() {
+    DramAccess& access = pending_.front();
+    if (--access.count == 0) return pending_.pop_front();
+    access.number += access.numbers;
+    access.flat_bank = static_cast<std::uint8_t>(access.flat_bank + access.banks);
+  }
+  inline bool stands(const Pick& pick, std::uint32_t group, std::int64_t clock) const;
+  std::uint32_t group_of(unsigned bank) const { return bank >> group_shift_; }
   inline std::int64_t column_clock(const DramAccess& read, std::int64_t floor) const;
   inline void note_read(unsigned bank, std::int64_t clock);
-  inline DramOutcome read_outcome(const DramAccess& read, std::int64_t clock) const;
+  inline void finish_read(const DramAccess& read, std::int64_t clock, std::vector<DramOutcome>& outcomes) const;
+  inline void hold(const DramAccess& read, DramOutcome& outcome) const;
+  inline static void finish_write(const DramAccess& write, std::int64_t clock, std::vector<DramOutcome>& outcomes);
   inline void take_arrival(std::vector<DramOutcome>& outcomes);
   bool join(const DramAccess& access, std::vector<DramOutcome>& outcomes);
   inline void block(Entry& added);
@@ -181,8 +220,13 @@ class DramChannel {
   unsigned index_;
   std::int64_t burst_;
   std::uint64_t full_mask_;
-  std::vector<Bank> banks_;
-  std::vector<Group> groups_;
+  unsigned group_shift_;       // from a bank's number to its group's
+  std::int64_t first_column_;  // from an ACT to the first RD or WR
+  std::int64_t apart_;         // from an RD to the first command that it cannot delay
+  std::size_t num_banks_;
+  std::array<Bank, kMostBanks> banks_{};
+  std::array<std::array<List, 2>, kMostBanks> lists_{};  // of the banks
+  std::array<Group, kMostBanks> groups_{};
   std::uint64_t all_banks_;
   std::int64_t next_act_ = 0, next_rd_ = 0, next_wr_ = 0, next_cmd_ = 0;  // of the channel
   std::int64_t last_acts_[4];                                             // a ring: the fourth last is the next to go
@@ -191,9 +235,13 @@ class DramChannel {
   std::int64_t readable_ = 0;               // when a row opened after the last refresh could first be read
   std::uint64_t open_ = 0;                  // banks with an open row
   std::int64_t all_act_ = 0, all_pre_ = 0;  // the latest next_act, next_pre of any bank
+  std::uint64_t waited_for_ = 0;            // banks for which something is queued
+  std::int64_t open_row_ = -1;              // a row, and banks that are known to have it open with nothing queued
+  std::uint64_t open_in_ = 0;
+  std::array<std::uint64_t, kMostBanks + 1> turns_{};  // a bit in so many groups, from bank 0 on
   Ring<DramAccess> pending_;
-  std::int64_t joins_pending_ = 0;  // of pending_, those that may join
-  std::size_t hits_ = 0;            // of pending_, so many are known to be reads of open rows
+  std::int64_t writes_pending_ = 0, joins_pending_ = 0;  // of pending_, writes and those that may join
+  std::size_t streams_ = 0;                              // of pending_, so many are known to stream
   std::vector<Entry> entries_;
   std::vector<std::int32_t> free_;
   Choices choices_[2];

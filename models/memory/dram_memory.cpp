@@ -33,6 +33,7 @@ DramMemory::DramMemory(const DramConfig& config, base::Femtoseconds period) : co
   read_clocks_ = config_.timing.cl + config_.burst_clocks();
   burst_shift_ = log2_of(config_.burst_bytes());
   unsigned shift = 0;
+  bool in_stripe = true;  // so far up from the least field
   for (std::size_t i = kNumAddressFields; i-- > 0;) {
     const auto field = static_cast<std::size_t>(config_.mapping[i]);
     const std::array<std::int64_t, kNumAddressFields> sizes{config_.rows, config_.banks, config_.bank_groups,
@@ -40,6 +41,14 @@ DramMemory::DramMemory(const DramConfig& config, base::Femtoseconds period) : co
     shift_[field] = shift;
     mask_[field] = static_cast<std::uint64_t>(sizes[field] - 1);
     shift += log2_of(sizes[field]);
+    if (sizes[field] == 1) continue;
+    // The channels in turn, then the groups, or the groups alone.
+    const bool of_stripe = config_.mapping[i] == AddressField::kBankGroup ||
+                           (config_.mapping[i] == AddressField::kChannel && stripe_shift_ == 0);
+    in_stripe = in_stripe && of_stripe;
+    if (!in_stripe) continue;
+    if (config_.mapping[i] == AddressField::kChannel) in_turn_ = static_cast<std::uint64_t>(sizes[field]);
+    stripe_shift_ = shift;
   }
   reset();
 }
@@ -58,6 +67,7 @@ void DramMemory::reset() {
   held_.clear();
   now_ = 0;
   horizon_ = to_dram(0);
+  seen_ = -1;
   wakes_.assign(channels_.size(), DramChannel::kNever);
   wake_ = DramChannel::kNever;
   ports_used_ = 0;
@@ -100,20 +110,32 @@ void DramMemory::enter(std::int64_t now) {
   if (now < now_) throw std::logic_error("DRAM: asked about a cycle before the last one");
   now_ = now;
   horizon_ = to_dram(now);
+  seen_ = now < kSynchroniserCycles ? -1 : by_clock_.floor((now - kSynchroniserCycles) * period_);
 }
 
 void DramMemory::settle() {
   wake_ = DramChannel::kNever;
   unsigned readers = 0;  // ports whose reads moved on, a bit each
-  for (std::size_t index = 0; index < channels_.size(); ++index) {
+  const std::size_t channels = channels_.size();
+  for (std::size_t index = 0; index < channels; ++index) {
     if (wakes_[index] < horizon_) {
-      channels_[index].run(horizon_, outcomes_);
-      wakes_[index] = channels_[index].next_event();
+      DramChannel& channel = channels_[index];
+      channel.run(horizon_, outcomes_);
+      wakes_[index] = channel.next_event();
       for (const DramOutcome& outcome : outcomes_) {
         Port& port = ports_[outcome.port][outcome.is_write ? 1 : 0];
-        port.credits[index].returns.push_back(to_core(outcome.released));
+        Return& free = port.credits[index].returns.append();
+        free.clock = outcome.released;
+        free.clocks = outcome.clocks;
+        free.count = outcome.count;
         if (outcome.is_write) continue;
-        port.done[static_cast<std::size_t>(outcome.number - port.next_done)] = outcome.done;
+        auto number = static_cast<std::size_t>(outcome.number - port.next_done);
+        std::int64_t done = outcome.released + read_clocks_;
+        for (std::int32_t left = outcome.count; left > 0; --left) {
+          port.reads[number].done = done;
+          number += static_cast<std::size_t>(outcome.numbers);
+          done += outcome.clocks;
+        }
         if (outcome.held_until != 0) note_held(outcome);
         readers |= 1U << outcome.port;
       }
@@ -126,32 +148,35 @@ void DramMemory::settle() {
 
 /// Beats are there in the port's order: one is when it has arrived and all accesses up to its last are done.
 void DramMemory::resolve(Port& port) {
-  while (!port.waiting.empty()) {
-    const Beat& beat = port.waiting.front();
-    while (port.next_done <= beat.last_access && port.done.front() >= 0) {
-      if (port.done.front() > port.latest) {
-        port.latest = port.done.front();
+  std::size_t over = 0;
+  for (const std::size_t size = port.reads.size(); over < size; ++over) {
+    const Read& read = port.reads[over];
+    if (read.done == kUnknown) break;
+    HeldAccess held;
+    if (!port.held.empty() && port.held.front().number == port.next_done + static_cast<std::int64_t>(over)) {
+      held = port.held.front();
+      port.held.erase(port.held.begin());
+    }
+    if (read.done > port.latest) {
+      port.latest = read.done;
+      port.latest_held = held;
+    }
+    if (read.beats > 0) {
+      if (read.arrival > port.latest) {
+        port.latest = read.arrival;
         port.latest_held = {};
-        if (!port.held.empty() && port.held.front().number == port.next_done) port.latest_held = port.held.front();
       }
-      if (!port.held.empty() && port.held.front().number == port.next_done) port.held.erase(port.held.begin());
-      port.done.pop_front();
-      ++port.next_done;
+      if (port.latest != port.shown) {
+        const std::int64_t before = port.shown_at;
+        port.shown = port.latest;
+        port.shown_at = to_core(port.latest);
+        if (port.latest_held.until != 0) report_held(port, before);
+      }
+      port.add_finished(port.shown_at, read.beats);
     }
-    if (port.next_done <= beat.last_access) return;
-    if (beat.arrival > port.latest) {
-      port.latest = beat.arrival;
-      port.latest_held = {};
-    }
-    if (port.latest != port.shown) {
-      const std::int64_t before = port.shown_at;
-      port.shown = port.latest;
-      port.shown_at = to_core(port.latest);
-      if (port.latest_held.until != 0) report_held(port, before);
-    }
-    port.finish.push_back(port.shown_at);
-    port.waiting.pop_front();
   }
+  port.reads.pop_front(over);
+  port.next_done += static_cast<std::int64_t>(over);
 }
 
 void DramMemory::note_held(const DramOutcome& outcome) {
@@ -176,9 +201,22 @@ Cycles DramMemory::take_held(std::vector<Held>& held) {
   std::int64_t from = now_;
   for (unsigned number = 0; number < ports_used_; ++number) {
     const Port& port = ports_[number][0];
-    if (!port.waiting.empty()) from = std::min(from, port.shown_at);
+    if (!port.reads.empty()) from = std::min(from, port.shown_at);
   }
   return Cycles(from);
+}
+
+/// Counts the places that the core has seen become free; whether no more than `most` are then taken.
+bool DramMemory::has_at_most(Credits& credits, std::int64_t most) const {
+  while (!credits.returns.empty() && credits.returns.front().clock <= seen_) {
+    Return& free = credits.returns.front();
+    do {
+      --credits.used;
+      free.clock += free.clocks;
+    } while (--free.count > 0 && free.clock <= seen_);
+    if (free.count == 0) credits.returns.pop_front();
+  }
+  return credits.used <= most;
 }
 
 /// For each burst a place in its channel.
@@ -222,20 +260,40 @@ std::int64_t DramMemory::submit_row(const Request& first, std::int64_t count, Cy
     return MemoryModel::submit_row(first, count, now);
   advance(now.count());
   busy_ |= 1U << (2 * first.port);
-  Request request = first;
+  const unsigned beat_shift = log2_of(first.bytes.count());
+  const std::uint64_t last = (first.address + all - 1) >> burst_shift_;
+  std::uint64_t address = first.address;
   std::int64_t taken = 0;
-  for (; taken < count; ++taken, request.address += bytes) {
-    const std::uint64_t burst = request.address >> burst_shift_;
+  while (taken < count) {
+    const std::uint64_t burst = address >> burst_shift_, end = (burst + 1) << burst_shift_;
+    const std::int64_t beats = std::min(count - taken, static_cast<std::int64_t>((end - address) >> beat_shift));
     if (port.has_last && port.last_burst == burst) {
-      port.waiting.push_back({port.next_number - 1, horizon_});
-      if (port.waiting.size() == 1) resolve(port);  // its data may be there
-      continue;
+      join_read(port, beats);
+    } else {
+      const std::uint64_t stripe = ((burst >> stripe_shift_) + 1) << stripe_shift_;
+      const std::uint64_t bursts = std::min(stripe, last + 1) - burst;
+      const std::int64_t most = std::int64_t{1} << (burst_shift_ - beat_shift);
+      if (bursts > 1 && add_reads(port, first.port, burst, bursts, most)) {
+        // Of the first burst the row may have the end only, of the last one the beginning.
+        const std::int64_t rest = count - taken;
+        const std::int64_t whole = std::min(rest, beats + static_cast<std::int64_t>(bursts - 1) * most);
+        const std::size_t begin = port.reads.size() - bursts;
+        port.reads[begin].beats = beats;
+        port.reads.back().beats -= beats + static_cast<std::int64_t>(bursts - 1) * most - whole;
+        port.last_burst = burst + bursts - 1;
+        port.has_last = true;
+        taken += whole;
+        address = (burst + bursts) << burst_shift_;
+        continue;
+      }
+      const Place place = place_of(burst);
+      if (!has_place(port, false, place.channel, 1)) break;
+      add_read(port, first.port, place, beats);
+      port.last_burst = burst;
+      port.has_last = true;
     }
-    if (!has_place(port, false, channel_of(burst), 1)) break;
-    add_access(port, request, burst, false);
-    port.has_last = true;
-    port.last_burst = burst;
-    port.waiting.push_back({port.next_number - 1, horizon_});
+    taken += beats;
+    address = end;
   }
   if (taken > 0) ports_used_ = std::max(ports_used_, first.port + 1);
   read_beats_ += static_cast<std::uint64_t>(taken);
@@ -247,7 +305,7 @@ void DramMemory::accept(Port& port, const Request& request, const Bursts& bursts
   const auto [first, first_new, last] = bursts;
   const bool joins = port.has_last && port.last_burst == first;
   for (std::uint64_t burst = first_new; burst <= last; ++burst)
-    add_access(port, request, burst, joins && burst == first);
+    add_burst(port, request, burst, joins && burst == first);
   port.has_last = true;
   ports_used_ = std::max(ports_used_, request.port + 1);
   port.last_burst = last;
@@ -256,55 +314,118 @@ void DramMemory::accept(Port& port, const Request& request, const Bursts& bursts
       Port& reader = ports_[number][0];
       if (reader.last_burst >= first && reader.last_burst <= last) reader.has_last = false;
     }
-    port.finish.push_back(to_core(horizon_));
+    port.add_finished(to_core(horizon_), 1);
     ++written_beats_;
     written_bytes_ += static_cast<std::uint64_t>(request.bytes.count());
   } else {
-    port.waiting.push_back({port.next_number - 1, horizon_});
-    if (first_new > last) resolve(port);  // its data may be there
+    if (first_new > last)
+      join_read(port, 1);
+    else
+      port.reads.back().beats = 1;
     ++read_beats_;
     read_bytes_ += static_cast<std::uint64_t>(request.bytes.count());
   }
 }
 
-void DramMemory::add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join) {
-  const Place place = place_of(burst);
-  DramAccess access;
-  access.arrival = horizon_;
-  access.port = static_cast<std::uint8_t>(request.port);
-  access.is_write = request.is_write;
-  access.may_join = may_join;
-  access.flat_bank = place.flat_bank;
-  access.row = place.row;
-  access.column = place.column;
-  access.number = port.next_number++;
-  if (request.is_write) {
-    const std::uint64_t begin = burst << burst_shift_, size = std::uint64_t{1} << burst_shift_;
-    const std::uint64_t from = std::max(request.address, begin) - begin;
-    const std::uint64_t to =
-        std::min(request.address + static_cast<std::uint64_t>(request.bytes.count()), begin + size) - begin;
-    access.bytes = (~std::uint64_t{0} >> (64 - (to - from))) << from;
-  } else {
-    port.done.push_back(-1);
+/// A beat or several in the burst that the port read last.
+void DramMemory::join_read(Port& port, std::int64_t beats) {
+  if (!port.reads.empty() && port.reads.back().arrival == horizon_) {
+    port.reads.back().beats += beats;
+    return;
   }
+  port.reads.push_back({kThere, horizon_, beats});
+  ++port.next_number;
+  if (port.reads.size() == 1) resolve(port);
+}
+
+void DramMemory::add_burst(Port& port, const Request& request, std::uint64_t burst, bool may_join) {
+  const Place place = place_of(burst);
+  if (!request.is_write) {
+    add_read(port, request.port, place, 0);
+    return;
+  }
+  const std::uint64_t begin = burst << burst_shift_, size = std::uint64_t{1} << burst_shift_;
+  const std::uint64_t from = std::max(request.address, begin) - begin;
+  const std::uint64_t to =
+      std::min(request.address + static_cast<std::uint64_t>(request.bytes.count()), begin + size) - begin;
+  DramAccess& access = announce(port, request.port, place);
+  access.bytes = (~std::uint64_t{0} >> (64 - (to - from))) << from;
+  access.is_write = true;
+  access.may_join = may_join;
+  arrive(place.channel);
+}
+
+void DramMemory::add_read(Port& port, unsigned number, const Place& place, std::int64_t beats) {
+  Read& read = port.reads.append();
+  read.done = kUnknown;
+  read.arrival = horizon_;
+  read.beats = beats;
+  announce(port, number, place);
+  arrive(place.channel);
+}
+
+/// Reads of `count` bursts within a stripe, each for `beats`, if there is a place for each.
+bool DramMemory::add_reads(Port& port, unsigned number, std::uint64_t burst, std::uint64_t count, std::int64_t beats) {
+  const std::uint64_t channels = std::min(in_turn_, count);
+  for (std::uint64_t i = 0; i < channels; ++i) {
+    Credits& credits = port.credits[channel_of(burst + i)];
+    const std::int64_t most = config_.read_queue - static_cast<std::int64_t>((count - i + in_turn_ - 1) / in_turn_);
+    if (credits.used > most && !has_at_most(credits, most)) return false;
+  }
+  for (std::uint64_t i = 0; i < channels; ++i) {
+    const Place place = place_of(burst + i);
+    DramAccess& access = announce(port, number, place);
+    access.count = static_cast<std::int32_t>((count - i + in_turn_ - 1) / in_turn_);
+    access.numbers = static_cast<std::int32_t>(in_turn_);
+    access.banks = static_cast<std::uint8_t>(config_.banks);
+    port.credits[place.channel].used += access.count - 1;
+    arrive(place.channel);
+  }
+  port.next_number += static_cast<std::int64_t>(count - channels);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    Read& read = port.reads.append();
+    read.done = kUnknown;
+    read.arrival = horizon_;
+    read.beats = beats;
+  }
+  return true;
+}
+
+/// An access of one burst, a read.
+DramAccess& DramMemory::announce(Port& port, unsigned number, const Place& place) {
   port.refused &= ~(std::uint64_t{1} << place.channel);
   ++port.credits[place.channel].used;
-  const std::int64_t outcome = channels_[place.channel].arrive(access);
-  wakes_[place.channel] = std::min(wakes_[place.channel], outcome);
+  DramAccess& access = channels_[place.channel].announce();
+  access.arrival = horizon_;
+  access.row = place.row;
+  access.bytes = 0;
+  access.number = port.next_number++;
+  access.column = place.column;
+  access.count = 1;
+  access.numbers = 0;
+  access.banks = 0;
+  access.flat_bank = place.flat_bank;
+  access.port = static_cast<std::uint8_t>(number);
+  access.is_write = false;
+  access.may_join = false;
+  return access;
+}
+
+void DramMemory::arrive(unsigned channel) {
+  const std::int64_t outcome = channels_[channel].arrive();
+  wakes_[channel] = std::min(wakes_[channel], outcome);
   wake_ = std::min(wake_, outcome);
 }
 
 std::int64_t DramMemory::finished(unsigned number, bool is_write, Cycles now) {
   advance(now.count());
-  const auto& finish = port_of(number, is_write).finish;
-  if (finish.empty() || finish.front() > now.count()) return 0;
-  return static_cast<std::int64_t>(finish.count_until(now.count()));
+  return port_of(number, is_write).ripen(now.count());
 }
 
 void DramMemory::take(unsigned number, bool is_write) {
-  auto& finish = port_of(number, is_write).finish;
-  if (finish.empty() || finish.front() > now_) throw std::logic_error("DRAM: took a beat that is not finished");
-  finish.pop_front();
+  Port& port = port_of(number, is_write);
+  if (port.ripen(now_) == 0) throw std::logic_error("DRAM: took a beat that is not finished");
+  port.take(1);
 }
 
 std::optional<Cycles> DramMemory::next_change(Cycles now) {
@@ -312,11 +433,11 @@ std::optional<Cycles> DramMemory::next_change(Cycles now) {
   std::int64_t next = DramChannel::kNever;
   for (std::uint32_t left = busy_; left != 0; left &= left - 1) {
     const auto which = static_cast<std::size_t>(__builtin_ctz(left));
-    const Port& port = ports_[which / 2][which % 2];
-    const std::size_t finished = port.finish.empty() || port.finish.front() > now_ ? 0 : port.finish.count_until(now_);
-    if (finished < port.finish.size()) {
-      next = std::min(next, port.finish[finished]);
-    } else if (!port.waiting.empty()) {
+    Port& port = ports_[which / 2][which % 2];
+    port.ripen(now_);
+    if (port.ripe < port.finish.size()) {
+      next = std::min(next, port.finish[port.ripe].cycle);
+    } else if (!port.reads.empty()) {
       // An RD that is still to come, at the next event of any channel at the earliest.
       next = std::min(next, to_core(wake_ + read_clocks_));
     } else if (port.refused == 0) {
@@ -324,7 +445,7 @@ std::optional<Cycles> DramMemory::next_change(Cycles now) {
     }
     for (std::uint64_t channels = port.refused; channels != 0; channels &= channels - 1) {
       const Credits& credits = port.credits[static_cast<std::size_t>(__builtin_ctzll(channels))];
-      next = std::min(next, credits.returns.empty() ? to_core(wake_) : credits.returns.front());
+      next = std::min(next, to_core(credits.returns.empty() ? wake_ : credits.returns.front().clock));
     }
   }
   if (next == DramChannel::kNever) return std::nullopt;
@@ -334,22 +455,27 @@ std::optional<Cycles> DramMemory::next_change(Cycles now) {
 std::optional<MemoryModel::Coming> DramMemory::coming(unsigned number, bool is_write, Cycles now) {
   advance(now.count());
   const Port& port = port_of(number, is_write);
-  if (!port.finish.empty()) return Coming{Cycles(port.finish.front()), true};
-  if (port.waiting.empty()) return std::nullopt;
+  if (!port.finish.empty()) return Coming{Cycles(port.finish.front().cycle), true};
+  if (port.reads.empty()) return std::nullopt;
   // An RD that is still to come, at the next event of any channel at the earliest.
   return Coming{Cycles(std::max(to_core(wake_ + read_clocks_), now_ + 1)), false};
 }
 
 std::size_t DramMemory::take_as(unsigned number, bool is_write, Cycles origin, std::uint32_t first,
                                 const std::uint32_t* cycles, std::size_t count) {
-  auto& finish = port_of(number, is_write).finish;
+  Port& port = port_of(number, is_write);
   std::int64_t least = origin.count() + first;
   std::size_t taken = 0;
-  for (; taken < count && !finish.empty(); ++taken) {
-    const std::int64_t cycle = std::max(finish.front(), least);
-    if (cycle != origin.count() + cycles[taken]) break;
-    finish.pop_front();
-    least = cycle + 1;
+  while (taken < count && !port.finish.empty()) {
+    const auto most = std::min(count - taken, static_cast<std::size_t>(port.finish.front().beats));
+    std::int64_t next = std::max(port.finish.front().cycle, least) - origin.count();
+    std::size_t here = 0;
+    for (; here < most && cycles[taken + here] == next; ++here) ++next;
+    if (here == 0) break;
+    least = origin.count() + next;
+    taken += here;
+    port.take(static_cast<std::int64_t>(here));
+    if (here < most) break;
   }
   return taken;
 }

@@ -57,9 +57,18 @@ class DramMemory final : public MemoryModel {
     std::int64_t row = 0;
     std::int32_t column = 0;
   };
-  struct Beat {
-    std::int64_t last_access;  // the beat is there when the port's accesses up to this one are
-    std::int64_t arrival;      // DRAM clock
+  /// An access that a port reads, and the beats that are there when it and all before it are. Beats of a burst that
+  /// was asked for earlier have one without a burst, kThere from the beginning.
+  struct alignas(32) Read {
+    std::int64_t done;     // DRAM clock from which it is there, or kUnknown
+    std::int64_t arrival;  // of the beats, DRAM clock
+    std::int64_t beats;
+  };
+  static constexpr std::int64_t kUnknown = -1, kThere = 0;
+  /// Beats of a port that finish in one core cycle.
+  struct Finish {
+    std::int64_t cycle;
+    std::int64_t beats;
   };
   /// An access that a refresh held up, DRAM clocks as in DramOutcome.
   struct HeldAccess {
@@ -70,26 +79,57 @@ class DramMemory final : public MemoryModel {
   struct Bursts {
     std::uint64_t first, first_new, last;
   };
+  /// DRAM clocks at which places become free: `count` of them, so far apart.
+  struct Return {
+    std::int64_t clock;
+    std::int32_t clocks, count;
+  };
   /// Places of a port in one channel's queue, as the core sees them.
-  struct Credits {
+  struct alignas(64) Credits {
     std::int64_t used = 0;
-    Ring<std::int64_t> returns;  // core cycles at which places become free
+    Ring<Return> returns;  // those that the core saw may be gone
   };
   struct Port {
     std::vector<Credits> credits;  // by channel
     bool has_last = false;         // a beat may join the burst of the one before
     std::uint64_t last_burst = 0;
     std::int64_t next_number = 0;  // of accesses
-    Ring<std::int64_t> done;       // reads: DRAM clock of accesses next_done.., or -1
-    std::int64_t next_done = 0;    // the first access that `finish` does not account for
+    Ring<Read> reads;              // number next_done.., whose finish is not known
+    std::int64_t next_done = 0;
     std::int64_t latest = 0;       // DRAM clock until which all accesses before next_done are there
     HeldAccess latest_held;        // the access that is there at `latest`, if a refresh held it up
     std::vector<HeldAccess> held;  // of accesses from next_done on, ascending
     std::int64_t shown = -1;       // clock that the core sees in cycle shown_at
     std::int64_t shown_at = 0;
-    Ring<Beat> waiting;         // reads: beats whose finish is not known
-    Ring<std::int64_t> finish;  // core cycle of beats, ascending
+    Ring<Finish> finish;        // ascending
+    std::size_t ripe = 0;       // of these, so many were over when last looked at,
+    std::int64_t finished = 0;  // which are so many beats
     std::uint64_t refused = 0;  // channels that had no place for a beat and have taken none since
+
+    void add_finished(std::int64_t cycle, std::int64_t beats) {
+      if (finish.size() > ripe && finish.back().cycle == cycle)
+        finish.back().beats += beats;
+      else
+        push(cycle, beats);
+    }
+    void push(std::int64_t cycle, std::int64_t beats) {
+      Finish& last = finish.append();
+      last.cycle = cycle;
+      last.beats = beats;
+    }
+    /// Beats that are there at `now`.
+    std::int64_t ripen(std::int64_t now) {
+      for (; ripe < finish.size() && finish[ripe].cycle <= now; ++ripe) finished += finish[ripe].beats;
+      return finished;
+    }
+    /// The oldest `beats` are taken, which finish in one cycle.
+    void take(std::int64_t beats) {
+      finished -= ripe > 0 ? beats : 0;
+      finish.front().beats -= beats;
+      if (finish.front().beats > 0) return;
+      finish.pop_front();
+      ripe -= ripe > 0 ? 1 : 0;
+    }
   };
 
   Port& port_of(unsigned port, bool is_write) {
@@ -118,18 +158,23 @@ class DramMemory final : public MemoryModel {
   }
   /// `needed` places in the channel's queue; notes that there are fewer.
   bool has_place(Port& port, bool is_write, unsigned channel, std::int64_t needed) {
-    Credits& credits = port.credits[channel];
-    while (!credits.returns.empty() && credits.returns.front() <= now_) {
-      credits.returns.pop_front();
-      --credits.used;
-    }
-    if ((is_write ? config_.write_queue : config_.read_queue) - credits.used >= needed) return true;
+    const std::int64_t most = (is_write ? config_.write_queue : config_.read_queue) - needed;
+    return port.credits[channel].used <= most || frees_place(port, channel, most);
+  }
+  bool frees_place(Port& port, unsigned channel, std::int64_t most) {
+    if (has_at_most(port.credits[channel], most)) return true;
     port.refused |= std::uint64_t{1} << channel;
     return false;
   }
+  bool has_at_most(Credits& credits, std::int64_t most) const;
   bool has_places(Port& port, bool is_write, std::uint64_t first, std::uint64_t last);
   void accept(Port& port, const Request& request, const Bursts& bursts);
-  inline void add_access(Port& port, const Request& request, std::uint64_t burst, bool may_join);
+  inline void add_burst(Port& port, const Request& request, std::uint64_t burst, bool may_join);
+  inline void add_read(Port& port, unsigned number, const Place& place, std::int64_t beats);
+  bool add_reads(Port& port, unsigned number, std::uint64_t burst, std::uint64_t count, std::int64_t beats);
+  inline DramAccess& announce(Port& port, unsigned number, const Place& place);
+  inline void arrive(unsigned channel);
+  void join_read(Port& port, std::int64_t beats);
 
   DramConfig config_;
   std::int64_t period_;
@@ -139,6 +184,8 @@ class DramMemory final : public MemoryModel {
   std::array<unsigned, kNumAddressFields> shift_{};  // of each field, from the burst's number
   std::array<std::uint64_t, kNumAddressFields> mask_{};
   unsigned burst_shift_ = 0;
+  unsigned stripe_shift_ = 0;  // of a stripe: 2^so many bursts, aligned, which go through the channels and groups
+  std::uint64_t in_turn_ = 1;  // channels that they go through in turn
   std::vector<DramChannel> channels_;
   std::array<std::array<Port, 2>, kMaxPorts> ports_;  // [port][is_write]
   unsigned ports_used_ = 0;                           // ports below it have submitted
@@ -146,6 +193,7 @@ class DramMemory final : public MemoryModel {
   std::vector<DramOutcome> outcomes_;
   std::vector<Held> held_;                   // not given out yet
   std::int64_t now_ = 0, horizon_ = 0;       // core cycle asked last; DRAM clock before which all is settled
+  std::int64_t seen_ = -1;                   // DRAM clock of which the core knows in now_
   std::vector<std::int64_t> wakes_;          // by channel: a clock before which it has no outcome
   std::int64_t wake_ = DramChannel::kNever;  // the least of them
   std::uint64_t read_bytes_ = 0, written_bytes_ = 0, read_beats_ = 0, written_beats_ = 0;

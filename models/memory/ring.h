@@ -15,27 +15,16 @@ class Ring {
   const T& operator[](std::size_t i) const { return slots_[(first_ + i) & (capacity_ - 1)]; }
   T& front() { return slots_[first_]; }
   const T& front() const { return slots_[first_]; }
-  void push_back(const T& value) {
+  T& back() { return slots_[(first_ + count_ - 1) & (capacity_ - 1)]; }
+  void push_back(const T& value) { append() = value; }
+  /// A new last element, which holds anything: to be filled in where it lies.
+  T& append() {
     if (count_ == capacity_) grow();
-    slots_[(first_ + count_++) & (capacity_ - 1)] = value;
+    return slots_[(first_ + count_++) & (capacity_ - 1)];
   }
-  void pop_front() {
-    first_ = (first_ + 1) & (capacity_ - 1);
-    --count_;
-  }
-  /// How many of the elements, which ascend, are <= `limit`.
-  std::size_t count_until(const T& limit) const {
-    std::size_t low = 0, high = 1;  // few, as a rule
-    while (high < count_ && (*this)[high] <= limit) low = high + 1, high = 2 * high + 1;
-    high = high < count_ ? high : count_;
-    while (low < high) {
-      const std::size_t middle = (low + high) / 2;
-      if ((*this)[middle] <= limit)
-        low = middle + 1;
-      else
-        high = middle;
-    }
-    return low;
+  void pop_front(std::size_t count = 1) {
+    first_ = (first_ + count) & (capacity_ - 1);
+    count_ -= count;
   }
 
  private:
