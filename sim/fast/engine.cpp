@@ -128,6 +128,7 @@ struct Leg {
   std::vector<Item> items;            // feed by feed
   std::vector<std::uint32_t> beats;   // that came, in which cycle from the state on; ascending
   std::vector<std::uint8_t> ports;    // on which ports; of a cycle ascending
+  bool of_one_port = false;           // there are beats, all of them on one
   std::uint32_t until = 0;            // the cycle, from the state on, through which no others came
   std::uint8_t port = 0;              // asked for in that cycle
   std::uint8_t count = 0;             // beats; 0: the outcome ends
@@ -228,6 +229,7 @@ class Machine {
 
   void step() {
     Core::Inputs in;
+    looked_ = false;
     submitted_ = false;
     events_ = Events{};
     host_.drive(in);
@@ -402,10 +404,12 @@ class Machine {
   /// The memory may take what it refused while no block moves, which makes room at the ports.
   bool submit(unsigned port, bool is_write, std::uint64_t address) {
     bool taken = true;
-    if (submits_known_ > 0)
+    if (submits_known_ > 0) {
       --submits_known_;
-    else
+    } else {
       taken = memory_->submit({port, is_write, address, Bytes(static_cast<std::int64_t>(beat_bytes_))}, cycles(now_));
+      owed_[port] += taken ? 1 : 0;
+    }
     submitted_ = submitted_ || taken;
     if (leg_ != nullptr) note_submit(port, address, taken);
     return taken;
@@ -432,6 +436,7 @@ class Machine {
   void take(unsigned port, bool is_write) {
     if ((take_ >> port & 1) == 0) return;
     take_ &= ~(1U << port);
+    --owed_[port];
     memory_->take(port, is_write);
   }
 
@@ -815,7 +820,13 @@ class Machine {
     ahead_ = {};
     ask_from_ = now_;
     undisturbed_ = undisturbed();
-    for (unsigned p = 0; p < kNumPorts; ++p) look(p, now_, now_);
+    for (unsigned p = 0; p < kNumPorts; ++p) {
+      if (looked_)
+        coming_[p].cycle = std::max(coming_[p].cycle, now_);
+      else
+        look(p, now_, now_);
+    }
+    looked_ = true;
     std::vector<std::unique_ptr<Leg>>* legs = &state.legs;
     for (;;) {
       Leg* const leg = follow_leg(*legs);
@@ -829,6 +840,7 @@ class Machine {
       const std::int64_t accepted = memory_->submit_row(
           {leg->port, is_write, address, Bytes(static_cast<std::int64_t>(beat_bytes_))}, leg->count, at);
       submits_known_ += static_cast<std::uint64_t>(accepted);
+      owed_[leg->port] += static_cast<std::uint64_t>(accepted);
       if (accepted != leg->count) return nullptr;
       path_.push_back(leg);
       for (const Outcome::Taken& taken : leg->taken) ahead_[static_cast<unsigned>(taken.feed)] += taken.count;
@@ -912,11 +924,12 @@ class Machine {
     std::uint64_t limit = kNever;
     for (unsigned p = 0; p < kNumPorts; ++p)
       if (p != port) limit = std::min(limit, coming_[p].cycle);
-    std::size_t end = done + 1;
+    std::size_t end = leg.of_one_port && record_begin_ + leg.beats.back() < limit ? leg.beats.size() : done + 1;
     while (end < leg.beats.size() && leg.ports[end] == port && record_begin_ + leg.beats[end] < limit) ++end;
     const std::size_t taken =
         memory_->take_as(port, port == kWrites, cycles(record_begin_), leg.beats[done], &leg.beats[done], end - done);
     if (taken == 0) throw std::logic_error("fast: a beat that was known to come did not");
+    owed_[port] -= taken;
     const auto from = static_cast<std::ptrdiff_t>(done), to = static_cast<std::ptrdiff_t>(done + taken);
     came_.insert(came_.end(), leg.beats.begin() + from, leg.beats.begin() + to);
     came_ports_.insert(came_ports_.end(), leg.ports.begin() + from, leg.ports.begin() + to);
@@ -927,6 +940,10 @@ class Machine {
 
   /// When the port's next beat comes, at `first` or later, as the memory knows at `now`.
   void look(unsigned port, std::uint64_t now, std::uint64_t first) {
+    if (owed_[port] == 0) {
+      coming_[port] = {kNever, false};
+      return;
+    }
     const auto coming = memory_->coming(port, port == kWrites, cycles(now));
     coming_[port].known = coming && coming->known;
     coming_[port].cycle = !coming ? kNever : std::max(first, static_cast<std::uint64_t>(coming->cycle.count()));
@@ -1000,6 +1017,9 @@ class Machine {
     for (std::size_t i = path_.size(); i < recorded_.size(); ++i) {
       recorded_[i]->beats.shrink_to_fit();
       recorded_[i]->ports.shrink_to_fit();
+      const std::vector<std::uint8_t>& ports = recorded_[i]->ports;
+      recorded_[i]->of_one_port = !ports.empty() && std::count(ports.begin(), ports.end(), ports.front()) ==
+                                                        static_cast<std::ptrdiff_t>(ports.size());
       state_bytes_ += recorded_[i]->bytes();
       legs->push_back(std::move(recorded_[i]));
       legs = &legs->back()->next;
@@ -1156,14 +1176,16 @@ class Machine {
     bool known = false;  // false: not before
   };
   std::array<Coming, kNumPorts> coming_{};
-  std::array<unsigned, kNumFeeds> ahead_{};  // items that the path takes
-  std::vector<Leg*> path_;                   // that was followed, but for its last leg
-  std::vector<std::uint32_t> came_;          // on it, as Leg::beats
-  std::vector<std::uint8_t> came_ports_;     // as Leg::ports
-  std::size_t came_at_ = 0;                  // those before were told to the core
-  std::uint64_t ask_from_ = 0;               // cycle; of earlier ones came_ says all
-  std::uint64_t submits_known_ = 0;          // that the memory took and the core has not yet made
-  unsigned take_ = 0;                        // ports whose beat is the memory's still
+  bool looked_ = false;                          // coming_ is what the memory knew when last asked
+  std::array<std::uint64_t, kNumPorts> owed_{};  // beats that the memory took and that were not taken
+  std::array<unsigned, kNumFeeds> ahead_{};      // items that the path takes
+  std::vector<Leg*> path_;                       // that was followed, but for its last leg
+  std::vector<std::uint32_t> came_;              // on it, as Leg::beats
+  std::vector<std::uint8_t> came_ports_;         // as Leg::ports
+  std::size_t came_at_ = 0;                      // those before were told to the core
+  std::uint64_t ask_from_ = 0;                   // cycle; of earlier ones came_ says all
+  std::uint64_t submits_known_ = 0;              // that the memory took and the core has not yet made
+  unsigned take_ = 0;                            // ports whose beat is the memory's still
   std::array<std::uint64_t, kNumFeeds> begin_taken_{}, leg_taken_{};
   std::vector<std::unique_ptr<Leg>> recorded_;
   Leg* leg_ = nullptr;  // that is recorded

@@ -184,8 +184,11 @@ class Feeds {
     const unsigned f = static_cast<unsigned>(feed);
     const Ring& ring = rings_[kRingOf[f]];
     const auto begin = static_cast<unsigned>((taken_[f] + ahead) % kRing), first = std::min(count, kRing - begin);
-    return std::equal(items, items + first, ring.item.begin() + begin) &&
-           std::equal(items + first, items + count, ring.item.begin());
+    for (unsigned i = 0; i < first; ++i)  // one to three as a rule
+      if (items[i] != ring.item[begin + i]) return false;
+    for (unsigned i = first; i < count; ++i)
+      if (items[i] != ring.item[i - first]) return false;
+    return true;
   }
   /// Takes the next `count` items, which have been looked at.
   void take_seen(Feed feed, unsigned count) {
