@@ -7,11 +7,13 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/registry.h"
+#include "base/sha256.h"
 #include "cli/commands.h"
 #include "cli/quantiser_options.h"
 #include "workloads/checkpoint.h"
@@ -30,8 +32,9 @@ struct CalibrateCommand {
   std::string formats;
   std::int64_t group = 64;
   std::int64_t window = 256;
-  std::string loss = "divergence";
+  std::vector<std::string> losses{"divergence"};
   std::int64_t loss_windows = 32;
+  int act_bits = network::kNetworkActBits;
   std::string per = "expert";
   QuantiserOptions quantiser;
   std::int64_t resident_layers = 0;
@@ -39,12 +42,16 @@ struct CalibrateCommand {
   std::string out;
 };
 
-base::Registry<network::LossKind> loss_kinds() {
+std::vector<network::LossKind> chosen_losses(const std::vector<std::string>& names) {
   base::Registry<network::LossKind> kinds;
-  kinds.add("divergence", network::LossKind::kDivergence);
-  kinds.add("error", network::LossKind::kError);
-  kinds.add("fisher", network::LossKind::kFisher);
-  return kinds;
+  for (const network::LossKind kind : workloads::kLossKinds) kinds.add(workloads::loss_name(kind), kind);
+  std::vector<network::LossKind> chosen;
+  for (const std::string& name : names) {
+    chosen.push_back(kinds.at(name, "moesaic calibrate", "--loss"));
+    if (std::count(chosen.begin(), chosen.end(), chosen.back()) > 1)
+      throw base::ConfigError("moesaic calibrate", "--loss", name + " twice", "each kind once");
+  }
+  return chosen;
 }
 
 base::Registry<bool> units() {
@@ -62,7 +69,7 @@ void run_calibrate(const CalibrateCommand& command) {
     throw base::ConfigError("moesaic calibrate", "--group", std::to_string(command.group), "a positive multiple of 8");
   network::CalibrateOptions options;
   options.formats = workloads::parse_formats(command.formats, "moesaic calibrate", "--formats");
-  options.loss = loss_kinds().at(command.loss, "moesaic calibrate", "--loss");
+  options.losses = chosen_losses(command.losses);
   options.window = static_cast<std::size_t>(command.window);
   options.loss_windows = static_cast<std::size_t>(command.loss_windows);
   options.per_projection = units().at(command.per, "moesaic calibrate", "--per");
@@ -85,16 +92,30 @@ void run_calibrate(const CalibrateCommand& command) {
       chosen_quantiser(command.quantiser, "moesaic calibrate", source, /*measures=*/true);
   base::AtomicFile out(command.out);  // an unwritable place is found before the work, not after
   const network::Forward forward(checkpoint, static_cast<std::size_t>(command.resident_layers));
-  if (!forward.is_resident() && options.loss != network::LossKind::kError)
-    throw base::ConfigError("moesaic calibrate", "--loss", "'" + command.loss + "' with --resident-layers",
-                            "error: the others run every expert's change through the layers above");
+  if (!forward.is_resident())
+    for (std::size_t i = 0; i < options.losses.size(); ++i)
+      if (options.losses[i] != network::LossKind::kError)
+        throw base::ConfigError("moesaic calibrate", "--loss", "'" + command.losses[i] + "' with --resident-layers",
+                                "error: the others run every expert's change through the layers above");
   const auto store = std::make_shared<const network::ExpertStore>(forward, checkpoint, command.group, options.threads,
-                                                                  network::kNetworkActBits, quantiser);
+                                                                  command.act_bits, quantiser);
+  workloads::SensitivityTable table;
+  table.quantiser = quantiser;
+  table.record = workloads::SensitivityRecord{checkpoint.hash(),
+                                              command.group,
+                                              command.act_bits,
+                                              base::sha256_file(source),
+                                              command.window,
+                                              command.quantiser.minimum_tokens,
+                                              options.losses,
+                                              command.loss_windows,
+                                              0};
+  table.other_losses = workloads::other_loss_columns(options.losses);
   {
     base::Progress progress("calibrate", static_cast<std::int64_t>(network::calibrate_steps(tokens, options)));
-    out.write(workloads::format_sensitivity(
-        network::calibrate(forward, store, tokens, options, [&] { progress.step(); }), quantiser, command.out));
+    table.rows = network::calibrate(forward, store, tokens, options, [&] { progress.step(); });
   }
+  out.write(workloads::format_sensitivity(table, command.out));
   out.commit();
 }
 
@@ -119,12 +140,13 @@ void add_calibrate(CLI::App& app) {
       ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24))
       ->capture_default_str();
   command
-      ->add_option(
-          "--loss", options->loss,
-          "divergence: of the predictions, expert by expert; error: of the outputs, weighed once a layer; fisher: "
-          "of the outputs, weighed by squared gradients of the loss")
+      ->add_option("--loss", options->losses,
+                   "divergence: of the predictions, expert by expert; error: of the outputs, weighed once a layer; "
+                   "fisher: of the outputs, weighed by squared gradients of the loss. Several, with commas: the first "
+                   "is the column loss, fisher after it the column loss_fisher")
+      ->delimiter(',')
       ->capture_default_str()
-      ->type_name("NAME");
+      ->type_name("LIST");
   command->add_option("--loss-windows", options->loss_windows, "Windows whose predictions are compared")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
       ->capture_default_str();
@@ -133,6 +155,9 @@ void add_calibrate(CLI::App& app) {
                    "expert: one format for its three matrices; projection: gate, up and down apart, a column more")
       ->capture_default_str()
       ->type_name("NAME");
+  command->add_option("--act-bits", options->act_bits, "Bits of every activation that feeds an expert's product")
+      ->check(CLI::IsMember({4, 8, 16}))
+      ->capture_default_str();
   add_quantiser_options(*command, options->quantiser);
   command
       ->add_option("--resident-layers", options->resident_layers,

@@ -223,7 +223,7 @@ void add_evaluate(CLI::App& app) {
       ->required()
       ->type_name("none|FORMAT|PLAN");
   command->add_option("--act-bits", options->act_bits, "Bits of every activation that feeds an expert's product")
-      ->check(CLI::IsMember({4, 8}))
+      ->check(CLI::IsMember({4, 8, 16}))
       ->capture_default_str();
   command->add_option("--backend", options->backend, "Who computes quantised experts: " + evaluate_backends().choices())
       ->capture_default_str()

@@ -221,6 +221,11 @@ void add_map(CLI::App& app) {
   command->add_option("--sensitivity", options->sensitivity, "Sensitivity table, CSV, as calibrate writes it")
       ->required()
       ->type_name("FILE");
+  command
+      ->add_option("--loss-column", options->loss_column,
+                   "Column of the table that holds the losses: loss, or another that calibrate wrote (loss_fisher)")
+      ->capture_default_str()
+      ->type_name("NAME");
   command->add_option("--costs", options->costs, "Cost table, CSV: layer,expert,format,cycles and further columns")
       ->type_name("FILE");
   command
@@ -283,9 +288,11 @@ void add_map(CLI::App& app) {
                           ->add_option("--time-limit", options->time_limit_s,
                                        "Seconds of a search; the plan then depends on the machine")
                           ->check(CLI::Range(0.001, 1e6));
-  command->add_option("--group", options->group, "Weights that share a scale, as calibrated")
-      ->check(CLI::Range(std::int64_t{8}, std::int64_t{1} << 24))
-      ->capture_default_str();
+  CLI::Option* group = command
+                           ->add_option("--group", options->group,
+                                        "Weights that share a scale, as calibrated: of a table that says it, its")
+                           ->check(CLI::Range(std::int64_t{8}, std::int64_t{1} << 24))
+                           ->capture_default_str();
   add_quantiser_options(*command, options->quantiser);
   command->add_option("--out", options->out, "The plan, YAML; printed only unless given")->type_name("PLAN");
   command
@@ -293,8 +300,9 @@ void add_map(CLI::App& app) {
                    "Choose nothing: refuse this plan unless it was made from these files and keeps these budgets")
       ->type_name("PLAN");
   command->add_flag("--json", options->json, "Print JSON");
-  command->callback([options, seed, time] {
+  command->callback([options, seed, time, group] {
     options->seed_given = seed->count() > 0;
+    options->group_given = group->count() > 0;
     options->time_limit_given = time->count() > 0;
     run_map(*options);
   });

@@ -14,6 +14,7 @@
 #include "cli/plan_check.h"
 #include "mapping/checker.h"
 #include "sim/profile/profile.h"
+#include "workloads/checkpoint.h"
 
 namespace moesaic::cli {
 namespace {
@@ -191,7 +192,7 @@ std::vector<numerics::ExpertFormats> formats_of(const std::vector<workloads::Sen
 void read_latencies(const MapCommand& command, mapping::Together together, Inputs& in) {
   if (!in.workload) refuse_missing("--latency-budget", "--costs, or --workload and --chip");
   if (!in.chip) refuse_missing("--latency-budget", "--costs, or --workload and --chip");
-  in.work = std::make_shared<const run::RunInputs>(latency_inputs(*in.workload, command.group));
+  in.work = std::make_shared<const run::RunInputs>(latency_inputs(*in.workload, in.group_size));
   if (command.profile.empty()) {
     in.latencies =
         make_profile(*in.work, *in.chip, *in.workload, formats_of(in.rows, together), command.cache, kWhere).table;
@@ -203,7 +204,8 @@ void read_latencies(const MapCommand& command, mapping::Together together, Input
       if (found != expected) throw base::ConfigError(command.profile, key, found, expected + ", " + what);
     };
     same("chip", source.chip, in.chip->hash, "the hash of " + command.chip);
-    same("group_size", std::to_string(source.group_size), std::to_string(command.group), "--group");
+    same("group_size", std::to_string(source.group_size), std::to_string(in.group_size),
+         command.group_given ? "--group" : "that of " + command.sensitivity);
     same("work", source.work, profile::work_hash(*in.work), "the hash of what " + command.workload + " does");
     same("engine", source.engine, profile::engine_hash(), "this program's engine: profile again");
   }
@@ -225,6 +227,17 @@ numerics::Format format_in(const numerics::ExpertFormats& formats, workloads::Pr
                                                       : formats.gate;
 }
 
+/// What a plan says of how the losses it adds up were measured.
+std::string measured_text(const std::optional<workloads::SensitivityRecord>& record, const std::string& column) {
+  if (!record) return "unknown: the sensitivity table does not say it";
+  workloads::LossKind kind = record->losses.front();
+  const std::vector<std::string> others = workloads::other_loss_columns(record->losses);
+  for (std::size_t i = 0; i < others.size(); ++i)
+    if (others[i] == column) kind = record->losses[i + 1];
+  return fmt::format("{} over {} windows of {}, groups of {}, {}-bit activations", workloads::loss_name(kind),
+                     record->loss_windows, record->text_window, record->group_size, record->act_bits);
+}
+
 /// A plan of this allocation, checked against the tables.
 workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std::string& allocator,
                           const mapping::Problem& problem, const mapping::Allocation& allocation) {
@@ -232,7 +245,7 @@ workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std
   plan.made_from.sensitivity = in.sensitivity_hash;
   if (in.chip) plan.made_from.chip = in.chip->hash;
   if (in.costs || in.latencies) plan.made_from.costs = in.costs_hash;
-  plan.group_size = static_cast<int>(command.group);
+  plan.group_size = static_cast<int>(in.group_size);
   plan.quantiser = in.quantiser;
   const mapping::Totals totals = mapping::totals(problem, allocation.assignment);
   plan.loss = totals.real_loss;
@@ -279,6 +292,8 @@ workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std
   plan.solver.emplace_back("loss_exponent", std::to_string(problem.loss_exponent));
   plan.solver.emplace_back("loss_rounding", "nearest");
   if (command.loss != "table") plan.solver.emplace_back("loss_model", command.loss);
+  if (command.loss_column != workloads::kLossColumn) plan.solver.emplace_back("loss_column", command.loss_column);
+  plan.solver.emplace_back("measured", measured_text(in.record, command.loss_column));
   // The certificate is about every format of the table; a fixed expert's other rows are no choice.
   std::vector<workloads::SensitivityRow> rows;
   std::map<std::pair<int, int>, const mapping::Item*> item_of;
@@ -443,6 +458,27 @@ class Enforcement {
   int rounds_ = 0;
 };
 
+/// Refuses a table that was measured at something else than what the plan is for; the group size of the plan.
+std::int64_t check_record(const MapCommand& command, const Inputs& in) {
+  if (!in.record) return command.group;
+  const workloads::SensitivityRecord& record = *in.record;
+  const auto same = [&](const std::string& key, const std::string& found, const std::string& expected,
+                        const std::string& what) {
+    if (found != expected)
+      throw base::ConfigError(record.where(command.sensitivity, key), key, found, expected + ", " + what);
+  };
+  if (command.group_given)
+    same("group_size", std::to_string(record.group_size), std::to_string(command.group), "--group");
+  if (in.workload) {
+    if (in.workload->has_weights)
+      same("checkpoint", record.checkpoint, workloads::Checkpoint(in.workload->model).hash(),
+           "the hash of " + in.workload->model);
+    same("act_bits", std::to_string(record.act_bits), std::to_string(in.workload->act_bits),
+         "the activations of " + command.workload);
+  }
+  return record.group_size;
+}
+
 }  // namespace
 
 base::Registry<mapping::Allocator> allocators() {
@@ -469,6 +505,9 @@ Inputs read_inputs(const MapCommand& command) {
   const std::string table = base::read_file(command.sensitivity);
   in.sensitivity_hash = base::sha256_hex(table);
   workloads::SensitivityTable sensitivity = workloads::parse_sensitivity(table, command.sensitivity);
+  workloads::use_loss_column(sensitivity, command.loss_column, command.sensitivity, kWhere, "--loss-column");
+  in.record = sensitivity.record;
+  in.group_size = check_record(command, in);
   in.rows = std::move(sensitivity.rows);
   in.table_says_quantiser = sensitivity.quantiser.has_value();
   in.quantiser = table_quantiser(command.quantiser, kWhere, sensitivity.quantiser, command.sensitivity);
@@ -480,7 +519,7 @@ Inputs read_inputs(const MapCommand& command) {
     in.rows = in_formats(in.rows, in.chip->format_names(), command.sensitivity);
   }
   in.network = in.workload ? in.workload->network : mapping::network_of(in.rows, command.sensitivity);
-  if (in.workload && in.chip) in.memory.emplace(in.network, command.group, in.chip->layout_spec());
+  if (in.workload && in.chip) in.memory.emplace(in.network, in.group_size, in.chip->layout_spec());
   if (!command.profile.empty() && !command.costs.empty())
     throw base::ConfigError(kWhere, "--profile", "it with --costs", "one of them");
   if (!command.profile.empty() && command.latency_budgets.empty()) refuse_missing("--profile", "--latency-budget");

@@ -30,6 +30,7 @@ struct MapCommand {
   std::string workload;
   std::string chip;
   std::string sensitivity;
+  std::string loss_column = workloads::kLossColumn;
   std::string costs, profile;
   CacheOptions cache;
   std::vector<std::string> memory_budgets, resident_budgets, latency_budgets, io_budgets, bits_budgets, limits;
@@ -43,6 +44,7 @@ struct MapCommand {
   double time_limit_s = 0;
   bool time_limit_given = false;
   std::int64_t group = 64;
+  bool group_given = false;
   QuantiserOptions quantiser;
   std::string out;
   std::string check;
@@ -76,7 +78,9 @@ struct Inputs {
   std::string sensitivity_hash, costs_hash;
   workloads::Quantiser quantiser;  ///< of the table, or of the options where it does not say it
   bool table_says_quantiser = false;
-  std::vector<workloads::SensitivityRow> rows;  ///< with their losses as minimised
+  std::optional<workloads::SensitivityRecord> record;  ///< what the table was measured at, where it says it
+  std::int64_t group_size = 0;                         ///< of the table, or of the options where it does not say it
+  std::vector<workloads::SensitivityRow> rows;         ///< with their losses as minimised
   workloads::Network network;
   Routing routing;
   mapping::Problem problem;

@@ -278,7 +278,7 @@ class Sweep {
         throw base::ConfigError(map.workload, "model", in.workload->model + " (a shape of the zoo)",
                                 "a folder with weights: plans are bound to a checkpoint");
       if (!work)
-        work = in.work ? in.work : std::make_shared<const run::RunInputs>(latency_inputs(*in.workload, map.group));
+        work = in.work ? in.work : std::make_shared<const run::RunInputs>(latency_inputs(*in.workload, in.group_size));
       if (!command_.evaluate.empty() && !evaluator) {
         evaluator = std::make_unique<Evaluator>(command_, *in.workload, in.quantiser);
         float_ = evaluator->windows(nullptr);
@@ -516,9 +516,12 @@ void add_pareto(CLI::App& app) {
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40))
       ->capture_default_str();
   command->add_option("--seed", map.seed, "Of allocator random")->type_name("N");
-  command->add_option("--group", map.group, "Weights that share a scale, as calibrated")
-      ->check(CLI::Range(std::int64_t{8}, std::int64_t{1} << 24))
-      ->capture_default_str();
+  CLI::Option* group =
+      command
+          ->add_option("--group", map.group, "Weights that share a scale, as calibrated: of a table that says it, its")
+          ->check(CLI::Range(std::int64_t{8}, std::int64_t{1} << 24))
+          ->capture_default_str();
+  command->add_option("--loss-column", map.loss_column, "As map's")->capture_default_str()->type_name("NAME");
   add_quantiser_options(*command, map.quantiser);
   add_cache_options(*command, map.cache);
   command
@@ -527,7 +530,8 @@ void add_pareto(CLI::App& app) {
       ->required()
       ->type_name("DIR");
   command->add_flag("--json", options->json, "Print JSON");
-  command->callback([options] {
+  command->callback([options, group] {
+    options->map.group_given = group->count() > 0;
     try {
       Sweep(*options).run();
     } catch (const base::InputError& error) {

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 #include <set>
+#include <stdexcept>
 #include <string_view>
 #include <tuple>
 
@@ -19,7 +20,8 @@ using numerics::Format;
 namespace {
 
 constexpr std::string_view kHeader = "layer,expert,format,bits,loss,frequency,weight";
-constexpr std::string_view kProjectionHeader = "layer,expert,format,bits,loss,frequency,weight,projection";
+constexpr std::string_view kProjectionColumn = ",projection";
+constexpr std::string_view kOtherLoss = "loss_";
 constexpr std::size_t kColumns = 7;
 
 Projection parse_projection(std::string_view name, const std::string& where) {
@@ -70,48 +72,145 @@ std::string quantiser_lines(const Quantiser& q, const std::string& path) {
       tokens_seen_from(q, path), q.tokens_hash, q.window, q.damping, q.minimum_tokens);
 }
 
-/// Takes the lines at the top that say the quantiser off `rest`; the number of the line after them.
-int parse_quantiser_lines(std::string_view& rest, const std::string& path, std::optional<Quantiser>& quantiser) {
-  int line = 1;
-  if (rest.empty() || rest.front() != '#') return line;
-  const auto value_of = [&](const std::string& key) {
+std::string losses_text(const std::vector<LossKind>& losses) {
+  std::string text;
+  for (const LossKind kind : losses) text += (text.empty() ? "" : ",") + std::string(loss_name(kind));
+  return text;
+}
+
+std::string record_lines(const SensitivityRecord& r) {
+  return fmt::format(
+      "# checkpoint: {}\n# group_size: {}\n# act_bits: {}\n# text_hash: {}\n# text_window: {}\n"
+      "# text_minimum_tokens: {}\n# loss: {}\n# loss_windows: {}\n",
+      r.checkpoint, r.group_size, r.act_bits, r.text_hash, r.text_window, r.text_minimum_tokens, losses_text(r.losses),
+      r.loss_windows);
+}
+
+/// The lines above the header, each `# key: value`, in one order.
+class TopLines {
+ public:
+  TopLines(std::string_view& rest, const std::string& path) : rest_(rest), path_(path) {}
+
+  bool has_more() const { return !rest_.empty() && rest_.front() == '#'; }
+  /// Number of the line that comes next.
+  int line() const { return line_; }
+
+  std::string text(const std::string& key) {
     const std::string start = "# " + key + ": ";
-    const std::string_view content = take_line(rest);
+    const std::string_view content = take_line(rest_);
     if (content.substr(0, start.size()) != start)
-      throw base::ConfigError(fmt::format("{}:{}", path, line), "header",
+      throw base::ConfigError(fmt::format("{}:{}", path_, line_), "header",
                               "'" + std::string(content.substr(0, 80)) + "'", "'" + start + "...'");
-    ++line;
-    return content.substr(start.size());
-  };
-  const auto refused = [&](const std::string& key, std::string_view value, const std::string& expected) {
-    return base::ConfigError(fmt::format("{}:{}", path, line - 1), key, "'" + std::string(value) + "'", expected);
-  };
-  const auto whole = [&](const std::string& key, std::int64_t least, std::int64_t most) {
-    const std::string_view value = value_of(key);
+    ++line_;
+    return std::string(content.substr(start.size()));
+  }
+  /// What the line taken last says is not what was expected.
+  base::ConfigError refused(const std::string& key, const std::string& value, const std::string& expected) const {
+    return base::ConfigError(fmt::format("{}:{}", path_, line_ - 1), key, "'" + value + "'", expected);
+  }
+  std::int64_t whole(const std::string& key, std::int64_t least, std::int64_t most) {
+    const std::string value = text(key);
     std::int64_t number = 0;
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
     if (error != std::errc() || end != value.data() + value.size() || number < least || number > most)
       throw refused(key, value, fmt::format("a whole number from {} to {}", least, most));
     return number;
-  };
-  const std::string_view kind = value_of("quantiser");
-  Quantiser& q = quantiser.emplace();
-  if (kind == "rtn") return line;
-  if (kind != "gptq") throw refused("quantiser", kind, "rtn or gptq");
+  }
+  double number(const std::string& key, double least, double most) {
+    const std::string value = text(key);
+    double number = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (error != std::errc() || end != value.data() + value.size() || !(number >= least && number <= most))
+      throw refused(key, value, fmt::format("a number from {} to {}", least, most));
+    return number;
+  }
+  std::string hash(const std::string& key) {
+    std::string value = text(key);
+    if (value.size() != 64 || value.find_first_not_of("0123456789abcdef") != std::string::npos)
+      throw refused(key, value, "64 lower-case hexadecimal digits");
+    return value;
+  }
+
+ private:
+  std::string_view& rest_;
+  const std::string& path_;
+  int line_ = 1;
+};
+
+Quantiser read_quantiser(TopLines& lines, const std::string& path) {
+  Quantiser q;
+  const std::string kind = lines.text("quantiser");
+  if (kind == "rtn") return q;
+  if (kind != "gptq") throw lines.refused("quantiser", kind, "rtn or gptq");
   q.kind = QuantiserKind::kGptq;
-  const std::string_view tokens = value_of("tokens");
-  if (tokens.empty()) throw refused("tokens", tokens, "the path of the calibration tokens");
+  const std::string tokens = lines.text("tokens");
+  if (tokens.empty()) throw lines.refused("tokens", tokens, "the path of the calibration tokens");
   q.tokens = (std::filesystem::path(path).parent_path() / tokens).string();
-  q.tokens_hash = value_of("tokens_hash");
-  if (q.tokens_hash.size() != 64 || q.tokens_hash.find_first_not_of("0123456789abcdef") != std::string::npos)
-    throw refused("tokens_hash", q.tokens_hash, "64 lower-case hexadecimal digits");
-  q.window = whole("window", 1, std::int64_t{1} << 24);
-  const std::string_view damping = value_of("damping");
-  const auto [end, error] = std::from_chars(damping.data(), damping.data() + damping.size(), q.damping);
-  if (error != std::errc() || end != damping.data() + damping.size() || !(q.damping >= 1e-9 && q.damping <= 1e9))
-    throw refused("damping", damping, "a number from 1e-9 to 1e9");
-  q.minimum_tokens = whole("minimum_tokens", 0, std::int64_t{1} << 40);
-  return line;
+  q.tokens_hash = lines.hash("tokens_hash");
+  q.window = lines.whole("window", 1, std::int64_t{1} << 24);
+  q.damping = lines.number("damping", 1e-9, 1e9);
+  q.minimum_tokens = lines.whole("minimum_tokens", 0, std::int64_t{1} << 40);
+  return q;
+}
+
+std::vector<LossKind> read_losses(TopLines& lines) {
+  const std::string value = lines.text("loss");
+  std::vector<LossKind> losses;
+  for (const std::string_view name : split(value, ',')) {
+    const auto kind =
+        std::find_if(kLossKinds.begin(), kLossKinds.end(), [&](LossKind k) { return name == loss_name(k); });
+    if (kind == kLossKinds.end() || std::find(losses.begin(), losses.end(), *kind) != losses.end())
+      throw lines.refused("loss", value, "one or more of divergence, error, fisher, each once");
+    losses.push_back(*kind);
+  }
+  return losses;
+}
+
+SensitivityRecord read_record(TopLines& lines) {
+  SensitivityRecord r;
+  r.line = lines.line();
+  r.checkpoint = lines.hash("checkpoint");
+  r.group_size = lines.whole("group_size", 8, std::int64_t{1} << 24);
+  if (r.group_size % 8 != 0) throw lines.refused("group_size", std::to_string(r.group_size), "a multiple of 8");
+  r.act_bits = lines.whole("act_bits", 4, 16);
+  if (r.act_bits != 4 && r.act_bits != 8 && r.act_bits != 16)
+    throw lines.refused("act_bits", std::to_string(r.act_bits), "4, 8 or 16");
+  r.text_hash = lines.hash("text_hash");
+  r.text_window = lines.whole("text_window", 2, std::int64_t{1} << 24);
+  r.text_minimum_tokens = lines.whole("text_minimum_tokens", 0, std::int64_t{1} << 40);
+  r.losses = read_losses(lines);
+  r.loss_windows = lines.whole("loss_windows", 1, std::int64_t{1} << 40);
+  return r;
+}
+
+/// What a header says beyond the columns that every table has.
+struct Columns {
+  bool by_projection = false;
+  std::vector<std::string> other_losses;
+  std::size_t count() const { return kColumns + (by_projection ? 1 : 0) + other_losses.size(); }
+};
+
+Columns read_header(std::string_view header, const std::string& where) {
+  const auto refuse = [&] {
+    throw base::ConfigError(where, "header", "'" + std::string(header.substr(0, 160)) + "'",
+                            std::string(kHeader) + "[,projection][,loss_NAME...], each once");
+  };
+  Columns columns;
+  std::string_view rest = header;
+  if (rest.substr(0, kHeader.size()) != kHeader) refuse();
+  rest.remove_prefix(kHeader.size());
+  columns.by_projection = rest.substr(0, kProjectionColumn.size()) == kProjectionColumn;
+  if (columns.by_projection) rest.remove_prefix(kProjectionColumn.size());
+  if (rest.empty()) return columns;
+  if (rest.front() != ',') refuse();
+  for (const std::string_view name : split(rest.substr(1), ',')) {
+    if (name.size() <= kOtherLoss.size() || name.substr(0, kOtherLoss.size()) != kOtherLoss ||
+        name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") != std::string_view::npos ||
+        std::find(columns.other_losses.begin(), columns.other_losses.end(), name) != columns.other_losses.end())
+      refuse();
+    columns.other_losses.emplace_back(name);
+  }
+  return columns;
 }
 
 }  // namespace
@@ -130,42 +229,72 @@ const char* projection_name(Projection projection) {
   return "";
 }
 
+const char* loss_name(LossKind kind) {
+  switch (kind) {
+    case LossKind::kDivergence:
+      return "divergence";
+    case LossKind::kError:
+      return "error";
+    case LossKind::kFisher:
+      return "fisher";
+  }
+  return "";
+}
+
+std::vector<std::string> other_loss_columns(const std::vector<LossKind>& kinds) {
+  std::vector<std::string> columns;
+  for (std::size_t i = 1; i < kinds.size(); ++i) columns.push_back(std::string(kOtherLoss) + loss_name(kinds[i]));
+  return columns;
+}
+
+std::string SensitivityRecord::where(const std::string& path, const std::string& key) const {
+  const auto at = std::find(kKeys.begin(), kKeys.end(), key) - kKeys.begin();
+  return fmt::format("{}:{}", path, line + at);
+}
+
 SensitivityTable parse_sensitivity(const std::string& text, const std::string& path) {
   SensitivityTable table;
   std::vector<SensitivityRow>& rows = table.rows;
   std::set<std::tuple<int, int, Format, Projection>> seen;
-  bool by_projection = false;
   std::string_view rest = text;
-  const int header = parse_quantiser_lines(rest, path, table.quantiser);
+  TopLines top(rest, path);
+  if (top.has_more()) table.quantiser = read_quantiser(top, path);
+  if (top.has_more()) table.record = read_record(top);
+  Columns columns;
+  const int header = top.line();
   for (int line = header; !rest.empty(); ++line) {
     const std::string_view content = take_line(rest);
     const std::string where = fmt::format("{}:{}", path, line);
     if (line == header) {
-      by_projection = content == kProjectionHeader;
-      if (content != kHeader && !by_projection)
-        throw base::ConfigError(where, "header", "'" + std::string(content.substr(0, 80)) + "'",
-                                std::string(kHeader) + "[,projection]");
+      columns = read_header(content, where);
+      if (table.record && other_loss_columns(table.record->losses) != columns.other_losses)
+        throw base::ConfigError(where, "header", "'" + std::string(content) + "'",
+                                fmt::format("the columns of losses that line {} names",
+                                            table.record->where(path, "loss").substr(path.size() + 1)));
+      table.other_losses = columns.other_losses;
       continue;
     }
     if (content.empty() && rest.empty()) break;
     const std::vector<std::string_view> field = split(content, ',');
-    const std::size_t columns = by_projection ? kColumns + 1 : kColumns;
-    if (field.size() != columns)
-      throw base::ConfigError(where, "row", fmt::format("{} fields", field.size()), fmt::format("{}", columns));
+    if (field.size() != columns.count())
+      throw base::ConfigError(where, "row", fmt::format("{} fields", field.size()), fmt::format("{}", columns.count()));
     SensitivityRow row;
     row.layer = whole_number(field[0], where, "layer");
     row.expert = whole_number(field[1], where, "expert");
     if (field[3].empty()) throw base::ConfigError(where, "bits", "''", "a whole number of at least 0");
     row.format = Format::from_metadata(std::string(field[2]), std::string(field[3]), where);
-    row.loss = real_number(field[4], where, "loss");
+    row.loss = real_number(field[4], where, kLossColumn);
     row.frequency = real_number(field[5], where, "frequency");
     row.weight = real_number(field[6], where, "weight");
-    if (by_projection) row.projection = parse_projection(field[kColumns], where);
+    if (columns.by_projection) row.projection = parse_projection(field[kColumns], where);
+    for (std::size_t i = 0; i < columns.other_losses.size(); ++i)
+      row.other_losses.push_back(
+          real_number(field[columns.count() - columns.other_losses.size() + i], where, columns.other_losses[i]));
     if (!seen.emplace(row.layer, row.expert, row.format, row.projection).second)
       throw base::ConfigError(where, "row",
                               fmt::format("layer {}, expert {}, {}{}{} a second time", row.layer, row.expert,
-                                          by_projection ? projection_name(row.projection) : "",
-                                          by_projection ? " in " : "", row.format.name()),
+                                          columns.by_projection ? projection_name(row.projection) : "",
+                                          columns.by_projection ? " in " : "", row.format.name()),
                               "each once");
     rows.push_back(row);
   }
@@ -173,20 +302,43 @@ SensitivityTable parse_sensitivity(const std::string& text, const std::string& p
   return table;
 }
 
-std::string format_sensitivity(const std::vector<SensitivityRow>& rows, const std::optional<Quantiser>& quantiser,
-                               const std::string& path) {
-  const bool by_projection =
-      std::any_of(rows.begin(), rows.end(), [](const SensitivityRow& r) { return r.projection != Projection::kAll; });
-  std::string text = quantiser ? quantiser_lines(*quantiser, path) : std::string();
-  text += by_projection ? kProjectionHeader : kHeader;
+std::string format_sensitivity(const SensitivityTable& table, const std::string& path) {
+  const bool by_projection = std::any_of(table.rows.begin(), table.rows.end(),
+                                         [](const SensitivityRow& r) { return r.projection != Projection::kAll; });
+  if (table.record && !table.quantiser) throw std::logic_error("a record of what was measured without its quantiser");
+  std::string text = table.quantiser ? quantiser_lines(*table.quantiser, path) : std::string();
+  if (table.record) text += record_lines(*table.record);
+  text += kHeader;
+  if (by_projection) text += kProjectionColumn;
+  for (const std::string& column : table.other_losses) text += "," + column;
   text += '\n';
-  for (const SensitivityRow& r : rows) {
+  for (const SensitivityRow& r : table.rows) {
+    if (r.other_losses.size() != table.other_losses.size()) throw std::logic_error("a row with losses of no column");
     text += fmt::format("{},{},{},{},{},{},{}", r.layer, r.expert, r.format.kind_name(), r.format.bits(), r.loss,
                         r.frequency, r.weight);
     if (by_projection) text += fmt::format(",{}", projection_name(r.projection));
+    for (const double loss : r.other_losses) text += fmt::format(",{}", loss);
     text += '\n';
   }
   return text;
+}
+
+std::string format_sensitivity(const std::vector<SensitivityRow>& rows) {
+  SensitivityTable table;
+  table.rows = rows;
+  return format_sensitivity(table);
+}
+
+void use_loss_column(SensitivityTable& table, const std::string& column, const std::string& path,
+                     const std::string& where, const std::string& key) {
+  if (column == kLossColumn) return;
+  const auto found = std::find(table.other_losses.begin(), table.other_losses.end(), column);
+  if (found == table.other_losses.end())
+    throw base::ConfigError(where, key, "'" + column + "'",
+                            fmt::format("a column of losses of {}: {}{}{}", path, kLossColumn,
+                                        table.other_losses.empty() ? "" : ", ", fmt::join(table.other_losses, ", ")));
+  const auto at = static_cast<std::size_t>(found - table.other_losses.begin());
+  for (SensitivityRow& row : table.rows) row.loss = row.other_losses[at];
 }
 
 std::vector<Format> parse_formats(const std::string& text, const std::string& where, const std::string& key) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <utility>
 
 #include "base/error.h"
@@ -26,39 +27,64 @@ struct Variant {
   Projection projection = Projection::kAll;
 };
 
-/// Outputs [rows, hidden] of one expert as a variant has it, in real units, over rows in float and in integers.
-std::vector<float> run_variant(const Forward& forward, const ExpertStore& store, int layer, int expert,
-                               const Variant& variant, const std::vector<float>& x,
-                               const numerics::Activations& integers) {
-  const quantise::LayerScales& scales = store.scales(layer);
-  const auto weights = store.get(layer, expert, variant.format);
-  std::vector<float> y(x.size());
-  const auto in_float = [&](const numerics::WeightMatrix& w, int x_exp, int y_exp) {
+/// One expert over some rows of a batch, in float and as variants have it: outputs [rows, hidden] in real units.
+class ExpertRuns {
+ public:
+  /// `all`: the batch's rows in integers.
+  ExpertRuns(const Forward& forward, const ExpertStore& store, const MoeBatch& batch, const numerics::Activations& all,
+             std::size_t expert, const ExpertRows& rows)
+      : forward_(forward),
+        store_(store),
+        layer_(batch.layer),
+        expert_(static_cast<int>(expert)),
+        x_(gather_rows(batch, rows)),
+        integers_(gather_rows(all, rows)),
+        real_(x_.size()) {
+    forward_.float_experts().run_expert(layer_, expert_, x_.data(), rows.row.size(), real_.data(), &inner_);
+  }
+
+  const std::vector<float>& real() const { return real_; }
+
+  std::vector<float> run(const Variant& variant) const {
+    const quantise::LayerScales& scales = store_.scales(layer_);
+    const auto weights = store_.get(layer_, expert_, variant.format);
+    switch (variant.projection) {
+      case Projection::kAll: {
+        const numerics::ExpertResult got = numerics::expert_ffn(*weights, integers_);
+        const float unit = std::ldexp(1.0F, -scales.output_exp);
+        std::vector<float> y(real_.size());
+        for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<float>(got.y[i]) * unit;
+        return y;
+      }
+      case Projection::kGate:
+        return in_float(Projection::kGate, weights->gate, scales.x_exp, quantise::kGateExp);
+      case Projection::kUp:
+        return in_float(Projection::kUp, weights->up, scales.x_exp, scales.up_exp);
+      case Projection::kDown:
+        return in_float(Projection::kDown, weights->down, -scales.hidden_exp, scales.output_exp);
+    }
+    return {};
+  }
+
+ private:
+  std::vector<float> in_float(Projection which, const numerics::WeightMatrix& w, int x_exp, int y_exp) const {
     const PackedMatrix instead =
         pack_rows(quantise::dequantise(w, std::ldexp(1.0, x_exp), std::ldexp(1.0, -y_exp)).data(),
                   static_cast<std::size_t>(w.n), static_cast<std::size_t>(w.k));
-    forward.float_experts().run_expert(layer, expert, x.data(), static_cast<std::size_t>(integers.m), y.data(), nullptr,
-                                       variant.projection, &instead);
-  };
-  switch (variant.projection) {
-    case Projection::kAll: {
-      const numerics::ExpertResult got = numerics::expert_ffn(*weights, integers);
-      const float unit = std::ldexp(1.0F, -scales.output_exp);
-      for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<float>(got.y[i]) * unit;
-      break;
-    }
-    case Projection::kGate:
-      in_float(weights->gate, scales.x_exp, quantise::kGateExp);
-      break;
-    case Projection::kUp:
-      in_float(weights->up, scales.x_exp, scales.up_exp);
-      break;
-    case Projection::kDown:
-      in_float(weights->down, -scales.hidden_exp, scales.output_exp);
-      break;
+    std::vector<float> y(real_.size());
+    forward_.float_experts().run_replaced(layer_, expert_, x_.data(), static_cast<std::size_t>(integers_.m), inner_,
+                                          which, instead, y.data());
+    return y;
   }
-  return y;
-}
+
+  const Forward& forward_;
+  const ExpertStore& store_;
+  int layer_, expert_;
+  std::vector<float> x_;
+  numerics::Activations integers_;
+  std::vector<float> real_;
+  ExpertInner inner_;
+};
 
 /// What windows add to a layer's sums.
 struct LayerSums {
@@ -189,14 +215,10 @@ class ErrorObserver : public MoeObserver {
   void add_errors(const MoeBatch& batch, const numerics::Activations& all, std::size_t expert, const ExpertRows& rows,
                   const std::vector<double>& weight, std::vector<double>& sum) const {
     if (rows.row.empty()) return;
-    const std::vector<float> x = gather_rows(batch, rows);
-    std::vector<float> wanted(x.size());
-    forward_.float_experts().run_expert(batch.layer, static_cast<int>(expert), x.data(), rows.row.size(),
-                                        wanted.data());
-    const numerics::Activations integers = gather_rows(all, rows);
+    const ExpertRuns runs(forward_, store_, batch, all, expert, rows);
+    const std::vector<float>& wanted = runs.real();
     for (std::size_t v = 0; v < variants_.size(); ++v) {
-      const std::vector<float> got =
-          run_variant(forward_, store_, batch.layer, static_cast<int>(expert), variants_[v], x, integers);
+      const std::vector<float> got = runs.run(variants_[v]);
       double error = 0;
       for (std::size_t i = 0; i < rows.row.size(); ++i) {
         double row_error = 0;
@@ -251,74 +273,65 @@ class LayerRecorder : public MoeObserver {
   std::vector<Layer> layers_;
 };
 
-/// Divergence in one window with one expert of `layer` as each variant has it; [expert][variant].
-std::vector<std::vector<double>> expert_divergences(const Forward& forward, const ExpertStore& store,
-                                                    const LayerRecorder::Layer& layer, const Predictions& wanted,
-                                                    const std::vector<Variant>& variants) {
-  const MoeBatch& batch = layer.batch;
-  const numerics::Activations all =
-      quantise::quantise_rows(batch.x, static_cast<std::int64_t>(batch.rows), static_cast<std::int64_t>(batch.hidden),
-                              store.act_bits(), store.scales(batch.layer).x_exp);
-  const std::vector<ExpertRows> by_expert = rows_by_expert(batch);
-  std::vector<std::vector<double>> divergence(batch.experts, std::vector<double>(variants.size()));
-  for (std::size_t e = 0; e < batch.experts; ++e) {
-    const ExpertRows& mine = by_expert[e];
-    if (mine.row.empty()) continue;
-    const std::vector<float> x = gather_rows(batch, mine);
-    const numerics::Activations integers = gather_rows(all, mine);
-    std::vector<float> real(x.size());
-    forward.float_experts().run_expert(batch.layer, static_cast<int>(e), x.data(), mine.row.size(), real.data());
-    for (std::size_t v = 0; v < variants.size(); ++v) {
-      const std::vector<float> got =
-          run_variant(forward, store, batch.layer, static_cast<int>(e), variants[v], x, integers);
-      std::vector<float> stream = layer.stream;
-      for (std::size_t i = 0; i < mine.row.size(); ++i) {
-        const float weight = batch.weights[mine.row[i] * batch.top_k + mine.slot[i]];
-        for (std::size_t h = 0; h < batch.hidden; ++h)
-          stream[mine.row[i] * batch.hidden + h] += weight * (got[i * batch.hidden + h] - real[i * batch.hidden + h]);
-      }
-      divergence[e][v] = wanted.divergence(forward.resume(static_cast<std::size_t>(batch.layer) + 1, std::move(stream),
-                                                          batch.rows, forward.float_experts()));
-    }
-  }
-  return divergence;
-}
+/// Losses in one window with one expert of a layer as each variant has it; [expert][variant], 0 of what is not asked
+/// for.
+struct WindowLosses {
+  std::vector<std::vector<double>> divergence;
+  std::vector<std::vector<double>> fisher;
+};
 
-/// Second-order loss in one window with one expert of `layer` as each variant has it, in bits per token;
-/// [expert][variant]. `gradient` is of the window's loss, with respect to the layer's output [rows, hidden].
-std::vector<std::vector<double>> fisher_losses(const Forward& forward, const ExpertStore& store,
-                                               const LayerRecorder::Layer& layer, const std::vector<float>& gradient,
-                                               const std::vector<Variant>& variants) {
+/// What a window's losses are compared with; null where that loss is not asked for.
+struct WindowTruth {
+  const Predictions* predictions = nullptr;
+  const std::vector<float>* gradient = nullptr;  ///< of the window's loss by the layer's output [rows, hidden]
+};
+
+WindowLosses window_losses(const Forward& forward, const ExpertStore& store, const LayerRecorder::Layer& layer,
+                           const WindowTruth& truth, const std::vector<Variant>& variants) {
   const MoeBatch& batch = layer.batch;
   const numerics::Activations all =
       quantise::quantise_rows(batch.x, static_cast<std::int64_t>(batch.rows), static_cast<std::int64_t>(batch.hidden),
                               store.act_bits(), store.scales(batch.layer).x_exp);
   const std::vector<ExpertRows> by_expert = rows_by_expert(batch);
-  std::vector<std::vector<double>> loss(batch.experts, std::vector<double>(variants.size()));
+  WindowLosses losses;
+  losses.divergence.assign(batch.experts, std::vector<double>(variants.size()));
+  losses.fisher = losses.divergence;
   for (std::size_t e = 0; e < batch.experts; ++e) {
     const ExpertRows& mine = by_expert[e];
     if (mine.row.empty()) continue;
-    const std::vector<float> x = gather_rows(batch, mine);
-    const numerics::Activations integers = gather_rows(all, mine);
-    std::vector<float> real(x.size());
-    forward.float_experts().run_expert(batch.layer, static_cast<int>(e), x.data(), mine.row.size(), real.data());
+    const ExpertRuns runs(forward, store, batch, all, e, mine);
+    const std::vector<float>& real = runs.real();
+    const auto weight_of = [&](std::size_t i) { return batch.weights[mine.row[i] * batch.top_k + mine.slot[i]]; };
     for (std::size_t v = 0; v < variants.size(); ++v) {
-      const std::vector<float> got =
-          run_variant(forward, store, batch.layer, static_cast<int>(e), variants[v], x, integers);
-      double sum = 0;
-      for (std::size_t i = 0; i < mine.row.size(); ++i) {
-        const auto weight = static_cast<double>(batch.weights[mine.row[i] * batch.top_k + mine.slot[i]]);
-        for (std::size_t h = 0; h < batch.hidden; ++h) {
-          const double change = weight * (static_cast<double>(got[i * batch.hidden + h]) -
-                                          static_cast<double>(real[i * batch.hidden + h]));
-          const auto slope = static_cast<double>(gradient[mine.row[i] * batch.hidden + h]);
-          sum += change * change * slope * slope;
+      const bool diverges = truth.predictions != nullptr && variants[v].format.planes() <= kMeasuredPlanes;
+      if (!diverges && truth.gradient == nullptr) continue;
+      const std::vector<float> got = runs.run(variants[v]);
+      if (diverges) {
+        std::vector<float> stream = layer.stream;
+        for (std::size_t i = 0; i < mine.row.size(); ++i) {
+          const float weight = weight_of(i);
+          for (std::size_t h = 0; h < batch.hidden; ++h)
+            stream[mine.row[i] * batch.hidden + h] += weight * (got[i * batch.hidden + h] - real[i * batch.hidden + h]);
         }
+        losses.divergence[e][v] = truth.predictions->divergence(forward.resume(
+            static_cast<std::size_t>(batch.layer) + 1, std::move(stream), batch.rows, forward.float_experts()));
       }
-      loss[e][v] = 0.5 * sum / std::log(2.0) / static_cast<double>(batch.rows);
+      if (truth.gradient != nullptr) {
+        double sum = 0;
+        for (std::size_t i = 0; i < mine.row.size(); ++i) {
+          const auto weight = static_cast<double>(weight_of(i));
+          for (std::size_t h = 0; h < batch.hidden; ++h) {
+            const double change = weight * (static_cast<double>(got[i * batch.hidden + h]) -
+                                            static_cast<double>(real[i * batch.hidden + h]));
+            const auto slope = static_cast<double>((*truth.gradient)[mine.row[i] * batch.hidden + h]);
+            sum += change * change * slope * slope;
+          }
+        }
+        losses.fisher[e][v] = 0.5 * sum / std::log(2.0) / static_cast<double>(batch.rows);
+      }
     }
   }
-  return loss;
+  return losses;
 }
 
 /// Divergences in each window with all experts of one layer as `quantised` has them; [window][layer]. All windows go
@@ -376,7 +389,12 @@ std::vector<workloads::SensitivityRow> calibrate(const Forward& forward,
   if (windows == 0)
     throw base::InputError("text: got " + std::to_string(tokens.size()) + " tokens, expected at least one window of " +
                            std::to_string(options.window));
-  if (!forward.is_resident() && options.loss != LossKind::kError)
+  if (options.losses.empty()) throw std::logic_error("calibrate without a kind of loss");
+  const auto wants = [&](LossKind kind) {
+    return std::find(options.losses.begin(), options.losses.end(), kind) != options.losses.end();
+  };
+  const bool by_expert = wants(LossKind::kDivergence) || wants(LossKind::kFisher);
+  if (!forward.is_resident() && by_expert)
     throw base::InputError(
         "loss: got one that runs every expert's change through the layers above, expected error where not all layers "
         "are "
@@ -415,53 +433,40 @@ std::vector<workloads::SensitivityRow> calibrate(const Forward& forward,
   ErrorObserver errors(forward, *store, variants, windows, std::move(borrowed));
   run_windows(forward, all_windows, options.window, in_float, options.threads, &errors, {}, step);
 
-  // Losses in the windows chosen: [window][layer][expert][variant measured], or [window][layer] of whole layers.
-  const auto is_measured = [&](numerics::Format f) {
-    return options.loss == LossKind::kFisher || f.planes() <= kMeasuredPlanes;
-  };
-  std::vector<std::size_t> measured;  // indices into variants
-  for (std::size_t v = 0; v < variants.size(); ++v)
-    if (is_measured(variants[v].format)) measured.push_back(v);
-  std::vector<Variant> measured_variants;
-  for (const std::size_t v : measured) measured_variants.push_back(variants[v]);
-  const bool by_expert = options.loss != LossKind::kError;
+  // Losses in the windows chosen: [window][layer] of experts, [window][layer] of whole layers.
+  const std::size_t chosen = loss_windows(windows, options);
+  std::vector<const std::uint32_t*> chosen_windows;
+  for (std::size_t i = 0; i < chosen; ++i)
+    chosen_windows.push_back(tokens.data() + i * windows / chosen * options.window);
+  std::vector<std::vector<WindowLosses>> expert_loss(chosen);
+  std::vector<std::vector<double>> layer_loss(chosen);
   std::unique_ptr<QuantisedExperts> whole;
-  if (!by_expert) {
+  if (wants(LossKind::kError)) {
     workloads::Plan plan =
         workloads::uniform_plan(network, std::string(64, '0'), kProbe, static_cast<int>(store->group_size()));
     plan.quantiser = store->quantiser();
     whole = std::make_unique<QuantisedExperts>(store, plan, options.threads);
   }
-  const std::size_t chosen = loss_windows(windows, options);
-  std::vector<const std::uint32_t*> chosen_windows;
-  for (std::size_t i = 0; i < chosen; ++i)
-    chosen_windows.push_back(tokens.data() + i * windows / chosen * options.window);
-  std::vector<std::vector<std::vector<std::vector<double>>>> expert_loss(by_expert ? chosen : 0);
-  std::vector<std::vector<double>> layer_loss(by_expert ? 0 : chosen);
-  if (!by_expert && !forward.is_resident()) {
+  if (!forward.is_resident()) {
     layer_loss = layer_divergences(forward, *whole, chosen_windows, options.window, options.threads);
     for (std::size_t i = 0; i < chosen; ++i) step(i);
   } else {
     for_each_window(
         chosen, options.threads,
         [&](std::size_t i) {
-          if (!by_expert) {
-            layer_loss[i] = layer_divergences(forward, *whole, {chosen_windows[i]}, options.window, 1).front();
-            return;
-          }
+          if (whole) layer_loss[i] = layer_divergences(forward, *whole, {chosen_windows[i]}, options.window, 1).front();
+          if (!by_expert) return;
           LayerRecorder recorder;
-          if (options.loss == LossKind::kFisher) {
-            forward.run(chosen_windows[i], options.window, forward.float_experts(), i, &recorder);
-            const auto gradients = forward.output_gradients(chosen_windows[i], options.window, i);
-            for (const LayerRecorder::Layer& layer : recorder.layers())
-              expert_loss[i].push_back(
-                  fisher_losses(forward, *store, layer, gradients[index(layer.batch.layer)], measured_variants));
-            return;
+          const std::vector<float> logits =
+              forward.run(chosen_windows[i], options.window, forward.float_experts(), i, &recorder);
+          std::unique_ptr<Predictions> wanted;
+          if (wants(LossKind::kDivergence)) wanted = std::make_unique<Predictions>(logits, vocab);
+          std::vector<std::vector<float>> gradients;
+          if (wants(LossKind::kFisher)) gradients = forward.output_gradients(chosen_windows[i], options.window, i);
+          for (const LayerRecorder::Layer& layer : recorder.layers()) {
+            const WindowTruth truth{wanted.get(), gradients.empty() ? nullptr : &gradients[index(layer.batch.layer)]};
+            expert_loss[i].push_back(window_losses(forward, *store, layer, truth, variants));
           }
-          const Predictions wanted(
-              forward.run(chosen_windows[i], options.window, forward.float_experts(), i, &recorder), vocab);
-          for (const LayerRecorder::Layer& layer : recorder.layers())
-            expert_loss[i].push_back(expert_divergences(forward, *store, layer, wanted, measured_variants));
         },
         step);
   }
@@ -471,35 +476,54 @@ std::vector<workloads::SensitivityRow> calibrate(const Forward& forward,
   std::vector<workloads::SensitivityRow> rows;
   for (std::size_t layer = 0; layer < layers; ++layer) {
     const LayerSums sums = errors.layer(layer);
-    std::vector<std::vector<double>> divergence(experts, std::vector<double>(variants.size()));
-    double layer_error = 0, layer_loss_sum = 0;
-    for (const auto& window : layer_loss) layer_loss_sum += window[layer] * share;
-    for (std::size_t e = 0; e < experts; ++e) {
-      layer_error += sums.error[e][whole_probe];
-      for (const auto& window : expert_loss)
-        for (std::size_t m = 0; m < measured.size(); ++m) divergence[e][measured[m]] += window[layer][e][m] * share;
-      layer_loss_sum += divergence[e][whole_probe];
-    }
-    const double layer_gain = layer_error > 0 ? layer_loss_sum / layer_error : 0;
     for (std::size_t e = 0; e < experts; ++e)
-      for (std::size_t p = 0; p < projections.size(); ++p) {
-        // What the loss windows never reach has its errors weighed as the layer's others are.
-        const std::size_t first = p * with_probe.size();
-        const bool reached = divergence[e][first + probe] > 0;
-        const double gain = reached ? divergence[e][first + probe] / sums.error[e][first + probe] : layer_gain;
-        for (std::size_t f = 0; f < options.formats.size(); ++f) {
-          const bool direct = reached && is_measured(with_probe[f]);
+      for (const Projection p : projections)
+        for (const numerics::Format f : options.formats) {
           workloads::SensitivityRow row;
           row.layer = static_cast<int>(layer);
           row.expert = static_cast<int>(e);
-          row.format = options.formats[f];
-          row.loss = direct ? divergence[e][first + f] : sums.error[e][first + f] * gain;
+          row.format = f;
           row.frequency = sums.tokens[e] / all_tokens;
           row.weight = sums.weight[e] / all_tokens;
-          row.projection = projections[p];
+          row.projection = p;
           rows.push_back(row);
         }
+    const std::size_t first_row = rows.size() - experts * projections.size() * options.formats.size();
+    for (std::size_t kind = 0; kind < options.losses.size(); ++kind) {
+      // What this kind measures of experts alone, the mean over the windows: [expert][variant].
+      std::vector<std::vector<double>> measured(experts, std::vector<double>(variants.size()));
+      double layer_error = 0, of_layer = 0;
+      if (options.losses[kind] == LossKind::kError)
+        for (const auto& window : layer_loss) of_layer += window[layer] * share;
+      for (std::size_t e = 0; e < experts; ++e) {
+        layer_error += sums.error[e][whole_probe];
+        if (options.losses[kind] == LossKind::kError) continue;
+        for (const auto& window : expert_loss) {
+          const WindowLosses& own = window[layer];
+          const auto& of_expert = options.losses[kind] == LossKind::kFisher ? own.fisher[e] : own.divergence[e];
+          for (std::size_t v = 0; v < variants.size(); ++v) measured[e][v] += of_expert[v] * share;
+        }
+        of_layer += measured[e][whole_probe];
       }
+      const double layer_gain = layer_error > 0 ? of_layer / layer_error : 0;
+      std::size_t at = first_row;
+      for (std::size_t e = 0; e < experts; ++e)
+        for (std::size_t p = 0; p < projections.size(); ++p) {
+          // What the loss windows never reach has its errors weighed as the layer's others are.
+          const std::size_t first = p * with_probe.size();
+          const bool reached = measured[e][first + probe] > 0;
+          const double gain = reached ? measured[e][first + probe] / sums.error[e][first + probe] : layer_gain;
+          for (std::size_t f = 0; f < options.formats.size(); ++f, ++at) {
+            const bool direct = reached && (options.losses[kind] == LossKind::kFisher ||
+                                            options.formats[f].planes() <= kMeasuredPlanes);
+            const double loss = direct ? measured[e][first + f] : sums.error[e][first + f] * gain;
+            if (kind == 0)
+              rows[at].loss = loss;
+            else
+              rows[at].other_losses.push_back(loss);
+          }
+        }
+    }
   }
   return rows;
 }

@@ -13,14 +13,15 @@
 ///   LossKind::kDivergence  loss = D(l, e, f) for formats of at most 4 planes;
 ///                          above, where activations' own rounding hides it, error(l, e, f) * D(l, e, int4) /
 ///                          error(l, e, int4)
-///   LossKind::kError       loss = error(l, e, f) * gain(l), gain(l) = D / error with the whole layer in int4: one pass
-///   a
-///                          layer instead of one an expert and format
+///   LossKind::kError       loss = error(l, e, f) * gain(l), gain(l) = D / error with the whole layer in int4: one
+///                          pass a layer instead of one an expert and format
 ///   LossKind::kFisher      loss = sum over tokens of 1/2 r^2 * sum over h of grad_h^2 * (y_f - y_float)_h^2, in bits
-///   per
-///                          token: the second-order term with the diagonal of the empirical Fisher matrix, grad the
+///                          per token: the second-order term with the diagonal of the empirical Fisher matrix, grad the
 ///                          gradient of a window's loss (gradient.h) with respect to the layer's output; over the loss
 ///                          windows, one pass back a window
+///
+/// Several kinds may be asked for together. They share the passes over the text and every expert's runs, and each is,
+/// bit for bit, what it is alone.
 ///
 /// Per projection the same measurements are made of gate, up and down apart: one of the three is what its integers
 /// stand for, the other two and the activations are float.
@@ -40,13 +41,13 @@
 
 namespace moesaic::network {
 
-enum class LossKind : std::uint8_t { kDivergence, kError, kFisher };
+using workloads::LossKind;
 
 struct CalibrateOptions {
   std::vector<numerics::Format> formats;
   std::size_t window = 256;
-  LossKind loss = LossKind::kDivergence;
-  std::size_t loss_windows = 32;  ///< evenly spaced among all; all when there are fewer
+  std::vector<LossKind> losses{LossKind::kDivergence};  ///< at least one, each once
+  std::size_t loss_windows = 32;                        ///< evenly spaced among all; all when there are fewer
   bool per_projection = false;
   std::size_t minimum_tokens = 0;
   unsigned threads = 1;
@@ -55,7 +56,8 @@ struct CalibrateOptions {
 /// How many times calibrate() calls `done`: once a window of each pass.
 std::size_t calibrate_steps(const std::vector<std::uint32_t>& tokens, const CalibrateOptions& options);
 
-/// Rows by layer, expert, projection, format (in the order given). Throws base::InputError when the tokens hold not one
+/// Rows by layer, expert, projection, format (in the order given); `loss` of the first kind, `other_losses` of the
+/// others. Throws base::InputError when the tokens hold not one
 /// whole window, and where the forward pass is not resident for losses that would read its layers again and again
 /// (kDivergence, kFisher). Memory grows with the model and the formats, not with the tokens, where all layers are
 /// resident; else with the resident layers and the tokens. The result depends neither on that nor on the number of

@@ -71,20 +71,34 @@ FloatExperts::FloatExperts(const workloads::Checkpoint& checkpoint, std::size_t 
   }
 }
 
-void FloatExperts::run_expert(int layer, int expert, const float* x, std::size_t rows, float* y, ExpertInner* inner,
-                              workloads::Projection which, const PackedMatrix* instead) const {
+void FloatExperts::run_expert(int layer, int expert, const float* x, std::size_t rows, float* y,
+                              ExpertInner* inner) const {
   const auto weights = layers_.get(static_cast<std::size_t>(layer));
   const Expert& e = (*weights)[static_cast<std::size_t>(expert)];
-  std::vector<float> gate(rows * intermediate_);
-  std::vector<float> up(rows * intermediate_);
-  const auto matrix = [&](workloads::Projection p, const PackedMatrix& own) -> const PackedMatrix& {
-    return which == p && instead != nullptr ? *instead : own;
-  };
-  multiply(x, rows, matrix(workloads::Projection::kGate, e.gate), gate.data());
-  multiply(x, rows, matrix(workloads::Projection::kUp, e.up), up.data());
-  for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = silu(gate[i]) * up[i];
-  multiply(gate.data(), rows, matrix(workloads::Projection::kDown, e.down), y);
-  if (inner != nullptr) *inner = {std::move(up), std::move(gate)};
+  std::vector<float> gate(rows * intermediate_), up(rows * intermediate_), hidden(rows * intermediate_);
+  multiply(x, rows, e.gate, gate.data());
+  multiply(x, rows, e.up, up.data());
+  for (std::size_t i = 0; i < gate.size(); ++i) {
+    gate[i] = silu(gate[i]);
+    hidden[i] = gate[i] * up[i];
+  }
+  multiply(hidden.data(), rows, e.down, y);
+  if (inner != nullptr) *inner = {std::move(gate), std::move(up), std::move(hidden)};
+}
+
+void FloatExperts::run_replaced(int layer, int expert, const float* x, std::size_t rows, const ExpertInner& inner,
+                                workloads::Projection which, const PackedMatrix& instead, float* y) const {
+  if (which == workloads::Projection::kDown) {
+    multiply(inner.hidden.data(), rows, instead, y);
+    return;
+  }
+  const bool is_gate = which == workloads::Projection::kGate;
+  const std::vector<float>& other = is_gate ? inner.up : inner.gate;
+  std::vector<float> hidden(rows * intermediate_);
+  multiply(x, rows, instead, hidden.data());
+  for (std::size_t i = 0; i < hidden.size(); ++i) hidden[i] = (is_gate ? silu(hidden[i]) : hidden[i]) * other[i];
+  const auto weights = layers_.get(static_cast<std::size_t>(layer));
+  multiply(hidden.data(), rows, (*weights)[static_cast<std::size_t>(expert)].down, y);
 }
 
 void FloatExperts::run_expert_back(int layer, int expert, const float* x, std::size_t rows, const float* dy, float* y,

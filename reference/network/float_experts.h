@@ -27,8 +27,9 @@ void check_experts(const workloads::Checkpoint& checkpoint, int layer);
 
 /// What an expert computes on its way.
 struct ExpertInner {
+  std::vector<float> gate;    ///< [rows, intermediate], silu of the gate projection
   std::vector<float> up;      ///< [rows, intermediate]
-  std::vector<float> hidden;  ///< [rows, intermediate], silu(gate) * up
+  std::vector<float> hidden;  ///< [rows, intermediate], gate * up
 };
 
 /// y = down(silu(gate(x)) * up(x)), weighted and added in the order of the experts' indices.
@@ -39,11 +40,14 @@ class FloatExperts : public ExpertBackend {
   FloatExperts(const workloads::Checkpoint& checkpoint, std::size_t resident_layers);
   void run(const MoeBatch& batch, float* y) const override;
 
-  /// One expert over dense rows x [rows, hidden] -> y [rows, hidden], unweighted. `inner` may be null. Where `instead`
-  /// is given it stands for the matrix that `which` names.
-  void run_expert(int layer, int expert, const float* x, std::size_t rows, float* y, ExpertInner* inner = nullptr,
-                  workloads::Projection which = workloads::Projection::kAll,
-                  const PackedMatrix* instead = nullptr) const;
+  /// One expert over dense rows x [rows, hidden] -> y [rows, hidden], unweighted. `inner` may be null.
+  void run_expert(int layer, int expert, const float* x, std::size_t rows, float* y,
+                  ExpertInner* inner = nullptr) const;
+
+  /// The same with `instead` in the place of the matrix that `which` names (gate, up or down). `inner` is what
+  /// run_expert() said of these rows: only what depends on `instead` is computed.
+  void run_replaced(int layer, int expert, const float* x, std::size_t rows, const ExpertInner& inner,
+                    workloads::Projection which, const PackedMatrix& instead, float* y) const;
 
   /// The way back of run_expert(): given dy [rows, hidden], the gradient of something with respect to y, writes that
   /// with respect to x, and y itself.

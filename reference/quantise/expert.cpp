@@ -170,9 +170,19 @@ std::vector<float> dequantise(const WeightMatrix& w, double x_unit, double y_uni
     const double unit = std::ldexp(static_cast<double>(w.requant_multiplier[static_cast<std::size_t>(row)]),
                                    -w.requant_shift[static_cast<std::size_t>(row)]) *
                         y_unit / x_unit;
-    for (std::int64_t g = 0; g < w.groups(); ++g)
-      for (std::int64_t k = w.group_begin(g); k < w.group_end(g); ++k)
-        real.push_back(static_cast<float>(weight_sum(w, row, g, k) * unit));
+    for (std::int64_t g = 0; g < w.groups(); ++g) {
+      if (w.format.levels() > 0) {
+        for (std::int64_t k = w.group_begin(g); k < w.group_end(g); ++k)
+          real.push_back(static_cast<float>(weight_sum(w, row, g, k) * unit));
+        continue;
+      }
+      // weight_sum() of one bundle, without asking the format again at every weight.
+      const int cut = w.format.base_cut(), up = w.format.up(), z = w.offset(row, g), s = w.multipliers(0, row)[g];
+      for (std::int64_t k = w.group_begin(g); k < w.group_end(g); ++k) {
+        const int code = w.codes[static_cast<std::size_t>(row * w.k + k)];
+        real.push_back(static_cast<float>(static_cast<double>(s * (((code >> cut) << up) - z)) * unit));
+      }
+    }
   }
   return real;
 }

@@ -4,6 +4,7 @@
 #include "base/sha256.h"
 #include "tests/bad_config/cli/run_program.h"
 #include "tests/unit/network/tiny_model.h"
+#include "workloads/checkpoint.h"
 #include "workloads/plan.h"
 
 using namespace moesaic;
@@ -58,7 +59,11 @@ TEST_CASE("calibrate refuses what it cannot measure", "[bad_config][cli]") {
                 "--group: got 12, expected a positive multiple of 8", out);
   check_refused(calibrate("--formats int4 --group 0 --text " + text), "--group", out);
   check_refused(calibrate("--formats int4 --loss hessian --text " + text),
-                "--loss: got 'hessian', expected one of divergence, error", out);
+                "--loss: got 'hessian', expected one of divergence, error, fisher", out);
+  check_refused(calibrate("--formats int4 --loss error,hessian --text " + text), "--loss: got 'hessian'", out);
+  check_refused(calibrate("--formats int4 --loss fisher,fisher --text " + text),
+                "--loss: got fisher twice, expected each kind once", out);
+  check_refused(calibrate("--formats int4 --act-bits 7 --text " + text), "--act-bits", out);
   check_refused(calibrate("--formats int4 --quantiser gtpq --text " + text),
                 "--quantiser: got 'gtpq', expected one of rtn, gptq", out);
   check_refused(calibrate("--formats int4 --damping 0.1 --text " + text), "--damping: got it with --quantiser rtn",
@@ -71,6 +76,8 @@ TEST_CASE("calibrate refuses what it cannot measure", "[bad_config][cli]") {
                 "--per: got 'matrix', expected one of expert, projection", out);
   check_refused(calibrate("--formats int4 --resident-layers 1 --text " + text),
                 "--loss: got 'divergence' with --resident-layers, expected error", out);
+  check_refused(calibrate("--formats int4 --resident-layers 1 --loss error,fisher --text " + text),
+                "--loss: got 'fisher' with --resident-layers, expected error", out);
   check_refused(calibrate("--formats int4 --window 601 --text " + text), text + ": length: got 600 tokens", out);
   check_refused(calibrate("--formats int4 --text " + folder.file("none")), folder.file("none"), out);
   check_refused(calibrate("--formats int4 --latency --text " + text), "--latency", out);
@@ -307,6 +314,79 @@ TEST_CASE("a plan names the quantiser that its table was measured with, and no o
   REQUIRE(begin < end);
   check_refused(map(gptq, "--check " + folder.write("changed.yaml", text.erase(begin, end - begin))),
                 "changed.yaml: quantiser: got another, expected the one that " + gptq + " names");
+}
+
+TEST_CASE("map refuses a table that was measured at something else, and takes from it the group size and a loss",
+          "[bad_config][cli]") {
+  const TemporaryFolder folder;
+  const std::string checkpoint = workloads::Checkpoint("data/model").hash(), text_hash(64, 'e');
+  const auto written = [&](const std::string& name, const std::string& model, int group, int act_bits) {
+    std::string text =
+        "# quantiser: rtn\n# checkpoint: " + model + "\n# group_size: " + std::to_string(group) +
+        "\n# act_bits: " + std::to_string(act_bits) + "\n# text_hash: " + text_hash +
+        "\n# text_window: 256\n# text_minimum_tokens: 0\n# loss: divergence,fisher\n# loss_windows: 32\n" +
+        "layer,expert,format,bits,loss,frequency,weight,loss_fisher\n";
+    // By one loss the first layers want the wide format, by the other the last.
+    for (int layer = 0; layer < 4; ++layer)
+      for (int expert = 0; expert < 8; ++expert)
+        for (const int bits : {2, 4})
+          text += std::to_string(layer) + "," + std::to_string(expert) + ",int," + std::to_string(bits) + "," +
+                  std::to_string((bits == 2 ? 4.0 : 1.0) * (4 - layer)) + ",0.25,0.125," +
+                  std::to_string((bits == 2 ? 4.0 : 1.0) * (layer + 1)) + "\n";
+    return folder.write(name, text);
+  };
+  const std::string table = written("s.csv", checkpoint, 128, 8), plan = folder.file("plan.yaml");
+  const auto map = [&](const std::string& sensitivity, const std::string& rest) {
+    return std::string("map ") + kFiles + "--memory-budget 3bits --sensitivity " + sensitivity + " " + rest;
+  };
+  const auto made = [&](const std::string& arguments) {
+    const Outcome outcome = run_program(arguments + " --out " + plan);
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return workloads::read_plan(plan);
+  };
+  const auto fact = [](const workloads::Plan& of, const std::string& key) {
+    for (const auto& [name, value] : of.solver)
+      if (name == key) return value;
+    return std::string("none");
+  };
+  const workloads::Plan first = made(map(table, ""));
+  CHECK(first.group_size == 128);
+  CHECK(fact(first, "measured") == "divergence over 32 windows of 256, groups of 128, 8-bit activations");
+  CHECK(fact(first, "loss_column") == "none");
+  CHECK(first.at(0, 0).format == numerics::Format::integer(4));
+  CHECK(first.at(3, 0).format == numerics::Format::integer(2));
+  CHECK(made(map(table, "--group 128")).experts == first.experts);
+  const workloads::Plan second = made(map(table, "--loss-column loss_fisher"));
+  CHECK(fact(second, "measured") == "fisher over 32 windows of 256, groups of 128, 8-bit activations");
+  CHECK(fact(second, "loss_column") == "loss_fisher");
+  CHECK(second.at(0, 0).format == numerics::Format::integer(2));
+  CHECK(second.at(3, 0).format == numerics::Format::integer(4));
+  CHECK(run_program(map(table, "--loss-column loss_fisher --check " + plan)).exit_code == 0);
+  CHECK(run_program(map(table, "--check " + plan)).exit_code == 1);
+
+  const std::string silent = folder.write("silent.csv", ::table());
+  CHECK(made(map(silent, "")).group_size == 64);
+  const workloads::Plan unknown = made(map(silent, "--group 128"));
+  CHECK(unknown.group_size == 128);
+  CHECK_THAT(fact(unknown, "measured"), Catch::StartsWith("unknown"));
+
+  const std::string out = folder.file("none.yaml");
+  const auto refused = [&](const std::string& arguments, const std::string& what) {
+    check_refused(arguments + " --out " + out, what, out);
+  };
+  refused(map(table, "--group 64"), table + ":3: group_size: got 128, expected 64, --group");
+  const std::string other(64, 'a');
+  refused(map(written("other.csv", other, 64, 8), ""),
+          "other.csv:2: checkpoint: got " + other + ", expected " + checkpoint + ", the hash of ");
+  refused(map(written("narrow.csv", checkpoint, 64, 4), ""),
+          "narrow.csv:4: act_bits: got 4, expected 8, the activations of configs/demo_workload.yaml");
+  refused(map(table, "--loss-column fisher"),
+          "--loss-column: got 'fisher', expected a column of losses of " + table + ": loss, loss_fisher");
+  refused(map(silent, "--loss-column loss_fisher"), "--loss-column: got 'loss_fisher', expected a column of losses of");
+  const std::string sweep = std::string("pareto ") + kFiles + "--memory-budgets 3bits --sensitivity " + table;
+  check_refused(sweep + " --group 64 --out " + folder.file("sweep"), table + ":3: group_size: got 128, expected 64");
+  check_refused(sweep + " --loss-column loss_error --out " + folder.file("sweep2"), "--loss-column: got 'loss_error'");
 }
 
 TEST_CASE("from losses of gate, up and down map chooses for each, ties what it is told to, and checks its plan",

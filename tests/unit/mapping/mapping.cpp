@@ -920,8 +920,10 @@ TEST_CASE("a sensitivity table says whose integers it measured, or says nothing"
   const auto rows = small_table();
   CHECK_FALSE(workloads::parse_sensitivity(workloads::format_sensitivity(rows), "t.csv").quantiser);
 
-  const auto rounded =
-      workloads::parse_sensitivity(workloads::format_sensitivity(rows, workloads::Quantiser(), "t.csv"), "t.csv");
+  workloads::SensitivityTable table;
+  table.rows = rows;
+  table.quantiser = workloads::Quantiser();
+  const auto rounded = workloads::parse_sensitivity(workloads::format_sensitivity(table, "t.csv"), "t.csv");
   REQUIRE(rounded.quantiser);
   CHECK(*rounded.quantiser == workloads::Quantiser());
   CHECK(rounded.rows.size() == rows.size());
@@ -933,13 +935,15 @@ TEST_CASE("a sensitivity table says whose integers it measured, or says nothing"
   gptq.window = 128;
   gptq.damping = 0.05;
   gptq.minimum_tokens = 7;
-  const std::string text = workloads::format_sensitivity(rows, gptq, "tables/t.csv");
+  table.quantiser = gptq;
+  const std::string text = workloads::format_sensitivity(table, "tables/t.csv");
   CHECK_THAT(text, Catch::StartsWith("# quantiser: gptq\n# tokens: ../texts/a b.bin\n# tokens_hash: aaaa"));
   const auto back = workloads::parse_sensitivity(text, "tables/t.csv");
   REQUIRE(back.quantiser);
   CHECK(*back.quantiser == gptq);
   CHECK(back.quantiser->tokens == "tables/../texts/a b.bin");
-  CHECK(workloads::format_sensitivity(back.rows, back.quantiser, "tables/t.csv") == text);
+  CHECK_FALSE(back.record);
+  CHECK(workloads::format_sensitivity(back, "tables/t.csv") == text);
 
   const auto changed = [&](const std::string& from, const std::string& to, const std::string& what) {
     std::string wrong = text;
@@ -957,6 +961,80 @@ TEST_CASE("a sensitivity table says whose integers it measured, or says nothing"
   changed(std::string(64, 'a'), std::string(63, 'a'), "t.csv:3: tokens_hash: got '");
   changed("../texts/a b.bin", "", "t.csv:2: tokens: got ''");
   changed("minimum_tokens: 7\n", "minimum_tokens: 7\n# more: 1\n", "t.csv:7: header: got '# more: 1'");
+}
+
+TEST_CASE("a sensitivity table says what it was measured at, and holds several losses", "[unit][mapping]") {
+  workloads::SensitivityTable table;
+  table.rows = small_table();
+  for (std::size_t i = 0; i < table.rows.size(); ++i)
+    table.rows[i].other_losses = {0.5 * static_cast<double>(i), 3 + static_cast<double>(i)};
+  table.quantiser = workloads::Quantiser();
+  table.other_losses = {"loss_fisher", "loss_error"};
+  using workloads::LossKind;
+  table.record = workloads::SensitivityRecord{std::string(64, 'c'),
+                                              128,
+                                              4,
+                                              std::string(64, 'd'),
+                                              256,
+                                              5,
+                                              {LossKind::kDivergence, LossKind::kFisher, LossKind::kError},
+                                              32,
+                                              0};
+  CHECK(workloads::other_loss_columns(table.record->losses) == table.other_losses);
+  const std::string text = workloads::format_sensitivity(table, "t.csv");
+  CHECK_THAT(text, Catch::StartsWith("# quantiser: rtn\n# checkpoint: " + std::string(64, 'c') +
+                                     "\n# group_size: 128\n# act_bits: 4\n# text_hash: " + std::string(64, 'd') +
+                                     "\n# text_window: 256\n# text_minimum_tokens: 5\n# loss: "
+                                     "divergence,fisher,error\n# loss_windows: 32\nlayer,expert,format,bits,loss,"
+                                     "frequency,weight,loss_fisher,loss_error\n"));
+  workloads::SensitivityTable back = workloads::parse_sensitivity(text, "t.csv");
+  REQUIRE(back.record);
+  CHECK(*back.record == *table.record);
+  CHECK(back.record->where("t.csv", "checkpoint") == "t.csv:2");
+  CHECK(back.record->where("t.csv", "loss_windows") == "t.csv:9");
+  CHECK(back.other_losses == table.other_losses);
+  CHECK(workloads::format_sensitivity(back, "t.csv") == text);
+
+  workloads::use_loss_column(back, "loss", "t.csv", "map", "--loss-column");
+  CHECK(back.rows[3].loss == table.rows[3].loss);
+  workloads::use_loss_column(back, "loss_error", "t.csv", "map", "--loss-column");
+  for (std::size_t i = 0; i < back.rows.size(); ++i) CHECK(back.rows[i].loss == 3 + static_cast<double>(i));
+  CHECK_THROWS_WITH(workloads::use_loss_column(back, "fisher", "t.csv", "map", "--loss-column"),
+                    "map: --loss-column: got 'fisher', expected a column of losses of t.csv: loss, loss_fisher, "
+                    "loss_error");
+
+  const auto changed = [&](const std::string& from, const std::string& to, const std::string& what) {
+    std::string wrong = text;
+    REQUIRE(wrong.find(from) != std::string::npos);
+    wrong.replace(wrong.find(from), from.size(), to);
+    CAPTURE(from, to);
+    CHECK_THROWS_WITH(workloads::parse_sensitivity(wrong, "t.csv"), Catch::Contains(what));
+  };
+  changed("# quantiser: rtn\n", "", "t.csv:1: header: got '# checkpoint: ");
+  changed("# act_bits: 4\n", "", "t.csv:4: header: got '# text_hash: ");
+  changed(std::string(64, 'c'), "c", "t.csv:2: checkpoint: got 'c', expected 64 lower-case hexadecimal digits");
+  changed("group_size: 128", "group_size: 12", "t.csv:3: group_size: got '12', expected a multiple of 8");
+  changed("group_size: 128", "group_size: 0", "t.csv:3: group_size: got '0'");
+  changed("act_bits: 4", "act_bits: 5", "t.csv:4: act_bits: got '5', expected 4, 8 or 16");
+  changed("text_window: 256", "text_window: 1", "t.csv:6: text_window: got '1'");
+  changed("divergence,fisher,error", "divergence,hessian,error", "t.csv:8: loss: got 'divergence,hessian,error'");
+  changed("divergence,fisher,error", "divergence,divergence,error", "t.csv:8: loss: got");
+  changed("divergence,fisher,error", "divergence,error,fisher",
+          "t.csv:10: header: got 'layer,expert,format,bits,loss,frequency,weight,loss_fisher,loss_error', expected the "
+          "columns of losses that line 8 names");
+  changed("loss_windows: 32", "loss_windows: 32\n# more: 1", "t.csv:10: header: got '# more: 1'");
+  changed("weight,loss_fisher", "weight,fisher", "t.csv:10: header: got");
+  changed("weight,loss_fisher", "weight,loss_error", "t.csv:10: header: got");
+  changed("weight,loss_fisher", "weight,loss_fisher,projection", "t.csv:10: header: got");
+  changed(",3\n", ",nan\n", "t.csv:11: loss_error: got 'nan'");
+  changed(",3\n", "\n", "t.csv:11: row: got 8 fields, expected 9");
+
+  // Columns of a table that says nothing of itself may be anyone's.
+  const auto own = workloads::parse_sensitivity(
+      "layer,expert,format,bits,loss,frequency,weight,projection,loss_mine\n0,0,int,4,0.5,1,1,up,0.25\n", "t.csv");
+  CHECK(own.other_losses == std::vector<std::string>{"loss_mine"});
+  CHECK(own.rows[0].projection == workloads::Projection::kUp);
+  CHECK(own.rows[0].other_losses == std::vector<double>{0.25});
 }
 
 TEST_CASE("format lists take ranges and families", "[unit][mapping]") {

@@ -7,6 +7,7 @@
 #include "reference/network/calibrate.h"
 #include "reference/network/evaluate.h"
 #include "reference/network/quantised_experts.h"
+#include "reference/network/vector_math.h"
 #include "reference/numerics/combine.h"
 #include "tests/unit/network/tiny_model.h"
 
@@ -230,7 +231,7 @@ TEST_CASE("calibration is the same on any number of threads and falls with the w
     network::CalibrateOptions options;
     options.formats = workloads::parse_formats("int2,int4,int8,nested3,binary", "test", "formats");
     options.window = 40;
-    options.loss = kind;
+    options.losses = {kind};
     options.loss_windows = 5;
     std::size_t steps = 0;
     const auto rows = network::calibrate(tiny.forward, tiny.store, tiny.tokens, options, [&] { ++steps; });
@@ -386,7 +387,7 @@ TEST_CASE("calibration by error is the same with one layer in memory, and other 
   network::CalibrateOptions options;
   options.formats = workloads::parse_formats("int2,int8", "test", "formats");
   options.window = 40;
-  options.loss = network::LossKind::kError;
+  options.losses = {network::LossKind::kError};
   options.minimum_tokens = 300;
   const auto table = [&](std::size_t resident_layers, unsigned threads) {
     const network::Forward forward(tiny.checkpoint, resident_layers);
@@ -398,7 +399,7 @@ TEST_CASE("calibration by error is the same with one layer in memory, and other 
   };
   const std::string all = table(0, 1);
   CHECK(table(1, 3) == all);
-  options.loss = network::LossKind::kDivergence;
+  options.losses = {network::LossKind::kDivergence};
   CHECK_THROWS_WITH(table(1, 1), Catch::Contains("expected error where not all layers are resident"));
 }
 
@@ -409,7 +410,7 @@ TEST_CASE("per projection each matrix alone loses less than all three together, 
     network::CalibrateOptions options;
     options.formats = workloads::parse_formats("int2,int5", "test", "formats");
     options.window = 40;
-    options.loss = kind;
+    options.losses = {kind};
     options.loss_windows = 16;
     const auto whole = network::calibrate(tiny.forward, tiny.store, tiny.tokens, options);
     options.per_projection = true;
@@ -437,12 +438,87 @@ TEST_CASE("per projection each matrix alone loses less than all three together, 
   }
 }
 
+TEST_CASE("losses of several kinds in one run are those of each kind alone", "[unit][quantise]") {
+  const Tiny tiny;
+  using network::LossKind;
+  for (const bool per_projection : {false, true}) {
+    network::CalibrateOptions options;
+    options.formats = workloads::parse_formats("int2,int6,binary", "test", "formats");
+    options.window = 40;
+    options.loss_windows = 5;
+    options.minimum_tokens = 20;
+    options.per_projection = per_projection;
+    options.losses = {LossKind::kFisher, LossKind::kError, LossKind::kDivergence};
+    options.threads = 2;
+    std::size_t steps = 0;
+    const auto together = network::calibrate(tiny.forward, tiny.store, tiny.tokens, options, [&] { ++steps; });
+    CHECK(steps == network::calibrate_steps(tiny.tokens, options));
+    CHECK(workloads::other_loss_columns(options.losses) == std::vector<std::string>{"loss_error", "loss_divergence"});
+    std::vector<std::vector<workloads::SensitivityRow>> alone;
+    for (const LossKind kind : {LossKind::kFisher, LossKind::kError, LossKind::kDivergence}) {
+      options.losses = {kind};
+      alone.push_back(network::calibrate(tiny.forward, tiny.store, tiny.tokens, options));
+      REQUIRE(alone.back().size() == together.size());
+    }
+    double differs = 0;
+    for (std::size_t i = 0; i < together.size(); ++i) {
+      CAPTURE(per_projection, i);
+      CHECK(together[i].format == alone[0][i].format);
+      CHECK(together[i].projection == alone[0][i].projection);
+      CHECK(together[i].frequency == alone[0][i].frequency);
+      CHECK(together[i].loss == alone[0][i].loss);
+      REQUIRE(together[i].other_losses.size() == 2);
+      CHECK(together[i].other_losses[0] == alone[1][i].loss);
+      CHECK(together[i].other_losses[1] == alone[2][i].loss);
+      differs += std::abs(alone[0][i].loss - alone[1][i].loss) + std::abs(alone[1][i].loss - alone[2][i].loss);
+    }
+    CHECK(differs > 0);
+  }
+}
+
+TEST_CASE("one matrix in another's place gives what the expert with that matrix gives, bit for bit",
+          "[unit][quantise]") {
+  const Tiny tiny;
+  const auto& experts = tiny.forward.float_experts();
+  const auto hidden = static_cast<std::size_t>(tiny.checkpoint.network().hidden);
+  const auto width = static_cast<std::size_t>(tiny.checkpoint.network().expert_intermediate);
+  const std::size_t rows = 7;
+  std::vector<float> x(rows * hidden), whole(x.size()), replaced(x.size());
+  base::Rng rng(31);
+  for (float& v : x) v = static_cast<float>(rng.normal());
+  network::ExpertInner inner;
+  experts.run_expert(1, 2, x.data(), rows, whole.data(), &inner);
+  const network::ExpertMatrices own = network::read_expert(tiny.checkpoint, 1, 2);
+  const network::ExpertMatrices other = network::read_expert(tiny.checkpoint, 1, 3);
+  const auto run = [&](workloads::Projection which, const std::vector<float>& matrix, std::size_t n, std::size_t k) {
+    experts.run_replaced(1, 2, x.data(), rows, inner, which, network::pack_rows(matrix.data(), n, k), replaced.data());
+    return replaced;
+  };
+  CHECK(run(workloads::Projection::kGate, own.gate, width, hidden) == whole);
+  CHECK(run(workloads::Projection::kUp, own.up, width, hidden) == whole);
+  CHECK(run(workloads::Projection::kDown, own.down, hidden, width) == whole);
+  // From the definition, in the order of the sums.
+  const auto expected = [&](const std::vector<float>& gate, const std::vector<float>& up,
+                            const std::vector<float>& down) {
+    std::vector<float> g(rows * width), u(rows * width), y(rows * hidden);
+    network::multiply(x.data(), rows, network::pack_rows(gate.data(), width, hidden), g.data());
+    network::multiply(x.data(), rows, network::pack_rows(up.data(), width, hidden), u.data());
+    for (std::size_t i = 0; i < g.size(); ++i) g[i] = network::silu(g[i]) * u[i];
+    network::multiply(g.data(), rows, network::pack_rows(down.data(), hidden, width), y.data());
+    return y;
+  };
+  CHECK(run(workloads::Projection::kGate, other.gate, width, hidden) == expected(other.gate, own.up, own.down));
+  CHECK(run(workloads::Projection::kUp, other.up, width, hidden) == expected(own.gate, other.up, own.down));
+  CHECK(run(workloads::Projection::kDown, other.down, hidden, width) == expected(own.gate, own.up, other.down));
+  CHECK(replaced != whole);
+}
+
 TEST_CASE("errors of an expert that borrows are put on its own number of tokens", "[unit][quantise]") {
   const Tiny tiny;
   network::CalibrateOptions options;
   options.formats = workloads::parse_formats("int2", "test", "formats");
   options.window = 40;
-  options.loss = network::LossKind::kError;
+  options.losses = {network::LossKind::kError};
   const auto own = network::calibrate(tiny.forward, tiny.store, tiny.tokens, options);
   options.minimum_tokens = 1;  // all have more
   std::size_t steps = 0;
@@ -468,7 +544,7 @@ TEST_CASE("second-order losses add up to about the divergence that is measured",
     network::CalibrateOptions options;
     options.formats = workloads::parse_formats("int4", "test", "formats");
     options.window = 40;
-    options.loss = kind;
+    options.losses = {kind};
     options.loss_windows = 16;
     for (const auto& row : network::calibrate(tiny.forward, tiny.store, tiny.tokens, options))
       total[kind == network::LossKind::kFisher ? 1 : 0] += row.loss;
