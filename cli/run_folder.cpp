@@ -90,10 +90,19 @@ RunFolder::RunFolder(std::string path, std::vector<std::string> names)
   const Scratch probe(beside(path_, ".probe-"));
 }
 
-void RunFolder::commit(const std::vector<std::pair<std::string, std::string>>& files) const {
+std::string RunFolder::parent() const {
+  const std::string parent = beside(path_, "").parent_path().string();
+  return parent.empty() ? "." : parent;
+}
+
+void RunFolder::commit(const std::vector<File>& files) const {
   const SignalsWait signals_wait;
   Scratch made(beside(path_, ".partial-"));
-  for (const auto& [name, content] : files) base::write_file((made.path() / name).string(), content);
+  for (const auto& [name, write] : files) {
+    base::AtomicFile file((made.path() / name).string());
+    write(file);
+    file.commit();
+  }
   std::error_code error;
   if (fs::exists(path_)) {
     Scratch old(beside(path_, ".old-"));  // removed at the end of this scope, with what it holds

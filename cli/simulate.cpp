@@ -6,31 +6,35 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/registry.h"
+#include "base/spill_file.h"
 #include "cli/child_process.h"
 #include "cli/commands.h"
 #include "cli/plan_check.h"
 #include "cli/run_folder.h"
-#include "reference/network/forward.h"
 #include "sim/cosim/builds.h"
 #include "sim/cosim/core_bench.h"
 #include "sim/fast/engine.h"
 #include "sim/run/run_inputs.h"
+#include "sim/run/run_recorder.h"
 #include "sim/run/schedule.h"
+#include "sim/run/streamed_program.h"
 #include "sim/run/summary.h"
 #include "sim/run/timed_run.h"
 #include "sim/run/timeline.h"
+#include "sim/run/totals.h"
 
 namespace moesaic::cli {
 namespace {
@@ -70,193 +74,188 @@ struct SimulateOptions {
   bool json = false;
 };
 
-/// Numbers as bytes, for the way from the engine's process.
+/// All that a run leaves behind, but for the timeline and the steps' table, which lie in temporary files.
+struct Results {
+  std::string summary, layers, experts, requests, page;
+  std::uint64_t cycles = 0;
+  double seconds = 0;                  ///< of the engine
+  std::optional<fast::Effort> effort;  ///< of the fast engine
+};
+
+/// Texts and numbers as bytes, for the way from the engine's process.
 class Bytes {
  public:
   Bytes() = default;
   explicit Bytes(std::string bytes) : bytes_(std::move(bytes)) {}
-  void put(std::uint64_t value) { bytes_.append(reinterpret_cast<const char*>(&value), sizeof value); }
-  void put(const std::vector<std::uint8_t>& block) { bytes_.append(block.begin(), block.end()); }
+  template <class T>
+  void put(const T& number) {
+    bytes_.append(reinterpret_cast<const char*>(&number), sizeof number);
+  }
   void put(const std::string& text) {
     put(text.size());
     bytes_ += text;
   }
-  std::string take_text() {
-    std::string text(take(), '\0');
-    take(reinterpret_cast<std::uint8_t*>(text.data()), text.size());
-    return text;
+  template <class T>
+  void take(T& number) {
+    std::memcpy(&number, next(sizeof number), sizeof number);
   }
-  std::uint64_t take() {
-    std::uint64_t value = 0;
-    take(reinterpret_cast<std::uint8_t*>(&value), sizeof value);
-    return value;
-  }
-  void take(std::uint8_t* to, std::size_t count) {
-    if (count > bytes_.size() - at_) throw std::logic_error("an engine's answer is too short");
-    std::memcpy(to, bytes_.data() + at_, count);
-    at_ += count;
+  void take(std::string& text) {
+    std::size_t size = 0;
+    take(size);
+    text.assign(next(size), size);
   }
   std::string text() const { return bytes_; }
 
  private:
+  const char* next(std::size_t count) {
+    if (count > bytes_.size() - at_) throw std::logic_error("an engine's answer is too short");
+    at_ += count;
+    return bytes_.data() + at_ - count;
+  }
   std::string bytes_;
   std::size_t at_ = 0;
 };
 
-void put_counters(Bytes& bytes, const std::vector<memory::Counter>& counters) {
-  bytes.put(counters.size());
-  for (const memory::Counter& counter : counters) {
-    bytes.put(counter.name);
-    bytes.put(counter.value);
-  }
-}
-
-std::vector<memory::Counter> take_counters(Bytes& bytes) {
-  std::vector<memory::Counter> counters(bytes.take());
-  for (memory::Counter& counter : counters) {
-    counter.name = bytes.take_text();
-    counter.value = bytes.take();
-  }
-  return counters;
-}
-
-/// visit(std::uint64_t&) on all numbers of a run but the counters with names; `resize` on its vectors before that.
-template <class Visit, class Resize>
-void for_each_count(program::EngineRun& run, const Visit& visit, const Resize& resize) {
-  visit(run.cycles);
-  visit(run.storage_bytes);
-  resize(run.retired);
-  for (std::uint64_t& cycle : run.retired) visit(cycle);
-  resize(run.tags);
-  for (std::uint64_t& tag : run.tags) visit(tag);
-  resize(run.phase_ends);
-  for (auto& end : run.phase_ends) {
-    for (std::uint64_t* count : {&end.tag, &end.begin, &end.cycles, &end.commands}) visit(*count);
-    for (auto& block : end.activity)
-      for (std::uint64_t& count : block) visit(count);
-    for (std::uint64_t& count : end.causes) visit(count);
-    for (std::uint64_t& count : end.bytes) visit(count);
-    for (std::uint64_t& count : end.refresh) visit(count);
-  }
-  resize(run.loads);
-  for (auto& load : run.loads) {
-    program::DescriptorWords words = load.descriptor.pack();
-    for (std::uint32_t& word : words) {
-      std::uint64_t value = word;
-      visit(value);
-      word = static_cast<std::uint32_t>(value);
-    }
-    load.descriptor = program::Descriptor::unpack(words);
-    for (std::uint64_t* cycle : {&load.pushed, &load.issued, &load.completed}) visit(*cycle);
-  }
-  resize(run.cache_layers);
-  for (auto& of : run.cache_layers)
-    for (std::uint64_t* count :
-         {&of.layer, &of.jobs, &of.hits, &of.loaded_bytes, &of.prefetched_bytes, &of.dropped_bytes})
-      visit(*count);
-  run.memory_history.for_each_count(visit, resize);
-  run.traffic.for_each_count(visit);
-}
-
-void put_run(Bytes& bytes, program::EngineRun& run) {
-  for_each_count(
-      run, [&bytes](std::uint64_t& value) { bytes.put(value); },
-      [&bytes](const auto& vector) { bytes.put(vector.size()); });
-  put_counters(bytes, run.memory_counters);
-  put_counters(bytes, run.host_counters);
-}
-
-/// `run` has the traffic of the image's regions.
-void take_run(Bytes& bytes, program::EngineRun& run) {
-  for_each_count(
-      run, [&bytes](std::uint64_t& value) { value = bytes.take(); },
-      [&bytes](auto& vector) { vector.resize(bytes.take()); });
-  run.memory_counters = take_counters(bytes);
-  run.host_counters = take_counters(bytes);
-}
-
-struct Results {
-  program::EngineRun run;
-  double seconds = 0;
-  std::optional<fast::Effort> effort;  ///< of the fast engine
-};
-
-class CommandProgress {
+/// A run's share that is done, in thousandths of phases.
+class PhaseProgress {
  public:
-  CommandProgress(const std::string& label, std::size_t commands)
-      : progress_(label, static_cast<std::int64_t>(commands)) {}
-  /// So many of the program's commands are executed.
-  void operator()(std::size_t executed) {
-    progress_.step(static_cast<std::int64_t>(executed - executed_));
-    executed_ = executed;
+  PhaseProgress(const std::string& label, std::size_t phases)
+      : progress_(label, static_cast<std::int64_t>(phases), 1000) {}
+  void operator()(std::size_t thousandths) {
+    progress_.step(static_cast<std::int64_t>(thousandths - done_));
+    done_ = thousandths;
   }
 
  private:
   base::Progress progress_;
-  std::size_t executed_ = 0;
+  std::size_t done_ = 0;
 };
 
-/// Runs the program in a child process; the results come back into the image's regions of expert rows and outputs.
-Results run_engine(const SimulateEngine& engine, const program::Chip& chip, program::RunProgram& lowered) {
-  const auto is_result = [](const program::MemoryImage::Region& region) {
-    return program::is_written(region.kind) && region.kind != program::Kind::kHidden;
-  };
-  program::MemoryImage& image = lowered.loaded.image;
-  const auto start = std::chrono::steady_clock::now();
-  Bytes answer(run_in_child([&] {
-    CommandProgress progress("simulate", lowered.loaded.commands.size());
-    cosim::BenchOptions options;
-    options.memory = chip.memory;
-    options.period = chip.clock_period();
-    options.fresh_phases = lowered.barriers;
-    cosim::CoreBench bench(engine.make(chip));
-    options.make_storage = run::storage_of(chip);
-    const std::vector<program::TimedPhase> phases = lowered.timed_phases();
-    const std::unique_ptr<program::HostAgent> agent = run::make_agent(chip, lowered, phases);
-    options.progress = [&](std::size_t executed) { progress(executed - agent->executed_waits()); };
-    cosim::BenchRun run = bench.run(*agent, image, options);
-    run::check_errors(run.shift_error, run.memory_error, run.storage_error, run.command_error);
-    Bytes bytes;
-    put_run(bytes, run.engine);
-    for (const auto& region : image.regions()) {
-      if (!is_result(region)) continue;
-      std::vector<std::uint8_t> block(region.bytes);
-      image.read(region.address, block.data(), region.bytes);
-      bytes.put(block);
-    }
-    return bytes.text();
-  }));
-  Results results;
-  results.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  results.run.traffic = program::Traffic(image);
-  take_run(answer, results.run);
-  for (const auto& region : std::vector<program::MemoryImage::Region>(image.regions())) {
-    if (!is_result(region)) continue;
-    std::vector<std::uint8_t> block(region.bytes);
-    answer.take(block.data(), block.size());
-    image.write(region.address, block.data(), block.size());
-  }
-  return results;
+std::function<void(std::size_t)> progress_of(const std::string& label, std::size_t phases) {
+  return [progress = std::make_shared<PhaseProgress>(label, phases)](std::size_t done) { (*progress)(done); };
 }
 
-/// Every expert row and every combination against reference/numerics. Returns how many values were compared.
-std::int64_t check_results(const run::RunInputs& inputs, const program::RunProgram& lowered,
-                           const std::vector<program::LayerResult>& expected) {
-  std::int64_t compared = 0;
-  for (std::size_t p = 0; p < inputs.layers.size(); ++p) {
-    const std::string difference =
-        program::first_layer_difference(inputs.layers[p], expected[p], lowered.phases[p], lowered.loaded.image);
-    if (!difference.empty()) throw base::CheckError(difference);
-    compared += static_cast<std::int64_t>(expected[p].values());
+/// One run: from inputs to results.
+class Simulation {
+ public:
+  Simulation(const SimulateOptions& options, const program::Chip& chip, const workloads::WorkloadFile& workload,
+             const run::RunInputs& inputs, const run::Scheduler* scheduler, const std::string& folder, unsigned threads)
+      : options_(options),
+        chip_(chip),
+        workload_(workload),
+        inputs_(inputs),
+        scheduler_(scheduler),
+        threads_(threads),
+        timeline_(chip, workload.network, folder),
+        steps_(folder) {}
+
+  /// The fast engine runs here, others in a child process.
+  Results run(const SimulateEngine& engine) {
+    if (!engine.make) return simulate(engine);
+    Bytes answer(run_in_child([&] {
+      const Results results = simulate(engine);
+      Bytes bytes;
+      for (const std::string* text :
+           {&results.summary, &results.layers, &results.experts, &results.requests, &results.page})
+        bytes.put(*text);
+      bytes.put(results.cycles);
+      bytes.put(results.seconds);
+      return bytes.text();
+    }));
+    Results results;
+    for (std::string* text : {&results.summary, &results.layers, &results.experts, &results.requests, &results.page})
+      answer.take(*text);
+    answer.take(results.cycles);
+    answer.take(results.seconds);
+    return results;
   }
-  return compared;
-}
+
+  void write_timeline(base::AtomicFile& file) {
+    timeline_.write([&file](std::string_view piece) { file.write(piece); });
+  }
+  void write_steps(base::AtomicFile& file) {
+    file.write(run::kStepsCsvHeader);
+    steps_.read_all([&file](std::string_view piece) { file.write(piece); });
+  }
+
+ private:
+  Results simulate(const SimulateEngine& engine) {
+    run::LowerChoices choices;
+    choices.barriers = options_.barriers;
+    choices.data = !options_.no_data;
+    run::StreamedProgram program(workload_, inputs_, chip_, choices);
+    std::vector<std::uint64_t> ends;  // of steps, where a schedule has to follow from them
+    run::Totals totals(chip_, workload_, inputs_, [&](const run::Step& step, const run::StepTimes& times) {
+      steps_.append(run::steps_csv_row(step, times));
+      if (scheduler_ != nullptr) ends.push_back(times.end);
+    });
+    run::RecorderOptions recording;
+    recording.totals = &totals;
+    recording.timeline = &timeline_;
+    recording.check = !options_.no_data;
+    recording.threads = threads_;
+    recording.progress = progress_of("simulate", program.phases());
+    run::RunRecorder recorder(inputs_, program, std::move(recording));
+
+    Results results;
+    program::EngineRun engine_run;
+    if (engine.make) {
+      engine_run = run_bench(engine, program, recorder, results);
+    } else {
+      run::FastRun fast = run::run_fast(chip_, program, recorder, !options_.no_shortcuts);
+      engine_run = std::move(fast.run);
+      results.seconds = fast.seconds;
+      results.effort = fast.effort;
+    }
+    totals.close(program.program(), engine_run);
+    if (scheduler_ != nullptr && !scheduler_->follows_from(ends))
+      throw base::CheckError("continuous batching: got ends of steps from which another schedule follows");
+    timeline_.finish(engine_run, options_.engine);
+    steps_.flush();
+    const run::Run run{chip_,  workload_,       inputs_,       program.program(),         engine_run,
+                       totals, options_.engine, options_.seed, recorder.values_compared()};
+    results.summary = run::summary_json(run);
+    results.layers = run::layers_csv(run);
+    results.experts = run::experts_csv(run);
+    results.requests = run::requests_csv(run);
+    results.page = run::page(run);
+    results.cycles = engine_run.cycles;
+    return results;
+  }
+
+  program::EngineRun run_bench(const SimulateEngine& engine, run::StreamedProgram& program, run::RunRecorder& recorder,
+                               Results& results) {
+    cosim::BenchOptions bench_options;
+    bench_options.memory = chip_.memory;
+    bench_options.period = chip_.clock_period();
+    bench_options.fresh_phases = options_.barriers;
+    bench_options.make_storage = run::storage_of(chip_);
+    bench_options.sink = &recorder;
+    cosim::CoreBench bench(engine.make(chip_));
+    const std::unique_ptr<program::HostAgent> agent = run::make_agent(chip_, program);
+    const auto start = std::chrono::steady_clock::now();
+    cosim::BenchRun run = bench.run(*agent, program.program().loaded.image, bench_options);
+    results.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() - recorder.seconds_beside();
+    run::check_errors(run.shift_error, run.memory_error, run.storage_error, run.command_error);
+    return std::move(run.engine);
+  }
+
+  const SimulateOptions& options_;
+  const program::Chip& chip_;
+  const workloads::WorkloadFile& workload_;
+  const run::RunInputs& inputs_;
+  const run::Scheduler* scheduler_;
+  unsigned threads_;
+  run::Timeline timeline_;
+  base::SpillFile steps_;
+};
 
 std::string host_json(const SimulateOptions& options, const Results& results) {
   nlohmann::ordered_json j;
   j["engine"] = options.engine;
   j["engine_seconds"] = results.seconds;
-  j["simulated_cycles_per_second"] = static_cast<double>(results.run.cycles) / results.seconds;
+  j["simulated_cycles_per_second"] = static_cast<double>(results.cycles) / results.seconds;
   if (results.effort) {
     // How the engine got through the run's cycles: no result depends on it.
     const fast::Effort& effort = *results.effort;
@@ -283,21 +282,10 @@ void check_options(const SimulateOptions& options) {
 std::string effort_line(const Results& results) {
   const fast::Effort& effort = *results.effort;
   const auto percent = [&](std::uint64_t cycles) {
-    return 100.0 * static_cast<double>(cycles) / static_cast<double>(std::max<std::uint64_t>(results.run.cycles, 1));
+    return 100.0 * static_cast<double>(cycles) / static_cast<double>(std::max<std::uint64_t>(results.cycles, 1));
   };
   return fmt::format("  cycles stepped {:.2f} %, skipped {:.2f} %, repeated {:.2f} % ({} states)\n",
                      percent(effort.stepped), percent(effort.skipped), percent(effort.repeated), effort.states);
-}
-
-run::FastOptions fast_options_of(const SimulateOptions& options) {
-  run::FastOptions chosen;
-  chosen.shortcuts = !options.no_shortcuts;
-  chosen.progress = [](const std::string& label, std::size_t commands) {
-    return [progress = std::make_shared<CommandProgress>(label, commands)](std::size_t executed) {
-      (*progress)(executed);
-    };
-  };
-  return chosen;
 }
 
 void run_simulate(const SimulateOptions& options) {
@@ -337,54 +325,37 @@ void run_simulate(const SimulateOptions& options) {
     preparing->step();
     if (done == total) preparing.reset();
   };
-  const run::FastOptions fast_options = fast_options_of(options);
   std::optional<run::ScheduledRun> scheduled;
-  std::map<std::uint64_t, std::uint64_t> arrivals;
   if (workload.continuous_requests) {
-    for (const run::ScheduledRequest& request : run::scheduled_requests(workload, chip.clock_period()))
-      arrivals[request.id] = request.arrival;
-    scheduled = run::find_schedule(workload, chip, input_options, options.barriers, {}, fast_options);
+    scheduled =
+        run::find_schedule(workload, chip, input_options, options.barriers, {}, !options.no_shortcuts, progress_of);
     input_options.schedule = &scheduled->scheduler.plan();
   }
-  run::RunInputs inputs = run::gather_inputs(workload, input_options);
-  inputs.arrivals = arrivals;
+  run::RunInputs inputs = run::open_inputs(workload, input_options);
+  if (scheduled)
+    for (const run::ScheduledRequest& request : run::scheduled_requests(workload, chip.clock_period()))
+      inputs.arrivals[request.id] = request.arrival;
   if (is_foreign) inputs.facts.plan += ", made for another chip, trace or selection of its rows";
-  run::LowerChoices choices;
-  choices.barriers = options.barriers;
-  choices.data = !options.no_data;
-  program::RunProgram lowered = run::lower(workload, inputs, chip, choices);
-  std::vector<program::LayerResult> expected(options.no_data ? 0 : inputs.layers.size());
-  network::for_each_window(expected.size(), input_options.threads, [&](std::size_t p) {
-    expected[p] = program::layer_reference(inputs.layers[p], inputs.weights, inputs.matrices, inputs.shape);
-  });
-
-  Results results;
-  if (engine.make) {
-    results = run_engine(engine, chip, lowered);
-  } else {
-    run::FastRun here = run::run_fast(chip, lowered, fast_options);
-    results = {std::move(here.run), here.seconds, here.effort};
-  }
-  results.run = program::layer_ends(lowered, std::move(results.run));
-  run::check_counts(results.run);
-  if (scheduled && !scheduled->scheduler.follows_from(run::step_ends(inputs, results.run)))
-    throw base::CheckError("continuous batching: got ends of steps from which another schedule follows");
-  const std::int64_t compared = options.no_data ? 0 : check_results(inputs, lowered, expected);
-  const run::Run run{chip, workload, inputs, lowered, results.run, options.engine, options.seed, compared};
-  const std::string summary = run::summary_json(run);
-  folder.commit({{"summary.json", summary},
-                 {"layers.csv", run::layers_csv(run)},
-                 {"experts.csv", run::experts_csv(run)},
-                 {"steps.csv", run::steps_csv(run)},
-                 {"requests.csv", run::requests_csv(run)},
-                 {"timeline.json", run::timeline_json(run)},
-                 {"host.json", host_json(options, results)}});
+  Simulation simulation(options, chip, workload, inputs, scheduled ? &scheduled->scheduler : nullptr, folder.parent(),
+                        input_options.threads);
+  const Results results = simulation.run(engine);
+  const auto text = [](const std::string& content) {
+    return [&content](base::AtomicFile& file) { file.write(content); };
+  };
+  const std::string host = host_json(options, results);
+  folder.commit({{"summary.json", text(results.summary)},
+                 {"layers.csv", text(results.layers)},
+                 {"experts.csv", text(results.experts)},
+                 {"steps.csv", [&simulation](base::AtomicFile& file) { simulation.write_steps(file); }},
+                 {"requests.csv", text(results.requests)},
+                 {"timeline.json", [&simulation](base::AtomicFile& file) { simulation.write_timeline(file); }},
+                 {"host.json", text(host)}});
   if (options.json) {
-    fmt::print("{}", summary);
+    fmt::print("{}", results.summary);
   } else {
-    fmt::print("{}\n{}  {:.1f} s of engine time, {:.0f} simulated cycles a second; files in {}\n", run::page(run),
+    fmt::print("{}\n{}  {:.1f} s of engine time, {:.0f} simulated cycles a second; files in {}\n", results.page,
                results.effort ? effort_line(results) : "", results.seconds,
-               static_cast<double>(results.run.cycles) / results.seconds, options.out);
+               static_cast<double>(results.cycles) / results.seconds, options.out);
   }
 }
 

@@ -83,21 +83,21 @@ RoutingRules read_routing_rules(const base::YamlNode& node) {
   return rules;
 }
 
-std::optional<double> median_ratio(const std::vector<RoutedRows>& batches) {
-  std::vector<double> ratios;
-  for (const RoutedRows& rows : batches) {
-    const std::size_t top_k = size(rows.top_k);
-    if (top_k < 2) continue;
-    for (std::size_t first = 0; first < rows.weights.size(); first += top_k) {
-      const auto begin = rows.weights.begin() + static_cast<std::ptrdiff_t>(first);
-      std::vector<double> row(begin, begin + static_cast<std::ptrdiff_t>(top_k));
-      std::partial_sort(row.begin(), row.begin() + 2, row.end(), std::greater<>());
-      if (row[0] > 0) ratios.push_back(row[1] / row[0]);
-    }
+void MedianRatio::add(const RoutedRows& batch) {
+  const std::size_t top_k = size(batch.top_k);
+  if (top_k < 2) return;
+  for (std::size_t first = 0; first < batch.weights.size(); first += top_k) {
+    const auto begin = batch.weights.begin() + static_cast<std::ptrdiff_t>(first);
+    std::vector<double> row(begin, begin + static_cast<std::ptrdiff_t>(top_k));
+    std::partial_sort(row.begin(), row.begin() + 2, row.end(), std::greater<>());
+    if (row[0] > 0) ratios_.push_back(row[1] / row[0]);
   }
-  if (ratios.empty()) return std::nullopt;
-  const auto middle = ratios.begin() + static_cast<std::ptrdiff_t>((ratios.size() - 1) / 2);
-  std::nth_element(ratios.begin(), middle, ratios.end());
+}
+
+std::optional<double> MedianRatio::median() {
+  if (ratios_.empty()) return std::nullopt;
+  const auto middle = ratios_.begin() + static_cast<std::ptrdiff_t>((ratios_.size() - 1) / 2);
+  std::nth_element(ratios_.begin(), middle, ratios_.end());
   return *middle;
 }
 

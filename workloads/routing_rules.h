@@ -52,8 +52,15 @@ struct Dropped {
 };
 
 /// The median over rows of (second greatest weight / greatest): the lower one of an even number. Rows of one choice or
-/// of weights 0 do not count; nothing when none counts.
-std::optional<double> median_ratio(const std::vector<RoutedRows>& batches);
+/// of weights 0 do not count; nothing when none counts. Eight bytes a row.
+class MedianRatio {
+ public:
+  void add(const RoutedRows& batch);
+  std::optional<double> median();
+
+ private:
+  std::vector<double> ratios_;
+};
 
 /// Applies the rules to one batch of a layer with `experts` experts. With prune_at_median, `median` is the layer's.
 /// A row's greatest choice is never pruned, but capacity and rounding may leave a row without any.

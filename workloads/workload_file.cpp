@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <deque>
 #include <map>
-#include <set>
 #include <utility>
 
 #include "base/atomic_file.h"
@@ -14,6 +13,7 @@
 #include "base/sha256.h"
 #include "base/yaml.h"
 #include "workloads/hf_config.h"
+#include "workloads/routing_slice.h"
 #include "workloads/zoo.h"
 
 namespace moesaic::workloads {
@@ -169,25 +169,19 @@ std::string selection_hash(const WorkloadFile& workload) {
       workload.act_bits));
 }
 
-namespace {
-
-std::vector<std::uint32_t> layers_with_experts(const WorkloadFile& workload) {
-  std::vector<std::uint32_t> layers;
-  for (const std::uint32_t layer : workload.selected_layers())
-    if (workload.network.has_experts[layer]) layers.push_back(layer);
-  return layers;
+std::vector<std::uint32_t> WorkloadFile::layers_with_experts() const {
+  std::vector<std::uint32_t> with;
+  for (const std::uint32_t layer : selected_layers())
+    if (network.has_experts[layer]) with.push_back(layer);
+  return with;
 }
 
-/// Whether a row belongs to the slice, but for its layer and max_tokens.
-bool is_selected(const WorkloadFile& workload, const TraceRow& row) {
-  return (!workload.phase || row.phase == *workload.phase) && selected(workload.requests, row.request) &&
-         selected(workload.steps, row.step);
+bool WorkloadFile::selects(const TraceRow& row) const {
+  return (!phase || row.phase == *phase) && selected(requests, row.request) && selected(steps, row.step);
 }
-
-}  // namespace
 
 std::vector<EarlierStep> read_earlier_steps(const WorkloadFile& workload, std::size_t most) {
-  const std::vector<std::uint32_t> layers = layers_with_experts(workload);
+  const std::vector<std::uint32_t> layers = workload.layers_with_experts();
   std::deque<EarlierStep> steps;
   using Key = std::pair<std::uint64_t, std::uint64_t>;  // request, step
   std::map<Key, std::uint64_t> number_of;               // of all that came before the slice, the first is 0
@@ -197,7 +191,7 @@ std::vector<EarlierStep> read_earlier_steps(const WorkloadFile& workload, std::s
   TraceRow row;
   while (reader.next(row)) {
     if (!std::binary_search(layers.begin(), layers.end(), row.layer)) continue;
-    begun = begun || is_selected(workload, row);
+    begun = begun || workload.selects(row);
     const Key key(row.request, row.step);
     auto known = number_of.find(key);
     if (known == number_of.end()) {
@@ -219,61 +213,12 @@ std::vector<EarlierStep> read_earlier_steps(const WorkloadFile& workload, std::s
 
 WorkloadSlice read_slice(const WorkloadFile& workload) {
   WorkloadSlice slice;
-  slice.layers = layers_with_experts(workload);
+  RoutingSlice routing(workload, [&slice](std::size_t, const SliceToken& token) { slice.tokens.push_back(token); });
+  slice.layers = routing.layers();
+  slice.arrival_us = routing.arrival_us();
   slice.rows.resize(slice.layers.size());
-  std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> token_of;  // (request, position)
-  std::set<std::pair<std::uint32_t, std::size_t>> seen;                     // (layer, token)
-  TraceReader reader(workload.trace, &workload.network);
-  TraceRow row;
-  while (reader.next(row)) {
-    if (!is_selected(workload, row)) continue;
-    const auto layer = std::lower_bound(slice.layers.begin(), slice.layers.end(), row.layer);
-    if (layer == slice.layers.end() || *layer != row.layer) continue;
-    const auto key = std::make_pair(row.request, row.position);
-    auto found = token_of.find(key);
-    if (found == token_of.end()) {
-      if (workload.max_tokens && slice.tokens.size() >= *workload.max_tokens) continue;
-      found = token_of.emplace(key, slice.tokens.size()).first;
-      slice.tokens.push_back({row.request, row.step, row.phase, row.position});
-    }
-    const SliceToken& token = slice.tokens[found->second];
-    if (row.arrival_us) {
-      const auto arrival = slice.arrival_us.emplace(row.request, *row.arrival_us).first;
-      if (arrival->second != *row.arrival_us)
-        throw base::ConfigError(reader.where(), "arrival_us",
-                                fmt::format("{} for request {}", *row.arrival_us, row.request),
-                                fmt::format("{}, as its first row says", arrival->second));
-    }
-    if (token.step != row.step || token.phase != row.phase)
-      throw base::ConfigError(reader.where(), "step",
-                              fmt::format("step {} ({}) for request {} position {}", row.step, phase_name(row.phase),
-                                          row.request, row.position),
-                              fmt::format("step {} ({}), as its first row says", token.step, phase_name(token.phase)));
-    if (!seen.emplace(row.layer, found->second).second)
-      throw base::ConfigError(
-          reader.where(), "layer",
-          fmt::format("request {} position {} layer {} a second time", row.request, row.position, row.layer),
-          "one row each");
-    slice.rows[static_cast<std::size_t>(layer - slice.layers.begin())].push_back(
-        {found->second, row.experts, row.weights, row.levels});
-  }
-  if (workload.continuous_requests && slice.arrival_us.empty() && !slice.tokens.empty())
-    throw base::ConfigError(workload.trace, "arrival_us", "no such column",
-                            "when each request arrives, as the workload has continuous_batching");
-  if (slice.tokens.empty())
-    throw base::ConfigError(workload.path, "requests, steps, phase",
-                            "a selection that no row of " + workload.trace + " matches", "at least one token");
-  for (std::size_t l = 0; l < slice.layers.size(); ++l) {
-    auto& rows = slice.rows[l];
-    std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.token < b.token; });
-    if (rows.size() == slice.tokens.size()) continue;
-    std::size_t missing = 0;
-    while (missing < rows.size() && rows[missing].token == missing) ++missing;
-    throw base::ConfigError(workload.trace, "layer",
-                            fmt::format("no row for request {} position {} at layer {}", slice.tokens[missing].request,
-                                        slice.tokens[missing].position, slice.layers[l]),
-                            "every token at every selected layer");
-  }
+  for (std::size_t l = 0; l < slice.layers.size(); ++l)
+    for (std::size_t t = 0; t < slice.tokens.size(); ++t) slice.rows[l].push_back(routing.row(t, l));
   return slice;
 }
 

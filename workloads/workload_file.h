@@ -60,6 +60,10 @@ struct WorkloadFile {
   /// The layers that run, ascending: those selected, or all with experts, and those without where `whole` has a part
   /// for them.
   std::vector<std::uint32_t> selected_layers() const;
+  /// Those of them that have experts.
+  std::vector<std::uint32_t> layers_with_experts() const;
+  /// Whether a row of the trace is selected, but for its layer and max_tokens.
+  bool selects(const TraceRow& row) const;
 };
 
 WorkloadFile read_workload(const std::string& path);
@@ -90,8 +94,9 @@ struct WorkloadSlice {
   std::map<std::uint64_t, double> arrival_us;  ///< by request; empty when the trace has none
 };
 
-/// Reads the whole trace, so that a bad row is found wherever it stands, and keeps what is selected. A (token, layer)
-/// that appears twice, a selection that nothing matches, and a token that lacks a selected layer are base::InputErrors.
+/// Reads the whole trace, so that a bad row is found wherever it stands, and keeps what is selected in memory
+/// (RoutingSlice does not). A (token, layer) that appears twice, a selection that nothing matches, and a token that
+/// lacks a selected layer are base::InputErrors.
 WorkloadSlice read_slice(const WorkloadFile& workload);
 
 /// A step of the trace that comes before the slice, one of one request.

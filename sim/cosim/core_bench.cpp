@@ -81,6 +81,7 @@ class CoreBench::Run final : private AxilHost::Listener {
         options_(options),
         memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
         refresh_waits_(*memory_),
+        log_(result_.engine, options.sink),
         storage_(options.make_storage ? options.make_storage()
                                       : std::make_unique<storage::SimpleStorage>(options.storage)),
         rng_(options.stall_seed.value_or(0)),
@@ -90,7 +91,7 @@ class CoreBench::Run final : private AxilHost::Listener {
         activations_(program::MemoryPort::kActivationRead, image, *memory_, result_.engine.traffic, engine.params(),
                      options.stall_seed, rng_),
         results_(image, *memory_, result_.engine.traffic, engine.params(), options.stall_seed, rng_),
-        loads_(agent, image, *storage_, result_.engine.loads, options.stall_seed, rng_) {
+        loads_(agent, image, *storage_, log_, options.stall_seed, rng_) {
     weights_.refuse(loads_.awaited());
     activations_.refuse(loads_.awaited());
     result_.engine.traffic = program::Traffic(image);
@@ -108,7 +109,7 @@ class CoreBench::Run final : private AxilHost::Listener {
       finish();
     } else {
       result_.engine.cut = phase_end();
-      if (!result_.engine.phase_ends.empty()) result_.engine.cut->refresh = result_.engine.phase_ends.back().refresh;
+      result_.engine.cut->refresh = log_.last_end().refresh;
       result_.engine.cycles = now_;
       result_.engine.traffic = program::Traffic();
       finish_agent();
@@ -167,21 +168,21 @@ class CoreBench::Run final : private AxilHost::Listener {
     if (options_.watch_tiles) watch_tiles();
     if (host_.snapshot_in_flight()) recent_.push_back(counts_);
     if (out_.retired_o != 0) {
-      result_.engine.retired.push_back(now_);
+      log_.command_executed(now_);
       agent_.command_executed(now_ + 1);
-      if (options_.progress) options_.progress(result_.engine.retired.size());
+      if (options_.progress) options_.progress(log_.executed());
     }
     engine_.rise();
     if (second_ != nullptr) second_->rise();
     ++now_;
     ++result_.bench_cycles;
-    idle_ = out_.idle_o != 0 && out_.retired_o == 0 && host_.pushed() == result_.engine.retired.size();
+    idle_ = out_.idle_o != 0 && out_.retired_o == 0 && host_.pushed() == log_.executed();
     if (idle_ && agent_.phase_is_pushed()) end_phase();
     if (agent_.wake() && *agent_.wake() <= now_) agent_.woken(now_);
   }
 
   void command_pushed(const program::OfferedCommand& command) override {
-    result_.engine.tags.push_back(command.tag);
+    log_.command_pushed(command);
     agent_.command_pushed(now_ + 1);
   }
 
@@ -196,7 +197,7 @@ class CoreBench::Run final : private AxilHost::Listener {
     end.tag = agent_.phase().tag;
     end.begin = agent_.phase().begin;
     end.cycles = now_;
-    end.commands = result_.engine.retired.size();
+    end.commands = log_.executed();
     end.activity = counts_;
     end.causes = causes_;
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
@@ -210,7 +211,7 @@ class CoreBench::Run final : private AxilHost::Listener {
   void end_phase() {
     program::EngineRun::PhaseEnd end = phase_end();
     end.refresh = refresh_waits_.counts(now_);
-    result_.engine.phase_ends.push_back(end);
+    log_.phase_ended(end);
     host_.phase_ended();
     agent_.phase_ended(now_);
   }
@@ -251,7 +252,7 @@ class CoreBench::Run final : private AxilHost::Listener {
   std::string stuck() const {
     static const char* names[] = {"idle", "busy", "starved", "blocked"};
     std::string text = "stuck in cycle " + std::to_string(now_) + ": no block has moved for " + std::to_string(limit_) +
-                       " cycles, command " + std::to_string(result_.engine.retired.size()) + ":";
+                       " cycles, command " + std::to_string(log_.executed()) + ":";
     for (std::size_t b = 0; b < counts_.size(); ++b) {
       const auto activity = static_cast<std::size_t>(out_.activity_o >> (2 * b) & 3);
       if (activity != 0) text += " " + std::string(program::kBlocks[b].name) + " " + names[activity] + ";";
@@ -268,16 +269,15 @@ class CoreBench::Run final : private AxilHost::Listener {
 
   /// What the core counted is what was seen on its ports, and adds up.
   void finish() {
-    result_.engine.cycles = result_.engine.phase_ends.empty() ? 0 : result_.engine.phase_ends.back().cycles;
     finish_agent();
     const std::uint64_t status = host_.status();
     result_.shift_error = (status >> 1 & 1) != 0;
     result_.memory_error = (status >> 2 & 1) != 0;
     result_.command_error = (status >> 3 & 1) != 0;
     result_.storage_error = (status >> 4 & 1) != 0;
-    if (loads_.completed() != result_.engine.loads.size()) {
+    if (loads_.completed() != log_.loads_pushed()) {
       throw CheckError("storage port: got " + std::to_string(loads_.completed()) + " completed loads, expected " +
-                       std::to_string(result_.engine.loads.size()));
+                       std::to_string(log_.loads_pushed()));
     }
     const ActivityCounts& read = host_.counters();
     for (std::size_t b = 0; b < read.size(); ++b) {
@@ -300,6 +300,7 @@ class CoreBench::Run final : private AxilHost::Listener {
   BenchRun result_;
   std::unique_ptr<memory::MemoryModel> memory_;
   program::RefreshWaits refresh_waits_;
+  program::RunLog log_;
   std::unique_ptr<storage::CoreStorage> storage_;
   base::Rng rng_;
   AxilHost host_;

@@ -15,6 +15,7 @@
 #include "sim/program/engine_run.h"
 #include "sim/program/host_agent.h"
 #include "sim/program/load_program.h"
+#include "sim/program/run_log.h"
 
 namespace moesaic::cosim {
 
@@ -46,6 +47,8 @@ struct BenchOptions {
   std::optional<std::uint64_t> max_cycles;
   /// Called with the number of commands executed so far.
   std::function<void(std::size_t)> progress;
+  /// Told what happens, in the place of the lists of BenchRun::engine.
+  program::RunSink* sink = nullptr;
 };
 
 struct BenchRun {
@@ -72,7 +75,9 @@ class CoreBench {
   std::vector<std::string> open_waves(const std::string& path);
 
   /// Resets the core, pushes what the agent offers until it is finished and the core idle, reads and checks the core's
-  /// counters. `image` is updated in place. A run that is cut ends where it is: its counters are not read.
+  /// counters. `image` is updated in place; the agent may add regions before it offers commands that use them, and the
+  /// sink remove those of a phase when it ends. A run that is cut ends where it is:
+  /// its counters are not read.
   /// base::CheckError: a difference between the engines, a broken protocol, a read of a plane that is not loaded,
   /// counters that do not add up, a stuck run.
   BenchRun run(program::HostAgent& agent, program::MemoryImage& image, const BenchOptions& options);

@@ -17,12 +17,11 @@ Cycles cycles(std::uint64_t count) { return Cycles(static_cast<std::int64_t>(cou
 }  // namespace
 
 StoragePort::StoragePort(program::HostAgent& agent, program::MemoryImage& image, storage::CoreStorage& model,
-                         std::vector<program::EngineRun::Load>& loads, const std::optional<std::uint64_t>& stall_seed,
-                         base::Rng& streams)
+                         program::RunLog& log, const std::optional<std::uint64_t>& stall_seed, base::Rng& streams)
     : agent_(agent),
       image_(image),
       model_(model),
-      loads_(loads),
+      log_(log),
       request_stalls_(program::Stalls::channel(stall_seed, streams)),
       answer_stalls_(program::Stalls::channel(stall_seed, streams)) {
   for (const program::ByteRange& range : agent_.prepare(image_))
@@ -33,8 +32,7 @@ void StoragePort::push(const Descriptor& d, std::uint64_t now) {
   if (agent_.storage() == nullptr || !agent_.storage()->contains(d.source, d.bytes))
     throw std::logic_error("a load's source is not in the storage");
   if (!image_.contains(d.destination, d.bytes)) throw std::logic_error("a load's destination is not in the memory");
-  waiting_.push_back(loads_.size());
-  loads_.push_back({d, now, 0, 0});
+  waiting_.push_back(log_.load_pushed(d, now));
 }
 
 /// Until it completes, a load's destination holds the complement of what it will.
@@ -71,7 +69,7 @@ void StoragePort::sample(const CoreInputs& in, const CoreOutputs& out, std::uint
 void StoragePort::accept(const storage::StorageRequest& request, std::uint64_t now) {
   for (auto waiting = waiting_.begin(); waiting != waiting_.end(); ++waiting) {
     const std::size_t load = *waiting;
-    const Descriptor& d = loads_[load].descriptor;
+    const Descriptor& d = log_.load(load).descriptor;
     if (d.source != request.source || d.destination != request.destination ||
         static_cast<std::int64_t>(d.bytes) != request.bytes.count()) {
       continue;
@@ -80,7 +78,7 @@ void StoragePort::accept(const storage::StorageRequest& request, std::uint64_t n
       throw base::CheckError("storage port: got id " + std::to_string(request.id) +
                              " again, expected one that is free");
     waiting_.erase(waiting);
-    loads_[load].issued = now;
+    log_.load_issued(load, now);
     poison(d);  // from now on the storage may write there
     return;
   }
@@ -91,11 +89,11 @@ void StoragePort::accept(const storage::StorageRequest& request, std::uint64_t n
 void StoragePort::complete(unsigned id, std::uint64_t now) {
   const std::size_t load = load_of_.at(id);
   load_of_.erase(id);
-  const Descriptor& d = loads_[load].descriptor;
+  const Descriptor& d = log_.load(load).descriptor;
   for (std::uint64_t i = 0; i < d.bytes; ++i, ++bytes_)
     image_.write_byte(d.destination + i, agent_.storage()->read(d.source + i));
   awaited_.remove(d.destination, d.destination + d.bytes);
-  loads_[load].completed = now;
+  log_.load_completed(load, now);
   ++completed_;
   agent_.load_completed(load, now + 1);
 }

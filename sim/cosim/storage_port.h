@@ -14,16 +14,16 @@
 #include "sim/program/engine_run.h"
 #include "sim/program/host_agent.h"
 #include "sim/program/memory_image.h"
+#include "sim/program/run_log.h"
 #include "sim/program/stalls.h"
 
 namespace moesaic::cosim {
 
 class StoragePort {
  public:
-  /// Tells the agent of completions, and has it prepare the image. `loads` receives what happens to each load.
-  StoragePort(program::HostAgent& agent, program::MemoryImage& image, storage::CoreStorage& model,
-              std::vector<program::EngineRun::Load>& loads, const std::optional<std::uint64_t>& stall_seed,
-              base::Rng& streams);
+  /// Tells the agent of completions, and has it prepare the image. `log` hears what happens to each load.
+  StoragePort(program::HostAgent& agent, program::MemoryImage& image, storage::CoreStorage& model, program::RunLog& log,
+              const std::optional<std::uint64_t>& stall_seed, base::Rng& streams);
   /// The host begins to push a descriptor in cycle `now`. std::logic_error when its source is not in the agent's
   /// storage or its destination not in the image.
   void push(const program::Descriptor& descriptor, std::uint64_t now);
@@ -46,7 +46,7 @@ class StoragePort {
   program::HostAgent& agent_;
   program::MemoryImage& image_;
   storage::CoreStorage& model_;
-  std::vector<program::EngineRun::Load>& loads_;
+  program::RunLog& log_;
   program::Stalls request_stalls_, answer_stalls_;
   program::AwaitedBytes awaited_;
   std::deque<std::size_t> waiting_;                 // loads that are pushed and not issued

@@ -155,6 +155,7 @@ class Machine {
         agent_(agent),
         image_(image),
         beat_bytes_(params.beat_bytes()),
+        log_(run_.engine, options.sink),
         feeds_(params, &image),
         core_(params, feeds_),
         memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
@@ -170,7 +171,7 @@ class Machine {
         storage_(
             agent, image,
             options.make_storage ? options.make_storage() : std::make_unique<storage::SimpleStorage>(options.storage),
-            run_.engine.loads, {stalls(), stalls()}) {
+            log_, {stalls(), stalls()}) {
     limit_ = options.watchdog_cycles + static_cast<std::uint64_t>(memory_->longest_wait().count());
     run_.memory_name = memory_->name();
     run_.storage_name = storage_.model().name();
@@ -195,22 +196,23 @@ class Machine {
       }
     }
     program::EngineRun& engine = run_.engine;
-    if (!agent_.is_finished()) engine.cut = phase_end();
-    if (engine.cut && !engine.phase_ends.empty()) engine.cut->refresh = engine.phase_ends.back().refresh;
-    engine.cycles = engine.cut ? now_ : engine.phase_ends.empty() ? 0 : engine.phase_ends.back().cycles;
+    if (!agent_.is_finished()) {
+      engine.cut = phase_end();
+      engine.cut->refresh = log_.last_end().refresh;
+      engine.cycles = now_;
+    }
     engine.host_counters = agent_.counters();
     engine.cache_layers = agent_.cache_layers();
-    for (const program::EngineRun::Load& load : engine.loads)
-      if (load.completed != 0) engine.storage_bytes += load.descriptor.bytes;
+    engine.storage_bytes = log_.loaded_bytes();
     if (!engine.cut) engine.traffic = feeds_.traffic();
     run_.command_error = core_.command_error();
     run_.effort.stepped = effort_.stepped;
     run_.effort.skipped = effort_.skipped;
     run_.effort.repeated = effort_.repeated;
     run_.storage_error = core_.io_queue().error();
-    if (!engine.cut && storage_.completed() != engine.loads.size())
+    if (!engine.cut && storage_.completed() != log_.loads_pushed())
       throw CheckError("storage port: got " + std::to_string(storage_.completed()) + " completed loads, expected " +
-                       std::to_string(engine.loads.size()));
+                       std::to_string(log_.loads_pushed()));
     return std::move(run_);
   }
 
@@ -279,16 +281,16 @@ class Machine {
     flush();
     if (events_.load_pushed) agent_.load_pushed(now_);
     if (events_.command_pushed) {
-      run_.engine.tags.push_back(agent_.commands().front().tag);
+      log_.command_pushed(agent_.commands().front());
       if (options_.keep_commands) run_.commands.push_back(agent_.commands().front().command);
       --known_;
       agent_.command_pushed(now_);
     }
     if (events_.completed) agent_.load_completed(*events_.completed, now_);
     if (events_.executed) {
-      run_.engine.retired.push_back(now_ - 1);
+      log_.command_executed(now_ - 1);
       agent_.command_executed(now_);
-      if (options_.progress) options_.progress(run_.engine.retired.size());
+      if (options_.progress) options_.progress(log_.executed());
     }
     if (events_.idle && agent_.phase_is_pushed()) end_phase();
     if (agent_.wake() && *agent_.wake() <= now_) {
@@ -474,7 +476,7 @@ class Machine {
     end.tag = agent_.phase().tag;
     end.begin = agent_.phase().begin;
     end.cycles = now_;
-    end.commands = run_.engine.retired.size();
+    end.commands = log_.executed();
     end.activity = total_;
     end.causes = total_causes_;
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p) end.bytes[p] = beats_moved_[p] * beat_bytes_;
@@ -492,7 +494,7 @@ class Machine {
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
       if (feeds_.total(static_cast<MemoryPort>(p)) != end.bytes[p])
         throw std::logic_error("fast: beats that were asked for have not crossed the port at a phase's end");
-    run_.engine.phase_ends.push_back(end);
+    log_.phase_ended(end);
     if (options_.fresh_phases) host_.forget();
     agent_.phase_ended(now_);
   }
@@ -500,7 +502,7 @@ class Machine {
   std::string stuck() const {
     static const char* names[] = {"idle", "busy", "starved", "blocked"};
     std::string text = "stuck in cycle " + std::to_string(now_) + ": no block has moved for " + std::to_string(limit_) +
-                       " cycles, command " + std::to_string(run_.engine.retired.size()) + ":";
+                       " cycles, command " + std::to_string(log_.executed()) + ":";
     for (unsigned b = 0; b < kNumBlocks; ++b) {
       const unsigned activity = activity_ >> (2 * b) & 3;
       if (activity != 0) text += " " + std::string(program::kBlocks[b].name) + " " + names[activity] + ";";
@@ -1129,6 +1131,7 @@ class Machine {
   const program::MemoryImage& image_;
   const unsigned beat_bytes_;
   Run run_;
+  program::RunLog log_;
   Feeds feeds_;
   Core core_;
   std::unique_ptr<memory::MemoryModel> memory_;

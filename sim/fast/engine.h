@@ -29,6 +29,7 @@
 #include "sim/program/host_agent.h"
 #include "sim/program/load_program.h"
 #include "sim/program/memory_image.h"
+#include "sim/program/run_log.h"
 
 namespace moesaic::fast {
 
@@ -61,6 +62,8 @@ struct Options {
                             << 20;  ///< room for the states that are remembered; past it all are forgotten
   /// Called with the number of commands executed so far.
   std::function<void(std::size_t)> progress;
+  /// Told what happens, in the place of the lists of Run::engine.
+  program::RunSink* sink = nullptr;
 };
 
 /// Where the cycles went: they add up to the run's.
@@ -78,9 +81,10 @@ struct Run {
   Effort effort;
 };
 
-/// Runs what `agent` offers until it is finished. Of `image` only the regions count: what lies where, not the bytes.
-/// base::CheckError: a read or write outside its regions, a read of a plane whose load is under way, a run that is
-/// stuck.
+/// Runs what `agent` offers until it is finished. Of `image` only the regions count: what lies where, not the bytes;
+/// the agent may add regions before it offers commands that use them, and the sink remove those of a phase when it
+/// ends. base::CheckError: a read or write outside its regions, a read of a plane whose load is under way, a run that
+/// is stuck.
 Run run(const program::CoreParams& params, program::HostAgent& agent, const program::MemoryImage& image,
         const Options& options);
 

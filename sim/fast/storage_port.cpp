@@ -21,8 +21,7 @@ void StoragePort::push(const Descriptor& d, std::uint64_t now) {
   if (agent_.storage() == nullptr || !agent_.storage()->contains(d.source, d.bytes))
     throw std::logic_error("a load's source is not in the storage");
   if (!image_.contains(d.destination, d.bytes)) throw std::logic_error("a load's destination is not in the memory");
-  waiting_.push_back(loads_.size());
-  loads_.push_back({d, now, 0, 0});
+  waiting_.push_back(log_.load_pushed(d, now));
 }
 
 void StoragePort::drive(IoQueue::Inputs& in, std::uint64_t now) {
@@ -40,9 +39,9 @@ StoragePort::Told StoragePort::sample(const IoQueue& queue, const IoQueue::Input
   if (under_way_ == 0 && !wires.accepted) return told;
   if (wires.done) {
     const std::size_t load = load_of_[in.done_id];
-    const Descriptor& d = loads_[load].descriptor;
+    const Descriptor& d = log_.load(load).descriptor;
     awaited_.remove(d.destination, d.destination + d.bytes);
-    loads_[load].completed = now;
+    log_.load_completed(load, now);
     --under_way_;
     ++completed_;
     told.completed = load;
@@ -67,12 +66,12 @@ StoragePort::Told StoragePort::sample(const IoQueue& queue, const IoQueue::Input
 
 void StoragePort::accept(const Descriptor& request, unsigned id, std::uint64_t now) {
   const auto found = std::find_if(waiting_.begin(), waiting_.end(), [&](std::size_t load) {
-    const Descriptor& d = loads_[load].descriptor;
+    const Descriptor& d = log_.load(load).descriptor;
     return d.source == request.source && d.destination == request.destination && d.bytes == request.bytes;
   });
   if (found == waiting_.end()) throw std::logic_error("the I/O queue asks for what was not pushed");
   load_of_[id] = *found;
-  loads_[*found].issued = now;
+  log_.load_issued(*found, now);
   waiting_.erase(found);
   ++under_way_;
   awaited_.add(request.destination, request.destination + request.bytes);

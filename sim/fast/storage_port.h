@@ -13,6 +13,7 @@
 #include "sim/program/engine_run.h"
 #include "sim/program/host_agent.h"
 #include "sim/program/memory_image.h"
+#include "sim/program/run_log.h"
 #include "sim/program/stalls.h"
 
 namespace moesaic::fast {
@@ -23,12 +24,12 @@ class StoragePort {
 
   /// `stalls`: of requests, of completions.
   StoragePort(const program::HostAgent& agent, const program::MemoryImage& image,
-              std::unique_ptr<storage::CoreStorage> model, std::vector<program::EngineRun::Load>& loads,
+              std::unique_ptr<storage::CoreStorage> model, program::RunLog& log,
               const std::array<program::Stalls, 2>& stalls)
       : agent_(agent),
         image_(image),
         model_(std::move(model)),
-        loads_(loads),
+        log_(log),
         request_stalls_(stalls[0]),
         answer_stalls_(stalls[1]) {}
 
@@ -64,7 +65,7 @@ class StoragePort {
   const program::HostAgent& agent_;
   const program::MemoryImage& image_;
   std::unique_ptr<storage::CoreStorage> model_;
-  std::vector<program::EngineRun::Load>& loads_;
+  program::RunLog& log_;
   program::Stalls request_stalls_, answer_stalls_;
   program::AwaitedBytes awaited_;
   std::vector<std::size_t> waiting_;                // loads pushed and not issued

@@ -16,25 +16,19 @@ std::uint64_t plain(Bytes bytes) { return static_cast<std::uint64_t>(bytes.count
 
 }  // namespace
 
+CacheAgent::CacheAgent(PhaseSource& source, const CacheConfig& config, unsigned io_jobs, const std::string& where)
+    : CacheAgent(nullptr, &source, config, io_jobs, where) {}
+
 CacheAgent::CacheAgent(const RunProgram& program, const CacheConfig& config, unsigned io_jobs, const std::string& where)
-    : program_(program), stored_(program.offloaded.value()), config_(config) {
-  const std::vector<RunProgram::Job>& jobs = program.jobs;
-  for (std::size_t j = 0; j < jobs.size(); ++j) {
-    job_end_.push_back(j + 1 < jobs.size() ? jobs[j + 1].first_command : program.loaded.commands.size());
-    if (jobs[j].phase == phase_jobs_.size()) phase_jobs_.push_back(j);
-  }
-  phase_jobs_.push_back(jobs.size());
+    : CacheAgent(std::make_unique<WholeProgram>(program), nullptr, config, io_jobs, where) {}
+
+CacheAgent::CacheAgent(std::unique_ptr<PhaseSource> own, PhaseSource* source, const CacheConfig& config,
+                       unsigned io_jobs, const std::string& where)
+    : own_(std::move(own)),
+      source_(source != nullptr ? *source : *own_),
+      stored_(source_.offloaded()),
+      config_(config) {
   for (const EarlierRows& rows : stored_.earlier) first_use_ += rows.readings.size();
-  std::map<std::size_t, std::uint64_t> later;  // by expert: its next use
-  next_use_.assign(jobs.size(), host::kNeverUsed);
-  std::vector<std::uint64_t> popularity(stored_.layout.size());
-  for (std::size_t j = jobs.size(); j-- > 0;) {
-    if (!is_offloaded(j)) continue;
-    const std::size_t expert = number(layer_index(program.phases[jobs[j].phase].layer), jobs[j].expert);
-    popularity[expert] += static_cast<std::uint64_t>(jobs[j].rows);
-    const auto [next, is_last] = later.try_emplace(expert, first_use_ + j);
-    if (!is_last) next_use_[j] = std::exchange(next->second, first_use_ + j);
-  }
 
   std::vector<host::StoredExpert> kinds;
   std::vector<std::uint32_t> kind_of;
@@ -65,17 +59,22 @@ CacheAgent::CacheAgent(const RunProgram& program, const CacheConfig& config, uns
   driver.cache_base = stored_.cache_address;
   driver.decision_cycles = config.decision_cycles;
   driver.prefetch = config.prefetch;
-  driver.popularity = popularity;
+  driver.popularity = source_.uses().popularity;
   driver_ = std::make_unique<host::HostDriver>(*bytes_, driver, where);
   dropped_of_.assign(stored_.layers.size(), 0);
   free_entries_ = (std::uint64_t{1} << io_jobs) - 1;
-  if (config.start_popular) start_popular(popularity, later);
-  replay_earlier(std::move(later));
+  if (config.start_popular) start_popular();
+  replay_earlier();
 }
 
-/// The experts with the most rows of the run are there. `first`: when each is used first.
-void CacheAgent::start_popular(const std::vector<std::uint64_t>& popularity,
-                               const std::map<std::size_t, std::uint64_t>& first) {
+/// A job's number among all uses, those before the run included.
+std::uint64_t CacheAgent::use_of(std::uint64_t job) const {
+  return job == ExpertUses::kNever ? host::kNeverUsed : first_use_ + job;
+}
+
+/// The experts with the most rows of the run are there.
+void CacheAgent::start_popular() {
+  const std::vector<std::uint64_t>&popularity = source_.uses().popularity, &first = source_.uses().first;
   std::vector<std::size_t> order;
   for (std::size_t e = 0; e < popularity.size(); ++e)
     if (popularity[e] > 0) order.push_back(e);
@@ -83,26 +82,28 @@ void CacheAgent::start_popular(const std::vector<std::uint64_t>& popularity,
                    [&popularity](std::size_t a, std::size_t b) { return popularity[a] > popularity[b]; });
   for (const std::size_t e : order) {
     const auto experts = static_cast<std::size_t>(stored_.experts);
-    const auto places =
-        driver_->prefill(static_cast<std::uint32_t>(e / experts), static_cast<std::uint32_t>(e % experts), first.at(e));
+    const auto places = driver_->prefill(static_cast<std::uint32_t>(e / experts),
+                                         static_cast<std::uint32_t>(e % experts), use_of(first[e]));
     if (!places) break;
     warm_.push_back({e, places->front(), places->size()});
   }
 }
 
-/// What went through the cache before the run. `later`: when the run uses each expert first.
-void CacheAgent::replay_earlier(std::map<std::size_t, std::uint64_t> later) {
+/// What went through the cache before the run.
+void CacheAgent::replay_earlier() {
   if (stored_.earlier.empty()) return;
   std::vector<std::vector<host::Need>> needs(stored_.earlier.size());
+  std::vector<std::uint64_t> later;  // of each expert, its next use
+  for (const std::uint64_t job : source_.uses().first) later.push_back(use_of(job));
   std::uint64_t use = first_use_;
   for (std::size_t step = needs.size(); step-- > 0;) {
     const EarlierRows& rows = stored_.earlier[step];
     needs[step].resize(rows.readings.size());
     for (std::size_t i = rows.readings.size(); i-- > 0;) {
       const EarlierRows::Reading& reading = rows.readings[i];
-      const auto next = later.try_emplace(number(layer_index(rows.layer), reading.expert), host::kNeverUsed).first;
+      std::uint64_t& next = later[number(layer_index(rows.layer), reading.expert)];
       needs[step][i] = {static_cast<std::uint32_t>(reading.expert), reading.planes, reading.rows,
-                        std::exchange(next->second, --use)};
+                        std::exchange(next, --use)};
     }
   }
   for (std::size_t step = 0; step < needs.size(); ++step)
@@ -180,32 +181,31 @@ std::size_t CacheAgent::number(std::uint32_t layer, int expert) const {
   return layer * static_cast<std::size_t>(stored_.experts) + static_cast<std::size_t>(expert);
 }
 
-bool CacheAgent::is_offloaded(std::size_t job) const {
-  return program_.jobs[job].expert >= 0 && program_.jobs[job].expert < stored_.experts;
-}
-
-std::vector<std::size_t> CacheAgent::offloaded_jobs(std::size_t phase) const {
+/// Numbers within the phase.
+std::vector<std::size_t> CacheAgent::offloaded_jobs(const LoweredPhase& phase) const {
   std::vector<std::size_t> jobs;
-  for (std::size_t j = phase_jobs_[phase]; j < phase_jobs_[phase + 1]; ++j)
-    if (is_offloaded(j)) jobs.push_back(j);
+  for (std::size_t j = 0; j < phase.jobs.size(); ++j)
+    if (is_offloaded(stored_, phase.jobs[j])) jobs.push_back(j);
   return jobs;
 }
 
-std::vector<host::Need> CacheAgent::needs_of(const std::vector<std::size_t>& jobs) const {
+std::vector<host::Need> CacheAgent::needs_of(const LoweredPhase& phase, const std::vector<std::size_t>& jobs) {
   std::vector<host::Need> needs;
-  for (const std::size_t j : jobs)
-    needs.push_back({static_cast<std::uint32_t>(program_.jobs[j].expert), program_.jobs[j].format.gate.planes(),
-                     static_cast<std::uint32_t>(program_.jobs[j].rows), next_use_[j]});
+  for (const std::size_t j : jobs) {
+    const RunProgram::Job& job = phase.jobs[j];
+    needs.push_back({static_cast<std::uint32_t>(job.expert), job.format.gate.planes(),
+                     static_cast<std::uint32_t>(job.rows), use_of(source_.next_use(phase.first_job + j))});
+  }
   return needs;
 }
 
 /// Of a phase that has not begun: each expert once, at its widest reading. Seen from before, its next use is there.
-std::vector<host::Need> CacheAgent::coming_needs(const std::vector<std::size_t>& jobs) const {
-  std::vector<host::Need> needs = needs_of(jobs), merged;
+std::vector<host::Need> CacheAgent::coming_needs(const LoweredPhase& phase, const std::vector<std::size_t>& jobs) {
+  std::vector<host::Need> needs = needs_of(phase, jobs), merged;
   for (std::size_t i = 0; i < needs.size(); ++i) {
     if (merged.empty() || merged.back().expert != needs[i].expert) {  // jobs of one expert follow each other
       merged.push_back(needs[i]);
-      merged.back().next_use = first_use_ + jobs[i];
+      merged.back().next_use = use_of(phase.first_job + jobs[i]);
       continue;
     }
     merged.back().planes = std::max(merged.back().planes, needs[i].planes);
@@ -215,7 +215,7 @@ std::vector<host::Need> CacheAgent::coming_needs(const std::vector<std::size_t>&
 }
 
 void CacheAgent::plan_phase(std::uint64_t now) {
-  const RunProgram::Phase& phase = program_.phases[phase_index_];
+  const RunProgram::Phase& phase = running().phase;
   const std::uint64_t begin = std::max(now + phase.after, phase.at);
   open_phase({phase_index_, begin});
   planned_ = begin > now;
@@ -232,23 +232,25 @@ void CacheAgent::on_woken(std::uint64_t now) {
 }
 
 void CacheAgent::begin_phase(std::uint64_t now) {
-  const std::size_t p = phase_index_;
-  const std::vector<std::size_t> jobs = offloaded_jobs(p);
+  const LoweredPhase& phase = running();
+  const std::vector<std::size_t> jobs = offloaded_jobs(phase);
   jobs_left_ = jobs.size();
-  for (std::size_t j = phase_jobs_[p]; j < phase_jobs_[p + 1]; ++j)
-    if (!is_offloaded(j) && program_.jobs[j].expert != kCombination) offer_commands(j, nullptr, std::nullopt);
+  for (std::size_t j = 0; j < phase.jobs.size(); ++j)
+    if (!is_offloaded(stored_, phase.jobs[j]) && phase.jobs[j].expert != kCombination)
+      offer_commands(j, nullptr, std::nullopt);
   end_if_all_offered();
   if (jobs.empty()) return settle(now);
   std::optional<host::NextStep> next;
-  for (std::size_t q = p + 1; q < program_.phases.size() && !next; ++q) {
-    const std::vector<std::size_t> then = offloaded_jobs(q);
+  for (std::size_t q = phase_index_ + 1; q < source_.phases() && !next; ++q) {
+    const LoweredPhase& coming = source_.phase(q);
+    const std::vector<std::size_t> then = offloaded_jobs(coming);
     if (then.empty()) continue;
     // A step's layers ascend, so a layer that does not begins another step.
-    next = host::NextStep{layer_index(program_.phases[q].layer), coming_needs(then),
-                          program_.phases[p].layer < program_.phases[q].layer};
+    next = host::NextStep{layer_index(coming.phase.layer), coming_needs(coming, then),
+                          phase.phase.layer < coming.phase.layer};
   }
   const std::vector<host::JobId> ids =
-      driver_->routed(cycles(now), layer_index(program_.phases[p].layer), needs_of(jobs), next);
+      driver_->routed(cycles(now), layer_index(phase.phase.layer), needs_of(phase, jobs), next);
   for (std::size_t i = 0; i < ids.size(); ++i) jobs_[ids[i]].job = jobs[i];
   settle(now);
 }
@@ -256,8 +258,8 @@ void CacheAgent::begin_phase(std::uint64_t now) {
 /// The combination, if there is one, comes last.
 void CacheAgent::end_if_all_offered() {
   if (jobs_left_ > 0) return;
-  const std::size_t last = phase_jobs_[phase_index_ + 1] - 1;
-  if (program_.jobs[last].expert == kCombination) offer_commands(last, nullptr, std::nullopt);
+  const std::vector<RunProgram::Job>& jobs = running().jobs;
+  if (jobs.back().expert == kCombination) offer_commands(jobs.size() - 1, nullptr, std::nullopt);
   close_phase();
 }
 
@@ -328,7 +330,7 @@ void CacheAgent::offer_loads() {
     }
     piece.descriptor.job = static_cast<std::uint8_t>(*group.job);
     offer(piece.descriptor);
-    offered_.push_back(piece);
+    offered_.emplace(offers_++, piece);
     staged_.pop_front();
   }
 }
@@ -352,13 +354,14 @@ void CacheAgent::offer_job(host::JobId id, std::uint64_t now) {
 }
 
 void CacheAgent::offer_commands(std::size_t job, const Job* placed, std::optional<host::JobId> id) {
+  const LoweredPhase& phase = running();
   const CacheBlock* block = nullptr;
   if (placed != nullptr) {
-    const RunProgram::Job& of = program_.jobs[job];
-    block = &blocks_.at(stored_.layout[number(layer_index(program_.phases[of.phase].layer), of.expert)].get());
+    const std::size_t expert = number(layer_index(phase.phase.layer), phase.jobs[job].expert);
+    block = &blocks_.at(stored_.layout[expert].get());
   }
-  for (std::size_t i = program_.jobs[job].first_command; i < job_end_[job]; ++i) {
-    Command command = program_.loaded.commands[i];
+  for (std::size_t i = phase.jobs[job].first_command; i < phase.job_end(job); ++i) {
+    Command command = phase.command(i);
     if (block != nullptr && command.opcode == Opcode::kMatmul) block->relocate(command, placed->address);
     offer(command, i);
     to_execute_.push_back({});
@@ -369,7 +372,8 @@ void CacheAgent::offer_commands(std::size_t job, const Job* placed, std::optiona
 
 void CacheAgent::on_load_completed(std::size_t load, std::uint64_t now) {
   ++completed_;
-  const Piece& piece = offered_[load];
+  const Piece piece = offered_.at(load);
+  offered_.erase(load);
   const auto group = groups_.find(piece.group);
   if (--group->second.pieces == 0) {
     if (!over_) offer_wait(group->second);
@@ -398,7 +402,7 @@ void CacheAgent::on_command_executed(std::uint64_t now) {
 }
 
 void CacheAgent::on_phase_ended(std::uint64_t now) {
-  if (++phase_index_ < program_.phases.size()) return plan_phase(now);
+  if (++phase_index_ < source_.phases()) return plan_phase(now);
   over_ = true;
   const auto drop = [this](std::uint32_t layer, std::uint64_t bytes) {
     dropped_bytes_ += bytes;
@@ -415,7 +419,7 @@ void CacheAgent::on_phase_ended(std::uint64_t now) {
 }
 
 void CacheAgent::finish_when_quiet() {
-  if (completed_ == offered_.size()) finish();
+  if (completed_ == offers_) finish();
 }
 
 /// Jobs wait for loads that the storage works on, and no job has all: only loads can bring work.

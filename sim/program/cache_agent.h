@@ -33,6 +33,7 @@
 #include "sim/program/cache_config.h"
 #include "sim/program/host_agent.h"
 #include "sim/program/layer_program.h"
+#include "sim/program/phase_source.h"
 
 namespace moesaic::program {
 
@@ -41,8 +42,10 @@ class CacheAgent final : public HostAgent {
   /// Tag of a `wait`; commands of the program have their index.
   static constexpr std::uint64_t kWaitTag = UINT64_MAX;
 
-  /// `program` was lowered with an Offloading and outlives the agent. `io_jobs`: entries of the I/O queue. ConfigError
-  /// (`where`) for what the driver refuses.
+  /// The source's run was lowered with an Offloading; it outlives the agent. `io_jobs`: entries of the I/O queue.
+  /// ConfigError (`where`) for what the driver refuses.
+  CacheAgent(PhaseSource& source, const CacheConfig& config, unsigned io_jobs, const std::string& where);
+  /// The same of a whole program, which outlives the agent.
   CacheAgent(const RunProgram& program, const CacheConfig& config, unsigned io_jobs, const std::string& where);
 
   IoSettings settings() const override;
@@ -67,7 +70,7 @@ class CacheAgent final : public HostAgent {
     host::DescriptorId load = 0;
   };
   struct Job {            // of the driver
-    std::size_t job = 0;  // of the program
+    std::size_t job = 0;  // of the running phase
     std::uint64_t address = 0;
     std::size_t waits_for = 0;
   };
@@ -87,14 +90,18 @@ class CacheAgent final : public HostAgent {
   void on_phase_ended(std::uint64_t now) override;
   void on_woken(std::uint64_t now) override;
 
-  void start_popular(const std::vector<std::uint64_t>& popularity, const std::map<std::size_t, std::uint64_t>& first);
-  void replay_earlier(std::map<std::size_t, std::uint64_t> later);
+  /// One of the two is given.
+  CacheAgent(std::unique_ptr<PhaseSource> own, PhaseSource* source, const CacheConfig& config, unsigned io_jobs,
+             const std::string& where);
+  std::uint64_t use_of(std::uint64_t job) const;
+  void start_popular();
+  void replay_earlier();
   void plan_phase(std::uint64_t now);
   void begin_phase(std::uint64_t now);
-  bool is_offloaded(std::size_t job) const;
-  std::vector<std::size_t> offloaded_jobs(std::size_t phase) const;
-  std::vector<host::Need> needs_of(const std::vector<std::size_t>& jobs) const;
-  std::vector<host::Need> coming_needs(const std::vector<std::size_t>& jobs) const;
+  const LoweredPhase& running() { return source_.phase(phase_index_); }
+  std::vector<std::size_t> offloaded_jobs(const LoweredPhase& phase) const;
+  std::vector<host::Need> needs_of(const LoweredPhase& phase, const std::vector<std::size_t>& jobs);
+  std::vector<host::Need> coming_needs(const LoweredPhase& phase, const std::vector<std::size_t>& jobs);
   std::uint32_t layer_index(int layer) const;
   std::size_t number(std::uint32_t layer, int expert) const;
   void settle(std::uint64_t now);
@@ -108,12 +115,10 @@ class CacheAgent final : public HostAgent {
   void name_idle_cycles();
   void finish_when_quiet();
 
-  const RunProgram& program_;
+  std::unique_ptr<PhaseSource> own_;  // of a whole program
+  PhaseSource& source_;
   const OffloadedExperts& stored_;
   CacheConfig config_;
-  std::vector<std::size_t> job_end_;     // last command + 1 of each job of the program
-  std::vector<std::size_t> phase_jobs_;  // first job of each phase, and one behind the last
-  std::vector<std::uint64_t> next_use_;  // of each job: the number of the next job that reads the same expert
   std::map<const numerics::ExpertLayout*, CacheBlock> blocks_;
   std::unique_ptr<host::ExpertBytes> bytes_;
   std::unique_ptr<host::HostDriver> driver_;
@@ -131,9 +136,9 @@ class CacheAgent final : public HostAgent {
   std::map<host::DescriptorId, std::set<host::JobId>> loads_;  // not completed: the jobs that wait for it
   std::map<std::uint64_t, Group> groups_;                      // not completed
   std::uint64_t last_group_ = 0;
-  std::deque<Piece> staged_;    // not offered
-  std::vector<Piece> offered_;  // all of them
-  std::size_t pushed_ = 0, completed_ = 0;
+  std::deque<Piece> staged_;              // not offered
+  std::map<std::size_t, Piece> offered_;  // not completed, by number
+  std::size_t offers_ = 0, pushed_ = 0, completed_ = 0;
   std::deque<Executed> to_execute_;
   std::size_t executed_waits_ = 0;
   std::uint64_t free_entries_ = 0;  // of the I/O queue, a bit each

@@ -31,29 +31,36 @@ std::vector<std::uint64_t> numbers_of(memory::History history) {
 
 }  // namespace
 
-Traffic::Traffic(const MemoryImage& image) {
-  for (const MemoryImage::Region& region : image.regions()) {
-    begin_.push_back(region.address);
-    end_.push_back(region.address + region.bytes);
-  }
-  for (auto& counts : counts_) counts.assign(begin_.size(), 0);
-}
-
 void Traffic::count(MemoryPort port, std::uint64_t address, std::uint64_t bytes) {
   const std::size_t p = index(port);
   total_[p] += bytes;
+  if (image_ == nullptr) {
+    padding_[p] += bytes;
+    return;
+  }
+  const std::vector<MemoryImage::Region>& regions = image_->regions();
   const std::uint64_t end = address + bytes;
   std::size_t r = last_[p];
-  if (r >= begin_.size() || end_[r] <= address || (r > 0 && end_[r - 1] > address))
-    r = static_cast<std::size_t>(std::upper_bound(end_.begin(), end_.end(), address) - end_.begin());
+  if (r >= regions.size() || regions[r].end() <= address || (r > 0 && regions[r - 1].end() > address))
+    r = static_cast<std::size_t>(
+        std::upper_bound(regions.begin(), regions.end(), address,
+                         [](std::uint64_t a, const MemoryImage::Region& one) { return a < one.end(); }) -
+        regions.begin());
   last_[p] = r;
   std::uint64_t named = 0;
-  for (; r < begin_.size() && begin_[r] < end; ++r) {
-    const std::uint64_t part = std::min(end, end_[r]) - std::max(address, begin_[r]);
-    counts_[p][r] += part;
+  for (; r < regions.size() && regions[r].address < end; ++r) {
+    const std::uint64_t part = std::min(end, regions[r].end()) - std::max(address, regions[r].address);
+    if (counts_[p].size() <= regions[r].counter) counts_[p].resize(image_->counters());
+    counts_[p][regions[r].counter] += part;
     named += part;
   }
   padding_[p] += bytes - named;
+}
+
+std::size_t Traffic::counters() const {
+  std::size_t most = 0;
+  for (const auto& counts : counts_) most = std::max(most, counts.size());
+  return most;
 }
 
 std::string first_run_difference(const EngineRun& a, const EngineRun& b, const std::string& a_name,
@@ -136,12 +143,11 @@ std::string first_run_difference(const EngineRun& a, const EngineRun& b, const s
     same(of + "prefetched bytes", left.prefetched_bytes, right.prefetched_bytes);
     same(of + "dropped bytes", left.dropped_bytes, right.dropped_bytes);
   }
-  same("regions", a.traffic.regions(), b.traffic.regions());
   for (std::size_t p = 0; p < kNumMemoryPorts && difference.empty(); ++p) {
     const auto port = static_cast<MemoryPort>(p);
     const std::string of = std::string(kMemoryPortNames[p]) + ", ";
-    for (std::size_t r = 0; r < a.traffic.regions(); ++r)
-      same(of + numbered("region", r) + " bytes", a.traffic.region(port, r), b.traffic.region(port, r));
+    for (std::size_t c = 0; c < std::max(a.traffic.counters(), b.traffic.counters()); ++c)
+      same(of + numbered("counter", c) + " bytes", a.traffic.counted(port, c), b.traffic.counted(port, c));
     same(of + "padding bytes", a.traffic.padding(port), b.traffic.padding(port));
     same(of + "bytes", a.traffic.total(port), b.traffic.total(port));
   }

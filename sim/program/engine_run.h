@@ -18,34 +18,31 @@ inline constexpr std::size_t kNumMemoryPorts = 3;
 inline constexpr std::array<std::string_view, kNumMemoryPorts> kMemoryPortNames{"weight_read", "activation_read",
                                                                                 "write"};
 
-/// Bytes that crossed each port, by region of the image. Beats are whole, what the core asked for need not be: bytes of
-/// a beat that lie in no region are padding. For each port, regions and padding add up to beats * beat bytes.
+/// Bytes that crossed each port, by the counters of the image's regions. Beats are whole, what the core asked for need
+/// not be: bytes of a beat that lie in no region are padding. For each port, counters and padding add up to beats *
+/// beat bytes.
 class Traffic {
  public:
   Traffic() = default;
-  /// Counts against the regions that `image` has now.
-  explicit Traffic(const MemoryImage& image);
+  /// Counts against the regions that `image` has when a beat comes; it outlives the last count().
+  explicit Traffic(const MemoryImage& image) : image_(&image) {}
 
   /// One beat: bytes address .. address + bytes - 1.
   void count(MemoryPort port, std::uint64_t address, std::uint64_t bytes);
 
-  std::uint64_t region(MemoryPort port, std::size_t region) const { return counts_[index(port)][region]; }
+  /// Of regions counted under `counter`.
+  std::uint64_t counted(MemoryPort port, std::size_t counter) const {
+    const std::vector<std::uint64_t>& counts = counts_[index(port)];
+    return counter < counts.size() ? counts[counter] : 0;
+  }
   std::uint64_t padding(MemoryPort port) const { return padding_[index(port)]; }
   std::uint64_t total(MemoryPort port) const { return total_[index(port)]; }
-  std::size_t regions() const { return begin_.size(); }
-
-  /// visit(std::uint64_t&) on every count, in a fixed order: to carry them from process to process.
-  template <class Visit>
-  void for_each_count(const Visit& visit) {
-    for (auto& counts : counts_)
-      for (std::uint64_t& count : counts) visit(count);
-    for (std::uint64_t& count : padding_) visit(count);
-    for (std::uint64_t& count : total_) visit(count);
-  }
+  /// So many counters, of which those behind the last one here have counted nothing.
+  std::size_t counters() const;
 
  private:
   static std::size_t index(MemoryPort port) { return static_cast<std::size_t>(port); }
-  std::vector<std::uint64_t> begin_, end_;  ///< of each region, ascending
+  const MemoryImage* image_ = nullptr;
   std::array<std::vector<std::uint64_t>, kNumMemoryPorts> counts_;
   std::array<std::uint64_t, kNumMemoryPorts> padding_{}, total_{};
   std::array<std::size_t, kNumMemoryPorts> last_{};  ///< region of the last beat: streams stay
@@ -109,7 +106,8 @@ struct EngineRun {
     std::uint64_t issued = 0;     ///< cycle in which the storage accepted the request
     std::uint64_t completed = 0;  ///< cycle in which the core took its completion
   };
-  std::uint64_t cycles = 0;            ///< of the whole run: those of the last phase's end, or of the cut
+  std::uint64_t cycles = 0;  ///< of the whole run: those of the last phase's end, or of the cut
+  // Some grow with the run: an engine that was given a RunSink (run_log.h) leaves commands, phases and loads empty.
   std::vector<std::uint64_t> retired;  ///< cycle in which each command was executed, ascending
   std::vector<std::uint64_t> tags;     ///< of each command
   std::vector<PhaseEnd> phase_ends;
@@ -119,7 +117,7 @@ struct EngineRun {
   std::optional<PhaseEnd> cut;
   std::vector<Load> loads;                       ///< in the order in which they were pushed
   std::vector<TileTime> tiles;                   ///< in order; only of engines that were asked to watch them
-  Traffic traffic;                               ///< by region; of a run that is cut, none
+  Traffic traffic;                               ///< by counter; of a run that is cut, none
   std::uint64_t storage_bytes = 0;               ///< that came from the storage
   std::vector<memory::Counter> memory_counters;  ///< of the memory's model, at the last phase's end or the cut
   memory::History memory_history;                ///< of the memory's model, until then

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -133,55 +134,128 @@ void check(const LayerRows& layer) {
     throw std::logic_error("rows without routing: " + layer.name);
 }
 
-void check_activations(const std::vector<LayerRows>& layers, const CoreParams& core, const std::string& where) {
+void check_activations(const LayerRows& layer, const CoreParams& core, const std::string& where) {
   const auto check_bits = [&](int act_bits) {
     if (act_bits > static_cast<int>(core.max_act_bits))
       throw base::ConfigError(where, "array.max_act_bits", std::to_string(core.max_act_bits),
                               "at least " + std::to_string(act_bits) + ", the activations' bits");
   };
-  for (const LayerRows& layer : layers) {
-    if (layer.products.empty()) check_bits(layer.x.act_bits);
-    for (const Product& product : layer.products) check_bits(product.x.act_bits);
-  }
+  if (layer.products.empty()) check_bits(layer.x.act_bits);
+  for (const Product& product : layer.products) check_bits(product.x.act_bits);
 }
 
-class Lowering {
+/// Those that some row goes to, ascending.
+std::set<std::uint32_t> experts_of(const LayerRows& layer) {
+  std::set<std::uint32_t> experts(layer.chosen.begin(), layer.chosen.end());
+  experts.erase(workloads::RoutedRows::kDropped);
+  return experts;
+}
+
+}  // namespace
+
+class PhaseLowering::Lowering {
  public:
   /// `weights` null: without bytes.
   Lowering(const ShapeOf& shapes, const WeightsOf* weights, const MatrixOf* matrices, const CoreParams& core,
-           numerics::LayoutKind layout, const LowerOptions& options)
+           numerics::LayoutKind layout, const std::string& where, const LowerOptions& options)
       : shapes_(shapes),
         weights_(weights),
         matrices_(matrices),
         offloading_(options.offloading),
         core_(core),
         spec_{layout, static_cast<int>(core.rows), static_cast<int>(core.cols)},
-        builder_(core, out_.loaded.image),
-        tags_{{"hidden rows", {kSeveralLayers, kCombination, Part::kExperts}}} {
+        where_(where),
+        builder_(core, out_.loaded.image) {
     if (weights == nullptr) out_.loaded.image = MemoryImage::without_bytes();
     out_.barriers = options.barriers;
   }
 
-  RunProgram run(const std::vector<LayerRows>& layers) {
-    for (const LayerRows& layer : layers) check(layer);
-    if (offloading_ != nullptr) store_experts(layers);
-    for (const LayerRows& layer : layers) {
-      place_experts(layer);
-      for (const Product& product : layer.products) place(layer, product.stack);
+  void survey(const LayerRows& layer) {
+    check(layer);
+    check_activations(layer, core_, where_);
+    if (layer.part == Part::kExperts) layers_with_experts_.insert(layer.layer);
+    for (const std::uint32_t expert : experts_of(layer)) {
+      const Key key(layer.layer, static_cast<int>(expert));
+      if (layer.part == Part::kExperts) computed_.insert(key);
+      if (known_experts_.insert(key).second) placements_.push_back({layer.layer, layer.part, key.second, {}});
     }
+    for (const Product& product : layer.products)
+      if (known_stacks_.insert(product.stack.name).second)
+        placements_.push_back({layer.layer, layer.part, kProduct, product.stack});
+  }
+
+  std::vector<RunProgram::Job> jobs_of(const LayerRows& layer) const {
+    std::vector<RunProgram::Job> jobs;
+    const auto add = [&jobs](int expert, std::int64_t rows) {
+      RunProgram::Job& job = jobs.emplace_back();
+      job.expert = expert;
+      job.rows = rows;
+    };
+    for (const Product& product : layer.products) add(kProduct, product.x.m);
+    if (!layer.products.empty()) return jobs;
+    for (const auto& [expert, choices] : choices_by_expert(layer)) {
+      const int id = static_cast<int>(expert);
+      for (const auto& [planes, width] : by_width(layer, choices, shapes_(layer.layer, id)))
+        add(id, static_cast<std::int64_t>(width.second.size()));
+    }
+    if (layer.part != Part::kDense) add(kCombination, layer.x.m);
+    return jobs;
+  }
+
+  void place() {
+    if (offloading_ != nullptr) store_experts();
+    for (const Placement& placement : placements_) {
+      if (placement.expert == kProduct)
+        place_stack(placement);
+      else
+        place_expert(placement);
+    }
+    placements_.clear();
     if (out_.barriers) builder_.reserve_hidden(intermediate_);
-    for (const LayerRows& layer : layers) lower(layer);
+    name_hidden_rows();
     for (const auto& [key, object] : objects_) {
       out_.experts.push_back({key.first, key.second, object});
       if (is_offloaded(key.second)) out_.experts.back().object.address = *out_.offloaded->source[stored_at(key)];
     }
-    for (const MemoryImage::Region& region : out_.loaded.image.regions()) out_.tags.push_back(tags_.at(region.name));
-    out_.loaded.commands = builder_.take();
-    return std::move(out_);
   }
+
+  LoweredPhase lower(const LayerRows& layer) {
+    now_ = LoweredPhase{};
+    now_.number = phases_++;
+    now_.first_job = jobs_;
+    now_.phase.layer = layer.layer;
+    now_.phase.first_command = first_command_;
+    if (layer.products.empty())
+      lower_experts(layer);
+    else
+      lower_products(layer);
+    now_.commands = builder_.take();
+    first_command_ += now_.commands.size();
+    jobs_ += now_.jobs.size();
+    name_hidden_rows();
+    return std::move(now_);
+  }
+
+  void forget(const LoweredPhase& phase) {
+    for (const std::uint64_t address : phase.regions) out_.loaded.image.forget(address);
+  }
+
+  RunProgram& program() { return out_; }
 
  private:
   using Key = std::pair<int, int>;  // layer, expert
+  /// What lies in memory from the beginning: an expert, or with kProduct a stack of matrices.
+  struct Placement {
+    int layer;
+    Part part;
+    int expert;
+    std::optional<MatrixStack> stack;
+  };
+
+  /// Of the counters that are new.
+  void tag(const RunProgram::Tag& tag) { out_.tags.resize(out_.loaded.image.counters(), tag); }
+  /// The builder allocates them when it first needs them.
+  void name_hidden_rows() { tag({kSeveralLayers, kCombination, Part::kExperts}); }
 
   std::shared_ptr<const numerics::ExpertLayout> layout_of(const ExpertShape& shape,
                                                           const numerics::ExpertFormats& formats) {
@@ -226,21 +300,13 @@ class Lowering {
   }
 
   /// The storage with its experts, and the cache's region, the first one of the memory.
-  void store_experts(const std::vector<LayerRows>& layers) {
+  void store_experts() {
     OffloadedExperts& all = out_.offloaded.emplace();
     if (weights_ == nullptr) all.storage = MemoryImage::without_bytes();
     all.experts = offloading_->experts;
     all.earlier = lowered(offloading_->earlier);
-    std::map<Key, bool> computed;
-    for (const LayerRows& layer : layers) {
-      if (layer.part != Part::kExperts) continue;
-      all.layers.push_back(layer.layer);
-      for (const auto& [expert, choices] : choices_by_expert(layer))
-        computed[{layer.layer, static_cast<int>(expert)}] = true;
-    }
+    all.layers.assign(layers_with_experts_.begin(), layers_with_experts_.end());
     if (all.layers.empty()) throw base::InputError(offloading_->where + ": cache: got a run without experts");
-    std::sort(all.layers.begin(), all.layers.end());
-    all.layers.erase(std::unique(all.layers.begin(), all.layers.end()), all.layers.end());
     std::uint64_t largest = 0;
     for (const int layer : all.layers) {
       for (int expert = 0; expert < all.experts; ++expert) {
@@ -250,10 +316,10 @@ class Lowering {
         all.source.emplace_back();
         const numerics::ExpertLayout& layout = *all.layout.back();
         largest = std::max(largest, (cache_block(layout).bytes + 63) / 64 * 64);
-        if (!offloading_->store_all && computed.count(key) == 0) continue;
+        if (!offloading_->store_all && computed_.count(key) == 0) continue;
         all.source.back() =
             all.storage.allocate(expert_name(key), Kind::kWeights, static_cast<std::uint64_t>(layout.total_bytes()));
-        if (weights_ == nullptr || computed.count(key) == 0) continue;
+        if (weights_ == nullptr || computed_.count(key) == 0) continue;
         const std::vector<std::uint8_t> bytes = packed(key);
         all.storage.write(*all.source.back(), bytes.data(), bytes.size());
       }
@@ -264,21 +330,21 @@ class Lowering {
     if (all.cache_bytes < largest)
       throw base::ConfigError(offloading_->where, "cache.capacity_bytes", std::to_string(offloading_->capacity_bytes),
                               "at least " + std::to_string(largest) + ", the largest expert's bytes");
-    tags_["expert cache"] = {kSeveralLayers, kCombination};
     all.cache_address = out_.loaded.image.allocate("expert cache", Kind::kExpertCache, all.cache_bytes);
+    tag({kSeveralLayers, kCombination, Part::kExperts});
   }
 
   static std::string expert_name(const Key& key) {
     return "layer " + std::to_string(key.first) + ", expert " + std::to_string(key.second);
   }
 
-  void place(const LayerRows& layer, const MatrixStack& stack) {
-    if (stacks_.count(stack.name) != 0) return;
+  void place_stack(const Placement& placement) {
+    const MatrixStack& stack = *placement.stack;
     const auto stored =
         std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(stack.format, shapes_of(stack), spec_));
-    tags_[stack.name] = {layer.layer, kCombination, layer.part};
     const WeightObject object =
         stack.is_cache ? builder_.reserve_cache(stack.name, stored) : builder_.reserve(stack.name, stored);
+    tag({placement.layer, kCombination, placement.part});
     stacks_[stack.name] = object;
     if (matrices_ == nullptr) return;
     std::vector<const numerics::WeightMatrix*> parts;
@@ -287,26 +353,19 @@ class Lowering {
     out_.loaded.image.write(object.address, bytes.data(), bytes.size());
   }
 
-  void place_experts(const LayerRows& layer) {
-    for (const auto& [expert, choices] : choices_by_expert(layer)) {
-      const Key key(layer.layer, static_cast<int>(expert));
-      if (objects_.count(key) != 0) continue;
-      const auto stored = layout_of(key);
-      if (is_offloaded(key.second)) {
-        objects_[key] = {stored, 0};
-        continue;
-      }
-      const ExpertShape shape = shapes_(key.first, key.second);
-      intermediate_ = std::max(intermediate_, shape.intermediate);
-      const std::string name = expert_name(key);
-      tags_[name] = {key.first, key.second, layer.part};
-      if (weights_ == nullptr) {
-        objects_[key] = builder_.reserve(name, stored);
-      } else {
-        objects_[key] = builder_.place(name, stored, packed(key));
-      }
-      if (out_.barriers) out_.loaded.image.skip_to(objects_[key].address + room_for(shape));
+  void place_expert(const Placement& placement) {
+    const Key key(placement.layer, placement.expert);
+    const auto stored = layout_of(key);
+    if (is_offloaded(key.second)) {
+      objects_[key] = {stored, 0};
+      return;
     }
+    const ExpertShape shape = shapes_(key.first, key.second);
+    intermediate_ = std::max(intermediate_, shape.intermediate);
+    const std::string name = expert_name(key);
+    objects_[key] = weights_ == nullptr ? builder_.reserve(name, stored) : builder_.place(name, stored, packed(key));
+    tag({key.first, key.second, placement.part});
+    if (out_.barriers) out_.loaded.image.skip_to(objects_[key].address + room_for(shape));
   }
 
   /// Bytes that hold an expert of this shape in any formats.
@@ -326,10 +385,16 @@ class Lowering {
     return static_cast<std::uint64_t>(most);
   }
 
+  /// Of the phase at hand. Those of one kind of a layer's part are counted together, over all steps.
   std::uint64_t region(const LayerRows& layer, const std::string& what, Kind kind, std::uint64_t bytes) {
-    const std::string name = layer.name + ": " + what;
-    tags_[name] = {layer.layer, kCombination, layer.part};
-    return out_.loaded.image.allocate(name, kind, bytes);
+    MemoryImage& image = out_.loaded.image;
+    const auto [counter, is_new] = counters_.try_emplace({layer.layer, layer.part, kind}, 0);
+    if (is_new) {
+      counter->second = image.new_counter(kind);
+      tag({layer.layer, kCombination, layer.part});
+    }
+    now_.regions.push_back(image.allocate_for_a_while(layer.name + ": " + what, kind, bytes, counter->second));
+    return now_.regions.back();
   }
 
   void write(std::uint64_t address, const numerics::Activations& x) {
@@ -344,8 +409,6 @@ class Lowering {
   }
 
   void lower_products(const LayerRows& layer) {
-    RunProgram::Phase phase;
-    phase.first_command = builder_.commands().size();
     for (std::size_t p = 0; p < layer.products.size(); ++p) {
       const Product& product = layer.products[p];
       const auto rows = static_cast<std::uint64_t>(product.x.m),
@@ -354,16 +417,10 @@ class Lowering {
       const std::uint64_t x = region(layer, product.name + " rows", product.in, rows * in);
       write(x, product.x);
       const std::uint64_t y = region(layer, product.name, product.out, rows * out);
-      phase.products.push_back(y);
-      RunProgram::Job job;
-      job.phase = out_.phases.size();
-      job.expert = kProduct;
-      job.rows = product.x.m;
-      job.first_command = builder_.commands().size();
+      now_.phase.products.push_back(y);
+      RunProgram::Job& job = begin_job(kProduct, product.x.m);
       job.product = p;
-      if (offloading_ != nullptr) builder_.forget_rows();
       job.plane_adds = rows * static_cast<std::uint64_t>(product.n * product.k * product.stack.format.planes());
-      out_.jobs.push_back(job);
       ProductOptions options;
       options.act_bits = product.x.act_bits;
       options.out_bits = product.stack.out_bits;
@@ -378,12 +435,9 @@ class Lowering {
         builder_.product(stacks_.at(product.stack.name), token_rows, options);
       }
     }
-    phase.layer = layer.layer;
-    out_.phases.push_back(std::move(phase));
   }
 
-  void lower(const LayerRows& layer) {
-    if (!layer.products.empty()) return lower_products(layer);
+  void lower_experts(const LayerRows& layer) {
     MemoryImage& image = out_.loaded.image;
     const std::size_t rows = size(layer.x.m), hidden = size(layer.x.k), top_k = size(layer.top_k);
     const std::uint64_t x_bytes = layer.x.act_bits == 16 ? 2 : 1, row_bytes = hidden * 2;
@@ -394,22 +448,18 @@ class Lowering {
         combines ? region(layer, "router weights", Kind::kRouting, layer.r.size() * 2) : std::uint64_t{0};
     if (combines && image.has_bytes()) write_little(image, r, layer.r.data(), layer.r.size());
 
-    RunProgram::Phase phase;
-    phase.layer = layer.layer;
-    phase.first_command = builder_.commands().size();
+    RunProgram::Phase& phase = now_.phase;
     phase.expert_rows = region(layer, combines ? "expert rows" : "outputs",
                                combines ? Kind::kExpertRows : Kind::kOutputs, rows * top_k * row_bytes);
     if (combines) phase.y = region(layer, "outputs", Kind::kOutputs, rows * row_bytes);
-    out_.phases.push_back(phase);
 
     for (const auto& [expert, choices] : choices_by_expert(layer)) {
       const int id = static_cast<int>(expert);
       const ExpertShape shape = shapes_(layer.layer, id);
       for (const auto& [planes, width] : by_width(layer, choices, shape)) {
-        begin_job(id, width.second.size());
-        out_.jobs.back().format = width.first;
-        out_.jobs.back().plane_adds =
-            width.second.size() * static_cast<std::uint64_t>(shape.hidden * shape.intermediate * planes);
+        RunProgram::Job& job = begin_job(id, static_cast<std::int64_t>(width.second.size()));
+        job.format = width.first;
+        job.plane_adds = width.second.size() * static_cast<std::uint64_t>(shape.hidden * shape.intermediate * planes);
         std::vector<TokenRow> token_rows;
         for (const std::size_t choice : width.second) {
           const std::size_t row = choice / top_k;
@@ -426,7 +476,7 @@ class Lowering {
     }
 
     if (!combines) return;
-    begin_job(kCombination, rows);
+    begin_job(kCombination, static_cast<std::int64_t>(rows));
     std::vector<TokenRow> token_rows;
     for (std::size_t row = 0; row < rows; ++row)
       token_rows.push_back({phase.expert_rows + row * top_k * row_bytes, phase.y + row * row_bytes, 0, 0});
@@ -434,24 +484,32 @@ class Lowering {
                      static_cast<std::int64_t>(hidden));
   }
 
-  void begin_job(int expert, std::size_t rows) {
-    RunProgram::Job job;
-    job.phase = out_.phases.size() - 1;
+  RunProgram::Job& begin_job(int expert, std::int64_t rows) {
+    RunProgram::Job& job = now_.jobs.emplace_back();
+    job.phase = now_.number;
     job.expert = expert;
-    job.rows = static_cast<std::int64_t>(rows);
-    job.first_command = builder_.commands().size();
-    out_.jobs.push_back(job);
+    job.rows = rows;
+    job.first_command = first_command_ + builder_.commands().size();
     if (offloading_ != nullptr) builder_.forget_rows();
+    return job;
   }
 
-  const ShapeOf& shapes_;
+  const ShapeOf shapes_;
   const WeightsOf* weights_;
   const MatrixOf* matrices_;
   const Offloading* offloading_;
   CoreParams core_;
   numerics::LayoutSpec spec_;
+  std::string where_;
   RunProgram out_;
   ProgramBuilder builder_;
+
+  // The survey: in order what comes first, and what is there in all.
+  std::vector<Placement> placements_;
+  std::set<Key> known_experts_, computed_;
+  std::set<std::string> known_stacks_;
+  std::set<int> layers_with_experts_;
+
   std::int64_t intermediate_ = 0;
   std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, std::int64_t> room_;  // by shape
   std::map<Key, ExpertObject> objects_;
@@ -459,10 +517,23 @@ class Lowering {
            std::shared_ptr<const numerics::ExpertLayout>>
       layouts_;  // experts of one format and shape share theirs
   std::map<std::string, WeightObject> stacks_;
-  std::map<std::string, RunProgram::Tag> tags_;
+
+  std::map<std::tuple<int, Part, Kind>, std::size_t> counters_;  // of phases' own regions
+  LoweredPhase now_;
+  std::size_t phases_ = 0, jobs_ = 0, first_command_ = 0;  // lowered so far
 };
 
-}  // namespace
+PhaseLowering::PhaseLowering(const ShapeOf& shapes, const WeightsOf* weights, const MatrixOf* matrices,
+                             const CoreParams& core, numerics::LayoutKind layout, const std::string& where,
+                             const LowerOptions& options)
+    : lowering_(std::make_unique<Lowering>(shapes, weights, matrices, core, layout, where, options)) {}
+PhaseLowering::~PhaseLowering() = default;
+void PhaseLowering::survey(const LayerRows& layer) { lowering_->survey(layer); }
+std::vector<RunProgram::Job> PhaseLowering::jobs_of(const LayerRows& layer) const { return lowering_->jobs_of(layer); }
+void PhaseLowering::place() { lowering_->place(); }
+LoweredPhase PhaseLowering::lower(const LayerRows& layer) { return lowering_->lower(layer); }
+void PhaseLowering::forget(const LoweredPhase& phase) { lowering_->forget(phase); }
+RunProgram& PhaseLowering::program() { return lowering_->program(); }
 
 numerics::ExpertFormats ExpertShape::widest_read() const {
   numerics::ExpertFormats widest = read(0);
@@ -471,30 +542,17 @@ numerics::ExpertFormats ExpertShape::widest_read() const {
   return widest;
 }
 
-EngineRun layer_ends(const RunProgram& program, EngineRun run) {
-  if (!program.barriers) return run;
-  std::vector<EngineRun::PhaseEnd> ends;
-  for (std::size_t j = 0; j < program.jobs.size(); ++j)
-    if (j + 1 == program.jobs.size() || program.jobs[j + 1].phase != program.jobs[j].phase) {
-      EngineRun::PhaseEnd end = run.phase_ends.at(j);
-      end.tag = program.jobs[j].phase;
-      end.begin = ends.empty() ? 0 : ends.back().cycles;
-      ends.push_back(end);
-    }
-  run.phase_ends = std::move(ends);
-  return run;
+std::uint64_t stated_cycles(const StatedWork& work, const Chip& chip) {
+  if (!work.any()) return 0;
+  if (!chip.stated_costs)
+    throw base::ConfigError(chip.path, "stated_costs", "nothing",
+                            "costs of norm, router and softmax, as the workload has whole_layers");
+  return chip.stated_costs->norm.of(work.norm_elements) + chip.stated_costs->router.of(work.router_macs) +
+         chip.stated_costs->softmax.of(work.softmax_elements);
 }
 
 void RunProgram::state_costs(const std::vector<LayerRows>& layers, const Chip& chip) {
-  for (std::size_t p = 0; p < phases.size(); ++p) {
-    const StatedWork& work = layers[p].stated;
-    if (!work.any()) continue;
-    if (!chip.stated_costs)
-      throw base::ConfigError(chip.path, "stated_costs", "nothing",
-                              "costs of norm, router and softmax, as the workload has whole_layers");
-    phases[p].after = chip.stated_costs->norm.of(work.norm_elements) + chip.stated_costs->router.of(work.router_macs) +
-                      chip.stated_costs->softmax.of(work.softmax_elements);
-  }
+  for (std::size_t p = 0; p < phases.size(); ++p) phases[p].after = stated_cycles(layers[p].stated, chip);
 }
 
 std::vector<TimedPhase> RunProgram::timed_phases() const {
@@ -512,22 +570,41 @@ std::vector<TimedPhase> RunProgram::timed_phases() const {
   return timed;
 }
 
+namespace {
+
+RunProgram lower_all(PhaseLowering& lowering, const std::vector<LayerRows>& layers) {
+  for (const LayerRows& layer : layers) lowering.survey(layer);
+  lowering.place();
+  RunProgram& program = lowering.program();
+  for (const LayerRows& layer : layers) {
+    LoweredPhase phase = lowering.lower(layer);
+    program.phases.push_back(std::move(phase.phase));
+    program.jobs.insert(program.jobs.end(), phase.jobs.begin(), phase.jobs.end());
+    std::vector<Command>& commands = program.loaded.commands;
+    commands.insert(commands.end(), phase.commands.begin(), phase.commands.end());
+  }
+  return std::move(program);
+}
+
+}  // namespace
+
 RunProgram lower_layers(const std::vector<LayerRows>& layers, const WeightsOf& weights, const CoreParams& core,
                         numerics::LayoutKind layout, const std::string& where, const MatrixOf& matrices,
                         const LowerOptions& options) {
-  check_activations(layers, core, where);
   const ShapeOf of_weights = [&weights](int layer, int expert) {
     const numerics::ExpertWeights& w = weights(layer, expert);
     return ExpertShape{w.formats(), w.hidden(), w.intermediate(), w.gate.group_size, w.sigma_h, {}};
   };
-  return Lowering(options.shapes ? options.shapes : of_weights, &weights, &matrices, core, layout, options).run(layers);
+  PhaseLowering lowering(options.shapes ? options.shapes : of_weights, &weights, &matrices, core, layout, where,
+                         options);
+  return lower_all(lowering, layers);
 }
 
 RunProgram lower_layers_without_data(const std::vector<LayerRows>& layers, const ShapeOf& shapes,
                                      const CoreParams& core, numerics::LayoutKind layout, const std::string& where,
                                      const LowerOptions& options) {
-  check_activations(layers, core, where);
-  return Lowering(shapes, nullptr, nullptr, core, layout, options).run(layers);
+  PhaseLowering lowering(shapes, nullptr, nullptr, core, layout, where, options);
+  return lower_all(lowering, layers);
 }
 
 std::size_t LayerResult::values() const {

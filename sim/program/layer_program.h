@@ -171,18 +171,38 @@ struct RunProgram {
   std::vector<Phase> phases;
   std::vector<Job> jobs;
   std::vector<Stored> experts;  ///< those that are placed, by layer and expert
-  std::vector<Tag> tags;        ///< one per region of the image
+  std::vector<Tag> tags;        ///< one per counter of the image (MemoryImage::counters())
   /// When set, weight addresses of these experts' products count from the beginning of their object, and jobs may run
   /// in any order within their phase, before the combination.
   std::optional<OffloadedExperts> offloaded;
 
   bool barriers = false;  ///< as lowered
 
-  /// Before the phases of `layers` begin, what is stated beside them goes on. InputError (`chip`) when there is
-  /// something and the chip file says no costs.
+  /// Before the phases of `layers` begin, what is stated beside them goes on: stated_cycles() of each.
   void state_costs(const std::vector<LayerRows>& layers, const Chip& chip);
   /// The phases that an engine is to keep apart: of every layer, or with barriers of every job.
   std::vector<TimedPhase> timed_phases() const;
+};
+
+/// Cycles that pass before a phase begins, by the chip file. ConfigError when there is such work and the file says no
+/// costs.
+std::uint64_t stated_cycles(const StatedWork& work, const Chip& chip);
+
+/// One phase of a run, lowered. Numbers of commands and jobs count from the run's first.
+struct LoweredPhase {
+  RunProgram::Phase phase;
+  std::size_t number = 0;  ///< of the phase
+  std::size_t first_job = 0;
+  std::vector<RunProgram::Job> jobs;
+  std::vector<Command> commands;
+  std::vector<std::uint64_t> regions;  ///< addresses of those that are this phase's alone
+
+  std::size_t command_end() const { return phase.first_command + commands.size(); }
+  /// Behind the last command of jobs[job].
+  std::size_t job_end(std::size_t job) const {
+    return job + 1 < jobs.size() ? jobs[job + 1].first_command : command_end();
+  }
+  const Command& command(std::size_t number_in_run) const { return commands.at(number_in_run - phase.first_command); }
 };
 
 struct LowerOptions {
@@ -208,8 +228,38 @@ RunProgram lower_layers_without_data(const std::vector<LayerRows>& layers, const
                                      const CoreParams& core, numerics::LayoutKind layout, const std::string& where,
                                      const LowerOptions& options = {});
 
-/// The run as if its phases had been layers: of a program with barriers, the ends of each layer's last job.
-EngineRun layer_ends(const RunProgram& program, EngineRun run);
+/// Lowers a run of any length phase by phase, so that no more of it is in memory than somebody still needs. The image
+/// and the commands are those of lower_layers(): addresses of a phase follow those of the phase before it, and are not
+/// used again.
+///
+///   survey(phase)   of every phase, in order: what lies in memory from the beginning is known afterwards
+///   place()         puts it there
+///   lower(phase)    of every phase, in the same order
+///   forget(phase)   its regions leave the image
+class PhaseLowering {
+ public:
+  /// `weights` and `matrices` null: an image without bytes. Errors as lower_layers(). `options.offloading` outlives it.
+  PhaseLowering(const ShapeOf& shapes, const WeightsOf* weights, const MatrixOf* matrices, const CoreParams& core,
+                numerics::LayoutKind layout, const std::string& where, const LowerOptions& options);
+  ~PhaseLowering();
+  PhaseLowering(const PhaseLowering&) = delete;
+  PhaseLowering& operator=(const PhaseLowering&) = delete;
+
+  /// Of `layer` routing, extents and names are read, no activation.
+  void survey(const LayerRows& layer);
+  /// The jobs that lower() will make of it, as far as survey() sees: their experts and rows.
+  std::vector<RunProgram::Job> jobs_of(const LayerRows& layer) const;
+  void place();
+  LoweredPhase lower(const LayerRows& layer);
+  void forget(const LoweredPhase& phase);
+
+  /// Everything but its phases, jobs and commands; complete after place(), but for the image and the tags, which grow.
+  RunProgram& program();
+
+ private:
+  class Lowering;
+  std::unique_ptr<Lowering> lowering_;
+};
 
 /// What reference/numerics says.
 struct LayerResult {

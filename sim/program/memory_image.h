@@ -1,7 +1,10 @@
 #pragma once
-/// What lies in the memory behind a chip: named regions of bytes, each of one kind. Addresses start at base().
+/// What lies in the memory behind a chip: named regions of bytes, each of one kind. Addresses start at base() and only
+/// grow; what lies at those that nobody reads any more can be forgotten, so that a run of any length has an image of
+/// one size.
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -40,6 +43,8 @@ class MemoryImage {
     Kind kind;
     std::uint64_t address;
     std::uint64_t bytes;
+    std::size_t counter;  ///< number under which its traffic is counted (Traffic)
+    std::uint64_t end() const { return address + bytes; }
   };
 
   /// Addresses begin at `base`, a multiple of 64.
@@ -52,16 +57,30 @@ class MemoryImage {
     return image;
   }
 
+  /// A number to count traffic under, of bytes of this kind: 0, 1, ...
+  std::size_t new_counter(Kind kind);
+  std::size_t counters() const { return counter_kinds_.size(); }
+  Kind counter_kind(std::size_t counter) const { return counter_kinds_[counter]; }
+
   /// A new region of zeros at the next address that is `skew` past a multiple of 64; two regions never share 32 bytes,
-  /// the widest beat. Returns its address.
-  std::uint64_t allocate(std::string name, Kind kind, std::uint64_t bytes, unsigned skew = 0);
+  /// the widest beat. Its traffic is counted under `counter`, which is of the same kind, or under a number of its own.
+  /// Returns its address.
+  std::uint64_t allocate(std::string name, Kind kind, std::uint64_t bytes, unsigned skew = 0,
+                         std::optional<std::size_t> counter = std::nullopt);
+  /// The same for a region that forget() may remove.
+  std::uint64_t allocate_for_a_while(std::string name, Kind kind, std::uint64_t bytes,
+                                     std::optional<std::size_t> counter = std::nullopt);
+  /// Nothing lies any more at the region that begins at `address`, one of allocate_for_a_while(). Its addresses are not
+  /// used again, and its counter stays.
+  void forget(std::uint64_t address);
   /// Leaves the bytes up to `address` free: the next region begins there or after it.
   void skip_to(std::uint64_t address);
-  /// Splits the bytes [address, address + bytes) of an existing region off as a region of another kind.
+  /// Splits the bytes [address, address + bytes) of an existing region off as a region of another kind, which is
+  /// counted under a number of its own.
   void relabel(std::uint64_t address, std::uint64_t bytes, Kind kind);
 
   std::uint64_t base() const { return base_; }
-  std::uint64_t end() const { return end_; }
+  std::uint64_t end() const { return end_; }  ///< behind the last region that there ever was
   bool has_bytes() const { return has_bytes_; }
   bool contains(std::uint64_t address, std::uint64_t bytes) const {
     return address >= base_ && address <= end() && bytes <= end() - address;
@@ -69,7 +88,8 @@ class MemoryImage {
   /// Bytes outside every region, and between regions, read as 0. Writing there is a std::logic_error.
   std::uint8_t read(std::uint64_t address) const {
     need_bytes();
-    return contains(address, 1) ? bytes_[address - base_] : std::uint8_t{0};
+    const Block* const block = block_at(address);
+    return block == nullptr ? std::uint8_t{0} : block->bytes[address - block->begin];
   }
   void read(std::uint64_t address, std::uint8_t* to, std::uint64_t bytes) const;
   void write(std::uint64_t address, const std::uint8_t* from, std::uint64_t bytes);
@@ -83,10 +103,23 @@ class MemoryImage {
   void need_bytes() const {
     if (!has_bytes_) throw std::logic_error("bytes of a memory image without bytes");
   }
+  /// Bytes of neighbouring regions, and of the gaps between them.
+  struct Block {
+    std::uint64_t begin;
+    std::vector<std::uint8_t> bytes;
+    std::uint64_t end() const { return begin + bytes.size(); }
+  };
+  /// The block that holds `address`, or null.
+  const Block* block_at(std::uint64_t address) const;
+  std::uint64_t add(std::string name, Kind kind, std::uint64_t bytes, unsigned skew,
+                    const std::optional<std::size_t>& counter, bool apart);
+
   std::uint64_t base_, end_;
   bool has_bytes_ = true;
-  std::vector<std::uint8_t> bytes_;
+  bool apart_ = true;            // what comes next begins a block
+  std::vector<Block> blocks_;    // by address
   std::vector<Region> regions_;  // by address
+  std::vector<Kind> counter_kinds_;
 };
 
 }  // namespace moesaic::program

@@ -4,10 +4,21 @@
 
 namespace moesaic::program {
 
+TimedProgram::TimedProgram(const std::vector<Command>& commands, const std::vector<TimedPhase>& phases)
+    : next_([&commands, &phases, at = std::size_t{0}]() mutable -> std::optional<TimedWork> {
+        if (at == phases.size()) return std::nullopt;
+        const TimedPhase& phase = phases[at++];
+        const std::size_t end = at < phases.size() ? phases[at].first_command : commands.size();
+        return TimedWork{phase, commands.data() + phase.first_command, end - phase.first_command};
+      }) {}
+
 /// Opens the next phase; its commands are offered when it begins.
 void TimedProgram::plan_phase(std::uint64_t now) {
-  const std::uint64_t begin = std::max(now + phases_[at_].after, phases_[at_].at);
-  open_phase({at_, begin});
+  const std::optional<TimedWork> next = next_();
+  if (!next) return finish();
+  running_ = *next;
+  const std::uint64_t begin = std::max(now + running_.phase.after, running_.phase.at);
+  open_phase({phases_++, begin});
   if (begin > now)
     set_wake(begin);
   else
@@ -15,22 +26,13 @@ void TimedProgram::plan_phase(std::uint64_t now) {
 }
 
 void TimedProgram::begin_phase() {
-  const std::size_t end = at_ + 1 < phases_.size() ? phases_[at_ + 1].first_command : program_.size();
-  for (std::size_t i = phases_[at_].first_command; i < end; ++i) offer(program_[i], i);
+  for (std::size_t i = 0; i < running_.count; ++i) offer(running_.commands[i], running_.phase.first_command + i);
   close_phase();
 }
 
 void TimedProgram::on_woken(std::uint64_t) {
   set_wake(std::nullopt);
   begin_phase();
-}
-
-void TimedProgram::on_phase_ended(std::uint64_t now) {
-  ++at_;
-  if (at_ < phases_.size())
-    plan_phase(now);
-  else
-    finish();
 }
 
 }  // namespace moesaic::program

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <utility>
@@ -12,11 +13,13 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "base/sha256.h"
+#include "base/spill_file.h"
 #include "reference/network/forward.h"
 #include "reference/network/quantised_experts.h"
 #include "reference/numerics/combine.h"
 #include "reference/quantise/expert.h"
 #include "workloads/checkpoint.h"
+#include "workloads/routing_slice.h"
 #include "workloads/tokens.h"
 
 namespace moesaic::run {
@@ -24,6 +27,7 @@ namespace moesaic::run {
 namespace {
 
 using workloads::Plan;
+using workloads::RoutingSlice;
 using workloads::WorkloadFile;
 using workloads::WorkloadSlice;
 
@@ -213,18 +217,58 @@ Plan choose_plan(const InputOptions& options, const WorkloadFile& workload, cons
   return plan;
 }
 
-struct RealRows {
-  std::map<std::pair<std::uint32_t, std::size_t>, Collector::Row> rows;  ///< by layer and token of the slice
+/// What the float pass found for each (layer, token of the slice), in a temporary file.
+class FloatRows {
+ public:
+  FloatRows(const workloads::Network& network, std::size_t layers)
+      : hidden_(static_cast<std::size_t>(network.hidden)),
+        top_k_(static_cast<std::size_t>(network.top_k)),
+        layers_(layers) {}
+
+  void put(std::size_t layer, std::size_t token, const Collector::Row& row) {
+    std::uint64_t at = place_of(layer, token);
+    for (const std::vector<float>* part : {&row.x, &row.weights}) {
+      rows_.write(at, part->data(), part->size() * sizeof(float));
+      at += part->size() * sizeof(float);
+    }
+    rows_.write(at, row.chosen.data(), row.chosen.size() * sizeof(std::uint32_t));
+  }
+  /// Without the logits.
+  Collector::Row get(std::size_t layer, std::size_t token) {
+    Collector::Row row;
+    row.x.resize(hidden_);
+    row.weights.resize(top_k_);
+    row.chosen.resize(top_k_);
+    std::uint64_t at = place_of(layer, token);
+    for (std::vector<float>* part : {&row.x, &row.weights}) {
+      rows_.read(at, part->data(), part->size() * sizeof(float));
+      at += part->size() * sizeof(float);
+    }
+    rows_.read(at, row.chosen.data(), row.chosen.size() * sizeof(std::uint32_t));
+    return row;
+  }
+
+ private:
+  std::uint64_t place_of(std::size_t layer, std::size_t token) const {
+    static_assert(sizeof(float) == sizeof(std::uint32_t));
+    return (std::uint64_t{token} * layers_ + layer) * (hidden_ + 2 * top_k_) * sizeof(float);
+  }
+  std::size_t hidden_, top_k_, layers_;
+  base::SpillFile rows_;
 };
 
-RealRows run_forward(const WorkloadFile& workload, const WorkloadSlice& slice, const CheckpointSource& source,
-                     unsigned threads) {
+/// Runs the requests, each as one window, and holds them to the trace.
+std::unique_ptr<FloatRows> run_forward(const WorkloadFile& workload, RoutingSlice& slice,
+                                       const CheckpointSource& source, unsigned threads, InputFacts& facts) {
   if (workload.request_starts.empty())
     throw base::ConfigError(workload.path, "request_starts", "nothing",
                             "where in tokens each request begins, [0] for one request");
   const std::vector<std::uint32_t> tokens = workloads::read_tokens(*workload.tokens);
   std::map<std::uint64_t, std::map<std::uint64_t, std::size_t>> requests;  // request -> position -> token of the slice
-  for (std::size_t t = 0; t < slice.tokens.size(); ++t) requests[slice.tokens[t].request][slice.tokens[t].position] = t;
+  for (std::size_t t = 0; t < slice.tokens(); ++t) {
+    const workloads::SliceToken token = slice.token(t);
+    requests[token.request][token.position] = t;
+  }
   std::vector<std::pair<std::uint64_t, std::uint64_t>> windows;  // start, length
   std::vector<const std::map<std::uint64_t, std::size_t>*> wanted;
   for (const auto& [request, positions] : requests) {
@@ -239,15 +283,24 @@ RealRows run_forward(const WorkloadFile& workload, const WorkloadSlice& slice, c
     windows.emplace_back(start, length);
     wanted.push_back(&positions);
   }
-  std::vector<std::map<std::pair<std::uint32_t, std::size_t>, Collector::Row>> found(windows.size());
+  auto all = std::make_unique<FloatRows>(workload.network, slice.layers().size());
+  std::mutex mutex;  // of all that the windows share
   network::for_each_window(windows.size(), threads, [&](std::size_t w) {
-    Collector collector(slice.layers, *wanted[w], found[w]);
+    std::map<std::pair<std::uint32_t, std::size_t>, Collector::Row> found;
+    Collector collector(slice.layers(), *wanted[w], found);
     source.forward.run(tokens.data() + windows[w].first, windows[w].second, source.forward.float_experts(), w,
                        &collector);
+    const std::lock_guard<std::mutex> lock(mutex);
+    for (const auto& [key, row] : found) {
+      const auto& [layer, t] = key;
+      const auto l = static_cast<std::size_t>(std::lower_bound(slice.layers().begin(), slice.layers().end(), layer) -
+                                              slice.layers().begin());
+      facts.rows_held_to_trace += 1;
+      facts.rows_of_near_ties += differs_on_near_tie(workload, slice.token(t), layer, slice.row(t, l).experts, row);
+      all->put(l, t, row);
+    }
   });
-  RealRows real;
-  for (auto& part : found) real.rows.merge(part);
-  return real;
+  return all;
 }
 
 std::vector<float> draw_row(const base::Rng& rng, const workloads::SliceToken& token, std::uint32_t layer,
@@ -259,28 +312,6 @@ std::vector<float> draw_row(const base::Rng& rng, const workloads::SliceToken& t
   std::vector<float> x(static_cast<std::size_t>(hidden));
   for (float& value : x) value = static_cast<float>(own.normal());
   return x;
-}
-
-/// The workload's rules on the choices of every batch, [layer][step].
-void apply_rules(const WorkloadFile& workload, std::vector<std::vector<workloads::RoutedRows>>& routed,
-                 InputFacts& facts) {
-  if (!workload.routing.any()) return;
-  for (std::vector<workloads::RoutedRows>& batches : routed) {
-    std::optional<double> median;
-    if (workload.routing.prune_at_median) {
-      median = workloads::median_ratio(batches);
-      if (!median)
-        throw base::ConfigError(workload.path, "routing.prune_ratio", "median",
-                                "rows with two choices, whose weights it is taken from");
-      facts.prune_ratios.push_back(*median);
-    }
-    for (workloads::RoutedRows& rows : batches) {
-      const workloads::Dropped dropped = workloads::apply(workload.routing, workload.network.experts, median, rows);
-      facts.dropped.pruned += dropped.pruned;
-      facts.dropped.over_capacity += dropped.over_capacity;
-      facts.dropped.rounded += dropped.rounded;
-    }
-  }
 }
 
 /// The levels of a token's choices: the trace's, by expert; one that the float pass chose instead of another on a
@@ -310,15 +341,17 @@ std::vector<numerics::ExpertFormats> reads_of(const Plan& plan, int layer, int e
 }
 
 /// Every level is one that the plan knows of that expert. The greatest of them.
-std::uint32_t check_levels(const WorkloadFile& workload, const WorkloadSlice& slice, const Plan& plan) {
+std::uint32_t check_levels(const WorkloadFile& workload, RoutingSlice& slice, const Plan& plan) {
   std::uint32_t greatest = 0;
-  for (std::size_t l = 0; l < slice.rows.size(); ++l)
-    for (const WorkloadSlice::Row& row : slice.rows[l])
+  if (!slice.has_levels()) return greatest;
+  for (std::size_t l = 0; l < slice.layers().size(); ++l)
+    for (std::size_t t = 0; t < slice.tokens(); ++t) {
+      const WorkloadSlice::Row row = slice.row(t, l);
       for (std::size_t i = 0; i < row.levels.size(); ++i) {
-        const auto layer = slice.layers[l];
+        const auto layer = slice.layers()[l];
         const workloads::PlanEntry& entry = plan.at(static_cast<int>(layer), static_cast<int>(row.experts[i]));
         if (!plan.read(entry, row.levels[i])) {
-          const workloads::SliceToken& token = slice.tokens[row.token];
+          const workloads::SliceToken token = slice.token(t);
           throw base::ConfigError(workload.trace, "levels",
                                   fmt::format("{} for expert {} of request {} position {} at layer {}", row.levels[i],
                                               row.experts[i], token.request, token.position, layer),
@@ -326,6 +359,7 @@ std::uint32_t check_levels(const WorkloadFile& workload, const WorkloadSlice& sl
         }
         greatest = std::max(greatest, row.levels[i]);
       }
+    }
   return greatest;
 }
 
@@ -363,67 +397,262 @@ std::string whole_layers_fact(const workloads::WholeLayers& whole) {
   return text;
 }
 
-/// Groups the slice's tokens into batches; returns the tokens of each.
-std::vector<std::vector<std::size_t>> make_batches(const WorkloadFile& workload, const WorkloadSlice& slice,
-                                                   const Schedule* schedule, std::vector<Step>& steps) {
-  std::map<std::uint64_t, std::uint64_t> group_of;                            // by request
-  std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> step_index;  // (group, step)
-  std::vector<std::vector<std::size_t>> tokens_of;
-  std::map<std::uint64_t, std::int64_t> capacity;  // by request
-  for (const workloads::SliceToken& token : slice.tokens) {
-    std::int64_t& positions = capacity[token.request];
-    positions = std::max(positions, static_cast<std::int64_t>(token.position) + 1);
+/// Which tokens of the slice each step is made of, in a temporary file.
+class Batches {
+ public:
+  Batches(const WorkloadFile& workload, const Schedule* schedule) : workload_(workload), schedule_(schedule) {
+    if (schedule == nullptr) return;
+    open_.resize(schedule->size());
+    for (std::size_t b = 0; b < schedule->size(); ++b)
+      for (const auto& member : (*schedule)[b].members) batch_of_[member] = b;
   }
-  std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> batch_of;  // (request, step)
-  if (schedule != nullptr) {
-    tokens_of.resize(schedule->size());
-    for (std::size_t b = 0; b < schedule->size(); ++b) {
-      Step step;
-      step.step = b;
-      step.scheduled = true;
-      step.not_before = (*schedule)[b].not_before;
-      steps.push_back(step);
-      for (const auto& member : (*schedule)[b].members) batch_of[member] = b;
+
+  /// Tokens come in their order.
+  void add(const workloads::SliceToken& token) {
+    std::int64_t& positions = capacity_[token.request];
+    positions = std::max(positions, static_cast<std::int64_t>(token.position) + 1);
+    const std::size_t index = index_of(token);
+    Open& step = open_[index];
+    if (step.tokens == 0) {
+      step.phase = token.phase;
+      step.first_request = token.request;
+    }
+    if (step.phase != token.phase)
+      throw base::ConfigError(workload_.path, "batch_requests",
+                              fmt::format("{}, but step {} is {} for request {} and {} for request {}",
+                                          workload_.batch_requests, token.step, workloads::phase_name(step.phase),
+                                          step.first_request, workloads::phase_name(token.phase), token.request),
+                              "requests whose steps are of one phase");
+    ++step.tokens;
+    step_of_.push_back(static_cast<std::uint32_t>(index));
+  }
+  /// After the last one.
+  void close() {
+    steps_ = open_.size();
+    std::vector<std::uint64_t> next(steps_ + 1);  // where each step's next token goes
+    for (std::size_t s = 0; s < steps_; ++s) next[s + 1] = next[s] + open_[s].tokens;
+    begins_.write(0, next.data(), next.size() * sizeof next[0]);
+    std::vector<std::uint32_t> order(step_of_.size());
+    for (std::size_t t = 0; t < step_of_.size(); ++t) order[next[step_of_[t]]++] = static_cast<std::uint32_t>(t);
+    order_.write(0, order.data(), order.size() * sizeof order[0]);
+    begins_.flush();
+    order_.flush();
+    open_ = {};
+    step_of_ = {};
+    step_index_.clear();
+    batch_of_.clear();
+  }
+
+  std::size_t steps() const { return steps_; }
+  std::vector<std::uint32_t> tokens_of(std::size_t step) {
+    std::uint64_t range[2];
+    begins_.read(std::uint64_t{step} * sizeof range[0], range, sizeof range);
+    std::vector<std::uint32_t> tokens(range[1] - range[0]);
+    order_.read(range[0] * sizeof tokens[0], tokens.data(), tokens.size() * sizeof tokens[0]);
+    return tokens;
+  }
+  /// Positions of a request up to its last token.
+  std::int64_t capacity(std::uint64_t request) const { return capacity_.at(request); }
+
+ private:
+  struct Open {
+    std::uint64_t tokens = 0, first_request = 0;
+    workloads::Phase phase = workloads::Phase::kPrefill;
+  };
+  std::size_t index_of(const workloads::SliceToken& token) {
+    if (schedule_ != nullptr) return batch_of_.at({token.request, token.step});
+    const std::uint64_t group =
+        group_of_.emplace(token.request, group_of_.size() / workload_.batch_requests).first->second;
+    const auto [at, is_new] = step_index_.emplace(std::make_pair(group, token.step), open_.size());
+    if (is_new) open_.emplace_back();
+    return at->second;
+  }
+
+  const WorkloadFile& workload_;
+  const Schedule* schedule_;
+  std::map<std::uint64_t, std::uint64_t> group_of_;                            // by request
+  std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> step_index_;  // (group, step)
+  std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> batch_of_;    // (request, step)
+  std::map<std::uint64_t, std::int64_t> capacity_;                             // by request
+  std::vector<Open> open_;
+  std::vector<std::uint32_t> step_of_;  // of each token
+  std::size_t steps_ = 0;
+  base::SpillFile begins_, order_;
+};
+
+/// Makes steps from what lies in the temporary files.
+class StepMaker {
+ public:
+  StepMaker(const WorkloadFile& workload, const InputOptions& options)
+      : workload_(workload),
+        schedule_(options.schedule),
+        rng_(options.seed),
+        batches_(workload_, schedule_),
+        slice_(workload_, [this](std::size_t, const workloads::SliceToken& token) { batches_.add(token); }) {
+    batches_.close();
+  }
+  StepMaker(const StepMaker&) = delete;
+  StepMaker& operator=(const StepMaker&) = delete;
+
+  RoutingSlice& slice() { return slice_; }
+  std::size_t steps() const { return batches_.steps(); }
+
+  /// Of the float pass, where there is one.
+  void set_rows(std::unique_ptr<FloatRows> rows) { float_rows_ = std::move(rows); }
+  void set_source(std::shared_ptr<const Source> source, const InputFacts& facts, const InputOptions& options) {
+    source_ = std::move(source);
+    act_bits_ = facts.act_bits;
+    parts_ = std::make_unique<WholeLayers>(workload_, facts.group_size, act_bits_, options.seed, options.weights);
+    extents_ = std::make_unique<WholeLayers>(workload_, facts.group_size, act_bits_, options.seed, false);
+  }
+  /// Where rows are pruned at the median of their layer: what that is.
+  void find_medians(InputFacts& facts) {
+    if (!workload_.routing.prune_at_median) return;
+    for (std::size_t l = 0; l < slice_.layers().size(); ++l) {
+      workloads::MedianRatio ratios;
+      for (std::size_t s = 0; s < steps(); ++s) ratios.add(choices_of(batches_.tokens_of(s), l).routed);
+      medians_.push_back(ratios.median());
+      if (!medians_.back())
+        throw base::ConfigError(workload_.path, "routing.prune_ratio", "median",
+                                "rows with two choices, whose weights it is taken from");
+      facts.prune_ratios.push_back(*medians_.back());
     }
   }
-  for (std::size_t t = 0; t < slice.tokens.size(); ++t) {
-    const workloads::SliceToken& token = slice.tokens[t];
-    const auto position = static_cast<std::int64_t>(token.position);
-    std::size_t index = 0;
-    if (schedule != nullptr) {
-      index = batch_of.at({token.request, token.step});
-      if (steps[index].tokens == 0) steps[index].phase = token.phase;
-    } else {
-      const std::uint64_t group =
-          group_of.emplace(token.request, group_of.size() / workload.batch_requests).first->second;
-      const auto [at, is_new] = step_index.emplace(std::make_pair(group, token.step), steps.size());
-      index = at->second;
-      if (is_new) {
-        Step step;
-        step.step = token.step;
-        step.phase = token.phase;
-        steps.push_back(step);
-        tokens_of.emplace_back();
+
+  /// `dropped`, when given, receives what the rules left out.
+  StepInputs make(std::size_t number, bool rows, workloads::Dropped* dropped = nullptr) {
+    const workloads::Network& network = workload_.network;
+    const workloads::WholeLayers& whole = workload_.whole;
+    const std::vector<std::uint32_t> tokens = batches_.tokens_of(number);
+    std::vector<workloads::SliceToken> of;
+    for (const std::uint32_t t : tokens) of.push_back(slice_.token(t));
+    StepInputs made;
+    made.step = step_of(number, of);
+    const Step& step = made.step;
+    const WholeLayers& parts = rows ? *parts_ : *extents_;
+    for (const std::uint32_t layer : workload_.selected_layers()) {
+      const int id = static_cast<int>(layer);
+      if (whole.attention)
+        for (program::LayerRows& phase : parts.attention(step.name(), id, step.parts))
+          made.layers.push_back(std::move(phase));
+      program::LayerRows phase;
+      phase.name = fmt::format("{}, layer {}", step.name(), layer);
+      phase.layer = id;
+      if (whole.any()) phase.stated.norm_elements = step.tokens * network.hidden;
+      if (network.has_experts[layer]) {
+        const auto l = static_cast<std::size_t>(
+            std::lower_bound(slice_.layers().begin(), slice_.layers().end(), layer) - slice_.layers().begin());
+        Choices choices = choices_of(tokens, l);
+        if (workload_.routing.any()) {
+          const workloads::Dropped left_out = workloads::apply(
+              workload_.routing, network.experts, medians_.empty() ? std::nullopt : medians_[l], choices.routed);
+          if (dropped != nullptr) {
+            dropped->pruned += left_out.pruned;
+            dropped->over_capacity += left_out.over_capacity;
+            dropped->rounded += left_out.rounded;
+          }
+        }
+        add_choices(workload_, choices.routed, choices.levels, phase);
+        phase.x = activations(rows, tokens, of, layer, &choices.x);
+        if (whole.any()) phase.stated.router_macs = step.tokens * network.hidden * network.experts;
+        made.layers.push_back(std::move(phase));
+      } else if (whole.dense_layers) {
+        phase.part = program::Part::kDense;
+        phase.top_k = 1;
+        phase.chosen.assign(static_cast<std::size_t>(step.tokens), static_cast<std::uint32_t>(dense_expert(network)));
+        phase.r.assign(phase.chosen.size(), numerics::kRouterOne);
+        phase.x = activations(rows, tokens, of, layer, nullptr);
+        made.layers.push_back(std::move(phase));
       }
     }
-    Step& step = steps[index];
-    if (step.phase != token.phase)
-      throw base::ConfigError(workload.path, "batch_requests",
-                              fmt::format("{}, but step {} is {} for request {} and {} for request {}",
-                                          workload.batch_requests, token.step, workloads::phase_name(step.phase),
-                                          step.first_request(), workloads::phase_name(token.phase), token.request),
-                              "requests whose steps are of one phase");
-    const auto part = std::find_if(step.parts.begin(), step.parts.end(),
-                                   [&token](const Step::Part& p) { return p.request == token.request; });
-    if (part == step.parts.end())
-      step.parts.push_back({token.request, 1, position + 1, capacity.at(token.request)});
-    else
-      part->tokens += 1, part->context = std::max(part->context, position + 1);
-    ++step.tokens;
-    tokens_of[index].push_back(t);
+    if (whole.head) made.layers.push_back(parts.head(step.name(), step.parts));
+    return made;
   }
-  return tokens_of;
-}
+
+ private:
+  struct Choices {
+    workloads::RoutedRows routed;
+    std::vector<std::uint8_t> levels;
+    std::vector<float> x;  // of the float pass
+  };
+  /// Before the rules.
+  Choices choices_of(const std::vector<std::uint32_t>& tokens, std::size_t l) {
+    Choices choices;
+    choices.routed.top_k = workload_.network.top_k;
+    const auto add = [&routed = choices.routed](const auto& experts, const auto& weights) {
+      routed.experts.insert(routed.experts.end(), experts.begin(), experts.end());
+      routed.weights.insert(routed.weights.end(), weights.begin(), weights.end());
+    };
+    for (const std::uint32_t t : tokens) {
+      const WorkloadSlice::Row traced = slice_.row(t, l);
+      if (float_rows_) {
+        const Collector::Row found = float_rows_->get(l, t);
+        choices.x.insert(choices.x.end(), found.x.begin(), found.x.end());
+        add_levels(traced, found.chosen, choices.levels);
+        add(found.chosen, found.weights);
+      } else {
+        add_levels(traced, traced.experts, choices.levels);
+        add(traced.experts, traced.weights);
+      }
+    }
+    return choices;
+  }
+
+  /// `found`: of the float pass, or nothing; else they are drawn.
+  numerics::Activations activations(bool values, const std::vector<std::uint32_t>& tokens,
+                                    const std::vector<workloads::SliceToken>& of, std::uint32_t layer,
+                                    std::vector<float>* found) const {
+    const std::int64_t hidden = workload_.network.hidden, rows = static_cast<std::int64_t>(tokens.size());
+    if (!values) {
+      numerics::Activations x;
+      x.m = rows;
+      x.k = hidden;
+      x.act_bits = act_bits_;
+      return x;
+    }
+    std::vector<float> x;
+    if (found != nullptr && !found->empty()) x = std::move(*found);
+    if (x.empty())
+      for (const workloads::SliceToken& token : of) {
+        const std::vector<float> row = draw_row(rng_, token, layer, hidden);
+        x.insert(x.end(), row.begin(), row.end());
+      }
+    return quantise::quantise_rows(x.data(), rows, hidden, act_bits_, source_->x_exp(static_cast<int>(layer)));
+  }
+
+  Step step_of(std::size_t number, const std::vector<workloads::SliceToken>& tokens) const {
+    Step step;
+    step.step = tokens.front().step;
+    step.phase = tokens.front().phase;
+    if (schedule_ != nullptr) {
+      step.step = number;
+      step.scheduled = true;
+      step.not_before = (*schedule_)[number].not_before;
+    }
+    for (const workloads::SliceToken& token : tokens) {
+      const auto position = static_cast<std::int64_t>(token.position);
+      const auto part = std::find_if(step.parts.begin(), step.parts.end(),
+                                     [&token](const Step::Part& p) { return p.request == token.request; });
+      if (part == step.parts.end())
+        step.parts.push_back({token.request, 1, position + 1, batches_.capacity(token.request)});
+      else
+        part->tokens += 1, part->context = std::max(part->context, position + 1);
+      ++step.tokens;
+    }
+    return step;
+  }
+
+  const WorkloadFile workload_;
+  const Schedule* schedule_;
+  base::Rng rng_;
+  Batches batches_;
+  RoutingSlice slice_;
+  std::unique_ptr<FloatRows> float_rows_;
+  std::shared_ptr<const Source> source_;
+  int act_bits_ = 8;
+  std::unique_ptr<WholeLayers> parts_, extents_;
+  std::vector<std::optional<double>> medians_;  // by layer with experts
+};
 
 }  // namespace
 
@@ -436,16 +665,16 @@ std::string expert_name(const workloads::Network& network, int expert) {
 }
 
 std::vector<ScheduledRequest> scheduled_requests(const WorkloadFile& workload, base::Femtoseconds period) {
-  const WorkloadSlice slice = workloads::read_slice(workload);
   std::map<std::uint64_t, std::map<std::uint64_t, std::int64_t>> tokens;  // by request, then step
-  for (const workloads::SliceToken& token : slice.tokens) ++tokens[token.request][token.step];
+  const RoutingSlice slice(
+      workload, [&tokens](std::size_t, const workloads::SliceToken& token) { ++tokens[token.request][token.step]; });
   std::vector<ScheduledRequest> requests;
   for (const auto& [id, steps] : tokens) {
     ScheduledRequest request;
     request.id = id;
-    const double cycles = std::ceil(slice.arrival_us.at(id) * 1e9 / static_cast<double>(period.count()));
+    const double cycles = std::ceil(slice.arrival_us().at(id) * 1e9 / static_cast<double>(period.count()));
     if (!(cycles >= 0 && cycles < 1e18))
-      throw base::ConfigError(workload.trace, "arrival_us", fmt::format("{}", slice.arrival_us.at(id)),
+      throw base::ConfigError(workload.trace, "arrival_us", fmt::format("{}", slice.arrival_us().at(id)),
                               "microseconds from 0 on");
     request.arrival = static_cast<std::uint64_t>(cycles);
     for (const auto& [step, count] : steps) {
@@ -464,6 +693,19 @@ std::string Step::name() const {
 }
 
 RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& options) {
+  RunInputs inputs = open_inputs(workload, options);
+  for (std::size_t s = 0; s < inputs.step_count; ++s) {
+    StepInputs made = inputs.make_step(s, true);
+    inputs.steps.push_back(std::move(made.step));
+    for (program::LayerRows& rows : made.layers) {
+      inputs.layers.push_back(std::move(rows));
+      inputs.step_of.push_back(s);
+    }
+  }
+  return inputs;
+}
+
+RunInputs open_inputs(const WorkloadFile& workload, const InputOptions& options) {
   const workloads::Network& network = workload.network;
   if (!network.gated)
     throw base::ConfigError(workload.path, "model", "'" + network.name + "', whose experts have no gate",
@@ -471,20 +713,20 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
   if (workload.tokens && !workload.has_weights)
     throw base::ConfigError(workload.path, "tokens", "it with the shape '" + workload.model + "'",
                             "a model folder, whose weights give the activations");
-  const WorkloadSlice slice = workloads::read_slice(workload);
+  const auto maker = std::make_shared<StepMaker>(workload, options);
 
   RunInputs inputs;
   inputs.experts = network.experts;
   InputFacts& facts = inputs.facts;
   std::shared_ptr<Source> source;
-  std::optional<RealRows> real;
+  std::unique_ptr<FloatRows> real;
   if (workload.has_weights) {
     const auto own = std::make_shared<CheckpointSource>(workload.model, options.threads);
     own->plan = choose_plan(options, workload, &own->checkpoint, facts);
     own->open_store(workload.act_bits);
     facts.model_hash = own->checkpoint.hash();
     facts.weights = "the model's, quantised by the plan";
-    if (workload.tokens) real = run_forward(workload, slice, *own, options.threads);
+    if (workload.tokens) real = run_forward(workload, maker->slice(), *own, options.threads, facts);
     source = own;
   } else {
     source = std::make_shared<DrawnSource>(network, options.seed, workload.act_bits);
@@ -498,100 +740,28 @@ RunInputs gather_inputs(const WorkloadFile& workload, const InputOptions& option
   facts.routing = real ? "float forward pass, held to the trace " + workload.trace : "the trace " + workload.trace;
   facts.group_size = source->plan.group_size;
   facts.act_bits = workload.act_bits;
-  const std::uint32_t greatest_level = check_levels(workload, slice, source->plan);
+  const std::uint32_t greatest_level = check_levels(workload, maker->slice(), source->plan);
 
-  const std::vector<std::vector<std::size_t>> tokens_of = make_batches(workload, slice, options.schedule, inputs.steps);
-
-  const base::Rng rng(options.seed);
-  const workloads::WholeLayers& whole = workload.whole;
-  std::vector<std::vector<workloads::RoutedRows>> routed(slice.layers.size());  // by layer, then step
-  std::vector<std::vector<std::vector<std::uint8_t>>> levels(slice.layers.size());
-  std::vector<std::vector<numerics::Activations>> routed_rows(slice.layers.size());
-  const auto quantised = [&](std::vector<float>& x, std::size_t rows, int layer) {
-    return quantise::quantise_rows(x.data(), static_cast<std::int64_t>(rows), network.hidden, facts.act_bits,
-                                   source->x_exp(layer));
-  };
-  for (std::size_t s = 0; s < inputs.steps.size(); ++s)
-    for (std::size_t l = 0; l < slice.layers.size(); ++l) {
-      const std::uint32_t layer = slice.layers[l];
-      workloads::RoutedRows choices;
-      choices.top_k = network.top_k;
-      std::vector<float> x;
-      std::vector<std::uint8_t>& own_levels = levels[l].emplace_back();
-      for (const std::size_t t : tokens_of[s]) {
-        const WorkloadSlice::Row& traced = slice.rows[l][t];
-        std::vector<float> row;
-        if (real) {
-          const Collector::Row& found = real->rows.at({layer, t});
-          facts.rows_held_to_trace += 1;
-          facts.rows_of_near_ties += differs_on_near_tie(workload, slice.tokens[t], layer, traced.experts, found);
-          row = found.x;
-          add_levels(traced, found.chosen, own_levels);
-          choices.experts.insert(choices.experts.end(), found.chosen.begin(), found.chosen.end());
-          choices.weights.insert(choices.weights.end(), found.weights.begin(), found.weights.end());
-        } else {
-          row = draw_row(rng, slice.tokens[t], layer, network.hidden);
-          add_levels(traced, traced.experts, own_levels);
-          choices.experts.insert(choices.experts.end(), traced.experts.begin(), traced.experts.end());
-          choices.weights.insert(choices.weights.end(), traced.weights.begin(), traced.weights.end());
-        }
-        x.insert(x.end(), row.begin(), row.end());
-      }
-      routed_rows[l].push_back(quantised(x, tokens_of[s].size(), static_cast<int>(layer)));
-      routed[l].push_back(std::move(choices));
-    }
-  apply_rules(workload, routed, facts);
-
-  const WholeLayers parts(workload, facts.group_size, facts.act_bits, options.seed, options.weights);
-  const auto add_phase = [&inputs](std::size_t s, program::LayerRows rows) {
-    inputs.layers.push_back(std::move(rows));
-    inputs.step_of.push_back(s);
-  };
-  for (std::size_t s = 0; s < inputs.steps.size(); ++s) {
-    const Step& step = inputs.steps[s];
-    for (const std::uint32_t layer : workload.selected_layers()) {
-      const int id = static_cast<int>(layer);
-      if (whole.attention)
-        for (program::LayerRows& rows : parts.attention(step.name(), id, step.parts)) add_phase(s, std::move(rows));
-      program::LayerRows rows;
-      rows.name = fmt::format("{}, layer {}", step.name(), layer);
-      rows.layer = id;
-      if (whole.any()) rows.stated.norm_elements = step.tokens * network.hidden;
-      const auto l = static_cast<std::size_t>(std::lower_bound(slice.layers.begin(), slice.layers.end(), layer) -
-                                              slice.layers.begin());
-      if (network.has_experts[layer]) {
-        add_choices(workload, routed[l][s], levels[l][s], rows);
-        rows.x = std::move(routed_rows[l][s]);
-        if (whole.any()) rows.stated.router_macs = step.tokens * network.hidden * network.experts;
-        add_phase(s, std::move(rows));
-      } else if (whole.dense_layers) {
-        rows.part = program::Part::kDense;
-        rows.top_k = 1;
-        rows.chosen.assign(static_cast<std::size_t>(step.tokens), static_cast<std::uint32_t>(dense_expert(network)));
-        rows.r.assign(rows.chosen.size(), numerics::kRouterOne);
-        std::vector<float> x;
-        for (const std::size_t t : tokens_of[s]) {
-          const std::vector<float> row = draw_row(rng, slice.tokens[t], layer, network.hidden);
-          x.insert(x.end(), row.begin(), row.end());
-        }
-        rows.x = quantised(x, tokens_of[s].size(), id);
-        add_phase(s, std::move(rows));
-      }
-    }
-    if (whole.head) add_phase(s, parts.head(step.name(), step.parts));
-  }
-  facts.whole_layers = whole_layers_fact(whole);
-
+  maker->set_rows(std::move(real));
+  maker->set_source(source, facts, options);
+  maker->find_medians(facts);
+  inputs.step_count = maker->steps();
+  inputs.make_step = [maker](std::size_t step, bool rows) { return maker->make(step, rows); };
   std::set<std::pair<int, int>> experts;
-  for (const program::LayerRows& rows : inputs.layers)
-    for (std::size_t c = 0; c < rows.levels.size(); ++c) {
-      if (rows.chosen[c] >= static_cast<std::uint32_t>(network.experts)) continue;  // dropped, or no router's
-      facts.choices_by_level.resize(std::max<std::size_t>(facts.choices_by_level.size(), rows.levels[c] + 1U));
-      ++facts.choices_by_level[rows.levels[c]];
+  for (std::size_t s = 0; s < inputs.step_count; ++s) {
+    const StepInputs made = maker->make(s, false, &facts.dropped);
+    inputs.phases_per_step = made.layers.size();
+    for (const program::LayerRows& rows : made.layers) {
+      for (std::size_t c = 0; c < rows.levels.size(); ++c) {
+        if (rows.chosen[c] >= static_cast<std::uint32_t>(network.experts)) continue;  // dropped, or no router's
+        facts.choices_by_level.resize(std::max<std::size_t>(facts.choices_by_level.size(), rows.levels[c] + 1U));
+        ++facts.choices_by_level[rows.levels[c]];
+      }
+      for (const std::uint32_t expert : rows.chosen)
+        if (expert != workloads::RoutedRows::kDropped) experts.emplace(rows.layer, static_cast<int>(expert));
     }
-  for (const program::LayerRows& rows : inputs.layers)
-    for (const std::uint32_t expert : rows.chosen)
-      if (expert != workloads::RoutedRows::kDropped) experts.emplace(rows.layer, static_cast<int>(expert));
+  }
+  facts.whole_layers = whole_layers_fact(workload.whole);
   if (options.weights) {
     source->prepare(workload, experts, options);
     const auto matrices = std::make_shared<DrawnMatrices>(options.seed, facts.act_bits);

@@ -10,6 +10,12 @@
 /// together, is one batch; batches run one after the other, in the order in which the trace names their first rows.
 /// With `whole_layers` in the workload a batch has more phases than its layers' experts (whole_layers.h); the shared
 /// and the dense experts are experts with numbers of their own, their weights drawn where a shape gives none.
+///
+/// Steps are made one at a time when somebody asks for them: what they are made from lies in temporary files. Memory
+/// grows with the number of experts that run (their weights), of requests and, with continuous batching, of batches
+/// (the schedule); while inputs are opened also with the trace (workloads::RoutingSlice, and 16 bytes a token here;
+/// with prune_ratio: median 8 bytes a token), and with `tokens` with the length of the requests that the float pass
+/// goes through at once.
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -67,11 +73,19 @@ int dense_expert(const workloads::Network& network);
 /// "3", "shared", "dense".
 std::string expert_name(const workloads::Network& network, int expert);
 
+/// A step and its phases.
+struct StepInputs {
+  Step step;
+  std::vector<program::LayerRows> layers;
+};
+
 struct RunInputs {
   std::int64_t experts = 0;  ///< routed, of a layer: those of greater numbers are no plan's
-  std::vector<Step> steps;
-  std::vector<program::LayerRows> layers;  ///< for step, for layer, for part of it
-  std::vector<std::size_t> step_of;        ///< index in steps of each entry of layers
+  std::size_t step_count = 0;
+  std::size_t phases_per_step = 0;  ///< the same number in all
+  /// Makes one step's phases. Any step may be asked for, any number of times; by one thread at a time. Without `rows`
+  /// activations have their extents only.
+  std::function<StepInputs(std::size_t step, bool rows)> make_step;
   program::WeightsOf weights;  ///< of every expert that some row goes to; thread-safe; empty without weights
   std::map<std::uint64_t, std::uint64_t> arrivals;  ///< with continuous batching: of each request, in cycles
   program::MatrixOf matrices;                       ///< of every product; empty without weights
@@ -79,6 +93,11 @@ struct RunInputs {
   std::function<numerics::ExpertFormats(int layer, int expert)> format;
   InputFacts facts;
   std::shared_ptr<void> owner;  ///< keeps the weights
+
+  /// All steps at once: of gather_inputs() only.
+  std::vector<Step> steps;
+  std::vector<program::LayerRows> layers;  ///< for step, for layer, for part of it
+  std::vector<std::size_t> step_of;        ///< index in steps of each entry of layers
 };
 
 struct InputOptions {
@@ -88,7 +107,7 @@ struct InputOptions {
   /// Called with the plan, once it is known to be one for the model; may be empty. What it throws ends gather_inputs().
   std::function<void(const workloads::Plan& plan, bool from_file)> check_plan;
   unsigned threads = 1;
-  /// With continuous batching: what runs when; outlives the call.
+  /// With continuous batching: what runs when; outlives the inputs.
   const Schedule* schedule = nullptr;
   bool weights = true;  ///< false: shapes only, for timing; nothing is quantised
   /// Called under a lock as experts are quantised; may be empty.
@@ -99,6 +118,8 @@ struct InputOptions {
 std::vector<ScheduledRequest> scheduled_requests(const workloads::WorkloadFile& workload, base::Femtoseconds period);
 
 /// Throws base::InputError for everything that does not fit together.
+RunInputs open_inputs(const workloads::WorkloadFile& workload, const InputOptions& options);
+/// The same, and every step made: for those who need all of them together.
 RunInputs gather_inputs(const workloads::WorkloadFile& workload, const InputOptions& options);
 
 }  // namespace moesaic::run

@@ -34,164 +34,8 @@ constexpr std::array<program::Activity, 4> kActivities{program::Activity::kBusy,
                                                        program::Activity::kBlocked, program::Activity::kIdle};
 constexpr std::array<const char*, 4> kActivityNames{"busy", "starved", "blocked", "idle"};
 
-using Causes = std::array<std::uint64_t, kNumCauses>;
-using PortCounts = std::array<std::uint64_t, kNumMemoryPorts>;
-using Bytes = std::array<std::uint64_t, kNumKinds>;
-
-struct PartTotals {
-  std::uint64_t phases = 0, cycles = 0, plane_adds = 0, stated = 0;
-  PortCounts port_bytes{}, refresh{};
-  Causes causes{};
-};
-
-struct LayerTotals {
-  std::uint64_t cycles = 0, rows = 0, plane_adds = 0;
-  std::uint64_t stated = 0, arrivals = 0;  ///< cycles of stated costs, of waiting for a request
-  std::array<std::uint64_t, kNumParts> part_cycles{};
-  PortCounts port_bytes{}, refresh{};
-  Causes causes{};
-  Bytes bytes{};
-  program::ActivityCounts activity{};
-  program::EngineRun::CacheOfLayer cache;
-};
-
-struct ExpertTotals {
-  std::uint64_t cycles = 0, rows = 0, steps = 0, plane_adds = 0, bytes_read = 0, loads = 0, loaded_bytes = 0;
-};
-
-/// Products of one name, over layers and steps.
-struct ProductTotals {
-  std::uint64_t rows = 0, cycles = 0, plane_adds = 0;
-};
-
-/// Everything that the tables show, in one pass over the run.
-struct Totals {
-  std::map<int, LayerTotals> layers;
-  std::map<std::pair<int, int>, ExpertTotals> experts;
-  std::array<PartTotals, kNumParts> parts;
-  std::map<std::string, ProductTotals> products;
-  std::vector<std::uint64_t> step_cycles, step_begin;
-  std::uint64_t stated = 0, arrivals = 0;
-  Bytes bytes{};
-  std::uint64_t padding = 0, all_bytes = 0, plane_adds = 0;
-  std::uint64_t expert_rows = 0, expert_plane_adds = 0;  ///< of routed experts
-};
-
 std::uint64_t weights_per_expert(const Run& run) {
   return static_cast<std::uint64_t>(run.workload.network.params_per_expert());
-}
-
-Totals add_up(const Run& run) {
-  Totals totals;
-  totals.step_cycles.resize(run.inputs.steps.size());
-  totals.step_begin.resize(run.inputs.steps.size());
-  const auto& ends = run.engine_run.phase_ends;
-  const program::EngineRun::PhaseEnd zero;
-  for (std::size_t p = 0; p < ends.size(); ++p) {
-    const auto& before = p == 0 ? zero : ends[p - 1];
-    const program::LayerRows& rows = run.inputs.layers[p];
-    LayerTotals& layer = totals.layers[rows.layer];
-    PartTotals& part = totals.parts[static_cast<std::size_t>(rows.part)];
-    layer.cycles += ends[p].cycles - before.cycles;
-    layer.part_cycles[static_cast<std::size_t>(rows.part)] += ends[p].cycles - before.cycles;
-    part.cycles += ends[p].cycles - before.cycles;
-    ++part.phases;
-    const bool opens_layer =
-        p == 0 || run.inputs.layers[p - 1].layer != rows.layer || run.inputs.step_of[p - 1] != run.inputs.step_of[p];
-    if (opens_layer)
-      layer.rows += static_cast<std::uint64_t>(rows.part == program::Part::kHead
-                                                   ? rows.products.front().x.m
-                                                   : run.inputs.steps[run.inputs.step_of[p]].tokens);
-    for (std::size_t c = 0; c < kNumCauses; ++c) {
-      layer.causes[c] += ends[p].causes[c] - before.causes[c];
-      part.causes[c] += ends[p].causes[c] - before.causes[c];
-    }
-    for (std::size_t i = 0; i < kNumMemoryPorts; ++i) {
-      layer.port_bytes[i] += ends[p].bytes[i] - before.bytes[i];
-      if (run.program.offloaded && i == static_cast<std::size_t>(MemoryPort::kWeightRead))
-        layer.bytes[static_cast<std::size_t>(Kind::kExpertCache)] += ends[p].bytes[i] - before.bytes[i];
-      part.port_bytes[i] += ends[p].bytes[i] - before.bytes[i];
-      layer.refresh[i] += ends[p].refresh[i] - before.refresh[i];
-      part.refresh[i] += ends[p].refresh[i] - before.refresh[i];
-    }
-    for (std::size_t b = 0; b < program::kNumBlocks; ++b)
-      for (std::size_t a = 0; a < 4; ++a) layer.activity[b][a] += ends[p].activity[b][a] - before.activity[b][a];
-    const std::size_t step = run.inputs.step_of[p];
-    totals.step_cycles[step] += ends[p].cycles - before.cycles;
-    // Before a phase begins, what is stated goes on, and then it may wait for a request.
-    const std::uint64_t stated = run.program.phases[p].after, begin = phase_begin(run, p),
-                        wait = begin - before.cycles - stated;
-    layer.stated += stated;
-    part.stated += stated;
-    totals.stated += stated;
-    layer.arrivals += wait;
-    totals.arrivals += wait;
-    if (p == 0 || run.inputs.step_of[p - 1] != step)
-      totals.step_begin[step] = std::max(before.cycles, run.program.phases[p].at);
-  }
-
-  const auto& jobs = run.program.jobs;
-  const std::vector<std::size_t> place = places_of_commands(run);
-  for (std::size_t j = 0; j < jobs.size(); ++j) {
-    if (jobs[j].expert == kCombination) continue;
-    const std::size_t end = j + 1 < jobs.size() ? jobs[j + 1].first_command : run.program.loaded.commands.size();
-    const std::size_t first = place[jobs[j].first_command];
-    // A job's cycles run from the command before it (or the phase's beginning) to its last command.
-    const std::uint64_t begin =
-        std::max(phase_begin(run, jobs[j].phase), first == 0 ? 0 : run.engine_run.retired[first - 1]);
-    const program::LayerRows& phase = run.inputs.layers[jobs[j].phase];
-    const auto rows = static_cast<std::uint64_t>(jobs[j].rows);
-    const std::uint64_t adds = jobs[j].plane_adds, cycles = run.engine_run.retired[place[end - 1]] - begin;
-    totals.layers[phase.layer].plane_adds += adds;
-    totals.parts[static_cast<std::size_t>(phase.part)].plane_adds += adds;
-    totals.plane_adds += adds;
-    if (jobs[j].expert == program::kProduct) {
-      ProductTotals& product = totals.products[phase.products[jobs[j].product].name];
-      product.rows += rows;
-      product.cycles += cycles;
-      product.plane_adds += adds;
-      continue;
-    }
-    ExpertTotals& expert = totals.experts[{phase.layer, jobs[j].expert}];
-    expert.cycles += cycles;
-    expert.rows += rows;
-    // The rows of one step that read the expert at several widths are several jobs, one after the other.
-    const bool is_new = j == 0 || jobs[j - 1].phase != jobs[j].phase || jobs[j - 1].expert != jobs[j].expert;
-    expert.steps += is_new ? 1 : 0;
-    expert.plane_adds += adds;
-    if (jobs[j].expert >= run.workload.network.experts) continue;
-    totals.expert_rows += rows;
-    totals.expert_plane_adds += adds;
-  }
-
-  for (const program::EngineRun::CacheOfLayer& of : run.engine_run.cache_layers)
-    totals.layers[static_cast<int>(of.layer)].cache = of;
-  for (const program::EngineRun::Load& load : run.engine_run.loads) {
-    ExpertTotals& expert = totals.experts[{load.descriptor.layer, load.descriptor.expert}];
-    ++expert.loads;
-    expert.loaded_bytes += load.descriptor.bytes;
-  }
-
-  const auto& regions = run.program.loaded.image.regions();
-  for (std::size_t r = 0; r < regions.size(); ++r) {
-    std::uint64_t bytes = 0;
-    for (const MemoryPort port : kPorts) bytes += run.engine_run.traffic.region(port, r);
-    const auto kind = static_cast<std::size_t>(regions[r].kind);
-    const program::RunProgram::Tag& tag = run.program.tags[r];
-    // Weights and caches are read in whole beats: what of a layer's come from no region of its own, come from the
-    // cache.
-    if (run.program.offloaded && tag.layer != program::kSeveralLayers)
-      totals.layers[tag.layer].bytes[static_cast<std::size_t>(Kind::kExpertCache)] -=
-          run.engine_run.traffic.region(MemoryPort::kWeightRead, r);
-    totals.bytes[kind] += bytes;
-    if (tag.layer != program::kSeveralLayers) totals.layers[tag.layer].bytes[kind] += bytes;
-    if (tag.expert != kCombination) totals.experts[{tag.layer, tag.expert}].bytes_read += bytes;
-  }
-  for (const MemoryPort port : kPorts) {
-    totals.padding += run.engine_run.traffic.padding(port);
-    totals.all_bytes += run.engine_run.traffic.total(port);
-  }
-  return totals;
 }
 
 bool is_head(const Run& run, int layer) { return layer == static_cast<int>(run.workload.network.layers); }
@@ -221,15 +65,7 @@ std::int64_t time_fs(const Run& run) {
   return run.chip.time(base::Cycles(static_cast<std::int64_t>(run.engine_run.cycles))).count();
 }
 
-std::int64_t tokens_in(const Run& run, workloads::Phase phase) {
-  std::int64_t tokens = 0;
-  for (const Step& step : run.inputs.steps) tokens += step.phase == phase ? step.tokens : 0;
-  return tokens;
-}
-
-std::int64_t tokens(const Run& run) {
-  return tokens_in(run, workloads::Phase::kPrefill) + tokens_in(run, workloads::Phase::kDecode);
-}
+std::int64_t tokens(const Run& run) { return run.totals.prefill_tokens + run.totals.decode_tokens; }
 
 /// Experts of the simulated layers by format, in the order of all_formats(), then those of several.
 std::vector<std::pair<std::string, std::int64_t>> histogram(const Run& run, const Totals& totals, double& average) {
@@ -287,11 +123,8 @@ Roofline whole_roofline(const Run& run, std::uint64_t plane_adds) {
   for (const MemoryPort port : kPorts) port_bytes[static_cast<std::size_t>(port)] = run.engine_run.traffic.total(port);
   Roofline line = roofline(run, plane_adds, port_bytes);
   if (!run.chip.storage) return line;
-  std::int64_t bytes = 0;
-  for (const program::EngineRun::Load& load : run.engine_run.loads)
-    bytes += base::round_up(static_cast<std::int64_t>(load.descriptor.bytes), run.chip.storage->granularity_bytes);
   using Wide = unsigned __int128;  // bytes times femtoseconds
-  const Wide work = static_cast<Wide>(bytes) * 1000000000000000U,
+  const Wide work = static_cast<Wide>(run.totals.loaded_granules) * 1000000000000000U,
              per_cycle = static_cast<Wide>(run.chip.storage->bytes_per_second) *
                          static_cast<Wide>(run.chip.clock_period().count());
   line.cycles.emplace_back("storage", static_cast<std::uint64_t>((work + per_cycle - 1) / per_cycle));
@@ -304,47 +137,6 @@ ordered_json roofline_json(const Roofline& line, std::uint64_t cycles) {
   j["bound_by"] = line.bound().first;
   j["share_of_bound"] = share(line.bound().second, cycles);
   return j;
-}
-
-/// When a request's batches ran, in cycles.
-struct RequestTimes {
-  std::uint64_t arrival = 0, begin = 0, first_end = 0, end = 0;
-  std::int64_t prefill_tokens = 0, decode_tokens = 0;
-  bool begins_with_prefill = false;
-
-  std::uint64_t end_to_end() const { return end - arrival; }
-  std::optional<std::uint64_t> time_to_first_token() const {
-    return begins_with_prefill ? std::optional<std::uint64_t>(first_end - arrival) : std::nullopt;
-  }
-  /// Of the decode steps.
-  std::optional<double> time_per_output_token() const {
-    if (decode_tokens == 0) return std::nullopt;
-    return static_cast<double>(end - (begins_with_prefill ? first_end : begin)) / static_cast<double>(decode_tokens);
-  }
-};
-
-std::map<std::uint64_t, RequestTimes> request_times(const Run& run, const Totals& totals) {
-  std::map<std::uint64_t, RequestTimes> requests;
-  std::uint64_t now = 0;
-  for (std::size_t s = 0; s < run.inputs.steps.size(); ++s) {
-    const Step& step = run.inputs.steps[s];
-    const std::uint64_t end = now + totals.step_cycles[s];
-    for (const Step::Part& part : step.parts) {
-      const auto [at, is_new] = requests.try_emplace(part.request);
-      RequestTimes& times = at->second;
-      if (is_new) {
-        times.begin = totals.step_begin[s];
-        const auto arrival = run.inputs.arrivals.find(part.request);
-        times.arrival = arrival == run.inputs.arrivals.end() ? times.begin : arrival->second;
-        times.first_end = end;
-        times.begins_with_prefill = step.phase == workloads::Phase::kPrefill;
-      }
-      times.end = end;
-      (step.phase == workloads::Phase::kPrefill ? times.prefill_tokens : times.decode_tokens) += part.tokens;
-    }
-    now = end;
-  }
-  return requests;
 }
 
 double milliseconds(const Run& run, double cycles) {
@@ -362,7 +154,7 @@ ordered_json percentiles(const Run& run, std::vector<double> cycles) {
 
 ordered_json latency_json(const Run& run, const Totals& totals) {
   std::vector<double> first, per_token, whole;
-  for (const auto& [request, times] : request_times(run, totals)) {
+  for (const auto& [request, times] : totals.requests) {
     if (const auto cycles = times.time_to_first_token()) first.push_back(static_cast<double>(*cycles));
     if (const auto cycles = times.time_per_output_token()) per_token.push_back(*cycles);
     whole.push_back(static_cast<double>(times.end_to_end()));
@@ -392,7 +184,7 @@ ordered_json blocks_json(const program::ActivityCounts& activity) {
   return j;
 }
 
-ordered_json bytes_json(const Bytes& bytes) {
+ordered_json bytes_json(const KindBytes& bytes) {
   ordered_json j;
   for (std::size_t k = 0; k < kNumKinds; ++k) j[std::string(program::kKindNames[k])] = bytes[k];
   return j;
@@ -531,7 +323,7 @@ ordered_json layer_cache_json(const program::EngineRun::CacheOfLayer& cache) {
 }
 
 std::string batching(const Run& run) {
-  const std::string steps = plural(static_cast<std::int64_t>(run.inputs.steps.size()), "step");
+  const std::string steps = plural(static_cast<std::int64_t>(run.totals.steps), "step");
   if (run.workload.continuous_requests)
     return fmt::format(
         "continuous: between two steps, prefill of the requests that have arrived while fewer than {} run, else a "
@@ -546,91 +338,19 @@ std::string batching(const Run& run) {
 
 }  // namespace
 
-void check_counts(const program::EngineRun& run) {
-  const auto fail = [](std::size_t phase, const std::string& what, std::uint64_t sum, std::uint64_t cycles) {
-    throw base::CheckError(
-        fmt::format("phase {}: {}: got {} cycles, expected {}, all cycles until its end", phase, what, sum, cycles));
-  };
-  const program::EngineRun::PhaseEnd zero;
-  for (std::size_t p = 0; p < run.phase_ends.size(); ++p) {
-    const auto& end = run.phase_ends[p];
-    std::uint64_t causes = 0;
-    for (const std::uint64_t count : end.causes) causes += count;
-    if (causes != end.cycles) fail(p, "causes", causes, end.cycles);
-    const auto& before = p == 0 ? zero : run.phase_ends[p - 1];
-    for (const auto& [port, cause] : {std::pair(MemoryPort::kWeightRead, program::Cause::kWeights),
-                                      std::pair(MemoryPort::kActivationRead, program::Cause::kActivations)}) {
-      const auto c = static_cast<std::size_t>(cause);
-      const std::uint64_t waited = end.causes[c] - before.causes[c],
-                          refresh = refresh_of(end.refresh, port) - refresh_of(before.refresh, port);
-      if (refresh > waited)
-        throw base::CheckError(
-            fmt::format("phase {}: refresh: got {} cycles, expected at most the {} that waited for {}", p, refresh,
-                        waited, program::kCauseNames[c]));
-    }
-    for (std::size_t b = 0; b < program::kNumBlocks; ++b) {
-      std::uint64_t sum = 0;
-      for (const std::uint64_t count : end.activity[b]) sum += count;
-      if (sum != end.cycles) fail(p, std::string(program::kBlocks[b].name), sum, end.cycles);
-    }
-  }
-  std::uint64_t asked = 0, loaded = 0;
-  for (const memory::Counter& counter : run.host_counters) {
-    if (counter.name == "loaded_bytes" || counter.name == "prefetched_bytes") asked += counter.value;
-    if (counter.name == "dropped_bytes") asked -= counter.value;
-  }
-  for (const program::EngineRun::Load& load : run.loads) loaded += load.descriptor.bytes;
-  const auto conserved = [loaded](const char* what, std::uint64_t bytes) {
-    if (loaded != bytes)
-      throw base::CheckError(
-          fmt::format("storage: {}: got {} bytes, expected {}, the descriptors'", what, bytes, loaded));
-  };
-  conserved("bytes that came", run.storage_bytes);
-  if (!run.host_counters.empty()) conserved("bytes that the host asked for", asked);
-  // Layer by layer it is the same.
-  program::EngineRun::CacheOfLayer sum;
-  for (const program::EngineRun::CacheOfLayer& of : run.cache_layers) {
-    sum.jobs += of.jobs;
-    sum.hits += of.hits;
-    sum.loaded_bytes += of.loaded_bytes;
-    sum.prefetched_bytes += of.prefetched_bytes;
-    sum.dropped_bytes += of.dropped_bytes;
-  }
-  if (run.cache_layers.empty()) return;
-  for (const memory::Counter& counter : run.host_counters)
-    for (const auto& [name, of_layers] :
-         {std::pair("jobs", sum.jobs), std::pair("hits", sum.hits), std::pair("loaded_bytes", sum.loaded_bytes),
-          std::pair("prefetched_bytes", sum.prefetched_bytes), std::pair("dropped_bytes", sum.dropped_bytes)})
-      if (counter.name == name && counter.value != of_layers)
-        throw base::CheckError(
-            fmt::format("cache: {}: got {} in all layers, expected the run's {}", name, of_layers, counter.value));
-}
-
-std::vector<std::size_t> places_of_commands(const Run& run) {
-  std::vector<std::size_t> place(run.program.loaded.commands.size());
-  for (std::size_t i = 0; i < run.engine_run.tags.size(); ++i)
-    if (run.engine_run.tags[i] < place.size()) place[run.engine_run.tags[i]] = i;
-  return place;
-}
-
-std::uint64_t phase_begin(const Run& run, std::size_t phase) {
-  const std::uint64_t before = phase == 0 ? 0 : run.engine_run.phase_ends[phase - 1].cycles;
-  return std::max(before + run.program.phases[phase].after, run.program.phases[phase].at);
-}
-
 std::string summary_json(const Run& run) {
-  const Totals totals = add_up(run);
+  const Totals& totals = run.totals;
   const std::uint64_t cycles = run.engine_run.cycles;
   const program::CoreParams& core = run.chip.core;
   ordered_json j;
   j["summary_version"] = 1;
   j["engine"] = run.engine;
   j["tokens"] = tokens(run);
-  j["tokens_prefill"] = tokens_in(run, workloads::Phase::kPrefill);
-  j["tokens_decode"] = tokens_in(run, workloads::Phase::kDecode);
-  j["steps"] = run.inputs.steps.size();
+  j["tokens_prefill"] = totals.prefill_tokens;
+  j["tokens_decode"] = totals.decode_tokens;
+  j["steps"] = totals.steps;
   j["expert_rows"] = totals.expert_rows;
-  j["commands"] = run.engine_run.retired.size();
+  j["commands"] = totals.commands;
   j["cycles"] = cycles;
   j["cycles_per_token"] = static_cast<double>(cycles) / static_cast<double>(tokens(run));
   j["time_fs"] = time_fs(run);
@@ -638,7 +358,7 @@ std::string summary_json(const Run& run) {
   j["latency"] = latency_json(run, totals);
   j["utilisation"]["array"] = share(totals.plane_adds, array_capacity(run, cycles));
   j["utilisation"]["array_computing"] =
-      share(run.engine_run.phase_ends.back().causes[static_cast<std::size_t>(program::Cause::kComputing)], cycles);
+      share(totals.last.causes[static_cast<std::size_t>(program::Cause::kComputing)], cycles);
   j["utilisation"]["memory"] = memory_share(run, totals.all_bytes, cycles);
   j["roofline"] = roofline_json(whole_roofline(run, totals.plane_adds), cycles);
   j["plane_additions"] = totals.plane_adds;
@@ -665,15 +385,14 @@ std::string summary_json(const Run& run) {
   for (const memory::Counter& counter : run.engine_run.memory_counters) j["memory"][counter.name] = counter.value;
   if (run.program.offloaded) {
     j["storage"]["name"] = storage_name(run);
-    j["storage"]["requests"] = run.engine_run.loads.size();
+    j["storage"]["requests"] = totals.loads;
     j["storage"]["bytes"] = run.engine_run.storage_bytes;
     j["cache"] = cache_json(run);
   }
 
-  j["cycles_by_cause"] = causes_json(run.engine_run.phase_ends.back().causes);
-  j["cycles_split"] = split_json(run.engine_run.phase_ends.back().causes, run.engine_run.phase_ends.back().refresh,
-                                 totals.stated, totals.arrivals);
-  j["blocks"] = blocks_json(run.engine_run.phase_ends.back().activity);
+  j["cycles_by_cause"] = causes_json(totals.last.causes);
+  j["cycles_split"] = split_json(totals.last.causes, totals.last.refresh, totals.stated, totals.arrivals);
+  j["blocks"] = blocks_json(totals.last.activity);
 
   for (std::size_t p = 0; p < kNumParts; ++p) {
     const PartTotals& part = totals.parts[p];
@@ -787,7 +506,7 @@ std::string summary_json(const Run& run) {
 }
 
 std::string layers_csv(const Run& run) {
-  const Totals totals = add_up(run);
+  const Totals& totals = run.totals;
   std::string text = "layer,rows,cycles,utilisation_array";
   for (const auto name : program::kCauseNames) text += fmt::format(",cycles_{}", name);
   text += ",refresh_of_weights,refresh_of_activations";
@@ -810,7 +529,7 @@ std::string layers_csv(const Run& run) {
 }
 
 std::string experts_csv(const Run& run) {
-  const Totals totals = add_up(run);
+  const Totals& totals = run.totals;
   std::string text =
       "layer,expert,format,stored_bytes,steps,rows,cycles,bytes_read,utilisation_array,loads,loaded_bytes\n";
   for (const auto& stored : run.program.experts) {
@@ -824,15 +543,9 @@ std::string experts_csv(const Run& run) {
   return text;
 }
 
-std::string steps_csv(const Run& run) {
-  const Totals totals = add_up(run);
-  std::string text = "request,requests,step,phase,tokens,cycles\n";
-  for (std::size_t s = 0; s < run.inputs.steps.size(); ++s) {
-    const Step& step = run.inputs.steps[s];
-    text += fmt::format("{},{},{},{},{},{}\n", step.first_request(), step.parts.size(), step.step,
-                        workloads::phase_name(step.phase), step.tokens, totals.step_cycles[s]);
-  }
-  return text;
+std::string steps_csv_row(const Step& step, const StepTimes& times) {
+  return fmt::format("{},{},{},{},{},{}\n", step.first_request(), step.parts.size(), step.step,
+                     workloads::phase_name(step.phase), step.tokens, times.cycles);
 }
 
 std::string requests_csv(const Run& run) {
@@ -842,7 +555,7 @@ std::string requests_csv(const Run& run) {
   const auto cell = [&run](const auto& cycles) {
     return cycles ? fmt::format("{:.9f}", milliseconds(run, static_cast<double>(*cycles))) : std::string();
   };
-  for (const auto& [request, times] : request_times(run, add_up(run)))
+  for (const auto& [request, times] : run.totals.requests)
     text +=
         fmt::format("{},{},{},{:.9f},{:.9f},{},{},{:.9f}\n", request, times.prefill_tokens, times.decode_tokens,
                     milliseconds(run, static_cast<double>(times.arrival)),
@@ -852,9 +565,9 @@ std::string requests_csv(const Run& run) {
 }
 
 std::string page(const Run& run) {
-  const Totals totals = add_up(run);
+  const Totals& totals = run.totals;
   const std::uint64_t cycles = run.engine_run.cycles;
-  const auto& end = run.engine_run.phase_ends.back();
+  const auto& end = totals.last;
   double average = 0;
   std::string formats;
   for (const auto& [name, count] : histogram(run, totals, average))
@@ -865,9 +578,8 @@ std::string page(const Run& run) {
   const auto line = [&text](const char* name, const std::string& value) {
     text += fmt::format("  {:<13} {}\n", name, value);
   };
-  line("tokens", fmt::format("{} ({} prefill, {} decode) through {}", tokens(run),
-                             tokens_in(run, workloads::Phase::kPrefill), tokens_in(run, workloads::Phase::kDecode),
-                             plural(static_cast<std::int64_t>(totals.layers.size()), "layer")));
+  line("tokens", fmt::format("{} ({} prefill, {} decode) through {}", tokens(run), totals.prefill_tokens,
+                             totals.decode_tokens, plural(static_cast<std::int64_t>(totals.layers.size()), "layer")));
   line("bits",
        fmt::format("{:.3f} a weight on average over experts ({}); plan: {}", average, formats, run.inputs.facts.plan));
   line("cycles", fmt::format("{}, {:.0f} a token", with_commas(cycles),

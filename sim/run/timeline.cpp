@@ -5,10 +5,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
-#include <vector>
 
 namespace moesaic::run {
 namespace {
@@ -17,6 +15,8 @@ using program::kCombination;
 using program::Opcode;
 
 enum Track { kLayers = 1, kExperts, kCommands, kStorage, kDram = 10 };
+constexpr const char *kWaiting = "waiting descriptors", *kWaitingUnit = "descriptors",
+                     *kOutstanding = "outstanding requests", *kOutstandingUnit = "requests";
 
 const char* opcode_name(Opcode opcode) {
   switch (opcode) {
@@ -31,15 +31,18 @@ const char* opcode_name(Opcode opcode) {
   }
 }
 
-std::uint64_t time_of(const Run& run, std::uint64_t cycles) {
-  return static_cast<std::uint64_t>(run.chip.time(base::Cycles(static_cast<std::int64_t>(cycles))).count());
+std::uint64_t time_of(const program::Chip& chip, std::uint64_t cycles) {
+  return static_cast<std::uint64_t>(chip.time(base::Cycles(static_cast<std::int64_t>(cycles))).count());
 }
 
 std::string quoted(const std::string& text) { return nlohmann::json(text).dump(); }
 
-class Writer {
+}  // namespace
+
+/// Writes events to one of the files, each after a comma.
+class Timeline::Events {
  public:
-  explicit Writer(const Run& run) : run_(run) {}
+  Events(const program::Chip& chip, base::SpillFile& file) : chip_(chip), file_(file) {}
 
   void name_track(int track, const std::string& name) {
     event(
@@ -83,70 +86,146 @@ class Writer {
                         first ? 'b' : 'e', id, static_cast<int>(track), quoted(name), microseconds(first ? begin : end),
                         first ? R"(,"args":{)" + arguments + "}" : ""));
   }
-  std::string text() const { return text_ + "\n]}\n"; }
 
  private:
-  std::string microseconds(std::uint64_t cycles) const { return microseconds_of(time_of(run_, cycles)); }
+  std::string microseconds(std::uint64_t cycles) const { return microseconds_of(time_of(chip_, cycles)); }
   static std::string microseconds_of(std::uint64_t fs) {
     return fmt::format("{}.{:09}", fs / 1000000000, fs % 1000000000);
   }
-  void event(const std::string& json) {
-    text_ += first_ ? "\n" : ",\n";
-    text_ += json;
-    first_ = false;
-  }
+  void event(const std::string& json) { file_.append(",\n" + json); }
 
-  const Run& run_;
-  std::string text_ = R"({"displayTimeUnit":"ns","traceEvents":[)";
-  bool first_ = true;
+  const program::Chip& chip_;
+  base::SpillFile& file_;
 };
 
+Timeline::Timeline(const program::Chip& chip, const workloads::Network& network, const std::string& folder,
+                   std::size_t most)
+    : chip_(chip),
+      network_(network),
+      most_(most),
+      head_(folder),
+      phases_(folder),
+      jobs_(folder),
+      commands_(folder),
+      loads_(folder),
+      waiting_file_(folder),
+      outstanding_file_(folder),
+      dram_(folder) {}
+
 /// "expert 3, int2", "combination", "scores of request 3, int8".
-std::string job_name(const Run& run, const program::LayerRows& phase, const program::RunProgram::Job& job) {
+std::string Timeline::job_name(const PhaseRecord& record, std::size_t number) const {
+  const program::RunProgram::Job& job = record.lowered.jobs[number];
   if (job.expert == kCombination) return "combination";
   if (job.expert == program::kProduct) {
-    const program::Product& product = phase.products[job.product];
+    const program::Product& product = record.rows.products[job.product];
     return fmt::format("{}{}, {}", product.name, product.of.empty() ? "" : " of " + product.of,
                        product.stack.format.name());
   }
-  return fmt::format("expert {}, {}", expert_name(run.workload.network, job.expert), job.format.name());
+  return fmt::format("expert {}, {}", expert_name(network_, job.expert), job.format.name());
 }
 
-/// How many of something there are over time: begins and ends, each in a cycle.
-void write_depth(Writer& writer, const std::string& name, const char* what,
-                 const std::vector<std::pair<std::uint64_t, std::uint64_t>>& spans) {
-  std::map<std::uint64_t, std::int64_t> steps;
-  for (const auto& [begin, end] : spans) {
-    ++steps[begin];
-    --steps[end];
+/// Up to here no track is longer than it may be. One phase is shown at least.
+bool Timeline::is_shown(const PhaseRecord& record) const {
+  if (!whole_ || record.number >= most_) return false;
+  if (record.number == 0) return true;
+  return record.end.commands <= most_ && !(issued_of_most_ && record.end.cycles > *issued_of_most_);
+}
+
+void Timeline::phase(const PhaseRecord& record) {
+  whole_ = is_shown(record);
+  if (!whole_) return show_loads(false);
+  const program::EngineRun::PhaseEnd &before = record.before, &end = record.end;
+  shown_cycles_ = end.cycles;
+  Events phases(chip_, phases_), jobs(chip_, jobs_), commands(chip_, commands_);
+  std::string arguments;
+  for (std::size_t c = 0; c < program::kNumCauses; ++c)
+    arguments +=
+        fmt::format(R"({}"{}":{})", c == 0 ? "" : ",", program::kCauseNames[c], end.causes[c] - before.causes[c]);
+  std::uint64_t refresh = 0;
+  for (std::size_t port = 0; port < program::kNumMemoryPorts; ++port)
+    refresh += end.refresh[port] - before.refresh[port];
+  arguments += fmt::format(R"(,"refresh":{})", refresh);
+  const double cycles = static_cast<double>(std::max<std::uint64_t>(end.cycles - before.cycles, 1));
+  for (std::size_t port = 0; port < program::kNumMemoryPorts; ++port) {
+    const std::uint64_t bytes = end.bytes[port] - before.bytes[port];
+    arguments += fmt::format(R"(,"bytes_{}":{})", program::kMemoryPortNames[port], bytes);
+    phases.counter(std::string(program::kMemoryPortNames[port]), before.cycles, static_cast<double>(bytes) / cycles);
   }
-  std::int64_t depth = 0;
-  for (const auto& [at, step] : steps) {
-    if (step == 0) continue;
-    depth += step;
-    writer.count(name, what, at, static_cast<std::uint64_t>(depth));
+  phases.span(kLayers, record.rows.name, before.cycles, end.cycles, arguments);
+
+  for (std::size_t j = 0; j < record.lowered.jobs.size(); ++j) {
+    const std::size_t first = record.first_of(j), after = record.end_of(j);
+    if (first == after) continue;
+    jobs.span(kExperts, job_name(record, j), record.command_begin(first), record.executed[after - 1],
+              fmt::format(R"("layer":{},"rows":{})", record.rows.layer, record.lowered.jobs[j].rows));
+  }
+  for (std::size_t i = 0; i < record.lowered.commands.size(); ++i) {
+    const program::Command& command = record.lowered.commands[i];
+    const char* name = opcode_name(command.opcode);
+    if (name == nullptr) continue;
+    commands.span(kCommands, name, record.command_begin(i), record.executed[i],
+                  fmt::format(R"("tokens":{},"n":{},"k":{},"planes":{})", command.tokens, command.n, command.k,
+                              command.planes_read + command.levels));
+  }
+  show_loads(false);
+}
+
+void Timeline::load_issued(std::size_t number, const program::EngineRun::Load& load) {
+  if (!std::exchange(has_loads_, true)) Events(chip_, loads_).name_track(kStorage, "storage");
+  if (number == most_) issued_of_most_ = load.issued;
+}
+
+void Timeline::load_completed(std::size_t number, const program::EngineRun::Load& load) {
+  if (loads_over_) return;
+  completed_.emplace(number, load);
+  show_loads(false);
+}
+
+/// In their order, as far as they have completed and it is known whether they are shown: those that were issued before
+/// the end of the last phase that is.
+void Timeline::show_loads(bool all) {
+  while (!loads_over_ && !completed_.empty() && completed_.begin()->first == next_load_) {
+    const program::EngineRun::Load& load = completed_.begin()->second;
+    if (!all && load.issued >= shown_cycles_) {
+      loads_over_ = !whole_;
+      if (loads_over_) completed_.clear();
+      return;
+    }
+    show_load(next_load_++, load);
+    completed_.erase(completed_.begin());
   }
 }
 
-/// The first `count` requests.
-void write_loads(Writer& writer, const program::EngineRun& engine, std::size_t count) {
-  if (engine.loads.empty()) return;
-  writer.name_track(kStorage, "storage");
-  std::vector<std::pair<std::uint64_t, std::uint64_t>> waiting, outstanding;
-  for (std::size_t i = 0; i < count; ++i) {
-    const program::EngineRun::Load& load = engine.loads[i];
-    const program::Descriptor& d = load.descriptor;
-    const std::string plane = d.plane == 0 ? std::string() : fmt::format(", plane {}", d.plane);
-    writer.overlapping_span(
-        kStorage, i, fmt::format("layer {}, expert {}{}", d.layer, d.expert, plane), load.issued, load.completed + 1,
-        fmt::format(R"("layer":{},"expert":{},"plane":{},"bytes":{},"requests":{},"job":{},"cycles_waiting":{})",
-                    d.layer, d.expert, d.plane, d.bytes, d.requests, d.job, load.issued - load.pushed));
-    waiting.emplace_back(load.pushed, load.issued);
-    outstanding.emplace_back(load.issued, load.completed + 1);
-  }
-  write_depth(writer, "waiting descriptors", "descriptors", waiting);
-  write_depth(writer, "outstanding requests", "requests", outstanding);
+void Timeline::show_load(std::size_t number, const program::EngineRun::Load& load) {
+  Events loads(chip_, loads_), waiting(chip_, waiting_file_), outstanding(chip_, outstanding_file_);
+  const program::Descriptor& d = load.descriptor;
+  const std::string plane = d.plane == 0 ? std::string() : fmt::format(", plane {}", d.plane);
+  loads.overlapping_span(
+      kStorage, number, fmt::format("layer {}, expert {}{}", d.layer, d.expert, plane), load.issued, load.completed + 1,
+      fmt::format(R"("layer":{},"expert":{},"plane":{},"bytes":{},"requests":{},"job":{},"cycles_waiting":{})", d.layer,
+                  d.expert, d.plane, d.bytes, d.requests, d.job, load.issued - load.pushed));
+  // Loads come in the order in which they were pushed: none that comes later begins or ends before.
+  settle(waiting_, waiting, kWaiting, kWaitingUnit, load.pushed);
+  settle(outstanding_, outstanding, kOutstanding, kOutstandingUnit, load.pushed);
+  ++waiting_.changes[load.pushed];
+  --waiting_.changes[load.issued];
+  ++outstanding_.changes[load.issued];
+  --outstanding_.changes[load.completed + 1];
 }
+
+/// Writes what is known of the depth in cycles before `until`.
+void Timeline::settle(Depth& depth, Events& events, const char* name, const char* what, std::uint64_t until) {
+  std::map<std::uint64_t, std::int64_t>& changes = depth.changes;
+  while (!changes.empty() && changes.begin()->first < until) {
+    const auto [at, change] = *changes.begin();
+    changes.erase(changes.begin());
+    if (change == 0) continue;
+    depth.depth += change;
+    events.count(name, what, at, static_cast<std::uint64_t>(depth.depth));
+  }
+}
+
+namespace {
 
 memory::History::Counts since(const memory::History::Counts& before, const memory::History::Counts& all) {
   return {all.bytes_read - before.bytes_read, all.bytes_written - before.bytes_written,
@@ -155,6 +234,7 @@ memory::History::Counts since(const memory::History::Counts& before, const memor
 }
 
 /// What a channel did in a stretch of time: its bandwidth and row hits as label.
+template <class Writer>
 void write_traffic(Writer& writer, std::size_t channel, std::uint64_t begin, std::uint64_t end,
                    const memory::History::Counts& counts) {
   if (begin >= end) return;
@@ -179,6 +259,7 @@ void write_traffic(Writer& writer, std::size_t channel, std::uint64_t begin, std
 }
 
 /// Each channel's refreshes, and between them what it moved, up to `end`: of the whole run or of some of it.
+template <class Writer>
 void write_dram(Writer& writer, const memory::History& history, std::uint64_t end, bool whole) {
   for (std::size_t c = 0; c < history.channels.size(); ++c) {
     const memory::History::Channel& channel = history.channels[c];
@@ -200,81 +281,34 @@ void write_dram(Writer& writer, const memory::History& history, std::uint64_t en
   }
 }
 
-/// So many phases from the first on that no track is longer than it may be; one at least.
-std::size_t phases_shown(const program::EngineRun& engine, std::size_t most) {
-  const auto& ends = engine.phase_ends;
-  std::size_t shown = std::min(ends.size(), most);
-  while (shown > 1 && ends[shown - 1].commands > most) --shown;
-  if (engine.loads.size() > most)
-    while (shown > 1 && ends[shown - 1].cycles > engine.loads[most].issued) --shown;
-  return shown;
-}
-
 }  // namespace
 
-std::string timeline_json(const Run& run, std::size_t most) {
-  const program::EngineRun& engine = run.engine_run;
-  const auto& commands = run.program.loaded.commands;
-  const std::size_t shown = phases_shown(engine, most);
-  const bool whole = shown == engine.phase_ends.size();
-  const std::uint64_t shown_cycles = shown == 0 ? 0 : engine.phase_ends[shown - 1].cycles;
-  Writer writer(run);
-  writer.name_process(
-      fmt::format("chip {}, engine {}", run.chip.name, run.engine) +
-      (whole ? std::string() : fmt::format(", the first {} of {} cycles", shown_cycles, engine.cycles)));
-  writer.name_track(kLayers, "layers");
-  writer.name_track(kExperts, "experts");
-  writer.name_track(kCommands, "commands");
+void Timeline::finish(const program::EngineRun& run, const std::string& engine) {
+  show_loads(whole_);
+  Events waiting(chip_, waiting_file_), outstanding(chip_, outstanding_file_), head(chip_, head_),
+      phases(chip_, phases_), dram(chip_, dram_);
+  settle(waiting_, waiting, kWaiting, kWaitingUnit, UINT64_MAX);
+  settle(outstanding_, outstanding, kOutstanding, kOutstandingUnit, UINT64_MAX);
+  head.name_process(fmt::format("chip {}, engine {}", chip_.name, engine) +
+                    (whole_ ? std::string() : fmt::format(", the first {} of {} cycles", shown_cycles_, run.cycles)));
+  head.name_track(kLayers, "layers");
+  head.name_track(kExperts, "experts");
+  head.name_track(kCommands, "commands");
+  if (run.cycles > 0)
+    for (const auto name : program::kMemoryPortNames) phases.counter(std::string(name), shown_cycles_, 0);
+  write_dram(dram, run.memory_history, time_of(chip_, shown_cycles_), whole_);
+  for (base::SpillFile* file :
+       {&head_, &phases_, &jobs_, &commands_, &loads_, &waiting_file_, &outstanding_file_, &dram_})
+    file->flush();
+}
 
-  const program::EngineRun::PhaseEnd zero;
-  const std::vector<std::size_t> place = places_of_commands(run);
-  std::vector<std::uint64_t> begin_of(engine.retired.size());  // of each command, as executed
-  for (std::size_t p = 0; p < shown; ++p) {
-    const auto& before = p == 0 ? zero : engine.phase_ends[p - 1];
-    const auto& end = engine.phase_ends[p];
-    std::string arguments;
-    for (std::size_t c = 0; c < program::kNumCauses; ++c)
-      arguments +=
-          fmt::format(R"({}"{}":{})", c == 0 ? "" : ",", program::kCauseNames[c], end.causes[c] - before.causes[c]);
-    std::uint64_t refresh = 0;
-    for (std::size_t port = 0; port < program::kNumMemoryPorts; ++port)
-      refresh += end.refresh[port] - before.refresh[port];
-    arguments += fmt::format(R"(,"refresh":{})", refresh);
-    const double cycles = static_cast<double>(std::max<std::uint64_t>(end.cycles - before.cycles, 1));
-    for (std::size_t port = 0; port < program::kNumMemoryPorts; ++port) {
-      const std::uint64_t bytes = end.bytes[port] - before.bytes[port];
-      arguments += fmt::format(R"(,"bytes_{}":{})", program::kMemoryPortNames[port], bytes);
-      writer.counter(std::string(program::kMemoryPortNames[port]), before.cycles, static_cast<double>(bytes) / cycles);
-    }
-    writer.span(kLayers, run.inputs.layers[p].name, before.cycles, end.cycles, arguments);
-
-    for (std::size_t i = before.commands; i < end.commands; ++i)
-      begin_of[i] = std::max(phase_begin(run, p), i == 0 ? 0 : engine.retired[i - 1]);
-  }
-  if (!engine.phase_ends.empty())
-    for (const auto name : program::kMemoryPortNames) writer.counter(std::string(name), shown_cycles, 0);
-
-  const auto& jobs = run.program.jobs;
-  for (std::size_t j = 0; j < jobs.size(); ++j) {
-    const std::size_t end = j + 1 < jobs.size() ? jobs[j + 1].first_command : commands.size();
-    if (end == jobs[j].first_command || jobs[j].phase >= shown) continue;
-    const program::LayerRows& phase = run.inputs.layers[jobs[j].phase];
-    writer.span(kExperts, job_name(run, phase, jobs[j]), begin_of[place[jobs[j].first_command]],
-                engine.retired[place[end - 1]], fmt::format(R"("layer":{},"rows":{})", phase.layer, jobs[j].rows));
-  }
-  for (std::size_t i = 0; i < commands.size(); ++i) {
-    const program::Command& command = commands[i];
-    const char* name = opcode_name(command.opcode);
-    if (name == nullptr || (!whole && engine.retired[place[i]] > shown_cycles)) continue;
-    writer.span(kCommands, name, begin_of[place[i]], engine.retired[place[i]],
-                fmt::format(R"("tokens":{},"n":{},"k":{},"planes":{})", command.tokens, command.n, command.k,
-                            command.planes_read + command.levels));
-  }
-  const auto loads = std::find_if(engine.loads.begin(), engine.loads.end(),
-                                  [&](const auto& load) { return !whole && load.issued >= shown_cycles; });
-  write_loads(writer, engine, static_cast<std::size_t>(loads - engine.loads.begin()));
-  write_dram(writer, engine.memory_history, time_of(run, shown_cycles), whole);
-  return writer.text();
+void Timeline::write(const std::function<void(std::string_view)>& to) {
+  to(R"({"displayTimeUnit":"ns","traceEvents":[)");
+  std::size_t skip = 1;  // no comma before the first event
+  for (base::SpillFile* file :
+       {&head_, &phases_, &jobs_, &commands_, &loads_, &waiting_file_, &outstanding_file_, &dram_})
+    file->read_all([&to, &skip](std::string_view piece) { to(piece.substr(std::exchange(skip, 0))); });
+  to("\n]}\n");
 }
 
 }  // namespace moesaic::run

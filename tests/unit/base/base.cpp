@@ -161,6 +161,7 @@ TEST_CASE("the progress line gives the share done and the time left at the pace 
   CHECK(Progress::line("calibrate", 4, 16, 1.0) == "calibrate: 25 % (4 of 16), 3 s left");
   CHECK(Progress::line("calibrate", 1, 100, 2.0) == "calibrate: 1 % (1 of 100), 3 min 18 s left");
   CHECK(Progress::line("calibrate", 16, 16, 9.0) == "calibrate: 100 % (16 of 16)");
+  CHECK(Progress::line("simulate", 4500, 18, 1.0, 1000) == "simulate: 25 % (4 of 18), 3 s left");
 }
 
 TEST_CASE("SHA-256 of the standard's example is the standard's digest", "[unit][base]") {

@@ -15,6 +15,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/safetensors.h"
+#include "base/spill_file.h"
 #include "tests/temporary_folder.h"
 
 using namespace moesaic::base;
@@ -235,4 +236,50 @@ TEST_CASE("half floats widen exactly and bfloat16 rounds to even", "[unit][base]
     const float wide = bf16_to_float(static_cast<std::uint16_t>(bits));
     if (wide == wide) REQUIRE(float_to_bf16(wide) == bits);
   }
+}
+
+TEST_CASE("a spill file gives back what was written wherever it was, and leaves no name in its folder",
+          "[unit][base]") {
+  const Folder folder;
+  SpillFile file(folder.path());
+  CHECK(fs::is_empty(folder.path()));
+  file.append("ab");
+  file.write(200000, "xyz", 3);  // past a gap
+  file.write(2, "cd", 2);
+  file.append("!");  // behind the last byte
+  CHECK(file.size() == 200004);
+  char bytes[6] = {};
+  file.read(0, bytes, 5);
+  CHECK(std::memcmp(bytes, "abcd\0", 5) == 0);
+  file.read(199999, bytes, 5);
+  CHECK(std::memcmp(bytes, "\0xyz!", 5) == 0);
+  CHECK_THROWS_AS(file.read(200002, bytes, 3), std::logic_error);
+  std::string all;
+  file.read_all([&all](std::string_view piece) { all += piece; });
+  CHECK(all == "abcd" + std::string(199996, '\0') + "xyz!");
+  CHECK(fs::is_empty(folder.path()));
+  try {
+    const SpillFile nowhere(folder.file("none"));
+    FAIL("a folder that is not there was taken");
+  } catch (const InputError& error) {
+    CHECK(std::string(error.what()).find(folder.file("none")) == 0);
+  }
+}
+
+TEST_CASE("what a forked process writes to a spill file the other one reads", "[unit][base]") {
+  SpillFile file;
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    file.append(std::string(100000, 'a'));
+    file.append("b");
+    file.flush();
+    _exit(0);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(file.size() == 100001);
+  char last = 0;
+  file.read(100000, &last, 1);
+  CHECK(last == 'b');
 }

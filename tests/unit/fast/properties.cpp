@@ -59,7 +59,7 @@ struct Work {
   void check_bytes(const program::MemoryImage& image, const program::EngineRun& result) const {
     for (const MemoryPort port : {MemoryPort::kWeightRead, MemoryPort::kActivationRead, MemoryPort::kWrite}) {
       std::uint64_t named = result.traffic.padding(port);
-      for (std::size_t r = 0; r < image.regions().size(); ++r) named += result.traffic.region(port, r);
+      for (std::size_t c = 0; c < image.counters(); ++c) named += result.traffic.counted(port, c);
       CHECK(named == result.traffic.total(port));
       CHECK(named % core.beat_bytes() == 0);
       CHECK(named == result.phase_ends.back().bytes[static_cast<std::size_t>(port)]);

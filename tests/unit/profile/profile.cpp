@@ -23,6 +23,16 @@ using Folder = tests::TemporaryFolder;
 constexpr int kLayers = 2, kExperts = 5;
 constexpr std::int64_t kHidden = 40, kIntermediate = 56;
 
+/// Gives the layers, as they are now, step by step.
+void step_by_step(run::RunInputs& inputs) {
+  inputs.step_count = inputs.steps.size();
+  inputs.phases_per_step = kLayers;
+  inputs.make_step = [steps = inputs.steps, layers = inputs.layers](std::size_t s, bool) {
+    const auto first = layers.begin() + static_cast<std::ptrdiff_t>(s * kLayers);
+    return run::StepInputs{steps[s], {first, first + kLayers}};
+  };
+}
+
 /// Three batches through two layers of five experts, routed at random; expert 4 of layer 1 gets no row.
 run::RunInputs inputs_of(std::uint64_t seed) {
   base::Rng rng(seed);
@@ -55,6 +65,7 @@ run::RunInputs inputs_of(std::uint64_t seed) {
     }
   }
   inputs.shape = [](int, int) { return program::ExpertShape{Format::integer(8), kHidden, kIntermediate, 16, 10}; };
+  step_by_step(inputs);
   return inputs;
 }
 
@@ -89,17 +100,22 @@ program::ShapeOf shapes_of(const run::RunInputs& inputs, const Plan& plan) {
   };
 }
 
-/// What `simulate` takes for a plan: its layers' ends.
-program::EngineRun simulated(const run::RunInputs& inputs, const Plan& plan, const program::Chip& chip, bool barriers) {
+/// What `simulate` takes for a plan.
+run::Timing simulated(const run::RunInputs& inputs, const Plan& plan, const program::Chip& chip, bool barriers) {
   run::LowerChoices choices;
   choices.barriers = barriers;
   choices.data = false;
   choices.shapes = [&plan](const run::RunInputs& in) { return shapes_of(in, plan); };
-  program::RunProgram lowered = run::lower({}, inputs, chip, choices);
-  return program::layer_ends(lowered, run::run_fast(chip, lowered).run);
+  run::StreamedProgram program({}, inputs, chip, choices);
+  run::Timing timing;
+  run::RecorderOptions options;
+  options.phase_ended = [&timing](const run::PhaseRecord& record) {
+    timing.layer_cycles[record.rows.layer] += static_cast<std::int64_t>(record.end.cycles - record.before.cycles);
+  };
+  run::RunRecorder recorder(inputs, program, options);
+  timing.cycles = static_cast<std::int64_t>(run::run_fast(chip, program, recorder).run.cycles);
+  return timing;
 }
-
-std::int64_t cycles_of(const program::EngineRun& run) { return static_cast<std::int64_t>(run.cycles); }
 
 }  // namespace
 
@@ -123,13 +139,9 @@ TEST_CASE("the table's sum over any plan is the cycles of simulating it with bar
           layers[layer] += table.cycles(layer, expert, plan[{layer, expert}]);
         }
       }
-      const program::EngineRun apart = simulated(inputs, plan, chip, true);
-      std::map<int, std::int64_t> simulated_layers;
-      for (std::size_t p = 0; p < apart.phase_ends.size(); ++p)
-        simulated_layers[inputs.layers[p].layer] +=
-            static_cast<std::int64_t>(apart.phase_ends[p].cycles - (p == 0 ? 0 : apart.phase_ends[p - 1].cycles));
-      CHECK(simulated_layers == layers);
-      CHECK(cycles_of(apart) == layers[0] + layers[1]);
+      const run::Timing apart = simulated(inputs, plan, chip, true);
+      CHECK(apart.layer_cycles == layers);
+      CHECK(apart.cycles == layers[0] + layers[1]);
       overlap_saves |= simulated(inputs, plan, chip, false).cycles < apart.cycles;
     }
     CHECK(overlap_saves);  // barriers do something
@@ -158,7 +170,7 @@ TEST_CASE("the sum is as exact where gate, up and down differ in format", "[unit
           plan[{layer, expert}] = rng.pick(formats);
           sum += table.cycles(layer, expert, plan[{layer, expert}]);
         }
-      CHECK(cycles_of(simulated(inputs, plan, chip, true)) == sum);
+      CHECK(simulated(inputs, plan, chip, true).cycles == sum);
     }
   }
 }
@@ -171,6 +183,7 @@ TEST_CASE("what a chip states to pass beside the core is in the sum, as the rest
   const workloads::LatencyTable plain = table_of();
   const std::string hash = profile::work_hash(inputs);
   for (program::LayerRows& rows : inputs.layers) rows.stated.router_macs = rows.layer == 0 ? 100 : 70;
+  step_by_step(inputs);
   CHECK(profile::work_hash(inputs) != hash);
   CHECK_THROWS_WITH(table_of(), Catch::Contains("stated_costs: got nothing"));
   chip.stated_costs = program::StatedCosts{};
@@ -187,7 +200,7 @@ TEST_CASE("what a chip states to pass beside the core is in the sum, as the rest
       CHECK(stated.cycles(layer, expert, formats[0]) == plain.cycles(layer, expert, formats[0]));
       sum += stated.cycles(layer, expert, plan[{layer, expert}]);
     }
-  CHECK(cycles_of(simulated(inputs, plan, chip, true)) == sum);
+  CHECK(simulated(inputs, plan, chip, true).cycles == sum);
 }
 
 TEST_CASE("an expert that no row goes to takes no cycles, and a wider format never fewer", "[unit][profile]") {

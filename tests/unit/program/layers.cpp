@@ -110,7 +110,7 @@ TEST_CASE("every row and every combination of a run of layers is the reference's
       INFO(core.max_tokens << " tokens, " << core.act_depth << " words, " << core.hidden_depth << " hidden words");
       RunProgram run = lower_layers(bench.layers, bench.weights_of, core, layout, "bench");
       REQUIRE(run.phases.size() == bench.layers.size());
-      REQUIRE(run.tags.size() == run.loaded.image.regions().size());
+      REQUIRE(run.tags.size() == run.loaded.image.counters());
       Interpreter(core, run.loaded.image).run(run.loaded.commands);
       for (std::size_t p = 0; p < run.phases.size(); ++p)
         CHECK(first_layer_difference(bench.layers[p], layer_reference(bench.layers[p], bench.weights_of), run.phases[p],
@@ -200,7 +200,7 @@ TEST_CASE("experts whose gate, up and down differ in format give the reference's
            {core_with(8, 256, 512), core_with(2, 32, 32), core_with(8, 8, 8), core_with(1, 4, 4)}) {
         INFO("seed " << seed << ", " << core.max_tokens << " tokens, " << core.act_depth << " words");
         RunProgram run = lower_layers(bench.layers, bench.weights_of, core, layout, "bench");
-        REQUIRE(run.tags.size() == run.loaded.image.regions().size());
+        REQUIRE(run.tags.size() == run.loaded.image.counters());
         Interpreter interpreter(core, run.loaded.image);
         interpreter.run(run.loaded.commands);
         for (std::size_t p = 0; p < run.phases.size(); ++p)
@@ -422,8 +422,8 @@ TEST_CASE("bytes of a beat are counted in every region they touch, and the rest 
   Traffic traffic(image);
   for (std::uint64_t at = a; at < b + 16; at += 8) traffic.count(MemoryPort::kWrite, at, 8);
   traffic.count(MemoryPort::kWrite, a + 96, 8);
-  CHECK(traffic.region(MemoryPort::kWrite, 0) == 104);
-  CHECK(traffic.region(MemoryPort::kWrite, 1) == 10);
+  CHECK(traffic.counted(MemoryPort::kWrite, 0) == 104);
+  CHECK(traffic.counted(MemoryPort::kWrite, 1) == 10);
   CHECK(traffic.total(MemoryPort::kWrite) == 128 + 16 + 8);
   CHECK(traffic.padding(MemoryPort::kWrite) == 128 + 16 + 8 - 104 - 10);
   CHECK(traffic.total(MemoryPort::kWeightRead) == 0);

@@ -16,6 +16,7 @@
 #include "sim/run/summary.h"
 #include "sim/run/timeline.h"
 #include "tests/temporary_folder.h"
+#include "tests/unit/run/told_run.h"
 #include "workloads/checkpoint.h"
 #include "workloads/plan.h"
 #include "workloads/synth.h"
@@ -114,8 +115,8 @@ TEST_CASE("a timeline parses back into spans that lie within their parents and c
   const program::RunProgram lowered =
       program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chip");
   const program::EngineRun engine_run = made_up_run(lowered);
-  const run::Run run{chip, workload, inputs, lowered, engine_run, "cycle", 1, 1234};
-  const auto trace = nlohmann::json::parse(run::timeline_json(run));
+  const tests::ToldRun told(chip, workload, inputs, lowered, engine_run);
+  const auto trace = nlohmann::json::parse(told.timeline_json);
   CHECK(trace["displayTimeUnit"] == "ns");
   // Times are whole cycles of the 2 ns clock.
   const auto cycles_of = [](const nlohmann::json& microseconds) {
@@ -179,7 +180,7 @@ TEST_CASE("a timeline shows each DRAM channel's refreshes and what it moved betw
   history.channels[1].every = 4;
   for (std::uint64_t i = 1; i <= 2; ++i) history.channels[1].refreshes.push_back({4 * i * gap, 4 * i * gap + 7, {}});
 
-  const run::Run run{chip, workload, inputs, lowered, engine_run, "cycle", 1, 1234};
+  const tests::ToldRun told(chip, workload, inputs, lowered, engine_run);
   struct Span {
     long long begin, end;
     std::string name;
@@ -199,7 +200,7 @@ TEST_CASE("a timeline shows each DRAM channel's refreshes and what it moved betw
   };
   std::map<int, std::string> names;
   std::string process;
-  const auto spans = parse(run::timeline_json(run), names, process);
+  const auto spans = parse(told.timeline_json, names, process);
   CHECK(process == "chip demo, engine cycle");
   CHECK(names.at(10) == "DRAM channel 0");
   CHECK(names.at(11) == "DRAM channel 1 (one refresh of 4 shown)");
@@ -222,14 +223,14 @@ TEST_CASE("a timeline shows each DRAM channel's refreshes and what it moved betw
 
   // With room for fewer phases all tracks end with the last of them.
   names.clear();
-  const auto cut = parse(run::timeline_json(run, 2), names, process);
+  const auto cut = parse(tests::ToldRun(chip, workload, inputs, lowered, engine_run, 2).timeline_json, names, process);
   const std::uint64_t shown = engine_run.phase_ends[0].cycles;
   CHECK(process == fmt::format("chip demo, engine cycle, the first {} of {} cycles", shown, engine_run.cycles));
   CHECK(cut.at(1).size() == 1);
   CHECK(cut.at(2).size() < lowered.jobs.size());
   for (const auto& [track, of] : cut)
     for (const Span& span : of) CHECK(span.end <= static_cast<long long>(shown * 2000000));
-  CHECK(run::timeline_json(run, 1000000) == run::timeline_json(run));
+  CHECK(tests::ToldRun(chip, workload, inputs, lowered, engine_run, 1000000).timeline_json == told.timeline_json);
 }
 
 TEST_CASE("requests of one batch share its weights, and their latencies are those of their batches", "[unit][run]") {
@@ -248,7 +249,8 @@ TEST_CASE("requests of one batch share its weights, and their latencies are thos
   const program::RunProgram lowered =
       program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chip");
   const program::EngineRun engine_run = made_up_run(lowered);
-  const run::Run run{chip, workload, inputs, lowered, engine_run, "cycle", 1, 1234};
+  const tests::ToldRun told(chip, workload, inputs, lowered, engine_run);
+  const run::Run& run = told.run;
   const auto j = nlohmann::json::parse(run::summary_json(run));
   const auto& ends = engine_run.phase_ends;
   const auto ms = [](std::uint64_t cycles) { return static_cast<double>(cycles) * 2e-6; };
@@ -268,7 +270,8 @@ TEST_CASE("requests of one batch share its weights, and their latencies are thos
   const program::RunProgram lowered_apart =
       program::lower_layers(single.layers, single.weights, chip.core, chip.layout, "chip");
   const program::EngineRun run_apart = made_up_run(lowered_apart);
-  const run::Run one_by_one{chip, apart, single, lowered_apart, run_apart, "cycle", 1, 1234};
+  const tests::ToldRun told_apart(chip, apart, single, lowered_apart, run_apart);
+  const run::Run& one_by_one = told_apart.run;
   CHECK(run::requests_csv(one_by_one).find("\n1,32,2," + fmt::format("{:.9f}", ms(run_apart.phase_ends[2].cycles))) !=
         std::string::npos);
 }
@@ -376,8 +379,9 @@ TEST_CASE("what a summary counts adds up to the run, over layers, steps and expe
   const program::RunProgram lowered =
       program::lower_layers(inputs.layers, inputs.weights, chip.core, chip.layout, "chip");
   const program::EngineRun engine_run = made_up_run(lowered);
-  CHECK_NOTHROW(run::check_counts(engine_run));
-  const run::Run run{chip, workload, inputs, lowered, engine_run, "cycle", 1, 1234};
+  CHECK_NOTHROW(tests::check_counts(engine_run));
+  const tests::ToldRun told(chip, workload, inputs, lowered, engine_run);
+  const run::Run& run = told.run;
   const auto j = nlohmann::json::parse(run::summary_json(run));
   CHECK(j["tokens"] == 34);
   CHECK(j["tokens_prefill"] == 32);
@@ -414,7 +418,7 @@ TEST_CASE("what a summary counts adds up to the run, over layers, steps and expe
   CHECK(bytes == j["bytes"]["total"]);
   CHECK(j["cycles_split"]["refresh"] == 0);
 
-  const std::string experts = run::experts_csv(run), steps = run::steps_csv(run), layers = run::layers_csv(run);
+  const std::string experts = run::experts_csv(run), steps = told.steps_csv, layers = run::layers_csv(run);
   CHECK(static_cast<std::size_t>(std::count(experts.begin(), experts.end(), '\n')) == lowered.experts.size() + 1);
   CHECK(std::count(steps.begin(), steps.end(), '\n') == 4);
   CHECK(std::count(layers.begin(), layers.end(), '\n') == 3);
@@ -448,8 +452,9 @@ TEST_CASE("waits of a refresh leave the waits for weights and activations, in ea
     end.causes[0] = end.cycles - 60 * (p + 1);
     end.refresh = {3 * (p + 1), 2 * (p + 1), 0};
   }
-  CHECK_NOTHROW(run::check_counts(engine_run));
-  const run::Run run{chip, workload, inputs, lowered, engine_run, "cycle", 1, 1234};
+  CHECK_NOTHROW(tests::check_counts(engine_run));
+  const tests::ToldRun told(chip, workload, inputs, lowered, engine_run);
+  const run::Run& run = told.run;
   const auto j = nlohmann::json::parse(run::summary_json(run));
   const auto check = [](const nlohmann::json& of, std::uint64_t phases) {
     const auto& split = of["cycles_split"];
@@ -470,7 +475,7 @@ TEST_CASE("waits of a refresh leave the waits for weights and activations, in ea
   CHECK(run::page(run).find("while the memory refreshed: 12 of weights, 8 of activations") != std::string::npos);
 
   engine_run.phase_ends[1].refresh[1] = 23;  // 21 in a phase that waited 20 cycles
-  CHECK_THROWS_WITH(run::check_counts(engine_run),
+  CHECK_THROWS_WITH(tests::check_counts(engine_run),
                     "phase 1: refresh: got 21 cycles, expected at most the 20 that waited for activations");
 }
 
@@ -479,9 +484,9 @@ TEST_CASE("a cache whose layers do not add up to the run is a failed check", "[u
   engine_run.phase_ends.resize(1);
   engine_run.host_counters = {{"jobs", 7}, {"hits", 4}};
   engine_run.cache_layers = {{1, 4, 3, 0, 0, 0}, {3, 3, 1, 0, 0, 0}};
-  CHECK_NOTHROW(run::check_counts(engine_run));
+  CHECK_NOTHROW(tests::check_counts(engine_run));
   engine_run.cache_layers[1].hits = 2;
-  CHECK_THROWS_WITH(run::check_counts(engine_run), "cache: hits: got 5 in all layers, expected the run's 4");
+  CHECK_THROWS_WITH(tests::check_counts(engine_run), "cache: hits: got 5 in all layers, expected the run's 4");
 }
 
 TEST_CASE("counts that do not add up to the cycles are a failed check", "[unit][run]") {
@@ -491,13 +496,13 @@ TEST_CASE("counts that do not add up to the cycles are a failed check", "[unit][
   end.cycles = 10;
   end.causes[0] = 10;
   for (auto& block : end.activity) block[2] = 10;
-  CHECK_NOTHROW(run::check_counts(engine_run));
+  CHECK_NOTHROW(tests::check_counts(engine_run));
   end.activity[8][1] = 1;
-  CHECK_THROWS_WITH(run::check_counts(engine_run),
+  CHECK_THROWS_WITH(tests::check_counts(engine_run),
                     "phase 0: pe_array: got 11 cycles, expected 10, all cycles until its end");
   end.activity[8][1] = 0;
   end.causes[3] = 2;
-  CHECK_THROWS_AS(run::check_counts(engine_run), base::CheckError);
+  CHECK_THROWS_AS(tests::check_counts(engine_run), base::CheckError);
 }
 
 TEST_CASE("the same seed draws the same activations, another seed others, and a plan changes neither", "[unit][run]") {

@@ -10,6 +10,7 @@
 #include "sim/run/summary.h"
 #include "sim/run/timeline.h"
 #include "tests/temporary_folder.h"
+#include "tests/unit/run/told_run.h"
 
 using namespace moesaic;
 using program::Part;
@@ -240,7 +241,8 @@ TEST_CASE("a summary's parts and products add up to the run, and the cache's byt
     engine_run.phase_ends.push_back(end);
   }
   engine_run.cycles = engine_run.phase_ends.back().cycles;
-  const run::Run run{chip, workload, inputs, lowered, engine_run, "cycle", 1, 1};
+  const tests::ToldRun told(chip, workload, inputs, lowered, engine_run);
+  const run::Run& run = told.run;
   const auto j = nlohmann::json::parse(run::summary_json(run));
   std::uint64_t part_cycles = 0, part_adds = 0, layer_parts = 0, product_adds = 0;
   for (const auto& part : j["parts"]) {
@@ -282,7 +284,7 @@ TEST_CASE("a summary's parts and products add up to the run, and the cache's byt
   CHECK(run::experts_csv(run).find("\n0,dense,int3,") != std::string::npos);
   CHECK(run::experts_csv(run).find("\n1,shared,int4,") != std::string::npos);
   CHECK(run::page(run).find("parts of the layers") != std::string::npos);
-  const std::string timeline = run::timeline_json(run);
+  const std::string& timeline = told.timeline_json;
   for (const char* name : {"\"expert shared, int4\"", "\"scores of request 1, int8\"", "\"q, int5\"", "\"head, int2\""})
     CHECK(timeline.find(name) != std::string::npos);
 }

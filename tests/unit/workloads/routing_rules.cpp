@@ -63,7 +63,9 @@ TEST_CASE("a choice is pruned exactly when its weight is below the ratio times i
 TEST_CASE("pruning at the layer's median drops at most half of all second experts, and close to half",
           "[unit][workloads]") {
   std::vector<RoutedRows> batches{random_rows(1, 301, 8, 2), random_rows(2, 200, 8, 2)};
-  const std::optional<double> median = workloads::median_ratio(batches);
+  workloads::MedianRatio ratios;
+  for (const RoutedRows& rows : batches) ratios.add(rows);
+  const std::optional<double> median = ratios.median();
   REQUIRE(median.has_value());
   RoutingRules rules;
   rules.prune_at_median = true;
