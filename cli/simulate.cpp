@@ -11,7 +11,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -22,8 +21,8 @@
 #include "base/spill_file.h"
 #include "cli/child_process.h"
 #include "cli/commands.h"
-#include "cli/plan_check.h"
 #include "cli/run_folder.h"
+#include "cli/workload_run.h"
 #include "sim/cosim/builds.h"
 #include "sim/cosim/core_bench.h"
 #include "sim/fast/engine.h"
@@ -116,25 +115,6 @@ class Bytes {
   std::size_t at_ = 0;
 };
 
-/// A run's share that is done, in thousandths of phases.
-class PhaseProgress {
- public:
-  PhaseProgress(const std::string& label, std::size_t phases)
-      : progress_(label, static_cast<std::int64_t>(phases), 1000) {}
-  void operator()(std::size_t thousandths) {
-    progress_.step(static_cast<std::int64_t>(thousandths - done_));
-    done_ = thousandths;
-  }
-
- private:
-  base::Progress progress_;
-  std::size_t done_ = 0;
-};
-
-std::function<void(std::size_t)> progress_of(const std::string& label, std::size_t phases) {
-  return [progress = std::make_shared<PhaseProgress>(label, phases)](std::size_t done) { (*progress)(done); };
-}
-
 /// One run: from inputs to results.
 class Simulation {
  public:
@@ -194,7 +174,7 @@ class Simulation {
     recording.timeline = &timeline_;
     recording.check = !options_.no_data;
     recording.threads = threads_;
-    recording.progress = progress_of("simulate", program.phases());
+    recording.progress = phase_progress("simulate", program.phases());
     run::RunRecorder recorder(inputs_, program, std::move(recording));
 
     Results results;
@@ -300,44 +280,17 @@ void run_simulate(const SimulateOptions& options) {
   const RunFolder folder(options.out, {"summary.json", "layers.csv", "experts.csv", "steps.csv", "requests.csv",
                                        "timeline.json", "host.json"});
 
-  run::InputOptions input_options;
-  input_options.plan = options.plan;
-  input_options.seed = options.seed;
-  input_options.weights = !options.no_data;
-  input_options.threads =
-      options.threads > 0 ? static_cast<unsigned>(options.threads) : std::max(1U, std::thread::hardware_concurrency());
-  bool is_foreign = false;
-  check_formats(chip, workload);
-  input_options.check_plan = [&](const workloads::Plan& plan, bool from_file) {
-    check_formats(chip, plan, from_file ? options.plan : "");
-    if (!from_file) return;
-    check_memory(plan, options.plan, chip, workload);
-    try {
-      check_made_for(plan, options.plan, chip, workload);
-    } catch (const base::InputError&) {
-      if (!options.foreign_plan) throw;
-      is_foreign = true;
-    }
-  };
-  std::unique_ptr<base::Progress> preparing;
-  input_options.progress = [&preparing](std::size_t done, std::size_t total) {
-    if (!preparing) preparing = std::make_unique<base::Progress>("quantise", static_cast<std::int64_t>(total));
-    preparing->step();
-    if (done == total) preparing.reset();
-  };
-  std::optional<run::ScheduledRun> scheduled;
-  if (workload.continuous_requests) {
-    scheduled =
-        run::find_schedule(workload, chip, input_options, options.barriers, {}, !options.no_shortcuts, progress_of);
-    input_options.schedule = &scheduled->scheduler.plan();
-  }
-  run::RunInputs inputs = run::open_inputs(workload, input_options);
-  if (scheduled)
-    for (const run::ScheduledRequest& request : run::scheduled_requests(workload, chip.clock_period()))
-      inputs.arrivals[request.id] = request.arrival;
-  if (is_foreign) inputs.facts.plan += ", made for another chip, trace or selection of its rows";
-  Simulation simulation(options, chip, workload, inputs, scheduled ? &scheduled->scheduler : nullptr, folder.parent(),
-                        input_options.threads);
+  WorkloadRunOptions opening;
+  opening.plan = options.plan;
+  opening.foreign_plan = options.foreign_plan;
+  opening.seed = options.seed;
+  opening.threads = options.threads;
+  opening.data = !options.no_data;
+  opening.barriers = options.barriers;
+  opening.shortcuts = !options.no_shortcuts;
+  const WorkloadRun opened(chip, workload, opening);
+  Simulation simulation(options, chip, workload, opened.inputs(), opened.scheduler(), folder.parent(),
+                        opened.threads());
   const Results results = simulation.run(engine);
   const auto text = [](const std::string& content) {
     return [&content](base::AtomicFile& file) { file.write(content); };

@@ -22,6 +22,7 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "cli/commands.h"
+#include "cli/verify_workload.h"
 #include "reference/cuda/availability.h"
 #include "reference/cuda/run_case.h"
 #include "sim/cosim/builds.h"
@@ -37,7 +38,12 @@ constexpr std::uint64_t kInjectionCycle = 100;
 
 struct VerifyOptions {
   std::string chip;
-  std::uint64_t cases = 100, seed = 1, first = 0;
+  std::uint64_t cases = 0, first = 0;
+  std::optional<std::uint64_t> seed;
+  // Of a workload instead of cases.
+  std::string workload, plan;
+  bool foreign_plan = false, barriers = false, no_data = false;
+  std::optional<std::uint64_t> max_cycles;
   std::vector<std::string> against, engines;
   unsigned jobs = 0;
   std::string inject, waves;
@@ -114,8 +120,8 @@ void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
     for (const std::uint64_t index : batch.indices) {
       at = index;
       send(pipe, fmt::format("begin {}", index));
-      cosim::VerifyCase c = options.totals ? cosim::draw_totals_case(options.seed, index, batch.build, chip)
-                                           : cosim::draw_case(options.seed, index, batch.build, chip);
+      cosim::VerifyCase c = options.totals ? cosim::draw_totals_case(*options.seed, index, batch.build, chip)
+                                           : cosim::draw_case(*options.seed, index, batch.build, chip);
       if (options.inject_bit && index == options.first) c.bench.injection = {*options.inject_bit, kInjectionCycle};
       cosim::TotalsOutcome outcome;
       try {
@@ -283,21 +289,36 @@ void interpret(VerifyOptions& options) {
   if (options.totals == !options.against.empty())
     throw base::ConfigError("moesaic verify", "--against", options.totals ? "it and --engines" : "nothing",
                             "either --against or --engines");
+  const bool cases = options.workload.empty();
+  if (cases && (options.cases == 0 || !options.seed))
+    throw base::ConfigError("moesaic verify", options.cases == 0 ? "--cases" : "--seed", "nothing",
+                            "--cases and --seed, or a workload with --workload");
+  if (!cases && (!options.totals || options.chip.empty() || options.cases != 0 || options.first != 0))
+    throw base::ConfigError("moesaic verify", "--workload",
+                            !options.totals        ? "it without --engines"
+                            : options.chip.empty() ? "it without --chip"
+                                                   : "it and cases",
+                            "--engines and --chip with it, and no --cases or --first");
+  for (const auto& [given, name] :
+       {std::pair(!options.plan.empty(), "--plan"), std::pair(options.foreign_plan, "--foreign-plan"),
+        std::pair(options.barriers, "--barriers"), std::pair(options.no_data, "--no-data"),
+        std::pair(options.max_cycles.has_value(), "--max-cycles")})
+    if (cases && given) throw base::ConfigError("moesaic verify", name, "it without --workload", "--workload with it");
   if (!options.chip.empty()) options.chip_file = program::read_chip(options.chip);
   if (options.jobs == 0) options.jobs = std::max(1u, std::thread::hardware_concurrency());
-  if (!options.waves.empty() && (options.cases != 1 || !options.rtl)) {
+  if (!options.waves.empty() && ((cases && options.cases != 1) || !options.rtl)) {
     throw base::ConfigError("moesaic verify", "--waves", "'" + options.waves + "'",
-                            "--cases 1 and --against rtl with it");
+                            "--cases 1 and --against rtl with it, or --workload and rtl among --engines");
   }
 }
 
 cosim::Build build_of(std::uint64_t index, const VerifyOptions& options) {
   if (options.totals && !options.rtl) {
-    if (!options.chip_file) return cosim::draw_core(options.seed, index / kCasesPerCore);
+    if (!options.chip_file) return cosim::draw_core(*options.seed, index / kCasesPerCore);
     return {options.chip_file->name, options.chip_file->core, nullptr};
   }
   if (options.chip_file) return cosim::find_build(options.chip_file->core, options.chip, "array");
-  return cosim::builds()[cosim::draw_build(options.seed, index, cosim::builds().size())];
+  return cosim::builds()[cosim::draw_build(*options.seed, index, cosim::builds().size())];
 }
 
 void interpret_injection(VerifyOptions& options) {
@@ -329,7 +350,7 @@ std::vector<Batch> make_batches(const VerifyOptions& options) {
 }
 
 std::string replay(const VerifyOptions& options, std::uint64_t index) {
-  std::string text = fmt::format("moesaic verify --seed {} --first {} --cases 1 --{} {}", options.seed, index,
+  std::string text = fmt::format("moesaic verify --seed {} --first {} --cases 1 --{} {}", *options.seed, index,
                                  options.totals ? "engines" : "against",
                                  fmt::join(options.totals ? options.engines : options.against, ","));
   if (!options.chip.empty()) text += " --chip " + options.chip;
@@ -338,9 +359,63 @@ std::string replay(const VerifyOptions& options, std::uint64_t index) {
   return text;
 }
 
+std::string replay_workload(const VerifyOptions& options) {
+  std::string text = fmt::format("moesaic verify --engines {} --chip {} --workload {}", fmt::join(options.engines, ","),
+                                 options.chip, options.workload);
+  if (!options.plan.empty()) text += " --plan " + options.plan;
+  if (options.seed) text += fmt::format(" --seed {}", *options.seed);
+  if (options.max_cycles) text += fmt::format(" --max-cycles {}", *options.max_cycles);
+  for (const auto& [given, name] :
+       {std::pair(options.foreign_plan, " --foreign-plan"), std::pair(options.barriers, " --barriers"),
+        std::pair(options.no_data, " --no-data")})
+    if (given) text += name;
+  if (!options.inject.empty()) text += " --inject " + options.inject;
+  if (options.rtl) text += " --waves workload.fst";
+  return text;
+}
+
+void run_verify_workload(const VerifyOptions& options) {
+  VerifyWorkloadOptions of_workload;
+  of_workload.chip = *options.chip_file;
+  of_workload.workload = options.workload;
+  of_workload.run.plan = options.plan;
+  of_workload.run.foreign_plan = options.foreign_plan;
+  of_workload.run.seed = options.seed.value_or(1);
+  of_workload.run.data = !options.no_data;
+  of_workload.run.barriers = options.barriers;
+  of_workload.rtl = options.rtl;
+  of_workload.max_cycles = options.max_cycles;
+  if (options.inject_bit) of_workload.injection = {*options.inject_bit, kInjectionCycle};
+  of_workload.waves = options.waves;
+  VerifyWorkloadTotals totals;
+  try {
+    totals = verify_workload(of_workload);
+  } catch (const base::CheckError& error) {
+    throw base::CheckError(std::string(error.what()) + "; replay: " + replay_workload(options));
+  }
+  if (options.json) {
+    const nlohmann::ordered_json json{{"cycles_compared", totals.cycles},
+                                      {"whole_run", totals.ended},
+                                      {"commands_compared", totals.commands},
+                                      {"tiles_compared", totals.tiles},
+                                      {"planes_loaded", totals.loads},
+                                      {"port_values_compared", totals.port_values},
+                                      {"differences", 0}};
+    fmt::print("{}\n", json.dump(2));
+  } else {
+    fmt::print("{} cycles{}: {} commands, {} tiles, {} loads and {} port values compared, 0 differences\n",
+               totals.cycles, totals.ended ? ", the whole run" : "", totals.commands, totals.tiles, totals.loads,
+               totals.port_values);
+  }
+}
+
 void run_verify(VerifyOptions options) {
   interpret(options);
   interpret_injection(options);
+  if (!options.workload.empty()) {
+    run_verify_workload(options);
+    return;
+  }
   Totals totals;
   const std::optional<Failure> failure = run_batches(make_batches(options), options, totals);
   if (failure && failure->kind == Failure::Kind::kInput) throw base::InputError(failure->text);
@@ -376,8 +451,9 @@ void add_verify(CLI::App& app) {
       app.add_subcommand("verify", "Compare the implementations on random cases, bit by bit and cycle by cycle");
   const auto options = std::make_shared<VerifyOptions>();
   command->add_option("--chip", options->chip, "Only this chip's build, memory and layout")->type_name("FILE");
-  command->add_option("--cases", options->cases, "How many cases")->required()->check(CLI::Range(1u, 100000000u));
-  command->add_option("--seed", options->seed, "What the cases are drawn from")->required();
+  command->add_option("--cases", options->cases, "How many cases")->check(CLI::Range(1u, 100000000u));
+  command->add_option("--seed", options->seed,
+                      "What the cases are drawn from; with --workload for what it does not state, 1 unless given");
   command->add_option("--first", options->first, "Number of the first case");
   command->add_option("--against", options->against, "Whom to check: rtl, cuda")->delimiter(',')->type_name("LIST");
   command
@@ -385,6 +461,18 @@ void add_verify(CLI::App& app) {
                    "Engines whose totals and tiles to compare: fast,cycle on any array, fast,cycle,rtl on the builds")
       ->delimiter(',')
       ->type_name("LIST");
+  command
+      ->add_option("--workload", options->workload,
+                   "Instead of cases: this workload on --chip, on the engines of --engines")
+      ->type_name("FILE");
+  command->add_option("--max-cycles", options->max_cycles, "Only so many cycles from the workload's beginning")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40))
+      ->type_name("N");
+  command->add_option("--plan", options->plan, "Of the workload: a plan file or one format; int8 when absent")
+      ->type_name("PLAN|FORMAT");
+  command->add_flag("--foreign-plan", options->foreign_plan, "Take a plan file that was made for something else");
+  command->add_flag("--barriers", options->barriers, "One expert of the workload at a time");
+  command->add_flag("--no-data", options->no_data, "The workload from its shapes: weights and activations are zero");
   command->add_option("--jobs", options->jobs, "Processes at a time; all processors unless given")
       ->check(CLI::Range(1u, 1024u));
   command

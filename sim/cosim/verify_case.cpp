@@ -367,9 +367,8 @@ VerifyCase draw_totals_case(std::uint64_t seed, std::uint64_t index, const Build
 }
 
 FastComparison compare_with_fast(const program::EngineRun& run, const std::string& name,
-                                 const program::CoreParams& params,
-                                 const std::function<std::unique_ptr<program::HostAgent>()>& new_agent,
-                                 const program::MemoryImage& image, const BenchOptions& bench) {
+                                 const program::CoreParams& params, const std::function<Work()>& new_work,
+                                 const BenchOptions& bench) {
   fast::Options options;
   options.keep_commands = true;
   options.memory = bench.memory;
@@ -385,8 +384,8 @@ FastComparison compare_with_fast(const program::EngineRun& run, const std::strin
   FastComparison comparison;
   for (const bool shortcuts : {false, true}) {
     options.shortcuts = shortcuts;
-    const std::unique_ptr<program::HostAgent> agent = new_agent();
-    fast::Run fast = fast::run(params, *agent, image, options);
+    const Work work = new_work();
+    fast::Run fast = fast::run(params, *work.agent, *work.image, options);
     comparison.executed = std::move(fast.commands);
     const std::string difference = program::first_run_difference(run, fast.engine, name, "fast");
     if (!difference.empty()) throw base::CheckError((shortcuts ? "shortcuts, " : "no shortcuts, ") + difference);
@@ -415,7 +414,8 @@ TotalsOutcome run_totals_case(CoreBench& bench, const program::CoreParams& param
     if (!run_program) return agent_of(c, lowered);
     return std::make_unique<program::CacheAgent>(*run_program, offload->cache, c.lowering.io_jobs, "verify");
   };
-  const FastComparison fast = compare_with_fast(twin.run, "cycle", params, new_agent, memory, c.bench);
+  const auto new_work = [&] { return Work{nullptr, new_agent(), &memory}; };
+  const FastComparison fast = compare_with_fast(twin.run, "cycle", params, new_work, c.bench);
   const TotalsOutcome outcome{twin.cycles, twin.port_values, twin.run.tiles.size(), twin.loads, fast.shortened};
   if (twin.run.cut) return outcome;  // there is no data to compare before the end
   const std::unique_ptr<program::HostAgent> agent = new_agent();

@@ -89,13 +89,18 @@ struct FastComparison {
   std::vector<program::Command> executed;  ///< in the order of their execution
   std::uint64_t shortened = 0;             ///< cycles that were not stepped
 };
-/// Runs on the fast engine, with its shortcuts and without, what `new_agent` offers (a new one for each run) and
-/// compares every number of EngineRun with `run`, that of the engine `name` under `bench`. base::CheckError at the
-/// first difference.
+/// The same work for one run: the agent that offers it, the memory's image, and what both stand on.
+struct Work {
+  std::shared_ptr<void> owner;
+  std::unique_ptr<program::HostAgent> agent;
+  const program::MemoryImage* image = nullptr;
+};
+/// Runs on the fast engine, with its shortcuts and without, what `new_work` makes (once for each run) and compares
+/// every number of EngineRun with `run`, that of the engine `name` under `bench`. base::CheckError at the first
+/// difference.
 FastComparison compare_with_fast(const program::EngineRun& run, const std::string& name,
-                                 const program::CoreParams& params,
-                                 const std::function<std::unique_ptr<program::HostAgent>()>& new_agent,
-                                 const program::MemoryImage& image, const BenchOptions& bench);
+                                 const program::CoreParams& params, const std::function<Work()>& new_work,
+                                 const BenchOptions& bench);
 
 struct TotalsOutcome {
   std::uint64_t cycles = 0, port_values = 0, tiles = 0, loads = 0;

@@ -90,7 +90,7 @@ void MemoryImage::read(std::uint64_t address, std::uint8_t* to, std::uint64_t by
 
 void MemoryImage::write(std::uint64_t address, const std::uint8_t* from, std::uint64_t bytes) {
   need_bytes();
-  if (bytes == 0) return;
+  if (bytes == 0 || shows_zeros_) return;
   const Block* const found = block_at(address);
   if (found == nullptr || bytes > found->end() - address) throw std::logic_error("write outside the memory image");
   Block& block = blocks_[static_cast<std::size_t>(found - blocks_.data())];

@@ -56,6 +56,9 @@ class MemoryImage {
     image.has_bytes_ = false;
     return image;
   }
+  /// Of an image without bytes: reading gives zeros from now on and writing changes nothing, so that an engine with data
+  /// can run on shapes alone.
+  void show_zeros() { shows_zeros_ = !has_bytes_; }
 
   /// A number to count traffic under, of bytes of this kind: 0, 1, ...
   std::size_t new_counter(Kind kind);
@@ -101,7 +104,7 @@ class MemoryImage {
 
  private:
   void need_bytes() const {
-    if (!has_bytes_) throw std::logic_error("bytes of a memory image without bytes");
+    if (!has_bytes_ && !shows_zeros_) throw std::logic_error("bytes of a memory image without bytes");
   }
   /// Bytes of neighbouring regions, and of the gaps between them.
   struct Block {
@@ -115,7 +118,7 @@ class MemoryImage {
                     const std::optional<std::size_t>& counter, bool apart);
 
   std::uint64_t base_, end_;
-  bool has_bytes_ = true;
+  bool has_bytes_ = true, shows_zeros_ = false;
   bool apart_ = true;            // what comes next begins a block
   std::vector<Block> blocks_;    // by address
   std::vector<Region> regions_;  // by address

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -452,6 +454,74 @@ TEST_CASE("a flipped bit of any output port is found, named and replayed", "[cos
   }
 }
 
+TEST_CASE("a workload's first cycles are the same on all engines, on every shipped build", "[cosim][verify]") {
+  const testing::Folder folder;
+  const std::string four_bits = folder.file("act4.yaml");
+  const std::string data = (std::filesystem::current_path() / "data").string();
+  std::ofstream(four_bits) << "model: " << data << "/model\ntrace: " << data
+                           << "/traces/evaluation.csv.gz\ntokens: " << data
+                           << "/tokens/evaluation.bin\nrequest_starts: [0, 256]\nrequests: [0]\nsteps: [1]\n"
+                           << "act_bits: 4\n";
+  for (const std::string build : {"r4c4p1a8", "r4c8p4a4", "r8c4p2a8", "r8c8p2a16", "r16c8p1a8", "r16c16p2a8",
+                                  "r16c16p2a8-ddr5", "r16c32p4a8", "r32c32p2a8"}) {
+    const std::string workload = build == "r4c8p4a4" ? four_bits : "configs/decode_workload.yaml";
+    const testing::Outcome run =
+        testing::run_program("verify --engines fast,cycle,rtl --chip chips/" + build + ".yaml --workload " + workload +
+                             " --plan int3 --max-cycles 6000 --json");
+    INFO(build << run.err);
+    REQUIRE(run.exit_code == 0);
+    const auto json = nlohmann::json::parse(run.out);
+    CHECK(json.at("cycles_compared") == 6000);
+    CHECK(json.at("whole_run") == false);
+    CHECK(json.at("commands_compared").get<int>() > 0);
+    CHECK(json.at("tiles_compared").get<int>() > 50);
+    CHECK(json.at("port_values_compared").get<int>() > 6000 * 30);
+  }
+}
+
+TEST_CASE("a large model's first cycles are compared from its shapes alone, experts from storage", "[cosim][verify]") {
+  const testing::Folder folder;
+  const std::string trace = folder.file("trace.csv"), workload = folder.file("workload.yaml"),
+                    chip = folder.file("chip.yaml");
+  REQUIRE(testing::run_program("workload synth --network Mixtral-8x7B --requests 1 --prompt-tokens 1 --decode-tokens 1 "
+                               "--out " +
+                               trace)
+              .exit_code == 0);
+  std::ofstream(workload) << "model: Mixtral-8x7B\ntrace: " << trace << "\nphase: decode\nlayers: [0, 1]\n";
+  std::ofstream(chip) << "name: offload\nclock_mhz: 500\n"
+                         "array: {rows: 16, cols: 16, planes_per_cycle: 2, max_act_bits: 8}\naxi_data_bits: 128\n"
+                         "buffers: {max_tokens: 16, activation_words: 256, hidden_words: 1024, reader_beats: 32, "
+                         "commands: 8}\n"
+                         "io_queue: {descriptors: 16, requests: 8, jobs: 8}\nlayout: plane_major\n"
+                         "memory: {kind: dram, preset: hbm3-6400, channels: 2}\n"
+                         "storage: {kind: host, preset: host-pcie5x16, latency_ns: 1000, "
+                         "bytes_per_second: 1000000000000000}\n"
+                         "cache: {policy: lru, capacity_experts: 3, load_order: hebf, decision_cycles: 5, "
+                         "prefetch: {kind: none}, start: cold}\n";
+  const std::string options = "verify --engines fast,cycle,rtl --chip " + chip + " --workload " + workload +
+                              " --plan nested2 --no-data --max-cycles 20011 --json";
+  const testing::Outcome run = testing::run_program(options);
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  const auto json = nlohmann::json::parse(run.out);
+  CHECK(json.at("cycles_compared") == 20011);
+  CHECK(json.at("planes_loaded").get<int>() > 0);
+  CHECK(json.at("tiles_compared").get<int>() > 100);
+  const testing::Outcome flipped = testing::run_program(options + " --inject rtl:9");
+  CHECK(flipped.exit_code == 1);
+  CHECK_THAT(flipped.err,
+             Contains("cycle 100: ") && Contains("replay: moesaic verify --engines fast,cycle,rtl --chip"));
+}
+
+TEST_CASE("a run shorter than --max-cycles is compared to its end", "[cosim][verify]") {
+  const testing::Outcome run = testing::run_program(
+      "verify --engines fast,cycle --chip chips/large-64x64.yaml --workload "
+      "configs/decode_workload.yaml --barriers --max-cycles 100000000 --json");
+  INFO(run.err);
+  REQUIRE(run.exit_code == 0);
+  CHECK(nlohmann::json::parse(run.out).at("whole_run") == true);
+}
+
 TEST_CASE("verify refuses what it cannot do", "[cosim][verify]") {
   const auto refused = [](const std::string& options, const std::string& text) {
     const testing::Outcome run = testing::run_program("verify " + options);
@@ -469,6 +539,16 @@ TEST_CASE("verify refuses what it cannot do", "[cosim][verify]") {
   refused("--cases 1 --seed 1 --engines fast,cycle,cycle", "--engines");
   refused("--cases 1 --seed 1 --engines fast,cycle --waves x.fst", "--waves");
   refused("--cases 0 --seed 1 --against rtl", "--cases");
+  refused("--seed 1 --against rtl", "--cases: got nothing, expected --cases and --seed, or a workload with --workload");
+  refused("--cases 1 --against rtl", "--seed: got nothing");
+  refused("--cases 1 --seed 1 --against rtl --max-cycles 5", "--max-cycles: got it without --workload");
+  refused("--workload configs/demo_workload.yaml --engines fast,cycle", "--workload: got it without --chip");
+  refused("--workload configs/demo_workload.yaml --chip chips/demo.yaml --against rtl", "--workload: got it without");
+  refused("--workload configs/demo_workload.yaml --chip chips/demo.yaml --cases 3 --engines fast,cycle",
+          "--workload: got it and cases");
+  refused("--workload configs/demo_workload.yaml --chip chips/demo.yaml --max-cycles 0 --engines fast,cycle",
+          "--max-cycles");
+  refused("--workload configs/demo_workload.yaml --chip chips/large-64x64.yaml --engines fast,cycle,rtl", "array: got");
   refused("--cases 1 --seed 1 --against rtl --inject rtl:99999",
           "--inject: got 'rtl:99999', expected rtl:BIT with BIT in 0..");
   refused("--cases 1 --seed 1 --against rtl --inject twin:1", "--inject");
