@@ -168,7 +168,8 @@ class CoreBench::Run final : private AxilHost::Listener {
     if (options_.watch_tiles) watch_tiles();
     if (host_.snapshot_in_flight()) recent_.push_back(counts_);
     if (out_.retired_o != 0) {
-      log_.command_executed(now_);
+      log_.command_executed(now_, work_);
+      work_ = program::CommandWork();
       agent_.command_executed(now_ + 1);
       if (options_.progress) options_.progress(log_.executed());
     }
@@ -223,6 +224,7 @@ class CoreBench::Run final : private AxilHost::Listener {
       ++counts_[b][activity];
       moves = moves || activity == static_cast<std::size_t>(program::Activity::kBusy);
     }
+    work_.passed(static_cast<std::uint32_t>(out_.activity_o), now_, now_ + 1);
     const Cause cause = program::cause_of(out_.activity_o);
     ++causes_[static_cast<std::size_t>(cause == Cause::kHost ? agent_.idle_cause() : cause)];
     if (const auto port = program::RefreshWaits::awaited(cause)) refresh_waits_.passed(*port, now_, now_ + 1);
@@ -311,6 +313,7 @@ class CoreBench::Run final : private AxilHost::Listener {
   CoreOutputs out_;
   ActivityCounts counts_{};
   std::array<std::uint64_t, program::kNumCauses> causes_{};
+  program::CommandWork work_;  // on the command that is not executed yet
   std::vector<ActivityCounts> recent_;
   std::uint64_t tile_beats_ = 0, sums_ = 0;
   std::deque<std::uint64_t> sums_of_tiles_;  // of tiles whose last beat is in the array

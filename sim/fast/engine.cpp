@@ -113,6 +113,7 @@ struct Outcome {
   std::vector<std::uint32_t> tile_begins, tile_ends;           // cycles from the state on
   std::vector<program::RefreshWaits::Wait> waits;              // from the state on, where the memory refreshes
   std::array<std::uint8_t, program::kNumMemoryPorts> beats{};  // that crossed each port
+  program::CommandWork work;                                   // from the state on
   Counts counts;
   std::uint64_t times = 0;  // not yet in the run's counts
   std::size_t bytes() const {
@@ -288,7 +289,8 @@ class Machine {
     }
     if (events_.completed) agent_.load_completed(*events_.completed, now_);
     if (events_.executed) {
-      log_.command_executed(now_ - 1);
+      log_.command_executed(now_ - 1, work_);
+      work_ = program::CommandWork();
       agent_.command_executed(now_);
       if (options_.progress) options_.progress(log_.executed());
     }
@@ -328,6 +330,8 @@ class Machine {
     for (unsigned b = 0; b < kNumBlocks; ++b) counts_.activity[b][activity_ >> (2 * b) & 3] += same_;
     const program::Cause cause = program::cause_of(activity_);
     counts_.causes[static_cast<std::size_t>(cause)] += same_;
+    work_.passed(activity_, now_ - same_, now_);
+    if (recording_ != nullptr) recording_->work.passed(activity_, now_ - same_ - record_begin_, now_ - record_begin_);
     if (!refresh_waits_.is_off()) note_wait(cause);
     same_ = 0;
   }
@@ -708,6 +712,7 @@ class Machine {
     for (const std::uint32_t at : outcome.tile_begins) run_.engine.tiles.push_back({now_ + at, 0});
     for (const std::uint32_t at : outcome.tile_ends) run_.engine.tiles[tiles_ended_++].end = now_ + at;
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p) beats_moved_[p] += outcome.beats[p];
+    work_.passed(outcome.work, now_);
     if (outcome.times++ == 0) used_.push_back(&outcome);
     now_ += outcome.cycles;
     if (outcome.still < outcome.cycles) last_move_ = last_busy_ = now_ - outcome.still;
@@ -1148,6 +1153,8 @@ class Machine {
   std::uint64_t last_busy_ = 0, last_move_ = 0;  // of a block; of a block, the storage or the agent
   std::size_t tiles_ended_ = 0;
   std::array<std::uint64_t, program::kNumMemoryPorts> beats_moved_{}, begin_moved_{};  // now; where recording began
+
+  program::CommandWork work_;  // on the command that is not executed yet
 
   Events events_;          // of the edge behind the last cycle, not told yet
   std::size_t known_ = 0;  // commands on offer that the feeds have

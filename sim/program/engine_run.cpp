@@ -82,6 +82,13 @@ std::string first_run_difference(const EngineRun& a, const EngineRun& b, const s
   same("commands executed", a.retired.size(), b.retired.size());
   for (std::size_t i = 0; i < std::min(a.retired.size(), b.retired.size()); ++i)
     if (a.retired[i] != b.retired[i]) same(numbered("end of command", i), a.retired[i], b.retired[i]);
+  for (std::size_t i = 0; i < std::min(a.work.size(), b.work.size()) && difference.empty(); ++i) {
+    const std::string command = numbered("command", i) + ", ";
+    same(command + "array begins", a.work[i].array.begin, b.work[i].array.begin);
+    same(command + "array ends", a.work[i].array.end, b.work[i].array.end);
+    same(command + "results begin", a.work[i].results.begin, b.work[i].results.begin);
+    same(command + "results end", a.work[i].results.end, b.work[i].results.end);
+  }
   for (std::size_t i = 0; i < std::min(a.tags.size(), b.tags.size()); ++i)
     if (a.tags[i] != b.tags[i]) same(numbered("tag of command", i), a.tags[i], b.tags[i]);
   same("tags", a.tags.size(), b.tags.size());

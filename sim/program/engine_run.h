@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "models/memory/memory_model.h"
+#include "sim/program/command_work.h"
 #include "sim/program/commands.h"
 #include "sim/program/memory_image.h"
 
@@ -110,6 +111,7 @@ struct EngineRun {
   // Some grow with the run: an engine that was given a RunSink (run_log.h) leaves commands, phases and loads empty.
   std::vector<std::uint64_t> retired;  ///< cycle in which each command was executed, ascending
   std::vector<std::uint64_t> tags;     ///< of each command
+  std::vector<CommandWork> work;       ///< of each executed command
   std::vector<PhaseEnd> phase_ends;
   /// Of a run that was stopped at a cycle before its end: the counts then, and the tag and the beginning of the phase
   /// that was open. What was under way has end or completion 0. What a refresh holds up is known only when it comes:

@@ -56,8 +56,8 @@ class MemoryImage {
     image.has_bytes_ = false;
     return image;
   }
-  /// Of an image without bytes: reading gives zeros from now on and writing changes nothing, so that an engine with data
-  /// can run on shapes alone.
+  /// Of an image without bytes: reading gives zeros from now on and writing changes nothing, so that an engine with
+  /// data can run on shapes alone.
   void show_zeros() { shows_zeros_ = !has_bytes_; }
 
   /// A number to count traffic under, of bytes of this kind: 0, 1, ...

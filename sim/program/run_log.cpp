@@ -13,19 +13,20 @@ void RunLog::command_pushed(const OfferedCommand& command) {
   tell();
 }
 
-void RunLog::command_executed(std::uint64_t cycle) {
+void RunLog::command_executed(std::uint64_t cycle, const CommandWork& work) {
   ++executed_;
   if (sink_ == nullptr) {
     run_.retired.push_back(cycle);
+    run_.work.push_back(work);
     return;
   }
-  executed_at_.push_back(cycle);
+  executed_at_.push_back({cycle, work});
   tell();
 }
 
 void RunLog::tell() {
   while (!pushed_.empty() && !executed_at_.empty()) {
-    sink_->command(pushed_.front(), executed_at_.front());
+    sink_->command(pushed_.front(), executed_at_.front().cycle, executed_at_.front().work);
     pushed_.pop_front();
     executed_at_.pop_front();
   }

@@ -19,7 +19,7 @@ class RunSink {
   virtual ~RunSink() = default;
   /// `executed`: in which cycle, as EngineRun::retired. Commands come in the order of their execution, those of a phase
   /// before its end.
-  virtual void command(const OfferedCommand& command, std::uint64_t executed) = 0;
+  virtual void command(const OfferedCommand& command, std::uint64_t executed, const CommandWork& work) = 0;
   virtual void phase(const EngineRun::PhaseEnd& end) = 0;
   /// `number`: how many loads were pushed before it.
   virtual void load_issued(std::size_t number, const EngineRun::Load& load) = 0;
@@ -33,7 +33,7 @@ class RunLog {
 
   /// A command is pushed before it is executed, but for an instant: see HostAgent.
   void command_pushed(const OfferedCommand& command);
-  void command_executed(std::uint64_t cycle);
+  void command_executed(std::uint64_t cycle, const CommandWork& work);
   std::size_t executed() const { return executed_; }
   /// std::logic_error when commands were pushed that are not executed, or executed that were not pushed.
   void phase_ended(const EngineRun::PhaseEnd& end);
@@ -61,7 +61,11 @@ class RunLog {
   EngineRun::PhaseEnd last_end_;
   // With a sink, what is not told yet.
   std::deque<OfferedCommand> pushed_;
-  std::deque<std::uint64_t> executed_at_;
+  struct Executed {
+    std::uint64_t cycle;
+    CommandWork work;
+  };
+  std::deque<Executed> executed_at_;
   std::map<std::size_t, EngineRun::Load> under_way_;
 };
 

@@ -23,6 +23,7 @@ struct PhaseRecord {
   /// Of each command: when it was executed, and when the one before it was, in the order of execution, in which a
   /// `wait` may stand between any two; 0 for the run's first.
   std::vector<std::uint64_t> executed, executed_before;
+  std::vector<program::CommandWork> work;  ///< of each command
 
   /// Cycle in which it began: when the phase before it had ended, what is stated had gone on and its request was there.
   std::uint64_t begin() const { return std::max(before.cycles + lowered.phase.after, lowered.phase.at); }

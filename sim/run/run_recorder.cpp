@@ -14,7 +14,8 @@ void RunRecorder::compute_data(const program::CoreParams& core, const program::M
   storage_ = storage;
 }
 
-void RunRecorder::command(const program::OfferedCommand& command, std::uint64_t executed) {
+void RunRecorder::command(const program::OfferedCommand& command, std::uint64_t executed,
+                          const program::CommandWork& work) {
   if (interpreter_) {
     const Stopwatch stopwatch(seconds_);
     interpreter_->run({command.command});
@@ -25,9 +26,11 @@ void RunRecorder::command(const program::OfferedCommand& command, std::uint64_t 
   if (command.tag < lowered.phase.first_command || command.tag >= lowered.command_end()) return;  // the host's wait
   executed_.resize(lowered.commands.size());
   executed_before_.resize(lowered.commands.size());
+  work_.resize(lowered.commands.size());
   const std::size_t index = command.tag - lowered.phase.first_command;
   executed_[index] = executed;
   executed_before_[index] = before;
+  work_[index] = work;
   ++done_;
   report_progress();
 }
@@ -51,12 +54,14 @@ void RunRecorder::phase(const program::EngineRun::PhaseEnd& end) {
                            before_,
                            end,
                            std::move(executed_),
-                           std::move(executed_before_)};
+                           std::move(executed_before_),
+                           std::move(work_)};
   if (options_.totals != nullptr) options_.totals->phase(record);
   if (options_.timeline != nullptr) options_.timeline->phase(record);
   if (options_.phase_ended) options_.phase_ended(record);
   executed_.clear();
   executed_before_.clear();
+  work_.clear();
   before_ = end;
   jobs_ended_ = done_ = 0;
   ++phase_;

@@ -43,7 +43,8 @@ class RunRecorder final : public program::RunSink {
   /// Both outlive it.
   void compute_data(const program::CoreParams& core, const program::MemoryImage* storage);
 
-  void command(const program::OfferedCommand& command, std::uint64_t executed) override;
+  void command(const program::OfferedCommand& command, std::uint64_t executed,
+               const program::CommandWork& work) override;
   /// base::CheckError: a result differs, or counts do not add up.
   void phase(const program::EngineRun::PhaseEnd& end) override;
   void load_issued(std::size_t number, const program::EngineRun::Load& load) override;
@@ -69,6 +70,7 @@ class RunRecorder final : public program::RunSink {
   std::size_t done_ = 0;        // commands of it
   std::uint64_t last_executed_ = 0;
   std::vector<std::uint64_t> executed_, executed_before_;  // of the phase's commands
+  std::vector<program::CommandWork> work_;                 // likewise
   program::EngineRun::PhaseEnd before_;
   std::deque<program::LayerResult> expected_;  // from phase_ on
   std::int64_t values_compared_ = 0;

@@ -14,7 +14,7 @@ namespace {
 using program::kCombination;
 using program::Opcode;
 
-enum Track { kLayers = 1, kExperts, kCommands, kStorage, kDram = 10 };
+enum Track { kLayers = 1, kExperts, kCommands, kArray, kResults, kStorage, kDram = 10 };
 constexpr const char *kWaiting = "waiting descriptors", *kWaitingUnit = "descriptors",
                      *kOutstanding = "outstanding requests", *kOutstandingUnit = "requests";
 
@@ -107,6 +107,8 @@ Timeline::Timeline(const program::Chip& chip, const workloads::Network& network,
       phases_(folder),
       jobs_(folder),
       commands_(folder),
+      array_(folder),
+      results_(folder),
       loads_(folder),
       waiting_file_(folder),
       outstanding_file_(folder),
@@ -136,7 +138,8 @@ void Timeline::phase(const PhaseRecord& record) {
   if (!whole_) return show_loads(false);
   const program::EngineRun::PhaseEnd &before = record.before, &end = record.end;
   shown_cycles_ = end.cycles;
-  Events phases(chip_, phases_), jobs(chip_, jobs_), commands(chip_, commands_);
+  Events phases(chip_, phases_), jobs(chip_, jobs_), commands(chip_, commands_), array(chip_, array_),
+      results(chip_, results_);
   std::string arguments;
   for (std::size_t c = 0; c < program::kNumCauses; ++c)
     arguments +=
@@ -156,8 +159,16 @@ void Timeline::phase(const PhaseRecord& record) {
   for (std::size_t j = 0; j < record.lowered.jobs.size(); ++j) {
     const std::size_t first = record.first_of(j), after = record.end_of(j);
     if (first == after) continue;
-    jobs.span(kExperts, job_name(record, j), record.command_begin(first), record.executed[after - 1],
+    const std::string name = job_name(record, j);
+    jobs.span(kExperts, name, record.command_begin(first), record.executed[after - 1],
               fmt::format(R"("layer":{},"rows":{})", record.rows.layer, record.lowered.jobs[j].rows));
+    for (std::size_t i = first; i < after; ++i) {
+      const program::CommandWork& work = record.work[i];
+      const program::Command& command = record.lowered.commands[i];
+      const std::string extent = fmt::format(R"("tokens":{},"n":{},"k":{})", command.tokens, command.n, command.k);
+      if (!work.array.is_empty()) array.span(kArray, name, work.array.begin, work.array.end, extent);
+      if (!work.results.is_empty()) results.span(kResults, name, work.results.begin, work.results.end, extent);
+    }
   }
   for (std::size_t i = 0; i < record.lowered.commands.size(); ++i) {
     const program::Command& command = record.lowered.commands[i];
@@ -294,11 +305,13 @@ void Timeline::finish(const program::EngineRun& run, const std::string& engine) 
   head.name_track(kLayers, "layers");
   head.name_track(kExperts, "experts");
   head.name_track(kCommands, "commands");
+  head.name_track(kArray, "array");
+  head.name_track(kResults, "post-processing");
   if (run.cycles > 0)
     for (const auto name : program::kMemoryPortNames) phases.counter(std::string(name), shown_cycles_, 0);
   write_dram(dram, run.memory_history, time_of(chip_, shown_cycles_), whole_);
   for (base::SpillFile* file :
-       {&head_, &phases_, &jobs_, &commands_, &loads_, &waiting_file_, &outstanding_file_, &dram_})
+       {&head_, &phases_, &jobs_, &commands_, &array_, &results_, &loads_, &waiting_file_, &outstanding_file_, &dram_})
     file->flush();
 }
 
@@ -306,7 +319,7 @@ void Timeline::write(const std::function<void(std::string_view)>& to) {
   to(R"({"displayTimeUnit":"ns","traceEvents":[)");
   std::size_t skip = 1;  // no comma before the first event
   for (base::SpillFile* file :
-       {&head_, &phases_, &jobs_, &commands_, &loads_, &waiting_file_, &outstanding_file_, &dram_})
+       {&head_, &phases_, &jobs_, &commands_, &array_, &results_, &loads_, &waiting_file_, &outstanding_file_, &dram_})
     file->read_all([&to, &skip](std::string_view piece) { to(piece.substr(std::exchange(skip, 0))); });
   to("\n]}\n");
 }

@@ -6,6 +6,10 @@
 ///   experts         each expert's commands ("expert 3, int2"), with rows, the combination, and products of whole
 ///                   layers
 ///   commands        load_act, matmul and combine; set_row entries, a cycle each, are left out
+///   array           of each command: from the first cycle in which the PE array was busy to the last, with the expert
+///   and
+///                   its format
+///   post-processing the same of the blocks behind the array, from group dequantisation to the output DMA
 ///   storage         with experts in a storage: each request to it, from the cycle in which it was accepted to the one
 ///                   in which it was done. They overlap; beside them counters of waiting descriptors and outstanding
 ///                   requests
@@ -69,7 +73,7 @@ class Timeline {
   const program::Chip& chip_;
   const workloads::Network& network_;
   std::size_t most_;
-  base::SpillFile head_, phases_, jobs_, commands_, loads_, waiting_file_, outstanding_file_, dram_;
+  base::SpillFile head_, phases_, jobs_, commands_, array_, results_, loads_, waiting_file_, outstanding_file_, dram_;
   bool whole_ = true;               // no phase was left out
   std::uint64_t shown_cycles_ = 0;  // up to the end of the last phase shown
   std::optional<std::uint64_t> issued_of_most_;

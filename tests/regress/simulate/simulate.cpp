@@ -1,6 +1,7 @@
 // moesaic simulate, end to end.
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -98,9 +99,13 @@ TEST_CASE("all engines agree with a DRAM behind the ports, count its commands an
   CHECK(rtl_timeline == timeline);
   std::uint64_t refreshes = 0, read = 0, written = 0;
   std::map<int, std::string> tracks;
+  std::map<std::string, std::vector<json>> spans;  // by track and name, of commands; by track, of the array and results
   const json trace = json::parse(timeline);
   for (const json& event : trace["traceEvents"]) {
     if (event["ph"] == "M" && event["name"] == "thread_name") tracks[event["tid"]] = event["args"]["name"];
+    if (event["ph"] == "X" && tracks[event["tid"]] == "commands") spans[event["name"]].push_back(event);
+    if (event["ph"] == "X" && (tracks[event["tid"]] == "array" || tracks[event["tid"]] == "post-processing"))
+      spans[tracks[event["tid"]]].push_back(event);
     if (event["ph"] != "X" || event["tid"] < 10) continue;
     if (event["name"] == "refresh") {
       ++refreshes;
@@ -110,6 +115,28 @@ TEST_CASE("all engines agree with a DRAM behind the ports, count its commands an
     }
     read += event["args"]["bytes_read"].get<std::uint64_t>();
     written += event["args"]["bytes_written"].get<std::uint64_t>();
+  }
+  // The array works within each product, and what follows it within each product and combination; none are left out.
+  const auto end_of = [](const json& span) {  // femtoseconds
+    return std::llround(span["ts"].get<double>() * 1e9) + std::llround(span["dur"].get<double>() * 1e9);
+  };
+  REQUIRE(spans["matmul"].size() > 4);
+  REQUIRE(spans["array"].size() == spans["matmul"].size());
+  REQUIRE(spans["post-processing"].size() == spans["matmul"].size() + spans["combine"].size());
+  std::size_t product = 0;
+  for (std::size_t i = 0; i < spans["array"].size(); ++i) {
+    const json &array = spans["array"][i], &matmul = spans["matmul"][i];
+    CHECK(array["ts"] >= matmul["ts"]);
+    CHECK(end_of(array) <= end_of(matmul));
+    CHECK(array["name"].get<std::string>().find("expert ") == 0);
+    for (const char* extent : {"tokens", "n", "k"}) CHECK(array["args"][extent] == matmul["args"][extent]);
+    // Post-processing ends behind the array.
+    while (spans["post-processing"][product]["name"] == "combination") ++product;
+    const json& results = spans["post-processing"][product++];
+    CHECK(results["name"] == array["name"]);
+    CHECK(results["ts"] >= matmul["ts"]);
+    CHECK(end_of(results) > end_of(array));
+    CHECK(end_of(results) <= end_of(matmul));
   }
   CHECK(tracks.at(10) == "DRAM channel 0");
   CHECK(tracks.at(11) == "DRAM channel 1");
@@ -493,11 +520,11 @@ TEST_CASE("with experts in a storage all engines write the same files, bytes are
   std::string track;
   for (const json& event : trace["traceEvents"]) {
     const std::string kind = event["ph"];
-    if (kind == "M" && event["name"] == "thread_name" && event["tid"] == 4) track = event["args"]["name"];
+    if (kind == "M" && event["name"] == "thread_name" && event["tid"] == 6) track = event["args"]["name"];
     if (kind == "b") {
       CHECK(begins.emplace(number(event["id"]), event["ts"].get<double>()).second);
       bytes += number(event["args"]["bytes"]);
-      CHECK(event["tid"] == 4);
+      CHECK(event["tid"] == 6);
       CHECK(event["name"].get<std::string>().find("layer ") == 0);
     }
     if (kind == "e") {

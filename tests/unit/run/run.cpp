@@ -138,7 +138,8 @@ TEST_CASE("a timeline parses back into spans that lie within their parents and c
     CHECK(event["args"]["cycles"] == length);
     spans[event["tid"]].push_back({begin, begin + length});
   }
-  CHECK(names == std::map<int, std::string>{{1, "layers"}, {2, "experts"}, {3, "commands"}});
+  CHECK(names == std::map<int, std::string>{
+                     {1, "layers"}, {2, "experts"}, {3, "commands"}, {4, "array"}, {5, "post-processing"}});
   CHECK(counters == 3 * 4 + 3);
   // Layers follow each other without a gap from 0 to the end; experts and commands lie within, in order, and touch.
   REQUIRE(spans[1].size() == 4);

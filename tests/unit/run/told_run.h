@@ -52,10 +52,12 @@ struct ToldRun {
                               p == 0 ? zero : engine_run.phase_ends[p - 1],
                               engine_run.phase_ends[p],
                               {},
+                              {},
                               {}};
       for (std::size_t c = lowered.phase.first_command; c < lowered.command_end(); ++c) {
         record.executed.push_back(engine_run.retired[place[c]]);
         record.executed_before.push_back(place[c] == 0 ? 0 : engine_run.retired[place[c] - 1]);
+        record.work.push_back(place[c] < engine_run.work.size() ? engine_run.work[place[c]] : program::CommandWork());
       }
       totals.phase(record);
       timeline.phase(record);
