@@ -12,6 +12,11 @@
 ///   0,0,int2,1,5,1834
 ///   0,rest,,1,16,911
 ///
+/// Of a workload whose rows are of several classes of requests (plan.h), a line "# classes: 3" follows tokens, and a
+/// column `classes` format: a row is then what the rows of these classes take together ("0;2") when they, and no
+/// others, read the expert in this format. An expert's readings under a plan, each with the classes that read so, add
+/// up.
+///
 /// format may be three of gate/up/down (int2/int2/int4). jobs counts the batches in which the expert has rows, rows
 /// those of all of them; an expert that no row goes to has 0 of all three. `rest` is all else of the layer that is run,
 /// its weighted sums at least: the same under any plan.
@@ -24,6 +29,7 @@
 #include <vector>
 
 #include "reference/numerics/expert_formats.h"
+#include "workloads/class_set.h"
 
 namespace moesaic::workloads {
 
@@ -33,6 +39,7 @@ struct LatencyRow {
   int expert = 0;                  ///< or kRest
   numerics::ExpertFormats format;  ///< of an expert
   std::int64_t jobs = 0, rows = 0, cycles = 0;
+  ClassSet classes = kEveryRow;  ///< where the table has classes, of an expert
 };
 
 class LatencyTable {
@@ -41,9 +48,10 @@ class LatencyTable {
     std::string chip, work, engine;  ///< hashes
     std::int64_t group_size = 0;
     std::int64_t tokens = 0;  ///< (request, position) pairs of the workload
+    std::size_t classes = 0;  ///< 2 or more; 0 where rows are not told apart
   };
   LatencyTable() = default;
-  /// std::logic_error for a (layer, expert, format) twice.
+  /// std::logic_error for a (layer, expert, format, classes) twice.
   LatencyTable(Source source, std::vector<LatencyRow> rows, std::string path);
 
   /// Refuses (InputError, `file:line: column: got, expected`) another form, an unknown or missing line at the top, a
@@ -55,7 +63,7 @@ class LatencyTable {
   const std::vector<LatencyRow>& rows() const { return rows_; }
   const std::string& path() const { return path_; }
   /// Throws base::ConfigError, naming the row, when there is none.
-  std::int64_t cycles(int layer, int expert, const numerics::ExpertFormats& format) const;
+  std::int64_t cycles(int layer, int expert, const numerics::ExpertFormats& format, ClassSet classes = kEveryRow) const;
   /// Of all in the layer but its routed experts.
   std::int64_t rest_cycles(int layer) const;
 
@@ -63,7 +71,7 @@ class LatencyTable {
   Source source_;
   std::vector<LatencyRow> rows_;
   std::string path_;
-  std::map<std::tuple<int, int, std::string>, std::int64_t> cycles_;
+  std::map<std::tuple<int, int, numerics::ExpertFormats, ClassSet>, std::int64_t> cycles_;
 };
 
 }  // namespace moesaic::workloads

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <optional>
@@ -144,46 +145,104 @@ std::string default_cache() {
   return "";
 }
 
+std::vector<std::pair<numerics::ExpertFormats, workloads::ClassSet>> widths_of(const Reads& reads) {
+  if (reads.size() == 1) return {{reads[0], workloads::kEveryRow}};
+  std::vector<std::pair<numerics::ExpertFormats, workloads::ClassSet>> widths;
+  for (std::size_t c = 0; c < reads.size(); ++c) {
+    auto own = std::find_if(widths.begin(), widths.end(), [&](const auto& width) { return width.first == reads[c]; });
+    if (own == widths.end()) own = widths.emplace(widths.end(), reads[c], workloads::kEveryRow);
+    own->second |= workloads::ClassSet{1} << c;
+  }
+  return widths;
+}
+
+std::vector<Reads> covering(const std::vector<Reads>& wanted) {
+  std::vector<std::vector<std::pair<numerics::ExpertFormats, workloads::ClassSet>>> widths;
+  std::set<std::pair<numerics::ExpertFormats, workloads::ClassSet>> left;
+  for (const Reads& reads : wanted) {
+    widths.push_back(widths_of(reads));
+    left.insert(widths.back().begin(), widths.back().end());
+  }
+  std::vector<Reads> chosen;
+  while (!left.empty()) {
+    std::size_t best = 0;
+    std::ptrdiff_t most = 0;
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const auto fresh =
+          std::count_if(widths[i].begin(), widths[i].end(), [&](const auto& width) { return left.count(width) != 0; });
+      if (fresh == 0) widths[i].clear();  // never again
+      if (fresh <= most) continue;
+      most = fresh;
+      best = i;
+      if (most == static_cast<std::ptrdiff_t>(wanted[i].size())) break;  // none has more
+    }
+    chosen.push_back(wanted[best]);
+    for (const auto& width : widths[best]) left.erase(width);
+  }
+  return chosen;
+}
+
+namespace {
+
+/// What one run says.
+struct Measured {
+  std::vector<RunProgram::Job> jobs;
+  std::vector<std::int64_t> ends;
+  std::vector<std::int64_t> after;  ///< of each job, what is stated to pass before it
+  bool cached = false;
+};
+
+/// Shapes of experts that are read so; those of greater numbers are no plan's.
+program::ShapeOf shapes_of(const run::RunInputs& inputs, std::int64_t experts, const Reads& reads) {
+  const auto widest = std::max_element(reads.begin(), reads.end(),
+                                       [](const auto& a, const auto& b) { return a.planes() < b.planes(); });
+  return [&inputs, experts, format = *widest, reads](int layer, int expert) {
+    program::ExpertShape shape = inputs.shape(layer, expert);
+    if (expert >= experts) return shape;
+    shape.format = format;
+    shape.reads = reads.size() == 1 ? Reads() : reads;
+    return shape;
+  };
+}
+
+Measured measure(const run::RunInputs& inputs, const program::Chip& chip, const program::ShapeOf& shapes,
+                 const std::string& cache) {
+  Measured measured;
+  const RunProgram program = lowered(inputs, shapes, chip);
+  measured.jobs = program.jobs;
+  for (const program::TimedPhase& phase : program.timed_phases())
+    measured.after.push_back(static_cast<std::int64_t>(phase.after));
+  const std::string key = cache.empty() ? std::string() : key_of(program, chip);
+  const fs::path path = fs::path(cache) / (key + ".txt");
+  if (!cache.empty()) {
+    if (auto found = read_cache(path, key, program.jobs.size())) {
+      measured.ends = *std::move(found);
+      measured.cached = true;
+      return measured;
+    }
+  }
+  measured.ends = run_program(program, chip);
+  if (!cache.empty()) write_cache(path, key, measured.ends);
+  return measured;
+}
+
+}  // namespace
+
 Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::int64_t experts,
-                const std::vector<numerics::ExpertFormats>& formats, const Options& options) {
-  std::vector<std::vector<std::int64_t>> ends(formats.size());
-  std::vector<RunProgram::Job> jobs;  // the same in every format, but for their first commands
-  std::vector<std::int64_t> after;    // of each, what is stated to pass before it
-  std::vector<char> was_cached(formats.size(), 0);
+                const std::vector<Reads>& wanted, const Options& options) {
+  const std::vector<Reads> runs = covering(wanted);
+  std::vector<Measured> measured(runs.size());
   std::size_t done = 0;
   network::for_each_window(
-      formats.size(), options.threads,
-      [&](std::size_t f) {
-        const program::ShapeOf shapes = [&inputs, experts, format = formats[f]](int layer, int expert) {
-          program::ExpertShape shape = inputs.shape(layer, expert);
-          if (expert < experts) shape.format = format;  // others are no plan's
-          return shape;
-        };
-        const RunProgram program = lowered(inputs, shapes, chip);
-        if (f == 0) {
-          jobs = program.jobs;
-          for (const program::TimedPhase& phase : program.timed_phases())
-            after.push_back(static_cast<std::int64_t>(phase.after));
-        }
-        const std::string key = options.cache.empty() ? std::string() : key_of(program, chip);
-        const fs::path path = fs::path(options.cache) / (key + ".txt");
-        if (!options.cache.empty()) {
-          if (auto found = read_cache(path, key, program.jobs.size())) {
-            ends[f] = *std::move(found);
-            was_cached[f] = 1;
-            return;
-          }
-        }
-        ends[f] = run_program(program, chip);
-        if (!options.cache.empty()) write_cache(path, key, ends[f]);
-      },
+      runs.size(), options.threads,
+      [&](std::size_t r) { measured[r] = measure(inputs, chip, shapes_of(inputs, experts, runs[r]), options.cache); },
       [&](std::size_t) {
-        if (options.progress) options.progress(++done, formats.size());
+        if (options.progress) options.progress(++done, runs.size());
       });
 
   Profile result;
-  result.runs = formats.size();
-  for (const char cached : was_cached) result.cached += cached != 0;
+  result.runs = runs.size();
+  for (const Measured& run : measured) result.cached += run.cached;
   std::set<int> layers, with_experts;
   std::int64_t tokens = 0;
   for (const run::Step& step : inputs.steps) tokens += step.tokens;
@@ -191,32 +250,51 @@ Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::in
     layers.insert(rows.layer);
     if (rows.part == program::Part::kExperts) with_experts.insert(rows.layer);
   }
-  std::map<std::pair<int, int>, std::vector<std::size_t>> jobs_of;  // by layer and expert, or kRest
-  for (std::size_t j = 0; j < jobs.size(); ++j) {
-    const bool routed = jobs[j].expert >= 0 && jobs[j].expert < experts;
-    jobs_of[{inputs.layers[jobs[j].phase].layer, routed ? jobs[j].expert : LatencyRow::kRest}].push_back(j);
+  // By layer, expert or kRest, and of an expert by what is read and by whom. The first run that has a width says it.
+  using Width = std::pair<numerics::ExpertFormats, workloads::ClassSet>;
+  std::map<std::pair<int, int>, std::map<Width, LatencyRow>> sums;
+  std::vector<Width> widths;  // in the order of runs
+  for (std::size_t r = 0; r < runs.size(); ++r) {
+    std::vector<Width> fresh = widths_of(runs[r]);
+    fresh.erase(
+        std::remove_if(fresh.begin(), fresh.end(),
+                       [&](const Width& w) { return std::find(widths.begin(), widths.end(), w) != widths.end(); }),
+        fresh.end());
+    const Measured& run = measured[r];
+    for (std::size_t j = 0; j < run.jobs.size(); ++j) {
+      const RunProgram::Job& job = run.jobs[j];
+      const int layer = inputs.layers[job.phase].layer;
+      const std::int64_t cycles = run.ends[j] - (j == 0 ? 0 : run.ends[j - 1]);
+      const auto add = [&](int expert, const Width& width, std::int64_t own) {
+        LatencyRow& row = sums[{layer, expert}][width];
+        ++row.jobs;
+        row.rows += job.rows;
+        row.cycles += own;
+      };
+      if (job.expert < 0 || job.expert >= experts) {
+        if (r == 0) add(LatencyRow::kRest, {}, cycles);
+        continue;
+      }
+      for (const Width& width : fresh)
+        if (width.first == job.format) add(job.expert, width, cycles - run.after[j]);
+      // What is stated to go on beside the chip is of no expert.
+      if (r == 0) sums[{layer, LatencyRow::kRest}][{}].cycles += run.after[j];
+    }
+    widths.insert(widths.end(), fresh.begin(), fresh.end());
   }
   std::vector<LatencyRow> rows;
-  const auto add = [&](int layer, int expert, std::size_t f) {
-    LatencyRow row;
+  const auto add = [&](int layer, int expert, const Width& width) {
+    LatencyRow row = sums[{layer, expert}][width];
     row.layer = layer;
     row.expert = expert;
-    row.format = formats[f];
-    for (const std::size_t j : jobs_of[{layer, expert}]) {
-      ++row.jobs;
-      row.rows += jobs[j].rows;
-      row.cycles += ends[f][j] - (j == 0 ? 0 : ends[f][j - 1]) - after[j];
-    }
-    // What is stated to go on beside the chip is of no expert.
-    if (expert == LatencyRow::kRest)
-      for (std::size_t j = 0; j < jobs.size(); ++j)
-        if (inputs.layers[jobs[j].phase].layer == layer) row.cycles += after[j];
+    row.format = width.first;
+    row.classes = width.second;
     rows.push_back(row);
   };
   for (const int layer : layers) {
     for (int expert = 0; with_experts.count(layer) != 0 && expert < static_cast<int>(experts); ++expert)
-      for (std::size_t f = 0; f < formats.size(); ++f) add(layer, expert, f);
-    add(layer, LatencyRow::kRest, 0);
+      for (const Width& width : widths) add(layer, expert, width);
+    add(layer, LatencyRow::kRest, {});
   }
   workloads::LatencyTable::Source source;
   source.chip = chip.hash;
@@ -224,8 +302,16 @@ Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::in
   source.engine = engine_hash();
   source.group_size = inputs.facts.group_size;
   source.tokens = tokens;
+  if (wanted.front().size() > 1) source.classes = wanted.front().size();
   result.table = workloads::LatencyTable(source, std::move(rows), "the profile");
   return result;
+}
+
+Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::int64_t experts,
+                const std::vector<numerics::ExpertFormats>& formats, const Options& options) {
+  std::vector<Reads> wanted;
+  for (const numerics::ExpertFormats& format : formats) wanted.push_back({format});
+  return profile(inputs, chip, experts, wanted, options);
 }
 
 }  // namespace moesaic::profile

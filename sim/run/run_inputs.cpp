@@ -201,6 +201,7 @@ Plan choose_plan(const InputOptions& options, const WorkloadFile& workload, cons
   const std::string hash = checkpoint != nullptr ? checkpoint->hash() : std::string();
   if (auto named = workloads::named_plan(name, workload.network, hash)) {
     if (options.group_size) named->group_size = *options.group_size;
+    named->class_shares.assign(options.classes, 1.0 / static_cast<double>(std::max<std::size_t>(options.classes, 1)));
     facts.plan = name + " everywhere, groups of " + std::to_string(named->group_size) +
                  (options.plan.empty() ? ", no plan given" : "");
     if (options.check_plan) options.check_plan(*named, false);

@@ -16,6 +16,7 @@
 /// (the schedule); while inputs are opened also with the trace (workloads::RoutingSlice, and 16 bytes a token here;
 /// with prune_ratio: median 8 bytes a token), and with `tokens` with the length of the requests that the float pass
 /// goes through at once.
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -104,6 +105,9 @@ struct InputOptions {
   std::string plan;  ///< a plan file, a format for every expert ("int4"), or empty: int8
   std::uint64_t seed = 1;
   std::optional<int> group_size;  ///< of a plan that is a format; workloads::kNamedPlanGroupSize when absent
+  /// Of a plan that is a format: so many classes of requests read it, and the trace's levels are their numbers. 0: it
+  /// knows none.
+  std::size_t classes = 0;
   /// Called with the plan, once it is known to be one for the model; may be empty. What it throws ends gather_inputs().
   std::function<void(const workloads::Plan& plan, bool from_file)> check_plan;
   unsigned threads = 1;

@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <map>
+#include <set>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -100,12 +101,13 @@ program::ShapeOf shapes_of(const run::RunInputs& inputs, const Plan& plan) {
   };
 }
 
-/// What `simulate` takes for a plan.
-run::Timing simulated(const run::RunInputs& inputs, const Plan& plan, const program::Chip& chip, bool barriers) {
+/// What `simulate` takes with these shapes.
+run::Timing simulated(const run::RunInputs& inputs, const run::ShapesOf& shapes, const program::Chip& chip,
+                      bool barriers) {
   run::LowerChoices choices;
   choices.barriers = barriers;
   choices.data = false;
-  choices.shapes = [&plan](const run::RunInputs& in) { return shapes_of(in, plan); };
+  choices.shapes = shapes;
   run::StreamedProgram program({}, inputs, chip, choices);
   run::Timing timing;
   run::RecorderOptions options;
@@ -115,6 +117,12 @@ run::Timing simulated(const run::RunInputs& inputs, const Plan& plan, const prog
   run::RunRecorder recorder(inputs, program, options);
   timing.cycles = static_cast<std::int64_t>(run::run_fast(chip, program, recorder).run.cycles);
   return timing;
+}
+
+/// The same for a plan.
+run::Timing simulated(const run::RunInputs& inputs, const Plan& plan, const program::Chip& chip, bool barriers) {
+  return simulated(
+      inputs, [&plan](const run::RunInputs& in) { return shapes_of(in, plan); }, chip, barriers);
 }
 
 }  // namespace
@@ -172,6 +180,108 @@ TEST_CASE("the sum is as exact where gate, up and down differ in format", "[unit
         }
       CHECK(simulated(inputs, plan, chip, true).cycles == sum);
     }
+  }
+}
+
+namespace {
+
+/// The same routing, with a class drawn for every choice of an expert.
+run::RunInputs with_levels(run::RunInputs inputs, std::uint64_t classes) {
+  base::Rng rng(31);
+  for (program::LayerRows& rows : inputs.layers)
+    for (std::size_t i = 0; i < rows.chosen.size(); ++i)
+      rows.levels.push_back(static_cast<std::uint8_t>(rng.below(classes)));
+  step_by_step(inputs);
+  return inputs;
+}
+
+/// Every way of three classes to read one of these copies, each at three widths or more; without `rising` those that
+/// fall too.
+std::vector<profile::Reads> class_reads(bool rising) {
+  const std::vector<std::vector<Format>> copies{
+      {Format::mwq(2, 2, 0), Format::mwq(2, 2, 1), Format::mwq(2, 2, 2)},
+      {Format::nested(1), Format::nested(2), Format::nested(5), Format::nested(8)},
+      {Format::integer(3)}};
+  std::vector<profile::Reads> all;
+  for (const std::vector<Format>& copy : copies)
+    for (const Format a : copy)
+      for (const Format b : copy)
+        for (const Format c : copy)
+          if (!rising || (a.planes() <= b.planes() && b.planes() <= c.planes())) all.push_back({a, b, c});
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("with classes the sum over the widths of any plan is the cycles of simulating it with barriers",
+          "[unit][profile]") {
+  const run::RunInputs inputs = with_levels(inputs_of(35), 3);
+  base::Rng rng(36);
+  for (const bool rising : {true, false})
+    for (const program::Chip& chip :
+         {chip_of(8, 256, 512, 8), chip_of(2, 32, 16, 3, numerics::LayoutKind::kPlaneMajor)}) {
+      INFO(rising << ", " << chip.core.max_tokens << " tokens");
+      const std::vector<profile::Reads> wanted = class_reads(rising);
+      const profile::Profile profile = profile::profile(inputs, chip, kExperts, wanted, profile::Options{});
+      const workloads::LatencyTable& table = profile.table;
+      CHECK(table.source().classes == 3);
+      CHECK(profile.runs < wanted.size());
+      CHECK(workloads::LatencyTable::parse(table.text(), "t.csv").text() == table.text());
+      for (int trial = 0; trial < 4; ++trial) {
+        std::map<std::pair<int, int>, profile::Reads> plan;
+        std::int64_t sum = table.rest_cycles(0) + table.rest_cycles(1);
+        for (int layer = 0; layer < kLayers; ++layer)
+          for (int expert = 0; expert < kExperts; ++expert) {
+            const profile::Reads& reads = plan[{layer, expert}] = rng.pick(wanted);
+            for (const auto& [format, classes] : profile::widths_of(reads))
+              sum += table.cycles(layer, expert, format, classes);
+          }
+        const run::ShapesOf shapes = [&plan](const run::RunInputs& in) -> program::ShapeOf {
+          return [&in, &plan](int layer, int expert) {
+            program::ExpertShape shape = in.shape(layer, expert);
+            shape.reads = plan.at({layer, expert});
+            shape.format = shape.reads[0];
+            return shape;
+          };
+        };
+        CHECK(simulated(inputs, shapes, chip, true).cycles == sum);
+      }
+    }
+}
+
+TEST_CASE("what some classes take at a width is the same in every run that has it", "[unit][profile]") {
+  const run::RunInputs inputs = with_levels(inputs_of(45), 3);
+  const program::Chip chip = chip_of(8, 256, 512, 8);
+  const std::vector<profile::Reads> wanted = class_reads(false);
+  const workloads::LatencyTable together = profile::profile(inputs, chip, kExperts, wanted, profile::Options{}).table;
+  for (std::size_t i = 0; i < wanted.size(); i += 13) {
+    const workloads::LatencyTable alone =
+        profile::profile(inputs, chip, kExperts, std::vector<profile::Reads>{wanted[i]}, profile::Options{}).table;
+    for (const workloads::LatencyRow& row : alone.rows())
+      CHECK(row.cycles == (row.expert == workloads::LatencyRow::kRest
+                               ? together.rest_cycles(row.layer)
+                               : together.cycles(row.layer, row.expert, row.format, row.classes)));
+  }
+}
+
+TEST_CASE("runs cover every width by every set of classes, each run as many as it can", "[unit][profile]") {
+  using profile::Reads;
+  const Format a = Format::mwq(2, 2, 0), b = Format::mwq(2, 2, 1), c = Format::mwq(2, 2, 2);
+  CHECK(profile::widths_of(Reads{a, b, a}) ==
+        std::vector<std::pair<numerics::ExpertFormats, workloads::ClassSet>>{{a, 5}, {b, 2}});
+  CHECK(profile::widths_of(Reads{a}) ==
+        std::vector<std::pair<numerics::ExpertFormats, workloads::ClassSet>>{{a, workloads::kEveryRow}});
+  CHECK(profile::covering({{a, a}, {a, b}, {a, c}, {b, b}, {b, c}, {c, c}}) ==
+        std::vector<Reads>{{a, b}, {b, c}, {a, a}, {b, b}, {c, c}});
+  // Formats of one class: each, in their order.
+  CHECK(profile::covering({{c}, {a}, {b}, {a}}) == std::vector<Reads>{{c}, {a}, {b}});
+  for (const bool rising : {true, false}) {
+    std::set<std::pair<numerics::ExpertFormats, workloads::ClassSet>> widths, covered;
+    for (const Reads& reads : class_reads(rising))
+      for (const auto& width : profile::widths_of(reads)) widths.insert(width);
+    for (const Reads& reads : profile::covering(class_reads(rising)))
+      for (const auto& width : profile::widths_of(reads)) covered.insert(width);
+    CHECK(widths == covered);
   }
 }
 
@@ -284,4 +394,18 @@ TEST_CASE("a latency table refuses what it was not written as", "[unit][profile]
   CHECK(refusal(header + "0,0,int2,1,4,1\n0,0,int2,1,4,1\n") ==
         "p.csv:9: row: got layer 0, 0 a second time, expected each once");
   CHECK(refusal(header + "0,0,int2,1,4,1\n") == "p.csv: layer 0: got no row rest, expected one for every layer");
+
+  const std::string of_classes = "layer,expert,format,classes,jobs,rows,cycles\n", two = start + "# classes: 2\n",
+                    rest = "0,rest,,,1,4,3\n";
+  CHECK(refusal(two + of_classes + "0,0,int2,0,1,4,10\n0,0,int2,0;1,1,4,10\n" + rest) == "accepted");
+  CHECK(refusal(start + "# classes: 1\n").find("p.csv:7: classes: got '1', expected a whole number from 2 to 16") == 0);
+  CHECK(refusal(start + of_classes).find("p.csv:7: header: got 'layer,expert,format,classes") == 0);
+  CHECK(refusal(two + "layer,expert,format,jobs,rows,cycles\n").find("p.csv:8: header: got ") == 0);
+  for (const char* bad : {"", "2", "1;0", "0;0", "0;", ";1", "x", "-1"})
+    CHECK(refusal(two + of_classes + "0,0,int2," + bad + ",1,4,10\n" + rest) ==
+          std::string("p.csv:9: classes: got '") + bad + "', expected classes below 2, ascending, with ; between them");
+  CHECK(refusal(two + of_classes + "0,0,int2,1,4,10\n") == "p.csv:9: row: got 6 fields, expected 7");
+  CHECK(refusal(two + of_classes + "0,rest,,0,1,4,3\n") == "p.csv:9: classes: got '0', expected none for the rest");
+  CHECK(refusal(two + of_classes + "0,0,int2,1,1,4,1\n0,0,int2,1,1,4,1\n")
+            .find("p.csv:10: row: got layer 0, 0 a second") == 0);
 }
