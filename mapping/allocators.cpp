@@ -351,10 +351,13 @@ Allocation allocate_uniform(const Problem& problem, const AllocatorOptions& opti
   const Lowered lowered = lower(problem);
   std::optional<Choices> best;
   std::int64_t best_cost = 0, best_use = 0;
-  for (const numerics::Format format : numerics::all_formats()) {
+  // What every unit has the first has too; its options are in the order of numerics::all_formats().
+  const std::vector<Reading> candidates = lowered.formats.empty() ? std::vector<Reading>() : lowered.formats.front();
+  for (const Reading& reading : candidates) {
+    if (!reading.format.is_one()) continue;
     Choices choices;
     for (const auto& formats : lowered.formats) {
-      const auto found = std::find(formats.begin(), formats.end(), format);
+      const auto found = std::find(formats.begin(), formats.end(), reading);
       if (found == formats.end()) break;
       choices.push_back(static_cast<int>(found - formats.begin()));
     }

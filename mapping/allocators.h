@@ -4,11 +4,14 @@
 ///   optimal    the exact minimum of the additive loss: dynamic programming for one budget over the whole model
 ///              (multiple_choice.h), branch and bound otherwise (branch_and_bound.h)
 ///   cbc        the same problem solved by COIN-OR CBC, re-evaluated in integers (cbc.h)
-///   uniform    one format for every expert: of those that all have and that fit, the one of least loss
+///   uniform    one format for every expert, or of classes one reading: of those that all have and that fit, the one of
+///              least loss
 ///   random     every expert draws a format; experts drawn at random fall to a smaller one until the plan fits, then
 ///              rise to the next larger while any rise still fits
 ///   greedy     from everyone's smallest format, the rise that saves most loss per share of the budgets, while any fits
-///   frequency, pmq, baq, hawq    published heuristics and programs (published.h)
+///   frequency, pmq, baq, hawq    published heuristics and programs (published.h); they know no classes of requests,
+///   and
+///              give all of them one format
 #include <cstdint>
 #include <functional>
 #include <optional>

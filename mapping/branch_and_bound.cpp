@@ -1060,7 +1060,7 @@ ProgramSolution solve_program(const ChoiceProgram& program, const SearchOptions&
     if (most > static_cast<std::size_t>(ManyBits::kMost))
       throw base::InputError("moesaic map: --formats: got " + std::to_string(most) +
                              " choices of one expert that none other makes superfluous, expected at most " +
-                             std::to_string(ManyBits::kMost) + ": name fewer formats, or --tie gate,up");
+                             std::to_string(ManyBits::kMost) + ": name fewer formats, fewer classes, or --tie gate,up");
     ProgramSolution s;
     const auto solve_part = [&](auto solver) {
       s = solver.run();

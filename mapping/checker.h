@@ -3,11 +3,13 @@
 /// entries; shares no code with the allocators, the solvers or the problem they solve.
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "workloads/class_set.h"
 #include "workloads/plan.h"
 #include "workloads/sensitivity.h"
 
@@ -20,6 +22,11 @@ struct ClaimedBudget {
   std::function<std::int64_t(int layer, int expert, const numerics::ExpertFormats& formats)> use;
   std::int64_t used = 0;                       ///< claimed: the sum, or the greatest layer's
   std::vector<std::int64_t> layer_capacity{};  ///< of each layer, ascending, where they differ
+  /// In the place of `use`: what the rows of these classes use that read an expert so, and no others. kEveryRow where
+  /// there are fewer than two classes.
+  std::function<std::int64_t(int layer, int expert, const numerics::ExpertFormats& formats,
+                             workloads::ClassSet classes)>
+      class_use{};
 };
 
 struct Claim {
@@ -30,7 +37,14 @@ struct Claim {
   std::vector<ClaimedBudget> budgets;
   /// Of rows of gate, up and down: matrices of an expert that take one format.
   bool gate_with_up = false, all_together = false;
-  /// At least `count` experts of a format in a layer, or (-1) in every layer.
+  /// Classes of requests, as many as the plan's class_shares; 0: it must have none.
+  std::size_t classes = 0;
+  std::vector<double> class_weights;  ///< of each; empty: 1
+  bool rising = false;                ///< no class reads fewer planes than one of a lower number
+  std::map<std::pair<int, int>, std::vector<double>> shares;  ///< of (layer, expert), in the place of class_shares
+  /// Experts that may be read in one way only.
+  std::vector<workloads::PlanEntry> fixed;
+  /// At least `count` experts of a format, for every class, in a layer, or (-1) in every layer.
   struct AtLeast {
     int count = 0;
     numerics::Format format;
@@ -49,7 +63,8 @@ struct Claim {
 };
 
 /// Throws base::CheckError, saying which number differs, unless every expert of the rows has exactly one entry whose
-/// format has a row (or whose matrices' formats have one each), loss, bytes and uses add up to the claim, every budget
+/// format has a row (or whose matrices' formats have one each, or what each class reads has one and is of one stored
+/// copy, of which `format` is the widest that is read), loss, bytes and uses add up to the claim, every budget
 /// and side constraint holds, the plan file's own figures agree, and the certificate holds.
 void check_claim(const workloads::Plan& plan, const Claim& claim, const std::vector<workloads::SensitivityRow>& rows);
 

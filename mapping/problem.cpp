@@ -43,6 +43,92 @@ std::pair<std::int64_t, std::int64_t> MemoryTable::of(const numerics::ExpertForm
   return at->second;
 }
 
+Reading::Reading(const std::vector<Format>& of_classes) : reads(of_classes) {
+  const auto widest =
+      std::max_element(reads.begin(), reads.end(), [](Format a, Format b) { return a.planes() < b.planes(); });
+  format = *widest;
+  if (std::all_of(reads.begin(), reads.end(), [&](Format f) { return f == *widest; })) reads.clear();
+}
+
+std::string Reading::name() const {
+  if (reads.empty()) return format.name();
+  std::string name;
+  for (const Format f : reads) name += (name.empty() ? "" : ":") + f.name();
+  return name;
+}
+
+std::vector<std::pair<numerics::ExpertFormats, workloads::ClassSet>> Reading::widths(std::size_t classes) const {
+  if (classes < 2) return {{format, workloads::kEveryRow}};
+  if (reads.empty()) return {{format, (workloads::ClassSet{1} << classes) - 1}};
+  std::map<int, std::pair<numerics::ExpertFormats, workloads::ClassSet>> by_planes;  // they are of one stored copy
+  for (std::size_t c = 0; c < reads.size(); ++c) {
+    auto& width = by_planes[reads[c].planes()];
+    width.first = reads[c];
+    width.second |= workloads::ClassSet{1} << c;
+  }
+  std::vector<std::pair<numerics::ExpertFormats, workloads::ClassSet>> widths;
+  for (const auto& [planes, width] : by_planes) widths.push_back(width);
+  return widths;
+}
+
+double Classes::factor(int layer, int expert, std::size_t number) const {
+  const auto own = of_expert.find({layer, expert});
+  const double share = (own == of_expert.end() ? shares : own->second).at(number);
+  return weights.empty() ? share : share * weights.at(number);
+}
+
+namespace {
+
+/// Calls visit(indices) with what each class reads of `formats`, in lexicographic order.
+template <class Visit>
+void for_each_reading(const std::vector<Format>& formats, std::size_t classes, bool rising, Visit visit) {
+  std::vector<std::size_t> reads;
+  const std::function<void()> next = [&] {
+    if (reads.size() == classes) {
+      visit(reads);
+      return;
+    }
+    for (std::size_t f = 0; f < formats.size(); ++f) {
+      if (!reads.empty()) {
+        if (!formats[f].same_copy(formats[reads.front()])) continue;
+        if (rising && formats[f].planes() < formats[reads.back()].planes()) continue;
+      }
+      reads.push_back(f);
+      next();
+      reads.pop_back();
+    }
+  };
+  next();
+}
+
+}  // namespace
+
+std::vector<Reading> readings(const std::vector<Format>& formats, std::size_t classes, bool rising) {
+  std::vector<Reading> all;
+  for_each_reading(formats, std::max<std::size_t>(classes, 1), rising, [&](const std::vector<std::size_t>& reads) {
+    std::vector<Format> of_classes;
+    for (const std::size_t f : reads) of_classes.push_back(formats[f]);
+    all.emplace_back(of_classes);
+  });
+  return all;
+}
+
+std::size_t count_readings(const std::vector<Format>& formats, std::size_t classes, bool rising) {
+  // Of the classes from one on, by what that one reads.
+  std::vector<std::size_t> ways(formats.size(), 1);
+  for (std::size_t c = 1; c < classes; ++c) {
+    std::vector<std::size_t> longer(formats.size(), 0);
+    for (std::size_t f = 0; f < formats.size(); ++f)
+      for (std::size_t g = 0; g < formats.size(); ++g)
+        if (formats[f].same_copy(formats[g]) && (!rising || formats[g].planes() >= formats[f].planes()))
+          longer[f] = std::min(longer[f] + ways[g], kMostChoices + 1);
+    ways = std::move(longer);
+  }
+  std::size_t sum = 0;
+  for (const std::size_t w : ways) sum = std::min(sum + w, kMostChoices + 1);
+  return sum;
+}
+
 std::vector<int> Problem::layers() const {
   std::vector<int> all;
   for (const Item& item : items)
@@ -116,6 +202,26 @@ void for_each_combination(const List& gate, const List& up, const List& down, To
 /// Rows of one expert: all of its matrices together, or of gate, up, down.
 using OwnRows = std::array<std::vector<const workloads::SensitivityRow*>, 4>;
 
+/// What classes may read, where each choice of the item is one format that all of them could.
+std::vector<Choice> of_classes(const Item& item, const Problem& problem) {
+  const Classes& classes = problem.classes;
+  std::vector<Format> formats;
+  for (const Choice& choice : item.choices) formats.push_back(choice.format.gate);
+  std::vector<Choice> choices;
+  for_each_reading(formats, classes.count(), classes.rising, [&](const std::vector<std::size_t>& reads) {
+    Choice choice;
+    std::vector<Format> read;
+    for (std::size_t c = 0; c < reads.size(); ++c) {
+      read.push_back(formats[reads[c]]);
+      choice.real_loss += classes.factor(item.layer, item.expert, c) * item.choices[reads[c]].real_loss;
+    }
+    static_cast<Reading&>(choice) = Reading(read);
+    choice.loss = scaled_loss(choice.real_loss, problem.loss_exponent);
+    choices.push_back(std::move(choice));
+  });
+  return choices;
+}
+
 Item item_of(const OwnRows& own, const std::string& path, const Problem& problem) {
   using workloads::SensitivityRow;
   const auto of = [&own](workloads::Projection p) -> const std::vector<const SensitivityRow*>& {
@@ -136,8 +242,6 @@ Item item_of(const OwnRows& own, const std::string& path, const Problem& problem
       choice.loss += scaled_loss(r->loss, problem.loss_exponent);
       choice.real_loss += r->loss;
     }
-    for (const Resource& resource : problem.resources)
-      choice.use.push_back(resource.use(item.layer, item.expert, formats));
     item.choices.push_back(std::move(choice));
   };
   for (const SensitivityRow* r : of(workloads::Projection::kAll)) add(r->format, {r});
@@ -147,6 +251,19 @@ Item item_of(const OwnRows& own, const std::string& path, const Problem& problem
       [&](const SensitivityRow* g, const SensitivityRow* u, const SensitivityRow* d) {
         add({g->format, u->format, d->format}, {g, u, d});
       });
+  if (problem.classes.any()) item.choices = of_classes(item, problem);
+  for (Choice& choice : item.choices) {
+    const auto widths = choice.widths(problem.classes.count());
+    for (const Resource& resource : problem.resources) {
+      std::int64_t use = 0;
+      if (resource.class_use)
+        for (const auto& [format, classes] : widths)
+          use += resource.class_use(item.layer, item.expert, format, classes);
+      else
+        use = resource.use(item.layer, item.expert, choice.format);
+      choice.use.push_back(use);
+    }
+  }
   for (std::size_t m = 0; m < item.matrices.size(); ++m)
     for (const SensitivityRow* r : own[m + 1])  // the order of workloads::Projection
       item.matrices[m].emplace_back(r->format, scaled_loss(r->loss, problem.loss_exponent));
@@ -169,12 +286,29 @@ std::vector<numerics::ExpertFormats> combinations(const std::vector<Format>& gat
   return all;
 }
 
+namespace {
+
+/// Times which an expert's losses count, at most.
+double weight_of(const Classes& classes, int layer, int expert) {
+  if (!classes.any()) return 1;
+  double sum = 0;
+  for (std::size_t c = 0; c < classes.count(); ++c) sum += classes.factor(layer, expert, c);
+  return sum;
+}
+
+}  // namespace
+
 Problem make_problem(const std::vector<workloads::SensitivityRow>& rows, const std::string& path,
-                     const workloads::Network& network, std::vector<Resource> resources, Together together) {
+                     const workloads::Network& network, std::vector<Resource> resources, Together together,
+                     const Classes& classes) {
   std::map<std::pair<int, int>, OwnRows> by_expert;
   Problem problem;
   problem.by_projection = is_by_projection(rows);
   problem.together = problem.by_projection ? together : Together::kAll;
+  problem.classes = classes;
+  if (classes.any() && problem.together != Together::kAll)
+    throw ConfigError(path, "projection", "losses of gate, up and down for classes of requests",
+                      "a table of whole experts, or --tie gate,up,down: a class reads one format");
   for (const workloads::SensitivityRow& r : rows) {
     if (r.layer >= network.layers || !network.has_experts[index(r.layer)])
       throw ConfigError(path, "layer", std::to_string(r.layer),
@@ -215,14 +349,24 @@ Problem make_problem(const std::vector<workloads::SensitivityRow>& rows, const s
             throw ConfigError(path, where, "rows that differ in frequency or weight",
                               "the same in every row of an expert");
         }
-        greatest_sum += greatest;
+        greatest_sum += greatest * weight_of(classes, layer, expert);
         if (problem.together != Together::kAll && !(problem.together == Together::kGateUp && p == 2))
           combined *= own.size();
+      }
+      if (classes.any()) {
+        std::vector<Format> formats;
+        for (const auto* r : found->second[problem.by_projection ? 1 : 0]) formats.push_back(r->format);
+        combined = count_readings(formats, classes.count(), classes.rising);
       }
       choices += combined;
     }
   }
   if (!std::isfinite(greatest_sum)) throw ConfigError(path, "loss", "a sum beyond a double", "a finite sum");
+  if (choices > kMostChoices && classes.any())
+    throw ConfigError(
+        "moesaic map", "--class-shares",
+        fmt::format("{} classes that read in more than {} ways over all experts", classes.count(), kMostChoices),
+        "fewer of them, fewer formats (--formats), or --class-order rising");
   if (choices > kMostChoices)
     throw ConfigError(path, "projection", fmt::format("{} combinations of formats over all experts", choices),
                       fmt::format("at most {}: fewer formats (--formats), or --tie gate,up", kMostChoices));
@@ -265,11 +409,10 @@ std::vector<workloads::SensitivityRow> with_significance(std::vector<workloads::
 Assignment Lowered::assignment(const Problem& problem, const Choices& choices) const {
   Assignment a(problem.items.size(), -1);
   for (std::size_t u = 0; u < units.size(); ++u) {
-    const numerics::ExpertFormats& format = formats[u].at(index(choices.at(u)));
+    const Reading& reading = formats[u].at(index(choices.at(u)));
     for (const int i : units[u]) {
       const auto& all = problem.items[index(i)].choices;
-      a[index(i)] = static_cast<int>(
-          std::find_if(all.begin(), all.end(), [&](const Choice& c) { return c.format == format; }) - all.begin());
+      a[index(i)] = static_cast<int>(std::find(all.begin(), all.end(), reading) - all.begin());
     }
   }
   return a;
@@ -322,7 +465,7 @@ Lowered lower(const Problem& problem) {
 
   for (const std::vector<int>& unit : lowered.units) {
     ProgramItem item;
-    std::vector<numerics::ExpertFormats> formats;
+    std::vector<Reading> formats;
     const Item& first = problem.items[index(unit[0])];
     std::map<int, std::size_t> place;  // of a limit in item.limits
     const auto place_of = [&](int limit) {
@@ -349,8 +492,7 @@ Lowered lower(const Problem& problem) {
       bool everywhere = true;
       for (const int i : unit) {
         const Item& member = problem.items[index(i)];
-        const auto own = std::find_if(member.choices.begin(), member.choices.end(),
-                                      [&](const Choice& o) { return o.format == c.format; });
+        const auto own = std::find(member.choices.begin(), member.choices.end(), c);
         if (own == member.choices.end()) {
           everywhere = false;
           break;
@@ -361,13 +503,13 @@ Lowered lower(const Problem& problem) {
               own->use.at(index(problem.budgets[b].resource));
         for (std::size_t r = 0; r < problem.at_least.size(); ++r) {
           const AtLeast& rule = problem.at_least[r];
-          if ((rule.layer >= 0 && rule.layer != member.layer) || rule.format != c.format) continue;
+          if ((rule.layer >= 0 && rule.layer != member.layer) || c != Reading(rule.format)) continue;
           option.use[place_of(limit_of(problem.budgets.size() + r, rule.layer < 0, member.layer))] -= 1;
         }
       }
       if (!everywhere) continue;
       item.options.push_back(std::move(option));
-      formats.push_back(c.format);
+      formats.push_back(c);
     }
     if (item.options.empty())
       throw ConfigError("moesaic map", "--tie",

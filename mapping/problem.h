@@ -17,6 +17,7 @@
 #include "reference/numerics/expert_formats.h"
 #include "reference/numerics/format.h"
 #include "reference/numerics/stored_layout.h"
+#include "workloads/class_set.h"
 #include "workloads/network.h"
 #include "workloads/sensitivity.h"
 
@@ -45,20 +46,66 @@ class MemoryTable {
 /// Which matrices of an expert take one format, where a table has losses of each.
 enum class Together : std::uint8_t { kNone, kGateUp, kAll };
 
+/// How an expert is stored, and what each class of requests reads of its stored copy.
+struct Reading {
+  numerics::ExpertFormats format;         ///< the widest that any class reads
+  std::vector<numerics::Format> reads{};  ///< of each class; empty: every class reads `format`
+
+  Reading() = default;
+  Reading(const numerics::ExpertFormats& all) : format(all) {}  // NOLINT(google-explicit-constructor)
+  Reading(numerics::Format all) : format(all) {}                // NOLINT(google-explicit-constructor)
+  /// One format a class; all of them of one stored copy.
+  explicit Reading(const std::vector<numerics::Format>& of_classes);
+
+  /// "mwq2+2"; of classes that differ "mwq2+0of2:mwq2+1of2:mwq2+2".
+  std::string name() const;
+  /// The formats read, each with the classes that read it: kEveryRow where every class reads it and `classes` is less
+  /// than 2.
+  std::vector<std::pair<numerics::ExpertFormats, workloads::ClassSet>> widths(std::size_t classes) const;
+  friend bool operator==(const Reading& a, const Reading& b) { return a.format == b.format && a.reads == b.reads; }
+  friend bool operator!=(const Reading& a, const Reading& b) { return !(a == b); }
+};
+
+/// Classes of requests. The loss of an expert is expected over its rows: of each class its share of them, times its
+/// weight, times the loss of what it reads.
+struct Classes {
+  std::vector<double> shares;   ///< of all rows, adding up to 1; empty: there are no classes
+  std::vector<double> weights;  ///< of each class; empty: 1
+  bool rising = true;           ///< no class reads fewer planes than one of a lower number
+  std::map<std::pair<int, int>, std::vector<double>> of_expert;  ///< by (layer, expert), in the place of `shares`
+
+  std::size_t count() const { return shares.size(); }
+  /// Classes may read differently, or weigh differently from a table of rows.
+  bool any() const { return count() > 1 || !weights.empty(); }
+  double factor(int layer, int expert, std::size_t number) const;
+};
+
+/// Every way of `classes` to read one of these formats, in lexicographic order of the formats as they stand. 0 and 1
+/// classes: each format.
+std::vector<Reading> readings(const std::vector<numerics::Format>& formats, std::size_t classes, bool rising);
+/// How many they are, or, if more, kMostChoices + 1.
+std::size_t count_readings(const std::vector<numerics::Format>& formats, std::size_t classes, bool rising);
+
 /// Something that a choice uses and a budget may bound. A budget of v units is v * scale uses; what is an average over
 /// the tokens of a trace has their number as scale, so that the uses stay whole.
 struct Resource {
   std::string name;  ///< "memory"
   std::string unit;  ///< "bytes"
   std::int64_t scale = 1;
-  std::function<std::int64_t(int layer, int expert, const numerics::ExpertFormats& formats)> use;  ///< at least 0
+  /// At least 0; `formats` is Reading::format.
+  std::function<std::int64_t(int layer, int expert, const numerics::ExpertFormats& formats)> use;
+  /// In its place, where it depends on what each row reads: of the rows of these classes, which read `formats`, and no
+  /// others; a choice uses the sum over Reading::widths().
+  std::function<std::int64_t(int layer, int expert, const numerics::ExpertFormats& formats,
+                             workloads::ClassSet classes)>
+      class_use{};
 };
 
-struct Choice {
-  numerics::ExpertFormats format;
+struct Choice : Reading {
   /// round(real_loss * 2^loss_exponent), of the table's row; of rows of gate, up and down the sum of theirs.
   std::int64_t loss = 0;
-  double real_loss = 0;           ///< of the table: a row's, or gate's + up's + down's
+  /// Of the table: a row's, or gate's + up's + down's; of classes the sum of factor * that of what each reads.
+  double real_loss = 0;
   std::vector<std::int64_t> use;  ///< of every resource
 };
 
@@ -70,7 +117,8 @@ struct Item {
   int expert = 0;
   double frequency = 0;  ///< of the table
   double weight = 0;
-  /// In the order of numerics::all_formats() of gate, then up, then down: the order that ties are broken in.
+  /// In the order of numerics::all_formats() of gate, then up, then down; of what class 0 reads, then class 1, ...: the
+  /// order that ties are broken in.
   std::vector<Choice> choices;
   /// Of gate, up and down, where the table has them apart; those of a format that the matrices cannot take together
   /// with the others are among them.
@@ -87,7 +135,8 @@ struct Budget {
   std::vector<std::int64_t> capacity{};
 };
 
-/// At least `count` experts all of whose matrices have a format, in a layer; layer -1: in every layer.
+/// At least `count` experts all of whose matrices, read by any class, have a format, in a layer; layer -1: in every
+/// layer.
 struct AtLeast {
   int count = 0;
   numerics::Format format;
@@ -100,10 +149,11 @@ struct Problem {
   bool significance = false;   ///< losses were multiplied by with_significance()
   bool by_projection = false;  ///< from losses of gate, up and down
   Together together = Together::kAll;
+  Classes classes;
   std::vector<Resource> resources;
   std::vector<Budget> budgets;
   std::vector<AtLeast> at_least;
-  std::vector<std::vector<int>> tied;  ///< groups of items that take one format; disjoint
+  std::vector<std::vector<int>> tied;  ///< groups of items that take one format or reading; disjoint
 
   std::vector<int> layers() const;  ///< ascending, each once
   std::optional<int> resource(const std::string& name) const;
@@ -129,10 +179,11 @@ std::vector<std::int64_t> layer_use(const Problem& problem, const Assignment& as
 /// that differ in frequency or weight, more than kMostChoices choices. The exponent is the greatest for which the sum
 /// of every item's greatest loss stays within 2^50 (0 when all losses are 0).
 ///
-/// Of rows of gate, up and down every combination that `together` allows is a choice.
+/// Of rows of gate, up and down every combination that `together` allows is a choice. With classes every way of theirs
+/// to read one stored copy is, of copies whose formats have rows; matrices of several formats are then refused.
 Problem make_problem(const std::vector<workloads::SensitivityRow>& rows, const std::string& path,
                      const workloads::Network& network, std::vector<Resource> resources,
-                     Together together = Together::kNone);
+                     Together together = Together::kNone, const Classes& classes = {});
 inline constexpr std::size_t kMostChoices = std::size_t{1} << 20;
 
 bool is_by_projection(const std::vector<workloads::SensitivityRow>& rows);
@@ -163,9 +214,9 @@ struct Lowered {
     int layer = -1;     ///< -1: all
   };
   ChoiceProgram program;
-  std::vector<Limit> limits;                                  ///< of program.capacity
-  std::vector<std::vector<int>> units;                        ///< the items of every program item
-  std::vector<std::vector<numerics::ExpertFormats>> formats;  ///< of every option
+  std::vector<Limit> limits;                  ///< of program.capacity
+  std::vector<std::vector<int>> units;        ///< the items of every program item
+  std::vector<std::vector<Reading>> formats;  ///< of every option
   Assignment assignment(const Problem& problem, const Choices& choices) const;
 };
 

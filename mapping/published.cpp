@@ -19,13 +19,13 @@ namespace {
 
 std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
-/// The option of a unit in which all matrices have the format that stands for a width: int, else nested, else (1 bit)
-/// binary. -1 without one.
-int option_of_width(const std::vector<numerics::ExpertFormats>& formats, int bits) {
+/// The option of a unit in which all matrices, read by any class, have the format that stands for a width: int, else
+/// nested, else (1 bit) binary. -1 without one.
+int option_of_width(const std::vector<Reading>& formats, int bits) {
   std::vector<Format> wanted = {Format::integer(bits), Format::nested(bits)};
   if (bits == 1) wanted.push_back(Format::binary());
   for (const Format f : wanted) {
-    const auto found = std::find(formats.begin(), formats.end(), f);
+    const auto found = std::find(formats.begin(), formats.end(), Reading(f));
     if (found != formats.end()) return static_cast<int>(found - formats.begin());
   }
   return -1;
@@ -112,7 +112,7 @@ Allocation allocate_pmq(const Problem& problem, const AllocatorOptions& options)
     double greatest = 0;
     for (const Format f : widths) {
       const auto found =
-          std::find_if(item.choices.begin(), item.choices.end(), [&](const Choice& c) { return c.format == f; });
+          std::find_if(item.choices.begin(), item.choices.end(), [&](const Choice& c) { return c == Reading(f); });
       if (found == item.choices.end())
         refuse("pmq", fmt::format("binary, int2 and int3 for every expert, and layer {}, expert {} lacks {}",
                                   item.layer, item.expert, f.name()));
@@ -144,7 +144,7 @@ Allocation allocate_pmq(const Problem& problem, const AllocatorOptions& options)
       const Format f = widths[index(s.choices[i])];
       answer.objective += real[i][index(s.choices[i])];
       const auto& formats = lowered.formats[i];
-      const auto found = std::find(formats.begin(), formats.end(), f);
+      const auto found = std::find(formats.begin(), formats.end(), Reading(f));
       answer.choices.push_back(static_cast<int>(found - formats.begin()));
     }
     if (!within_limits(lowered.program, answer.choices)) return std::nullopt;
@@ -232,7 +232,7 @@ Allocation allocate_baq(const Problem& problem, const AllocatorOptions& options)
   if (widths.empty()) refuse("baq", "a table with a width that all experts have");
   const std::vector<BaqPart> parts = baq_parts(problem, lowered);
   const auto format_of = [&](std::size_t unit, int bits) {
-    return lowered.formats[unit][index(option_of_width(lowered.formats[unit], bits))].gate;
+    return lowered.formats[unit][index(option_of_width(lowered.formats[unit], bits))].format.gate;
   };
   // log4 of c for every part; a loss of 0 counts as the least positive one.
   const auto loss_of = [&](const BaqPart& part, int bits) {
@@ -268,8 +268,9 @@ Allocation allocate_baq(const Problem& problem, const AllocatorOptions& options)
       return std::any_of(widths.begin(), widths.end(), [&](int bits) { return format_of(u, bits) == f; });
     };
     for (std::size_t o = 0; o < lowered.formats[u].size(); ++o) {
-      const numerics::ExpertFormats& f = lowered.formats[u][o];
-      if (has(f.gate) && has(f.up) && has(f.down)) allowed.back().push_back(static_cast<int>(o));
+      const numerics::ExpertFormats& f = lowered.formats[u][o].format;
+      const bool is_one = lowered.formats[u][o].reads.empty();  // of all classes
+      if (is_one && has(f.gate) && has(f.up) && has(f.down)) allowed.back().push_back(static_cast<int>(o));
     }
   }
   const auto rounded = [&](int mean_64ths) {
@@ -288,7 +289,7 @@ Allocation allocate_baq(const Problem& problem, const AllocatorOptions& options)
     Choices choices;
     for (std::size_t u = 0; u < formats.size(); ++u) {
       const auto& all = lowered.formats[u];
-      choices.push_back(static_cast<int>(std::find(all.begin(), all.end(), formats[u]) - all.begin()));
+      choices.push_back(static_cast<int>(std::find(all.begin(), all.end(), Reading(formats[u])) - all.begin()));
     }
     return choices;
   };
@@ -311,11 +312,11 @@ Allocation allocate_hawq(const Problem& problem, const AllocatorOptions& options
     std::vector<Format> widths;
     for (const int bits : {2, 4, 8}) {
       const int o = option_of_width(lowered.formats[u], bits);
-      if (o >= 0) widths.push_back(lowered.formats[u][index(o)].gate);
+      if (o >= 0) widths.push_back(lowered.formats[u][index(o)].format.gate);
     }
     std::vector<ProgramOption> own;
     for (const numerics::ExpertFormats& f : combinations(widths, widths, widths, problem.together)) {
-      const auto found = std::find(lowered.formats[u].begin(), lowered.formats[u].end(), f);
+      const auto found = std::find(lowered.formats[u].begin(), lowered.formats[u].end(), Reading(f));
       if (found == lowered.formats[u].end()) continue;
       kept[u].push_back(static_cast<int>(found - lowered.formats[u].begin()));
       own.push_back(program.items[u].options[index(kept[u].back())]);
