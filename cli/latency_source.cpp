@@ -22,22 +22,22 @@ void add_cache_options(CLI::App& command, CacheOptions& options) {
       ->capture_default_str();
 }
 
-run::InputOptions latency_options(std::int64_t group) {
+run::InputOptions latency_options(std::int64_t group, std::size_t classes) {
   run::InputOptions options;
   options.weights = false;
+  options.classes = classes;
   options.group_size = static_cast<int>(group);
   options.threads = std::max(1U, std::thread::hardware_concurrency());
   return options;
 }
 
-run::RunInputs latency_inputs(const workloads::WorkloadFile& workload, std::int64_t group) {
-  return run::gather_inputs(workload, latency_options(group));
+run::RunInputs latency_inputs(const workloads::WorkloadFile& workload, std::int64_t group, std::size_t classes) {
+  return run::gather_inputs(workload, latency_options(group, classes));
 }
 
 profile::Profile make_profile(const run::RunInputs& inputs, const program::Chip& chip,
-                              const workloads::WorkloadFile& workload,
-                              const std::vector<numerics::ExpertFormats>& formats, const CacheOptions& options,
-                              const std::string& where) {
+                              const workloads::WorkloadFile& workload, const std::vector<profile::Reads>& wanted,
+                              const CacheOptions& options, const std::string& where) {
   if (options.none && !options.folder.empty())
     throw base::ConfigError(where, "--cache", "it with --no-cache", "one of them");
   profile::Options profile_options;
@@ -50,7 +50,7 @@ profile::Profile make_profile(const run::RunInputs& inputs, const program::Chip&
     progress->step();
     if (done == total) progress.reset();
   };
-  return profile::profile(inputs, chip, workload.network.experts, formats, profile_options);
+  return profile::profile(inputs, chip, workload.network.experts, wanted, profile_options);
 }
 
 }  // namespace moesaic::cli

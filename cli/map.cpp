@@ -56,8 +56,9 @@ nlohmann::ordered_json to_json(const workloads::Plan& plan, const std::string& a
   }
   j["loss"] = plan.loss;
   std::map<std::string, int> experts;
-  for (const workloads::PlanEntry& e : plan.experts) ++experts[e.format.name()];
+  for (const workloads::PlanEntry& e : plan.experts) ++experts[reading_name(e)];
   j["experts"] = experts;
+  if (plan.has_classes()) j["class_shares"] = plan.class_shares;
   for (const auto& [key, value] : plan.solver) j["solver"][key] = value;
   return j;
 }
@@ -80,7 +81,8 @@ void print(const workloads::Plan& plan, const MapCommand& command) {
   }
   fmt::print("{}: loss {:.10g} {}: {}\n", command.allocator, plan.loss, uses, counts_text(plan));
   for (const auto& [key, value] : plan.solver)
-    if (key == "status" || key == "gap" || key == "objective") fmt::print("  {} {}\n", key, value);
+    if (key == "status" || key == "gap" || key == "objective" || key == "loss_of_classes")
+      fmt::print("  {} {}\n", key, value);
 }
 
 void run_all(const Inputs& in, const MapCommand& command, const mapping::AllocatorOptions& options) {
@@ -130,9 +132,9 @@ void run_all(const Inputs& in, const MapCommand& command, const mapping::Allocat
 void run_check(const Inputs& in, const MapCommand& command) {
   const workloads::Plan plan = workloads::read_plan(command.check);
   workloads::check_plan(plan, command.check, in.network, workloads::Checkpoint(in.workload->model).hash());
-  if (plan.has_classes())
-    throw base::ConfigError(command.check, "class_shares", "classes of requests",
-                            "a plan that map has made: it has none");
+  if (plan.class_shares != in.classes.shares)
+    throw base::ConfigError(command.check, "class_shares", fmt::format("[{}]", fmt::join(plan.class_shares, ", ")),
+                            fmt::format("[{}], as --class-shares says", fmt::join(in.classes.shares, ", ")));
   const auto same = [&](const std::string& what, const std::optional<std::string>& stated, const std::string& found) {
     if (stated && *stated != found)
       throw base::ConfigError(command.check, "made_from." + what, *stated, found + ", the hash of the file given");
@@ -149,11 +151,15 @@ void run_check(const Inputs& in, const MapCommand& command) {
   if (in.costs || in.latencies) same("costs", plan.made_from.costs, in.costs_hash);
   mapping::Allocation allocation;
   for (const mapping::Item& item : in.problem.items) {
-    const numerics::ExpertFormats format = plan.at(item.layer, item.expert).format;
-    const auto found = std::find_if(item.choices.begin(), item.choices.end(),
-                                    [&](const mapping::Choice& c) { return c.format == format; });
+    const workloads::PlanEntry& entry = plan.at(item.layer, item.expert);
+    const mapping::Reading read = entry.reads.empty() ? mapping::Reading(entry.format) : mapping::Reading(entry.reads);
+    const std::string where = fmt::format("layer {}, expert {}", item.layer, item.expert);
+    if (read.format != entry.format)
+      throw base::ConfigError(command.check, where, entry.format.name(),
+                              read.format.name() + ", the widest of its reads");
+    const auto found = std::find(item.choices.begin(), item.choices.end(), read);
     if (found == item.choices.end())
-      throw base::ConfigError(command.check, fmt::format("layer {}, expert {}", item.layer, item.expert), format.name(),
+      throw base::ConfigError(command.check, where, read.name(),
                               "a format of the sensitivity table that the options allow");
     allocation.assignment.push_back(static_cast<int>(found - item.choices.begin()));
   }
@@ -266,6 +272,20 @@ void add_map(CLI::App& app) {
   command->add_option("--fix", options->fixed, "An expert's format: LAYER.EXPERT=FORMAT")->type_name("EXPERT=FORMAT");
   command->add_option("--formats", options->formats, "Formats that the hardware has; all of the table's unless given")
       ->type_name("LIST");
+  command
+      ->add_option("--class-shares", options->classes.shares,
+                   "Classes of requests, which the trace's levels number: the share that each is expected to have of "
+                   "every expert's rows, 0.5,0.3,0.2; or trace: those that they have in the trace, expert by expert. "
+                   "Each may then read an expert's stored copy at a width of its own")
+      ->type_name("LIST");
+  command
+      ->add_option("--class-weights", options->classes.weights,
+                   "How much a class's loss counts beside the others', 1,1,3; 1 each unless given")
+      ->type_name("LIST");
+  command
+      ->add_option("--class-order", options->classes.order,
+                   "rising (unless given): no class reads a narrower width than one of a lower number; or any")
+      ->check(CLI::IsMember({kRisingOrder, kAnyOrder}));
   command
       ->add_option("--loss", options->loss,
                    "What is summed: the table's losses, or significance: each times frequency * weight^1.5, as shares "

@@ -23,19 +23,54 @@ constexpr const char* kWhere = "moesaic map";
 
 std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
-Routing routing_of(const workloads::WorkloadFile& workload) {
+/// `classes`: so many, numbered by the trace's levels; 0: levels above 0 are refused.
+Routing routing_of(const workloads::WorkloadFile& workload, std::size_t classes) {
   const workloads::WorkloadSlice slice = workloads::read_slice(workload);
   Routing routing;
   routing.scale = static_cast<std::int64_t>(slice.tokens.size());
   for (std::size_t l = 0; l < slice.layers.size(); ++l)
-    for (const auto& row : slice.rows[l]) {
-      if (std::any_of(row.levels.begin(), row.levels.end(), [](std::uint32_t level) { return level > 0; }))
-        throw base::ConfigError(workload.trace, "levels", "rows that read an expert at several widths",
-                                "level 0 throughout: a plan made here has one width for all rows of an expert");
-      for (const std::uint32_t e : row.experts)
-        ++routing.tokens[{static_cast<int>(slice.layers[l]), static_cast<int>(e)}];
-    }
+    for (const auto& row : slice.rows[l])
+      for (std::size_t i = 0; i < row.experts.size(); ++i) {
+        const std::size_t level = row.levels.empty() ? 0 : row.levels[i];
+        routing.has_levels |= level > 0;
+        if (level > 0 && classes == 0)
+          throw base::ConfigError(workload.trace, "levels", "rows that read an expert at several widths",
+                                  "level 0 throughout, or --class-shares: without classes all rows of an expert read "
+                                  "one width");
+        if (classes > 0 && level >= classes)
+          throw base::ConfigError(workload.trace, "levels",
+                                  fmt::format("{} for expert {} at layer {}", level, row.experts[i], slice.layers[l]),
+                                  fmt::format("below {}, the classes of --class-shares", classes));
+        auto& tokens = routing.tokens[{static_cast<int>(slice.layers[l]), static_cast<int>(row.experts[i])}];
+        tokens.resize(std::max<std::size_t>(classes, 1));
+        ++tokens[level];
+      }
   return routing;
+}
+
+/// The classes that the trace's levels number, with the shares that they have of each expert's rows.
+mapping::Classes classes_of_trace(const workloads::WorkloadFile& workload, const ClassOptions& options) {
+  const Routing routing = routing_of(workload, workloads::kMostClasses);
+  if (!routing.has_levels)
+    throw base::ConfigError(workload.trace, "levels", "level 0 throughout",
+                            "the classes that --class-shares trace takes from it");
+  std::vector<std::int64_t> all(workloads::kMostClasses, 0);
+  for (const auto& [expert, tokens] : routing.tokens)
+    for (std::size_t c = 0; c < all.size(); ++c) all[c] += tokens[c];
+  while (all.back() == 0) all.pop_back();
+  const auto shares_of = [count = all.size()](const std::vector<std::int64_t>& tokens) {
+    std::int64_t sum = 0;
+    for (const std::int64_t t : tokens) sum += t;
+    std::vector<double> shares;
+    for (std::size_t c = 0; c < count; ++c) shares.push_back(static_cast<double>(tokens[c]) / static_cast<double>(sum));
+    return shares;
+  };
+  mapping::Classes classes;
+  classes.rising = options.order != kAnyOrder;
+  classes.shares = shares_of(all);
+  for (const auto& [expert, tokens] : routing.tokens) classes.of_expert[expert] = shares_of(tokens);
+  parse_weights(options, kWhere, classes);
+  return classes;
 }
 
 Routing routing_of(const std::vector<workloads::SensitivityRow>& rows, const std::string& path) {
@@ -45,7 +80,7 @@ Routing routing_of(const std::vector<workloads::SensitivityRow>& rows, const std
   for (const auto& r : rows) {
     const double tokens = std::round(r.frequency * static_cast<double>(routing.scale));
     if (tokens > 0x1p50) throw base::ConfigError(path, "frequency", fmt::format("{}", r.frequency), "less");
-    routing.tokens[{r.layer, r.expert}] = static_cast<std::int64_t>(tokens);
+    routing.tokens[{r.layer, r.expert}] = {static_cast<std::int64_t>(tokens)};
   }
   return routing;
 }
@@ -125,14 +160,14 @@ void add_constraints(const MapCommand& command, mapping::Problem& problem) {
   }
   for (const std::string& text : command.fixed) {
     const std::string expected =
-        "LAYER.EXPERT=FORMAT, a format that the table has for that expert (0.1=int8, 0.1=int2/int2/int4)";
+        "LAYER.EXPERT=FORMAT, a format that the table has for that expert (0.1=int8, 0.1=int2/int2/int4), or with "
+        "classes what each of them may read of one stored copy (0.1=mwq2+0of2:mwq2+2)";
     const std::size_t equals = text.find('=');
     if (equals == std::string::npos) throw base::ConfigError(kWhere, "--fix", "'" + text + "'", expected);
     mapping::Item& item =
         problem.items[index(find_item(problem, std::string_view(text).substr(0, equals), "--fix", text, expected))];
-    const numerics::ExpertFormats format = numerics::ExpertFormats::parse(text.substr(equals + 1), kWhere, "--fix");
-    const auto found = std::find_if(item.choices.begin(), item.choices.end(),
-                                    [&](const mapping::Choice& c) { return c.format == format; });
+    const mapping::Reading reading = parse_reading(text.substr(equals + 1), problem.classes.count(), kWhere, "--fix");
+    const auto found = std::find(item.choices.begin(), item.choices.end(), reading);
     if (found == item.choices.end()) throw base::ConfigError(kWhere, "--fix", "'" + text + "'", expected);
     item.choices = {*found};
   }
@@ -188,14 +223,26 @@ std::vector<numerics::ExpertFormats> formats_of(const std::vector<workloads::Sen
   return all;
 }
 
+/// What experts may be read in under this table: what is to be profiled.
+std::vector<profile::Reads> reads_to_profile(const std::vector<workloads::SensitivityRow>& rows,
+                                             mapping::Together together, const mapping::Classes& classes) {
+  const std::vector<numerics::ExpertFormats> formats = formats_of(rows, together);
+  if (classes.count() < 2) return reads_of({formats.begin(), formats.end()}, 0);
+  std::vector<numerics::Format> single;  // matrices of several formats have no classes
+  for (const numerics::ExpertFormats& format : formats) single.push_back(format.gate);
+  return reads_of(class_readings(single, classes.count(), classes.rising, kWhere, "--class-shares"), classes.count());
+}
+
 /// The workload's latency table, from the file given, which must be of this chip, work and engine, or measured now.
 void read_latencies(const MapCommand& command, mapping::Together together, Inputs& in) {
   if (!in.workload) refuse_missing("--latency-budget", "--costs, or --workload and --chip");
   if (!in.chip) refuse_missing("--latency-budget", "--costs, or --workload and --chip");
-  in.work = std::make_shared<const run::RunInputs>(latency_inputs(*in.workload, in.group_size));
+  const std::size_t classes = in.classes.count();
+  in.work = std::make_shared<const run::RunInputs>(latency_inputs(*in.workload, in.group_size, classes));
   if (command.profile.empty()) {
-    in.latencies =
-        make_profile(*in.work, *in.chip, *in.workload, formats_of(in.rows, together), command.cache, kWhere).table;
+    in.latencies = make_profile(*in.work, *in.chip, *in.workload, reads_to_profile(in.rows, together, in.classes),
+                                command.cache, kWhere)
+                       .table;
   } else {
     in.latencies = workloads::LatencyTable::parse(base::read_file(command.profile), command.profile);
     const workloads::LatencyTable::Source& source = in.latencies->source();
@@ -207,6 +254,8 @@ void read_latencies(const MapCommand& command, mapping::Together together, Input
     same("group_size", std::to_string(source.group_size), std::to_string(in.group_size),
          command.group_given ? "--group" : "that of " + command.sensitivity);
     same("work", source.work, profile::work_hash(*in.work), "the hash of what " + command.workload + " does");
+    same("classes", std::to_string(source.classes), std::to_string(classes < 2 ? 0 : classes),
+         "the classes of --class-shares that read differently");
     same("engine", source.engine, profile::engine_hash(), "this program's engine: profile again");
   }
   in.costs_hash = base::sha256_hex(in.latencies->text());
@@ -238,6 +287,30 @@ std::string measured_text(const std::optional<workloads::SensitivityRecord>& rec
                      record->loss_windows, record->text_window, record->group_size, record->act_bits);
 }
 
+/// What the model's experts lose by the table if every row of theirs were of one class, for each class.
+std::string losses_text(const std::vector<workloads::SensitivityRow>& rows, const workloads::Plan& plan) {
+  std::map<std::tuple<int, int, numerics::Format>, double> loss_of;
+  for (const workloads::SensitivityRow& row : rows) loss_of[{row.layer, row.expert, row.format}] += row.loss;
+  std::string text;
+  for (std::uint32_t c = 0; c < plan.class_shares.size(); ++c) {
+    double sum = 0;
+    for (const workloads::PlanEntry& entry : plan.experts)
+      sum += loss_of.at({entry.layer, entry.expert, plan.read(entry, c)->gate});
+    text += fmt::format("{}{}", text.empty() ? "" : " ", sum);
+  }
+  return text;
+}
+
+/// What the plan says of its classes and cannot be read from their shares.
+void add_class_facts(const Inputs& in, const MapCommand& command, workloads::Plan& plan) {
+  if (in.classes.count() > 1) {
+    plan.solver.emplace_back("class_order", in.classes.rising ? kRisingOrder : kAnyOrder);
+    if (!in.classes.of_expert.empty()) plan.solver.emplace_back("class_shares_of", "each expert's rows of the trace");
+    plan.solver.emplace_back("loss_of_classes", losses_text(in.rows, plan));
+  }
+  if (!in.classes.weights.empty()) plan.solver.emplace_back("class_weights", command.classes.weights);
+}
+
 /// A plan of this allocation, checked against the tables.
 workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std::string& allocator,
                           const mapping::Problem& problem, const mapping::Allocation& allocation) {
@@ -267,8 +340,8 @@ workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std
         b.capacity.empty() ? b.value * r.scale : *std::max_element(b.capacity.begin(), b.capacity.end());
     plan.budgets.push_back({r.name, r.unit, b.per_layer, capacity, used, r.scale, {}});
     if (r.name == "memory" && !b.per_layer) plan.memory_budget_bytes = b.value;
-    claim.budgets.push_back(
-        {r.name, b.per_layer, capacity, r.use, used, b.per_layer ? b.capacity : std::vector<std::int64_t>{}});
+    claim.budgets.push_back({r.name, b.per_layer, capacity, r.use, used,
+                             b.per_layer ? b.capacity : std::vector<std::int64_t>{}, r.class_use});
   }
   for (const mapping::AtLeast& rule : problem.at_least) claim.at_least.push_back({rule.count, rule.format, rule.layer});
   for (const auto& group : problem.tied) {
@@ -281,8 +354,16 @@ workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std
                                                     allocation.certificate->bound};
   for (std::size_t i = 0; i < problem.items.size(); ++i) {
     const mapping::Item& item = problem.items[i];
-    plan.experts.push_back({item.layer, item.expert, item.choices[index(allocation.assignment[i])].format, 0});
+    const mapping::Choice& choice = item.choices[index(allocation.assignment[i])];
+    plan.experts.push_back({item.layer, item.expert, choice.format, 0, choice.reads});
+    // A certificate is about every way of the table; a fixed expert has one.
+    if (problem.classes.any() && item.choices.size() == 1) claim.fixed.push_back(plan.experts.back());
   }
+  plan.class_shares = problem.classes.shares;
+  claim.classes = problem.classes.count();
+  claim.class_weights = problem.classes.weights;
+  claim.rising = problem.classes.rising;
+  claim.shares = problem.classes.of_expert;
   plan.solver = {{"allocator", allocator}};
   if (problem.by_projection)
     plan.solver.emplace_back("formats_of", claim.all_together   ? "whole experts"
@@ -294,13 +375,15 @@ workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std
   if (command.loss != "table") plan.solver.emplace_back("loss_model", command.loss);
   if (command.loss_column != workloads::kLossColumn) plan.solver.emplace_back("loss_column", command.loss_column);
   plan.solver.emplace_back("measured", measured_text(in.record, command.loss_column));
-  // The certificate is about every format of the table; a fixed expert's other rows are no choice.
+  add_class_facts(in, command, plan);
+  // Without classes a fixed expert's other rows are no choice.
   std::vector<workloads::SensitivityRow> rows;
   std::map<std::pair<int, int>, const mapping::Item*> item_of;
   for (const mapping::Item& item : problem.items) item_of[{item.layer, item.expert}] = &item;
   for (const auto& row : in.rows) {
     const auto& choices = item_of.at({row.layer, row.expert})->choices;
-    if (choices.size() > 1 || format_in(choices[0].format, row.projection) == row.format) rows.push_back(row);
+    if (problem.classes.any() || choices.size() > 1 || format_in(choices[0].format, row.projection) == row.format)
+      rows.push_back(row);
   }
   mapping::check_claim(plan, claim, rows);
   return plan;
@@ -479,6 +562,24 @@ std::int64_t check_record(const MapCommand& command, const Inputs& in) {
   return record.group_size;
 }
 
+/// The classes that the options name.
+void read_classes(const MapCommand& command, Inputs& in) {
+  in.classes = parse_classes(command.classes, kWhere);
+  if (command.classes.shares.empty()) return;
+  if (command.classes.shares == kSharesOfTrace) {
+    if (!in.workload) refuse_missing("--class-shares trace", "--workload");
+    in.classes = classes_of_trace(*in.workload, command.classes);
+  } else if (in.workload) {
+    routing_of(*in.workload, in.classes.count());  // refuses classes that are not among them
+  }
+  if (in.classes.count() < 2) return;
+  std::vector<numerics::Format> formats;
+  for (const numerics::Format format : numerics::all_formats())
+    if (std::any_of(in.rows.begin(), in.rows.end(), [&](const auto& row) { return row.format == format; }))
+      formats.push_back(format);
+  check_widths(formats, in.classes.count(), kWhere, "--class-shares");
+}
+
 }  // namespace
 
 base::Registry<mapping::Allocator> allocators() {
@@ -530,8 +631,9 @@ Inputs read_inputs(const MapCommand& command) {
   }
 
   const mapping::Together together = together_of(command, mapping::is_by_projection(in.rows));
+  read_classes(command, in);
   // A missing expert is found before its share of the significance is.
-  mapping::make_problem(in.rows, command.sensitivity, in.network, {}, together);
+  mapping::make_problem(in.rows, command.sensitivity, in.network, {}, together, in.classes);
   if (command.loss == "significance") in.rows = mapping::with_significance(in.rows, command.sensitivity);
 
   struct Wanted {
@@ -552,6 +654,9 @@ Inputs read_inputs(const MapCommand& command) {
       throw base::ConfigError(kWhere, "--limit", "'" + text + "'",
                               "NAME=VALUE, a column of the cost table other than cycles");
     if (!in.costs) refuse_missing("--limit", "--costs");
+    if (in.classes.count() > 1)
+      throw base::ConfigError(kWhere, "--limit", "'" + text + "' with classes of requests",
+                              "none: a column of the cost table does not say what each class of an expert uses");
     wanted.push_back({name, "--limit", {text.substr(equals + 1)}, BudgetUnit::kPlain});
   }
   const bool any = std::any_of(wanted.begin(), wanted.end(), [](const Wanted& w) { return !w.values.empty(); });
@@ -560,7 +665,15 @@ Inputs read_inputs(const MapCommand& command) {
                             "one of --memory-budget, --resident-budget, --latency-budget, --io-budget, --bits-budget, "
                             "--limit");
   const bool averages = !command.latency_budgets.empty() || !command.io_budgets.empty();
-  if (averages) in.routing = in.workload ? routing_of(*in.workload) : routing_of(in.rows, command.sensitivity);
+  if (averages && in.classes.count() > 1 && !in.workload)
+    refuse_missing("--class-shares", "--workload, whose trace says which rows are of which class");
+  if (averages)
+    in.routing = in.workload ? routing_of(*in.workload, in.classes.count()) : routing_of(in.rows, command.sensitivity);
+  if (averages && in.classes.count() > 1 && !in.routing.has_levels)
+    throw base::ConfigError(
+        in.workload->trace, "levels", "level 0 throughout",
+        fmt::format("the numbers of {} classes, as what a token reads and takes depends on its class",
+                    in.classes.count()));
   if (!command.latency_budgets.empty() && !in.costs) read_latencies(command, together, in);
 
   std::vector<mapping::Resource> resources;
@@ -585,8 +698,9 @@ Inputs read_inputs(const MapCommand& command) {
       resource.use = [m = *in.memory](int, int, const numerics::ExpertFormats& f) { return m.read_bytes(f); };
     } else if (w.name == "io") {
       resource.scale = in.routing.scale;
-      resource.use = [m = *in.memory, r = in.routing](int l, int e, const numerics::ExpertFormats& f) {
-        return r.at(l, e) * m.read_bytes(f);
+      resource.class_use = [m = *in.memory, r = in.routing](int l, int e, const numerics::ExpertFormats& f,
+                                                            workloads::ClassSet classes) {
+        return r.at(l, e, classes) * m.read_bytes(f);
       };
     } else if (w.name == "latency") {
       resource.unit = "cycles";
@@ -607,13 +721,18 @@ Inputs read_inputs(const MapCommand& command) {
           if (elsewhere > 0 && text.find("/layer") != std::string::npos)
             throw base::ConfigError(kWhere, w.key, "'" + text + "' for a workload that runs layers without experts",
                                     "a budget for the model: no plan changes what those layers take");
-        resource.use = [t = *in.latencies, run, elsewhere, first](int l, int e, const numerics::ExpertFormats& f) {
+        resource.class_use = [t = *in.latencies, run, elsewhere, first](int l, int e, const numerics::ExpertFormats& f,
+                                                                        workloads::ClassSet classes) {
           if (run.count(l) == 0) return std::int64_t{0};
-          return t.cycles(l, e, f) + (e == 0 ? t.rest_cycles(l) : 0) + (e == 0 && l == first ? elsewhere : 0);
+          // Once, whatever the widths: with what class 0 reads.
+          const bool and_rest = e == 0 && (classes == workloads::kEveryRow || workloads::contains(classes, 0));
+          return t.cycles(l, e, f, classes) + (and_rest ? t.rest_cycles(l) : 0) +
+                 (and_rest && l == first ? elsewhere : 0);
         };
       } else
-        resource.use = [c = *in.costs, r = in.routing](int l, int e, const numerics::ExpertFormats& f) {
-          const std::int64_t cycles = c.at("cycles", l, e, f), tokens = r.at(l, e);
+        resource.class_use = [c = *in.costs, r = in.routing](int l, int e, const numerics::ExpertFormats& f,
+                                                             workloads::ClassSet classes) {
+          const std::int64_t cycles = c.at("cycles", l, e, f), tokens = r.at(l, e, classes);
           if (cycles > 0 && tokens > (std::int64_t{1} << 50) / cycles)
             throw base::ConfigError(c.path(), "cycles", std::to_string(cycles),
                                     "fewer: times its tokens it is too great");
@@ -645,14 +764,14 @@ Inputs read_inputs(const MapCommand& command) {
       budgets.push_back({r, parsed.per_layer, parsed.value, w.key, {}});
     }
   }
-  in.problem = mapping::make_problem(in.rows, command.sensitivity, in.network, resources, together);
+  in.problem = mapping::make_problem(in.rows, command.sensitivity, in.network, resources, together, in.classes);
   in.problem.budgets = budgets;
   in.problem.significance = command.loss == "significance";
   add_constraints(command, in.problem);
   return in;
 }
 
-Routing workload_routing(const workloads::WorkloadFile& workload) { return routing_of(workload); }
+Routing workload_routing(const workloads::WorkloadFile& workload) { return routing_of(workload, 0); }
 
 workloads::Plan solve_plan(const Inputs& in, const MapCommand& command, const std::string& name,
                            const mapping::Allocator& allocator, const mapping::AllocatorOptions& options) {
@@ -663,16 +782,27 @@ run::Timing simulated(const Inputs& in, const run::RunInputs& work, const worklo
   const run::ShapesOf shapes = [&plan](const run::RunInputs& inputs) -> program::ShapeOf {
     return [&inputs, &plan](int layer, int expert) {
       program::ExpertShape shape = inputs.shape(layer, expert);
-      if (expert < inputs.experts) shape.format = plan.at(layer, expert).format;  // others are no plan's
+      if (expert >= inputs.experts) return shape;  // no plan's
+      const workloads::PlanEntry& entry = plan.at(layer, expert);
+      shape.format = entry.format;
+      shape.reads.clear();
+      for (std::uint32_t c = 0; c < plan.class_shares.size(); ++c) shape.reads.push_back(*plan.read(entry, c));
       return shape;
     };
   };
-  return run::time_run(*in.workload, work, latency_options(plan.group_size), *in.chip, shapes);
+  return run::time_run(*in.workload, work, latency_options(plan.group_size, plan.class_shares.size()), *in.chip,
+                       shapes);
+}
+
+std::string reading_name(const workloads::PlanEntry& entry) {
+  mapping::Reading reading(entry.format);
+  reading.reads = entry.reads;
+  return reading.name();
 }
 
 std::string counts_text(const workloads::Plan& plan) {
   std::map<std::string, int> experts;
-  for (const workloads::PlanEntry& e : plan.experts) ++experts[e.format.name()];
+  for (const workloads::PlanEntry& e : plan.experts) ++experts[reading_name(e)];
   std::string counts;
   for (const auto& [format, count] : experts)
     counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", count, format);

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/registry.h"
+#include "cli/class_options.h"
 #include "cli/latency_source.h"
 #include "cli/quantiser_options.h"
 #include "mapping/allocators.h"
@@ -36,6 +37,7 @@ struct MapCommand {
   std::vector<std::string> memory_budgets, resident_budgets, latency_budgets, io_budgets, bits_budgets, limits;
   std::vector<std::string> at_least, tied, fixed;
   std::string formats;
+  ClassOptions classes;
   std::string loss = "table";
   std::string allocator = "optimal";
   std::uint64_t seed = 0;
@@ -56,11 +58,16 @@ base::Registry<mapping::Allocator> allocators();
 /// How often the workload's tokens go to every expert: uses that are averages over tokens stay whole when they count
 /// tokens. Without a workload, the table's frequencies, as they are when all are whole, else in parts of 2^20.
 struct Routing {
-  std::map<std::pair<int, int>, std::int64_t> tokens;
+  std::map<std::pair<int, int>, std::vector<std::int64_t>>
+      tokens;  ///< of each class; where there are none, of all rows
   std::int64_t scale = 1;
-  std::int64_t at(int layer, int expert) const {
+  bool has_levels = false;  ///< above 0
+  std::int64_t at(int layer, int expert, workloads::ClassSet classes = workloads::kEveryRow) const {
     const auto found = tokens.find({layer, expert});
-    return found == tokens.end() ? 0 : found->second;
+    std::int64_t sum = 0;
+    for (std::size_t c = 0; found != tokens.end() && c < found->second.size(); ++c)
+      if (classes == workloads::kEveryRow || workloads::contains(classes, c)) sum += found->second[c];
+    return sum;
   }
 };
 
@@ -83,6 +90,7 @@ struct Inputs {
   std::vector<workloads::SensitivityRow> rows;         ///< with their losses as minimised
   workloads::Network network;
   Routing routing;
+  mapping::Classes classes;
   mapping::Problem problem;
 };
 
@@ -106,7 +114,10 @@ workloads::Plan solve_plan(const Inputs& in, const MapCommand& command, const st
 /// where the workload's are. `work` is latency_inputs()'.
 run::Timing simulated(const Inputs& in, const run::RunInputs& work, const workloads::Plan& plan);
 
-/// How many experts have each format: "3 int2, 5 int3".
+/// How an entry is read: "int2", or by classes that differ "mwq2+0of2:mwq2+2".
+std::string reading_name(const workloads::PlanEntry& entry);
+
+/// How many experts have each format, or are read so: "3 int2, 5 int3".
 std::string counts_text(const workloads::Plan& plan);
 
 }  // namespace moesaic::cli

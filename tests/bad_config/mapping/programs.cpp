@@ -232,6 +232,94 @@ TEST_CASE("profile refuses what it cannot measure", "[bad_config][cli]") {
                 folder.file("no/p.csv"));
 }
 
+TEST_CASE("map and profile refuse classes of requests that table, trace and chip do not know", "[bad_config][cli]") {
+  const TemporaryFolder folder;
+  std::string rows = kHeader, parts = "layer,expert,format,bits,loss,frequency,weight,projection\n";
+  for (int layer = 0; layer < 4; ++layer)
+    for (int expert = 0; expert < 8; ++expert)
+      for (const char* format : {"int,3", "mwq2+0of2,2", "mwq2+1of2,3", "mwq2+2,4"}) {
+        const std::string row = std::to_string(layer) + "," + std::to_string(expert) + "," + format + ",0.5,0.25,0.125";
+        rows += row + "\n";
+        for (const char* part : {"gate", "up", "down"}) parts += row + "," + part + "\n";
+      }
+  const std::string out = folder.file("plan.yaml"), model = std::filesystem::absolute("data/model").string();
+  const std::string good = folder.write("s.csv", rows), apart = folder.write("p.csv", parts),
+                    integers = folder.write("i.csv", table());
+  std::string trace = "request,step,phase,position,layer,experts,weights,levels\n";
+  for (int layer = 0; layer < 4; ++layer) trace += "0,0,prefill,0," + std::to_string(layer) + ",1;2,0.6;0.4,0;2\n";
+  folder.write("t.csv", trace);
+  const std::string levels = folder.write("w.yaml", "model: " + model + "\ntrace: t.csv\n");
+  const auto map = [&](const std::string& workload, const std::string& sensitivity, const std::string& rest) {
+    return "map --chip chips/demo.yaml --workload " + workload + " --sensitivity " + sensitivity +
+           " --memory-budget 4bits --out " + out + " " + rest;
+  };
+  const std::string demo = "configs/demo_workload.yaml";
+  const auto refused = [&](const std::string& rest, const std::string& what) {
+    check_refused(map(demo, good, rest), what, out);
+  };
+  refused("--class-shares 0.5,0.3", "--class-shares: got shares that add up to 0.8, expected a sum of 1");
+  refused("--class-shares 0.5,0.5,0.5", "--class-shares: got shares that add up to 1.5");
+  for (const char* bad : {"0.5,x", "1.5,-0.5", "0.5,,0.5", "nan,1", "0.5;0.5", "traces"})
+    refused(std::string("--class-shares '") + bad + "'",
+            std::string("--class-shares: got '") + bad + "', expected the");
+  refused("--class-shares 0.04,0.06,0.06,0.06,0.06,0.06,0.06,0.06,0.06,0.06,0.06,0.06,0.06,0.06,0.06,0.06,0.06",
+          "--class-shares: got 17 classes, expected at most 16");
+  refused("--class-weights 1,2", "--class-weights: got it without --class-shares");
+  refused("--class-order any", "--class-order: got it without --class-shares");
+  refused("--class-shares 0.5,0.5 --class-order falling", "--class-order");
+  for (const char* bad : {"1", "1,1,1", "1,-1", "0,0", "1,inf"})
+    refused(std::string("--class-shares 0.5,0.5 --class-weights ") + bad,
+            std::string("--class-weights: got '") + bad + "', expected 2 numbers");
+  check_refused(map(demo, integers, "--class-shares 0.5,0.5"),
+                "--class-shares: got 2 classes, of formats int2,int3,int4, expected two widths of one stored copy",
+                out);
+  check_refused(map(demo, apart, "--class-shares 0.5,0.5"),
+                "p.csv: projection: got losses of gate, up and down for classes of requests", out);
+  refused("--class-shares trace", "levels: got level 0 throughout, expected the classes that");
+  refused("--class-shares 0.5,0.5 --io-budget 1GiB",
+          "levels: got level 0 throughout, expected the numbers of 2 classes");
+  refused("--class-shares 0.5,0.5 --latency-budget 99999cycles",
+          "levels: got level 0 throughout, expected the numbers");
+  check_refused(map(levels, good, "--class-shares 0.5,0.5"),
+                "t.csv: levels: got 2 for expert 2 at layer 0, expected below 2, the classes of --class-shares", out);
+  check_refused(map(levels, good, "--io-budget 1GiB"),
+                "t.csv: levels: got rows that read an expert at several widths, expected level 0 throughout, or "
+                "--class-shares",
+                out);
+  check_refused("map --sensitivity " + good + " --class-shares trace --bits-budget 80bits",
+                "--class-shares trace: got it without --workload");
+  std::string costs = "layer,expert,format,cycles,size\n0,0,int3,1,1\n";
+  refused("--class-shares 0.5,0.5 --costs " + folder.write("c.csv", costs) + " --limit size=20",
+          "--limit: got 'size=20' with classes of requests");
+  // What is read is of the one stored copy, and no wider; and something that the hardware has.
+  refused("--class-shares 0.5,0.5 --fix 0.0=mwq2+1:mwq2+2",
+          "--fix: got 'mwq2+1:mwq2+2', expected readings of one stored");
+  refused("--class-shares 0.5,0.5 --fix 0.0=int3:int4", "--fix: got 'int3:int4', expected readings of one stored copy");
+  refused("--class-shares 0.5,0.5 --fix 0.0=mwq2+2:mwq2+1of2", "--fix: got '0.0=mwq2+2:mwq2+1of2', expected LAYER");
+  refused("--class-shares 0.5,0.5 --fix 0.0=mwq2+0of2:mwq2+1of2:mwq2+2",
+          "--fix: got 'mwq2+0of2:mwq2+1of2:mwq2+2', expected one format, or 2 with : between them");
+  refused("--fix 0.0=mwq2+0of2:mwq2+2", "--fix: got 'mwq2+0of2:mwq2+2', expected one format, as there are no classes");
+  const std::string chip =
+      folder.write("chip.yaml", base::read_file("chips/demo.yaml") + "formats: [int3, mwq2+0of2, mwq2+1of2]\n");
+  const std::string lacking = "map --chip " + chip + " --workload " + demo + " --sensitivity " + good +
+                              " --memory-budget 5bits --class-shares 0.5,0.5 --out " + out;
+  check_refused(lacking + " --formats mwq2+0of2..mwq2+2",
+                "--formats: got mwq2+2, expected a format that " + chip + " has", out);
+  check_refused(lacking + " --fix 0.0=mwq2+0of2:mwq2+2", "--fix: got '0.0=mwq2+0of2:mwq2+2'", out);
+  CHECK(run_program(lacking + " --fix 0.0=mwq2+0of2:mwq2+1of2").exit_code == 0);
+
+  const std::string profile = "profile --no-cache --chip chips/demo.yaml --workload ";
+  check_refused(
+      profile + levels + " --formats mwq2+0of2..mwq2+2",
+      "t.csv: levels: got rows that read an expert at several widths, expected level 0 throughout, or --classes");
+  check_refused(profile + levels + " --formats mwq2+0of2..mwq2+2 --classes 2", "t.csv: levels: got 2 for expert 2");
+  check_refused(profile + levels + " --formats int2,int3 --classes 3",
+                "--classes: got 3 classes, of formats int2,int3");
+  check_refused(profile + levels + " --formats int2/int3/int2 --classes 3", "--classes: got them with int2/int3/int2");
+  check_refused(profile + levels + " --formats int2 --classes 17", "--classes");
+  check_refused(profile + demo + " --formats int2 --class-order any", "--class-order: got any, expected none without");
+}
+
 TEST_CASE("a plan that was made from other files, or that a file contradicts, is refused by --check",
           "[bad_config][cli]") {
   const TemporaryFolder folder;
@@ -253,7 +341,7 @@ TEST_CASE("a plan that was made from other files, or that a file contradicts, is
   std::string classes = text;
   classes.insert(classes.find("experts:"), "class_shares: [0.5, 0.5]\n");
   check_refused(base + "--sensitivity " + good + " --check " + folder.write("classes.yaml", classes),
-                "class_shares: got classes of requests, expected a plan that map has made");
+                "class_shares: got [0.5, 0.5], expected [], as --class-shares says");
   const std::size_t at = text.find("\nloss: ");
   text.replace(at, text.find('\n', at + 1) - at, "\nloss: 0.5");
   const Outcome outcome =
