@@ -457,3 +457,36 @@ TEST_CASE("classes are refused where matrices have formats of their own, and whe
   many.rising = true;
   CHECK(problem_of(table(rng, nested), many).items[0].choices.size() == 6435);
 }
+
+TEST_CASE("levels of one MWQ copy are ways to read it, those of a copy that stores fewer are another's",
+          "[unit][mapping]") {
+  const std::vector<Format> formats{Format::mwq(2, 1, 0), Format::mwq(2, 1, 1), Format::mwq(2, 2, 0),
+                                    Format::mwq(2, 2, 1), Format::mwq(2, 2, 2), Format::mwq(3, 1, 0)};
+  CHECK(mapping::readings(formats, 2, true).size() == 3 + 6 + 1);
+  CHECK(mapping::readings(formats, 2, false).size() == 4 + 9 + 1);
+  base::Rng rng(12);
+  mapping::Classes two;
+  two.shares = {0.75, 0.25};
+  mapping::Problem problem = problem_of(table(rng, formats), two);
+  const auto stored = [](Format all) {
+    return numerics::stored_layout(all, numerics::expert_shapes(32, 48, 16), kLayout).total_bytes();
+  };
+  std::int64_t narrow = 0, wide = 0;
+  for (const mapping::Item& item : problem.items)
+    for (const mapping::Choice& choice : item.choices) {
+      const Format format = choice.format.gate;
+      // Of a copy every level is stored, whatever is read.
+      CHECK(choice.use[0] == stored(Format::mwq(format.base_planes(), format.stored_levels(), format.stored_levels())));
+      for (const Format read : choice.reads) CHECK(read.stored_levels() == format.stored_levels());
+      narrow += item.expert == 0 && format.stored_levels() == 1;
+      wide += item.expert == 0 && format.stored_levels() == 2;
+    }
+  CHECK(narrow == kLayers * 4);
+  CHECK(wide == kLayers * 6);
+  // One byte less than every expert with two levels: some are stored with one.
+  problem.budgets = {{0, false, kLayers * kExperts * stored(Format::mwq(2, 2, 2)) - 1, "--memory-budget"}};
+  const workloads::Plan plan = plan_of(problem, mapping::allocate_optimal(problem, {}).assignment);
+  CHECK(plan.memory_bytes <= problem.budgets[0].value);
+  CHECK(std::any_of(plan.experts.begin(), plan.experts.end(),
+                    [](const auto& entry) { return entry.format.gate.stored_levels() == 1; }));
+}
