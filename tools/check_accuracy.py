@@ -8,7 +8,8 @@ Calibrates on the model's calibration tokens, then evaluates on its evaluation t
   - the optimal plan at --bits on average has a lower loss than every seeded random plan within the same budget, than a half
     int2, half int3 split by expert index (either half first), and than as many random halves of the experts, each beyond one
     paired standard error (over windows);
-  - GPTQ beats round-to-nearest with every expert in int2, and in int3, beyond three paired standard errors.
+  - GPTQ beats round-to-nearest with every expert in int2, and in int3, beyond three paired standard errors;
+  - what is measured at 2.5 bits is what the tables of docs/mapping.md and docs/reproductions/own-model.md state.
 Exit code 1 when one of these does not hold.
 """
 import argparse
@@ -38,6 +39,16 @@ def mean_and_error(values):
     return mean, math.sqrt(squares / (len(values) - 1) / len(values))
 
 
+def stated(page, label):
+    """The cells beside a label, in the first table of the page that has such a row."""
+    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    found = [row[1:] for row in rows if row[0] == label]
+    if not found:
+        sys.exit(f"docs/{page}: no row {label!r}")
+    return found[0]
+
+
 class Bench:
     def __init__(self, program, folder, tokens):
         self.program, self.folder, self.tokens = program, folder, tokens
@@ -51,10 +62,10 @@ class Bench:
         with open(windows, newline="") as file:
             return [float(row["bits_per_byte"]) for row in csv.DictReader(file)]
 
-    def map(self, bits, allocator, name, seed=None, quantiser=()):
+    def map(self, bits, allocator, name, seed=None, quantiser=(), table="sensitivity.csv"):
         plan = self.folder / f"{name}.yaml"
         command = [self.program, "map", "--workload", ROOT / "configs/demo_workload.yaml", "--chip", ROOT / "chips/demo.yaml"]
-        command += ["--sensitivity", self.folder / "sensitivity.csv", "--memory-budget", f"{bits}bits"]
+        command += ["--sensitivity", self.folder / table, "--memory-budget", f"{bits}bits"]
         command += ["--allocator", allocator, "--out", plan, "--json", *quantiser]
         if seed is not None:
             command += ["--seed", seed]
@@ -93,17 +104,30 @@ def main():
         print(f"{len(real)} windows, {255 * len(real)} predicted bytes")
         print(f"float                  {sum(real) / len(real):.6f} bits per byte")
 
-        def report(label, windows, bound=None, baseline=real):
+        def agree(what, found, page):
+            if found != page:
+                failures.append(f"{what}: got {found}, the page states {page}")
+
+        def report(label, windows, bound=None, baseline=real, row=None):
             mean, error = mean_and_error([a - b for a, b in zip(windows, baseline)])
+            if row is not None:
+                cells = [f"{sum(windows) / len(windows):.6f}", f"{mean:.6f} ± {error:.6f}"]
+                agree(label, cells, [cell for cell in stated("mapping.md", row) if cell])
             print(f"{label:22s} {sum(windows) / len(windows):.6f}  {mean:+.6f} +- {error:.6f}", flush=True)
             if bound is not None and not bound(mean, error):
                 failures.append(label)
 
-        report("int8", bench.evaluate("int8"), lambda mean, error: abs(mean) <= 0.01)
+        report("int8", bench.evaluate("int8"), lambda mean, error: abs(mean) <= 0.01, row="int8")
         plan, facts = bench.map(options.bits, "optimal", "optimal")
         budget = facts["memory_budget_bytes"]
         optimal = bench.evaluate(plan)
-        report(f"optimal {options.bits} bits", optimal)
+        at_page = options.bits == "2.5"
+        report(f"optimal {options.bits} bits", optimal, row="optimal, 2.5 bits" if at_page else None)
+        if at_page:
+            agree("float", f"{sum(real) / len(real):.6f}", stated("mapping.md", "float")[0])
+            agree("predicted", f"{facts['loss']:.4f}", stated("reproductions/own-model.md", "`optimal`, predicted")[1])
+            increase = mean_and_error([a - b for a, b in zip(optimal, real)])[0]
+            agree("evaluated", f"{increase:.4f}", stated("reproductions/own-model.md", "`optimal`, evaluated")[1])
         print(f"  {facts['memory_bytes']} bytes of {budget}, predicted {facts['loss']:+.6f}, {facts['experts']}")
 
         tokens = folder / "some.bin"
@@ -118,9 +142,9 @@ def main():
         print("above the optimal plan:")
         beaten = lambda mean, error: mean > error
         report("half int2, half int3", bench.evaluate(bench.split(plan, "half", [2, 2, 2, 2, 3, 3, 3, 3] * 4, budget)),
-               beaten, optimal)
+               beaten, optimal, "experts 0..3 int2, 4..7 int3" if at_page else None)
         report("half int3, half int2", bench.evaluate(bench.split(plan, "half", [3, 3, 3, 3, 2, 2, 2, 2] * 4, budget)),
-               beaten, optimal)
+               beaten, optimal, "experts 0..3 int3, 4..7 int2" if at_page else None)
         for seed in range(1, halves + 1):
             widths = [2, 3] * 16
             random.Random(seed).shuffle(widths)
