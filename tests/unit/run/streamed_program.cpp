@@ -18,31 +18,13 @@
 #include "sim/run/timeline.h"
 #include "sim/run/totals.h"
 #include "tests/temporary_folder.h"
+#include "tests/unit/run/tiny_shape.h"
 #include "tests/unit/run/told_run.h"
 
 using namespace moesaic;
 
 namespace {
 
-const char* const kShape = R"(name: tiny
-source: made up
-hidden: 32
-expert_intermediate: 24
-experts: 4
-top_k: 2
-shared_experts: 1
-shared_intermediate: 16
-layers: 3
-dense_first: 1
-moe_every: 1
-dense_intermediate: 40
-heads: 4
-kv_heads: 2
-head_dim: 16
-gated: true
-vocab: 50
-)";
-const char* const kWhole = "whole_layers: {shared_experts: int4, dense_layers: int3, attention: int5, head: int2}\n";
 const char* const kStorage =
     "storage: {kind: nvme, preset: nvme-pcie4x4}\n"
     "cache: {policy: belady, capacity_bytes: 8192, load_order: fifo, decision_cycles: 10, prefetch: {kind: perfect}, "
@@ -51,7 +33,7 @@ const char* const kStorage =
 struct Folder : tests::TemporaryFolder {
   /// Two requests of 5 and 3 tokens that decode so many more, one after the other.
   workloads::WorkloadFile workload(int decoded, const std::string& lines) const {
-    base::write_file(file("tiny.yaml"), kShape);
+    base::write_file(file("tiny.yaml"), tests::kTinyShape);
     std::string rows = "request,step,phase,position,layer,experts,weights\n";
     const auto add = [&rows](int request, int step, int position) {
       for (const int layer : {1, 2})
@@ -101,7 +83,7 @@ TEST_CASE("phases that are lowered one by one and forgotten are those of the who
   const Folder folder;
   for (const bool storage : {false, true}) {
     CAPTURE(storage);
-    const auto workload = folder.workload(4, kWhole);
+    const auto workload = folder.workload(4, tests::kTinyWholeLayers);
     const program::Chip chip = folder.chip("r16c16p2a8", storage);
     const run::RunInputs inputs = run::gather_inputs(workload, {});
     const program::RunProgram whole = lowered_whole(inputs, chip, true);
@@ -188,7 +170,7 @@ TEST_CASE("what is summed up while a run goes on is what its lists say afterward
   for (const bool storage : {false, true})
     for (const std::size_t most : {std::size_t{40}, std::size_t{100000}}) {
       CAPTURE(storage, most);
-      const auto workload = folder.workload(6, kWhole);
+      const auto workload = folder.workload(6, tests::kTinyWholeLayers);
       const program::Chip chip = folder.chip("r16c16p2a8", storage);
       run::InputOptions options;
       options.weights = false;

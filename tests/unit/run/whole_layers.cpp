@@ -10,6 +10,7 @@
 #include "sim/run/summary.h"
 #include "sim/run/timeline.h"
 #include "tests/temporary_folder.h"
+#include "tests/unit/run/tiny_shape.h"
 #include "tests/unit/run/told_run.h"
 
 using namespace moesaic;
@@ -17,26 +18,7 @@ using program::Part;
 
 namespace {
 
-const char* const kShape = R"(name: tiny
-source: made up
-hidden: 32
-expert_intermediate: 24
-experts: 4
-top_k: 2
-shared_experts: 1
-shared_intermediate: 16
-layers: 3
-dense_first: 1
-moe_every: 1
-dense_intermediate: 40
-heads: 4
-kv_heads: 2
-head_dim: 16
-gated: true
-vocab: 50
-)";
 const char* const kLatent = "latent_attention: {q_rank: 12, kv_rank: 24, nope_dim: 8, rope_dim: 4}\n";
-const char* const kAll = "whole_layers: {shared_experts: int4, dense_layers: int3, attention: int5, head: int2}\n";
 
 struct Folder : tests::TemporaryFolder {
   /// Two requests of 70 and 3 tokens, and two decode steps of each, in one batch.
@@ -84,7 +66,8 @@ TEST_CASE("a layer is projections, scores, values and experts, a step ends with 
           "[unit][run]") {
   const Folder folder;
   for (const bool latent : {false, true}) {
-    const auto workload = folder.workload(latent ? std::string(kShape) + kLatent : kShape, kAll);
+    const auto workload =
+        folder.workload(latent ? std::string(tests::kTinyShape) + kLatent : tests::kTinyShape, tests::kTinyWholeLayers);
     const run::RunInputs inputs = run::gather_inputs(workload, {});
     REQUIRE(inputs.steps.size() == 3);
     REQUIRE(inputs.layers.size() == 3 * (3 * 4 + 1));
@@ -159,7 +142,8 @@ TEST_CASE("what is not asked for is left out, and what the network lacks is refu
   const Folder folder;
   const auto parts_of = [&](const std::string& lines) {
     std::vector<Part> parts;
-    for (const auto& rows : run::gather_inputs(folder.workload(kShape, lines), {}).layers) parts.push_back(rows.part);
+    for (const auto& rows : run::gather_inputs(folder.workload(tests::kTinyShape, lines), {}).layers)
+      parts.push_back(rows.part);
     return std::vector<Part>(parts.begin(), parts.begin() + static_cast<std::ptrdiff_t>(parts.size() / 3));
   };
   CHECK(parts_of("") == std::vector<Part>{Part::kExperts, Part::kExperts});
@@ -175,7 +159,7 @@ TEST_CASE("what is not asked for is left out, and what the network lacks is refu
     }
     return std::string("accepted");
   };
-  std::string plain = kShape;
+  std::string plain = tests::kTinyShape;
   plain.replace(plain.find("shared_experts: 1"), 17, "shared_experts: 0");
   plain.replace(plain.find("dense_first: 1"), 14, "dense_first: 0");
   plain.erase(plain.find("vocab: 50\n"));
@@ -185,18 +169,21 @@ TEST_CASE("what is not asked for is left out, and what the network lacks is refu
         "w.yaml:4: whole_layers.dense_layers: got it with tiny, expected a network with layers without experts");
   CHECK(refusal(plain, "whole_layers: {head: int4}\n") ==
         "w.yaml:4: whole_layers.head: got it with tiny, expected a network whose file says its vocabulary (vocab)");
-  CHECK(refusal(kShape, "whole_layers: {}\n").find("w.yaml:4: whole_layers: got an empty map, expected") == 0);
-  CHECK(refusal(kShape, "whole_layers: {attention: int9}\n").find("w.yaml:4: whole_layers.attention: got") == 0);
-  CHECK(refusal(kShape, "whole_layers: {head: int2, router: int8}\n").find("w.yaml:4: whole_layers.router: got") == 0);
-  CHECK(refusal(kShape, "layers: [0, 1]\n").find("w.yaml:4: layers: got 0, a layer without experts") == 0);
-  CHECK(refusal(kShape, "layers: [0]\nwhole_layers: {attention: int8}\n")
+  CHECK(refusal(tests::kTinyShape, "whole_layers: {}\n").find("w.yaml:4: whole_layers: got an empty map, expected") ==
+        0);
+  CHECK(refusal(tests::kTinyShape, "whole_layers: {attention: int9}\n").find("w.yaml:4: whole_layers.attention: got") ==
+        0);
+  CHECK(refusal(tests::kTinyShape, "whole_layers: {head: int2, router: int8}\n")
+            .find("w.yaml:4: whole_layers.router: got") == 0);
+  CHECK(refusal(tests::kTinyShape, "layers: [0, 1]\n").find("w.yaml:4: layers: got 0, a layer without experts") == 0);
+  CHECK(refusal(tests::kTinyShape, "layers: [0]\nwhole_layers: {attention: int8}\n")
             .find("w.yaml:4: layers: got only layers without experts, expected at least one with experts") == 0);
 }
 
 TEST_CASE("a summary's parts and products add up to the run, and the cache's bytes are those of its pages",
           "[unit][run]") {
   const Folder folder;
-  const auto workload = folder.workload(kShape, std::string(kAll) + "steps: [1]\n");
+  const auto workload = folder.workload(tests::kTinyShape, std::string(tests::kTinyWholeLayers) + "steps: [1]\n");
   const run::RunInputs inputs = run::gather_inputs(workload, {});
   const program::Chip chip = program::read_chip("chips/r16c16p2a8.yaml");
   program::RunProgram lowered =
