@@ -71,6 +71,8 @@ module moe_weight_fetch #(
 
   logic [9:0]  plane_bytes;   // of one plane of the tile
   logic [3:0]  planes, rank;  // of the bundle: planes read, planes before it in a tile
+  logic [3:0]  planes_before;     // before the present one
+  logic [39:0] scattered_offset;  // of the present plane, from the first of all
   logic [13:0] read_bytes, stored_bytes, before_bytes;
   logic [8:0]  param_bytes, requant_bytes;
   logic        last_segment;  // of the tile's planes
@@ -79,6 +81,7 @@ module moe_weight_fetch #(
   assign in_level      = level != '0;
   assign planes        = in_level ? 4'd1 : cmd_i.planes_read;
   assign rank          = in_level ? cmd_i.planes_read + 4'(level) - 4'd1 : '0;
+  assign planes_before = rank + plane_q;
   assign read_bytes    = 14'(plane_bytes) * 14'(planes);
   assign before_bytes  = 14'(plane_bytes) * 14'(rank);
   assign stored_bytes  = 14'(plane_bytes) * 14'(cmd_i.planes_stored);
@@ -102,12 +105,25 @@ module moe_weight_fetch #(
   end
 
   always_comb begin
+    unique case (planes_before)
+      4'd1:    scattered_offset = cmd_i.plane_stride;
+      4'd2:    scattered_offset = cmd_i.plane_offset_3;
+      4'd3:    scattered_offset = cmd_i.plane_offset_4;
+      4'd4:    scattered_offset = cmd_i.plane_offset_5;
+      4'd5:    scattered_offset = cmd_i.plane_offset_6;
+      4'd6:    scattered_offset = cmd_i.plane_offset_7;
+      4'd7:    scattered_offset = cmd_i.plane_offset_8;
+      default: scattered_offset = '0;
+    endcase
+  end
+
+  always_comb begin
     seg_addr_o  = '0;
     seg_bytes_o = '0;
     if (tile_valid) begin
       unique case (stage)
         StParams: begin
-          seg_addr_o  = in_level ? level_params_q + level_offset_q : params_q;
+          seg_addr_o  = !in_level ? params_q : level_params_q + (cmd_i.scattered ? scattered_offset : level_offset_q);
           seg_bytes_o = 32'(param_bytes);
         end
         StRequant: begin
@@ -115,7 +131,8 @@ module moe_weight_fetch #(
           seg_bytes_o = 32'(requant_bytes);
         end
         default: begin
-          seg_addr_o  = weight_q + (cmd_i.plane_major ? plane_offset_q : 40'(before_bytes));
+          seg_addr_o  = weight_q + (!cmd_i.plane_major ? 40'(before_bytes) :
+                                    cmd_i.scattered    ? scattered_offset : plane_offset_q);
           seg_bytes_o = cmd_i.plane_major ? 32'(plane_bytes) : 32'(read_bytes);
         end
       endcase

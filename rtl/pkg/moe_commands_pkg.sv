@@ -2,8 +2,8 @@
 
 /// Commands, register addresses and activity blocks of the core.
 package moe_commands_pkg;
-  parameter int unsigned CommandWords = 19;
-  parameter int unsigned CommandBits = 608;
+  parameter int unsigned CommandWords = 26;
+  parameter int unsigned CommandBits = 832;
 
   parameter logic [3:0] OpNone = 4'd0;  // no command; the queue never offers it
   parameter logic [3:0] OpSetRow = 4'd1;  // row table entry token := in_addr, out_addr, aux_addr, token_shift
@@ -13,16 +13,21 @@ package moe_commands_pkg;
   parameter logic [3:0] OpWait = 4'd5;  // holds until every plane of a job is resident, then frees the job
 
   typedef struct packed {
-    logic [15:0] reserved_4;  // zero
+    logic [39:0] plane_offset_8;  // scattered: bytes from the first plane to the eighth, modulo 2^40
+    logic [39:0] plane_offset_7;  // scattered: bytes from the first plane to the seventh, modulo 2^40
+    logic [39:0] plane_offset_6;  // scattered: bytes from the first plane to the sixth, modulo 2^40
+    logic [39:0] plane_offset_5;  // scattered: bytes from the first plane to the fifth, modulo 2^40
+    logic [39:0] plane_offset_4;  // scattered: bytes from the first plane to the fourth, modulo 2^40
+    logic [39:0] plane_offset_3;  // scattered: bytes from the first plane to the third, modulo 2^40
     logic [39:0] level_stride;  // bytes between the parameters of one level and the next, with plane_major also between their planes
-    logic [39:0] level_params_addr;  // matmul with levels: parameters of the first group's level 1
+    logic [39:0] level_params_addr;  // matmul with levels: parameters of the first group's level 1, scattered: less the distance of that level's plane
     logic [31:0] aux_offset;  // bytes added to aux_addr; combine: bytes added to out_addr
     logic [31:0] offset;  // bytes added to in_addr (load_act, combine's rows) or out_addr (matmul)
-    logic [39:0] plane_stride;  // plane_major: bytes between planes; combine: bytes between experts' rows
+    logic [39:0] plane_stride;  // plane_major: bytes between planes, scattered: from the first to the second; combine: bytes between experts' rows
     logic [39:0] requant_addr;  // matmul: mu and sigma of the first block; combine: r; set_row: aux_addr
     logic [39:0] params_addr;  // matmul: parameters of the first group; set_row: out_addr
     logic [39:0] weight_addr;  // matmul: planes of the first tile; set_row: in_addr
-    logic [7:0] reserved_3;  // zero
+    logic [7:0] reserved_2;  // zero
     logic [7:0] job;  // wait: which job
     logic [15:0] hidden_base;  // first hidden buffer word of token 0
     logic [15:0] hidden_stride;  // hidden buffer words per token
@@ -31,7 +36,7 @@ package moe_commands_pkg;
     logic [31:0] group_size;  // weights of one group
     logic [31:0] k;  // elements per token; combine: experts
     logic [31:0] n;  // columns
-    logic [12:0] reserved_2;  // zero
+    logic [12:0] reserved_1;  // zero
     logic [4:0] sigma_h;  // shift of h, 0..31
     logic which_up;  // with swiglu_part: 0 gate, 1 up
     logic swiglu_part;  // with paired 0: the block is one half of a pair
@@ -47,7 +52,7 @@ package moe_commands_pkg;
     logic acc_continue;  // the first group adds to the accumulators
     logic paired;  // blocks alternate gate and up
     logic plane_major;  // 0: all planes of a tile together; 1: each plane contiguous, plane_stride apart
-    logic reserved_1;  // zero
+    logic scattered;  // plane_major: planes lie anywhere, each at its own distance from the first
     logic [2:0] levels;  // bundles of one plane read after the first of each group, 0..7
     logic [4:0] out_bits;  // 4, 8 or 16: saturation of the result
     logic [1:0] elem_bytes;  // 1 or 2: load_act, of an input element; matmul and combine, of an output element
@@ -113,7 +118,7 @@ package moe_commands_pkg;
   parameter logic [11:0] RegIoStaging = 12'h060;  // words of the next descriptor; they keep their values
   parameter int unsigned RegIoStagingCount = 8;
   parameter logic [11:0] RegStaging = 12'h080;  // words of the next command; they keep their values
-  parameter int unsigned RegStagingCount = 19;
+  parameter int unsigned RegStagingCount = 26;
   parameter logic [11:0] RegCycles = 12'h100;  // snapshot: cycles since reset, low word first
   parameter int unsigned RegCyclesCount = 2;
   parameter logic [11:0] RegCounters = 12'h200;  // snapshot: block b, kind c (activity code) at 8 * (4 * b + c), low word first

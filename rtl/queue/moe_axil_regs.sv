@@ -125,8 +125,6 @@ module moe_axil_regs #(
     push_cmd_o            = push_valid_o ? moe_commands_pkg::cmd_t'(staging_q) : '0;
     push_cmd_o.reserved_1 = '0;
     push_cmd_o.reserved_2 = '0;
-    push_cmd_o.reserved_3 = '0;
-    push_cmd_o.reserved_4 = '0;
   end
 
   always_comb begin

@@ -12,7 +12,7 @@ AxilHost::AxilHost(const HostAgent& agent, Listener& listener, const CoreParams&
       listener_(listener),
       stalls_(stalls),
       fresh_phases_(fresh_phases),
-      staged_known_(fresh_phases ? 0U : ~0U) {
+      staged_known_(fresh_phases ? kNeverForgotten : ~0U) {
   const IoSettings settings = agent.settings();
   if (settings.credits.value_or(params.io_credits) != params.io_credits)
     settings_.emplace_back(kRegIoCredits, *settings.credits);

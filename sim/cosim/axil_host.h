@@ -12,6 +12,7 @@
 #include "sim/program/core_params.h"
 #include "sim/program/engine_run.h"
 #include "sim/program/host_agent.h"
+#include "sim/program/scattered_planes.h"
 #include "sim/program/stalls.h"
 
 namespace moesaic::cosim {
@@ -40,7 +41,7 @@ class AxilHost {
   /// there was.
   void phase_ended() {
     if (!fresh_phases_) return;
-    staged_known_ = 0;
+    staged_known_ = kNeverForgotten;
     room_ = 0;
   }
 
@@ -69,6 +70,9 @@ class AxilHost {
   void start(const Access& access);
   void finish_write(std::uint64_t response);
   void finish_read(std::uint64_t data, std::uint64_t response);
+
+  /// Programs with fresh phases have no scattered planes, so these words stay as the reset left them.
+  static constexpr std::uint32_t kNeverForgotten = ~0U << program::kFirstScatteredWord;
 
   const program::HostAgent& agent_;
   Listener& listener_;

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "base/error.h"
+#include "sim/program/scattered_planes.h"
 
 namespace moesaic::fast {
 
@@ -11,6 +12,7 @@ using program::Command;
 using program::Kind;
 using program::MemoryPort;
 using program::Opcode;
+using program::scattered_offset;
 
 namespace {
 
@@ -244,7 +246,9 @@ bool Feeds::make_segment() {
         address = params_at_;
         params_at_ = (params_at_ + bytes) & kAddrMask;
       } else {
-        address = (level_params_at_ + level_offset_) & kAddrMask;
+        address = (level_params_at_ +
+                   (c.scattered ? scattered_offset(c, c.planes_read + segment_tile_.level() - 1U) : level_offset_)) &
+                  kAddrMask;
         level_offset_ = segment_tile_.rewind() ? (level_offset_ + c.level_stride) & kAddrMask : 0;
         if (!segment_tile_.rewind()) level_params_at_ = (level_params_at_ + bytes) & kAddrMask;
       }
@@ -253,7 +257,9 @@ bool Feeds::make_segment() {
     case Stage::kPlanes: {
       const std::uint64_t plane = (segment_tile_.depth() * cols + 7) / 8;
       const std::uint64_t before = in_level ? c.planes_read + segment_tile_.level() - 1U : 0U;  // planes of the tile
-      address = (weight_at_ + (c.plane_major ? plane_offset_ : plane * before)) & kAddrMask;
+      const std::uint64_t offset =
+          c.scattered ? scattered_offset(c, static_cast<unsigned>(before) + plane_) : plane_offset_;
+      address = (weight_at_ + (c.plane_major ? offset : plane * before)) & kAddrMask;
       bytes = plane * (c.plane_major ? 1U : planes);
       if (c.plane_major && plane_ + 1 != planes) {
         ++plane_;

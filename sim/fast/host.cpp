@@ -1,6 +1,7 @@
 #include "sim/fast/host.h"
 
 #include "base/error.h"
+#include "sim/program/scattered_planes.h"
 
 namespace moesaic::fast {
 
@@ -12,9 +13,9 @@ namespace {
 constexpr unsigned kReadCycles = 3;  // of one read of a register, without stalls
 
 template <class Words>
-std::uint32_t differing(const Words& a, const Words& b) {
+std::uint32_t differing(const Words& a, const Words& b, std::size_t from = 0) {
   std::uint32_t count = 0;
-  for (std::size_t w = 0; w < a.size(); ++w) count += a[w] != b[w] ? 1 : 0;
+  for (std::size_t w = from; w < a.size(); ++w) count += a[w] != b[w] ? 1 : 0;
   return count;
 }
 
@@ -30,7 +31,8 @@ Host::Host(const program::IoSettings& settings, const program::CoreParams& param
 
 void Host::offer(const Command& command) {
   const program::CommandWords words = command.pack();
-  words_left_ = staged_known_ ? differing(words, staged_) : program::kCommandWords;
+  constexpr unsigned kForgotten = program::kFirstScatteredWord;
+  words_left_ = staged_known_ ? differing(words, staged_) : kForgotten + differing(words, staged_, kForgotten);
   staged_ = words;
   staged_known_ = true;
   has_command_ = true;

@@ -20,7 +20,8 @@ class Host {
   /// What was not offered before and is to be pushed next; only while has_command() (has_load()) says false.
   void offer(const program::Command& command);
   void offer(const program::Descriptor& load);
-  /// Forgets what the staging registers hold and how much room the queue has: the next command takes all words.
+  /// Forgets what the staging registers hold and how much room the queue has: the next command takes all words but
+  /// those that only scattered planes need.
   void forget() {
     staged_known_ = false;
     room_ = 0;

@@ -7,7 +7,7 @@
 
 namespace moesaic::program {
 
-inline constexpr unsigned kCommandWords = 19;
+inline constexpr unsigned kCommandWords = 26;
 using CommandWords = std::array<std::uint32_t, kCommandWords>;
 inline constexpr unsigned kDescriptorWords = 8;
 using DescriptorWords = std::array<std::uint32_t, kDescriptorWords>;
@@ -36,6 +36,7 @@ struct Command {
   std::uint8_t elem_bytes = 0;  ///< 2 bits: 1 or 2: load_act, of an input element; matmul and combine, of an output element
   std::uint8_t out_bits = 0;  ///< 5 bits: 4, 8 or 16: saturation of the result
   std::uint8_t levels = 0;  ///< 3 bits: bundles of one plane read after the first of each group, 0..7
+  bool scattered = false;  ///< 1 bits: plane_major: planes lie anywhere, each at its own distance from the first
   bool plane_major = false;  ///< 1 bits: 0: all planes of a tile together; 1: each plane contiguous, plane_stride apart
   bool paired = false;  ///< 1 bits: blocks alternate gate and up
   bool acc_continue = false;  ///< 1 bits: the first group adds to the accumulators
@@ -62,11 +63,17 @@ struct Command {
   std::uint64_t weight_addr = 0;  ///< 40 bits: matmul: planes of the first tile; set_row: in_addr
   std::uint64_t params_addr = 0;  ///< 40 bits: matmul: parameters of the first group; set_row: out_addr
   std::uint64_t requant_addr = 0;  ///< 40 bits: matmul: mu and sigma of the first block; combine: r; set_row: aux_addr
-  std::uint64_t plane_stride = 0;  ///< 40 bits: plane_major: bytes between planes; combine: bytes between experts' rows
+  std::uint64_t plane_stride = 0;  ///< 40 bits: plane_major: bytes between planes, scattered: from the first to the second; combine: bytes between experts' rows
   std::uint32_t offset = 0;  ///< 32 bits: bytes added to in_addr (load_act, combine's rows) or out_addr (matmul)
   std::uint32_t aux_offset = 0;  ///< 32 bits: bytes added to aux_addr; combine: bytes added to out_addr
-  std::uint64_t level_params_addr = 0;  ///< 40 bits: matmul with levels: parameters of the first group's level 1
+  std::uint64_t level_params_addr = 0;  ///< 40 bits: matmul with levels: parameters of the first group's level 1, scattered: less the distance of that level's plane
   std::uint64_t level_stride = 0;  ///< 40 bits: bytes between the parameters of one level and the next, with plane_major also between their planes
+  std::uint64_t plane_offset_3 = 0;  ///< 40 bits: scattered: bytes from the first plane to the third, modulo 2^40
+  std::uint64_t plane_offset_4 = 0;  ///< 40 bits: scattered: bytes from the first plane to the fourth, modulo 2^40
+  std::uint64_t plane_offset_5 = 0;  ///< 40 bits: scattered: bytes from the first plane to the fifth, modulo 2^40
+  std::uint64_t plane_offset_6 = 0;  ///< 40 bits: scattered: bytes from the first plane to the sixth, modulo 2^40
+  std::uint64_t plane_offset_7 = 0;  ///< 40 bits: scattered: bytes from the first plane to the seventh, modulo 2^40
+  std::uint64_t plane_offset_8 = 0;  ///< 40 bits: scattered: bytes from the first plane to the eighth, modulo 2^40
 
   CommandWords pack() const;
   static Command unpack(const CommandWords& words);
@@ -134,6 +141,7 @@ inline CommandWords Command::pack() const {
   detail::put_bits(words, 53, 2, static_cast<std::uint64_t>(elem_bytes));
   detail::put_bits(words, 55, 5, static_cast<std::uint64_t>(out_bits));
   detail::put_bits(words, 60, 3, static_cast<std::uint64_t>(levels));
+  detail::put_bits(words, 63, 1, static_cast<std::uint64_t>(scattered));
   detail::put_bits(words, 64, 1, static_cast<std::uint64_t>(plane_major));
   detail::put_bits(words, 65, 1, static_cast<std::uint64_t>(paired));
   detail::put_bits(words, 66, 1, static_cast<std::uint64_t>(acc_continue));
@@ -165,6 +173,12 @@ inline CommandWords Command::pack() const {
   detail::put_bits(words, 480, 32, static_cast<std::uint64_t>(aux_offset));
   detail::put_bits(words, 512, 40, static_cast<std::uint64_t>(level_params_addr));
   detail::put_bits(words, 552, 40, static_cast<std::uint64_t>(level_stride));
+  detail::put_bits(words, 592, 40, static_cast<std::uint64_t>(plane_offset_3));
+  detail::put_bits(words, 632, 40, static_cast<std::uint64_t>(plane_offset_4));
+  detail::put_bits(words, 672, 40, static_cast<std::uint64_t>(plane_offset_5));
+  detail::put_bits(words, 712, 40, static_cast<std::uint64_t>(plane_offset_6));
+  detail::put_bits(words, 752, 40, static_cast<std::uint64_t>(plane_offset_7));
+  detail::put_bits(words, 792, 40, static_cast<std::uint64_t>(plane_offset_8));
   return words;
 }
 
@@ -183,6 +197,7 @@ inline Command Command::unpack(const CommandWords& words) {
   c.elem_bytes = static_cast<std::uint8_t>(detail::take_bits(words, 53, 2));
   c.out_bits = static_cast<std::uint8_t>(detail::take_bits(words, 55, 5));
   c.levels = static_cast<std::uint8_t>(detail::take_bits(words, 60, 3));
+  c.scattered = detail::take_bits(words, 63, 1) != 0;
   c.plane_major = detail::take_bits(words, 64, 1) != 0;
   c.paired = detail::take_bits(words, 65, 1) != 0;
   c.acc_continue = detail::take_bits(words, 66, 1) != 0;
@@ -214,6 +229,12 @@ inline Command Command::unpack(const CommandWords& words) {
   c.aux_offset = static_cast<std::uint32_t>(detail::take_bits(words, 480, 32));
   c.level_params_addr = static_cast<std::uint64_t>(detail::take_bits(words, 512, 40));
   c.level_stride = static_cast<std::uint64_t>(detail::take_bits(words, 552, 40));
+  c.plane_offset_3 = static_cast<std::uint64_t>(detail::take_bits(words, 592, 40));
+  c.plane_offset_4 = static_cast<std::uint64_t>(detail::take_bits(words, 632, 40));
+  c.plane_offset_5 = static_cast<std::uint64_t>(detail::take_bits(words, 672, 40));
+  c.plane_offset_6 = static_cast<std::uint64_t>(detail::take_bits(words, 712, 40));
+  c.plane_offset_7 = static_cast<std::uint64_t>(detail::take_bits(words, 752, 40));
+  c.plane_offset_8 = static_cast<std::uint64_t>(detail::take_bits(words, 792, 40));
   return c;
 }
 
@@ -231,6 +252,7 @@ inline bool operator==(const Command& a, const Command& b) {
          a.elem_bytes == b.elem_bytes &&
          a.out_bits == b.out_bits &&
          a.levels == b.levels &&
+         a.scattered == b.scattered &&
          a.plane_major == b.plane_major &&
          a.paired == b.paired &&
          a.acc_continue == b.acc_continue &&
@@ -261,7 +283,13 @@ inline bool operator==(const Command& a, const Command& b) {
          a.offset == b.offset &&
          a.aux_offset == b.aux_offset &&
          a.level_params_addr == b.level_params_addr &&
-         a.level_stride == b.level_stride;
+         a.level_stride == b.level_stride &&
+         a.plane_offset_3 == b.plane_offset_3 &&
+         a.plane_offset_4 == b.plane_offset_4 &&
+         a.plane_offset_5 == b.plane_offset_5 &&
+         a.plane_offset_6 == b.plane_offset_6 &&
+         a.plane_offset_7 == b.plane_offset_7 &&
+         a.plane_offset_8 == b.plane_offset_8;
 }
 inline bool operator!=(const Command& a, const Command& b) { return !(a == b); }
 
@@ -312,7 +340,7 @@ struct FieldInfo {
   unsigned lsb;
   unsigned bits;
 };
-inline constexpr std::array<FieldInfo, 44> kFields{{
+inline constexpr std::array<FieldInfo, 51> kFields{{
     {"opcode", 0, 4},
     {"tokens", 4, 8},
     {"token", 12, 8},
@@ -326,6 +354,7 @@ inline constexpr std::array<FieldInfo, 44> kFields{{
     {"elem_bytes", 53, 2},
     {"out_bits", 55, 5},
     {"levels", 60, 3},
+    {"scattered", 63, 1},
     {"plane_major", 64, 1},
     {"paired", 65, 1},
     {"acc_continue", 66, 1},
@@ -357,6 +386,12 @@ inline constexpr std::array<FieldInfo, 44> kFields{{
     {"aux_offset", 480, 32},
     {"level_params_addr", 512, 40},
     {"level_stride", 552, 40},
+    {"plane_offset_3", 592, 40},
+    {"plane_offset_4", 632, 40},
+    {"plane_offset_5", 672, 40},
+    {"plane_offset_6", 712, 40},
+    {"plane_offset_7", 752, 40},
+    {"plane_offset_8", 792, 40},
 }};
 
 /// AXI4-Lite byte addresses.

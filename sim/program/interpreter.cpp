@@ -6,6 +6,7 @@
 
 #include "reference/numerics/integer.h"
 #include "reference/numerics/swiglu.h"
+#include "sim/program/scattered_planes.h"
 
 namespace moesaic::program {
 
@@ -148,7 +149,9 @@ void Interpreter::tile_products(const Command& c, unsigned level, unsigned tile,
   const unsigned planes = level == 0 ? c.planes_read : 1U;
   for (unsigned plane = 0; plane < planes; ++plane) {
     std::uint64_t at = from + plane * (c.plane_major ? c.plane_stride : plane_bytes);
-    if (level != 0)
+    if (c.scattered)
+      at = (from + scattered_offset(c, level == 0 ? plane : c.planes_read + level - 1U)) & kAddressMask;
+    else if (level != 0)
       at += c.plane_major ? c.planes_read * c.plane_stride + (level - 1) * c.level_stride
                           : (c.planes_read + level - 1) * plane_bytes;
     check_read(at, plane_bytes, Kind::kWeights);
@@ -216,7 +219,11 @@ void Interpreter::matmul(const Command& c) {
             tile_products(c, level, tile, depth, cols, weights, plane_bytes);
             weights += c.plane_major ? plane_bytes : c.planes_stored * plane_bytes;
             if (group_end) {
-              close_group(c, level, cols, level == 0 ? params : level_params + (level - 1) * c.level_stride, acc_first);
+              const std::uint64_t of_level =
+                  level == 0    ? 0
+                  : c.scattered ? (level_params + scattered_offset(c, c.planes_read + level - 1U)) & kAddressMask
+                                : level_params + (level - 1) * c.level_stride;
+              close_group(c, level, cols, level == 0 ? params : of_level, acc_first);
               acc_first = false;
             }
             walk.group_fresh = group_end;

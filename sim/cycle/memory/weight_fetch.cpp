@@ -1,5 +1,7 @@
 #include "sim/cycle/memory/weight_fetch.h"
 
+#include "sim/program/scattered_planes.h"
+
 namespace moesaic::cycle {
 
 using program::Activity;
@@ -26,6 +28,10 @@ WeightFetch::Stage WeightFetch::stage() const {
 }
 
 unsigned WeightFetch::plane_bytes() const { return (walk_.tile().tile_k * walk_.tile().cols + 7) / 8; }
+
+std::uint64_t WeightFetch::scattered_offset() const {
+  return program::scattered_offset(command_, in_level() ? command_.planes_read + walk_.tile().level - 1U : plane_);
+}
 
 unsigned WeightFetch::param_bytes() const { return walk_.tile().cols * (command_.offset_mode || in_level() ? 2 : 3); }
 
@@ -110,7 +116,8 @@ void WeightFetch::drive_segment() {
   if (walk_.valid()) {
     switch (stage()) {
       case Stage::kParams:
-        addr = in_level() ? (level_params_ + level_offset_) & kAddrMask : params_;
+        addr = in_level() ? (level_params_ + (command_.scattered ? scattered_offset() : level_offset_)) & kAddrMask
+                          : params_;
         bytes = param_bytes();
         break;
       case Stage::kRequant:
@@ -119,7 +126,7 @@ void WeightFetch::drive_segment() {
         break;
       case Stage::kPlanes:
         addr = command_.plane_major
-                   ? plane_offset_
+                   ? (command_.scattered ? scattered_offset() : plane_offset_)
                    : plane_bytes() * (in_level() ? command_.planes_read + walk_.tile().level - 1U : 0U);
         addr = (weight_ + addr) & kAddrMask;
         bytes = plane_bytes() * (command_.plane_major ? 1u : planes());

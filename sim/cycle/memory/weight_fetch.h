@@ -34,7 +34,8 @@ class WeightFetch : public sc_core::sc_module {
   unsigned planes() const { return in_level() ? 1 : command_.planes_read; }  // read of the bundle
   unsigned plane_bytes() const;
   unsigned param_bytes() const;
-  bool ends_tile() const;  // the present segment is its tile's last
+  std::uint64_t scattered_offset() const;  // of the present plane, from the first of all
+  bool ends_tile() const;                  // the present segment is its tile's last
   void step();
   void reset();
   void on_clock();

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "sim/program/scattered_planes.h"
+
 namespace moesaic::cosim {
 namespace {
 
@@ -35,15 +37,20 @@ struct Object {
   std::vector<numerics::WeightMatrix> parts;  // {w}, or {gate, up, down}
   std::vector<std::uint8_t> bytes;
   std::int64_t base = 0;
+  std::vector<std::int64_t> moved;  // of each rank from the first, scattered: how far from where the layout has it
 
   const numerics::WeightMatrix& part(int matrix, int which) const {
     return parts[static_cast<std::size_t>(matrix == 0 ? which : 2)];
   }
-  Segment at(Segment s) const { return {base + s.offset, s.bytes}; }
+  Segment at(Segment s, int rank) const {
+    const std::int64_t from = rank == 0 || moved.empty() ? 0 : moved[static_cast<std::size_t>(rank - 1)];
+    return {base + s.offset + from, s.bytes};
+  }
 };
 
-void fetch(const Object& object, MatmulCase& c, Segment segment) {
-  c.segments.push_back(object.at(segment));
+/// `rank`: whose plane or parameters; 0: the first bundle's parameters, or the requantisation.
+void fetch(const Object& object, MatmulCase& c, Segment segment, int rank = 0) {
+  c.segments.push_back(object.at(segment, rank));
   c.stream.insert(c.stream.end(), object.bytes.begin() + segment.offset,
                   object.bytes.begin() + segment.offset + segment.bytes);
 }
@@ -78,9 +85,11 @@ void add_tile(const Object& object, const cycle::CoreParams& params, int matrix,
   c.tiles.push_back(expected);
 
   if (expected.group_end) {
-    fetch(object, c,
-          level == 0 ? object.layout.params(matrix, tile.block, tile.which, tile.group)
-                     : object.layout.level_params(matrix, tile.block, tile.which, tile.group, level));
+    if (level == 0)
+      fetch(object, c, object.layout.params(matrix, tile.block, tile.which, tile.group));
+    else
+      fetch(object, c, object.layout.level_params(matrix, tile.block, tile.which, tile.group, level),
+            format.base_planes() + level);
     ExpectedParams p;
     p.up = level == 0 ? static_cast<unsigned>(format.up()) : 1;
     for (int col = 0; col < tile.cols; ++col) {
@@ -101,7 +110,7 @@ void add_tile(const Object& object, const cycle::CoreParams& params, int matrix,
       c.stream.insert(c.stream.end(), object.bytes.begin() + plane.offset,
                       object.bytes.begin() + plane.offset + plane.bytes);
     } else {
-      fetch(object, c, plane);
+      fetch(object, c, plane, rank);
     }
     const int lanes = static_cast<int>(params.load_cols());
     for (int col = 0; col < tile.cols; col += lanes) {
@@ -129,6 +138,26 @@ void add_tile(const Object& object, const cycle::CoreParams& params, int matrix,
     }
     c.requants.push_back(rq);
   }
+}
+
+/// The planes and levels of an object whose ranks are `moved`.
+void scatter(const Object& object, int matrix, const Tile& first, program::Command& command) {
+  const int planes = command.planes_read + command.levels;
+  const auto address = [&](int rank) {
+    return static_cast<std::uint64_t>(object.at(object.layout.plane(matrix, first, rank), rank).offset);
+  };
+  command.scattered = true;
+  command.weight_addr = address(1);
+  command.plane_stride = command.level_stride = 0;
+  for (int rank = 2; rank <= planes; ++rank)
+    command.*program::kPlaneOffsets.at(static_cast<std::size_t>(rank - 2)) =
+        (address(rank) - address(1)) & program::kAddressMask;
+  if (command.levels == 0) return;
+  const int level_1 = command.planes_read + 1;
+  const Segment params =
+      object.at(object.layout.level_params(matrix, first.block, first.which, first.group, 1), level_1);
+  command.level_params_addr =
+      (static_cast<std::uint64_t>(params.offset) - (address(level_1) - address(1))) & program::kAddressMask;
 }
 
 /// Tiles [begin, end) of one (block, which), or of whole paired or unpaired blocks.
@@ -172,6 +201,7 @@ MatmulCase make_case(const Object& object, const cycle::CoreParams& params, int 
         object.base + object.layout.level_params(matrix, first.block, first.which, first.group, 1).offset);
     command.level_stride = static_cast<std::uint64_t>(object.layout.level_stride());
   }
+  if (!object.moved.empty()) scatter(object, matrix, first, command);
   for (std::size_t begin = 0, end = 0; begin < tiles.size(); begin = end) {
     while (end < tiles.size() && tiles[end].block == tiles[begin].block && tiles[end].which == tiles[begin].which &&
            tiles[end].group == tiles[begin].group)
@@ -203,7 +233,7 @@ std::vector<MatmulCase> random_matmuls(base::Rng& rng, const cycle::CoreParams& 
   const numerics::LayoutSpec spec{
       rng.chance(1, 2) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor, static_cast<int>(rows),
       static_cast<int>(cols)};
-  Object object{numerics::stored_layout(format, shapes, spec), {}, {}, 0};
+  Object object{numerics::stored_layout(format, shapes, spec), {}, {}, 0, {}};
   std::vector<const numerics::WeightMatrix*> parts;
   object.parts.reserve(3);
   for (const numerics::MatrixShape& shape : shapes) {
@@ -214,6 +244,9 @@ std::vector<MatmulCase> random_matmuls(base::Rng& rng, const cycle::CoreParams& 
   }
   object.bytes = object.layout.pack(parts);
   object.base = static_cast<std::int64_t>(rng.below(std::uint64_t{1} << 33)) * 64;
+  if (spec.kind == numerics::LayoutKind::kPlaneMajor && rng.chance(1, 2))
+    for (int rank = 1; rank <= format.stored_planes(); ++rank)
+      object.moved.push_back(static_cast<std::int64_t>(rng.below(std::uint64_t{1} << 39)) - object.base);
 
   const int matrix = expert ? static_cast<int>(rng.below(2)) : 0;
   std::vector<Tile> all;
