@@ -186,11 +186,12 @@ struct Loaded {
 };
 
 /// Gathers the rows of `batch` tokens, then gives their layers' steps, in ascending order when the batch is more than
-/// one token, else in the order of the file.
+/// one token, else in the order of the file; the experts of a step in a set are in ascending order, as a simulation
+/// takes them.
 class Batcher {
  public:
-  Batcher(const Setting& setting, host::ReplayTrace& trace, std::uint64_t batch)
-      : setting_(setting), trace_(trace), batch_(batch), at_(setting.layers.size()) {}
+  Batcher(const Setting& setting, host::ReplayTrace& trace, std::uint64_t batch, bool in_sets)
+      : setting_(setting), trace_(trace), batch_(batch), in_sets_(in_sets), at_(setting.layers.size()) {}
 
   void add(const workloads::TraceRow& row, const std::string& where) {
     if (!any_ || row.request != request_ || row.position != position_) {
@@ -242,6 +243,9 @@ class Batcher {
     if (batch_ > 1) std::sort(order_.begin(), order_.end());
     bool same_tokens = false;
     for (const std::uint32_t layer : order_) {
+      if (in_sets_)
+        std::sort(at_[layer].begin(), at_[layer].end(),
+                  [](const host::Need& a, const host::Need& b) { return a.expert < b.expert; });
       trace_.add(layer, at_[layer], same_tokens, flushed_tokens_);
       at_[layer].clear();
       same_tokens = true;
@@ -254,6 +258,7 @@ class Batcher {
   const Setting& setting_;
   host::ReplayTrace& trace_;
   std::uint64_t batch_;
+  bool in_sets_;
   std::vector<std::vector<host::Need>> at_;  // by dense layer
   std::vector<std::uint32_t> order_, seen_;
   bool any_ = false;
@@ -263,7 +268,7 @@ class Batcher {
 
 Loaded load(const ReplayCommand& o, const Setting& setting) {
   Loaded loaded{host::ReplayTrace(static_cast<std::uint32_t>(setting.layers.size()), setting.experts)};
-  Batcher batcher(setting, loaded.trace, o.batch);
+  Batcher batcher(setting, loaded.trace, o.batch, o.access == "set");
   workloads::TraceReader reader(o.trace, setting.network ? &*setting.network : nullptr);
   for (workloads::TraceRow row; reader.next(row);) {
     if (!o.phase.empty() && o.phase != workloads::phase_name(row.phase)) continue;

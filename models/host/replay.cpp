@@ -217,10 +217,10 @@ class Case {
       const auto units = static_cast<std::uint32_t>(stored.units_read(needs[i].planes));
       const std::uint32_t first = cache.space().number(local(layer), needs[i].expert, 0);
       bool ahead = false;
-      for (std::uint32_t u = 0; u < units; ++u) {
+      for (std::uint32_t u = units; u-- > 0;) {  // the least significant plane first
         counts.requested += stored.units[u].bytes;
+        ahead = use(cache, layer, first + u, needs[i].next_use) || ahead;
         if (!cache.resident(first + u)) continue;
-        ahead = fetched_of(layer)[first + u] || ahead;
         cache.hold(first + u);
         holds_[i].push_back(first + u);
       }
@@ -231,12 +231,10 @@ class Case {
       ++counts.hits;
       counts.prefetch_hits += ahead ? 1 : 0;
       order_.push_back(i);
-      for (std::uint32_t u = units; u-- > 0;) use(cache, layer, first + u, needs[i].next_use);
     }
     for (const std::size_t i : misses_) {
       const auto units = static_cast<std::uint32_t>(bytes_.at(layer, needs[i].expert).units_read(needs[i].planes));
       const std::uint32_t first = cache.space().number(local(layer), needs[i].expert, 0);
-      for (std::uint32_t u = units; u-- > 0;) use(cache, layer, first + u, needs[i].next_use);
       for (std::uint32_t u = 0; u < units; ++u) {
         if (cache.resident(first + u)) {
           if (std::find(holds_[i].begin(), holds_[i].end(), first + u) == holds_[i].end()) {

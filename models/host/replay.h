@@ -9,9 +9,9 @@
 ///             at: textbook paging. Uniform independent choices of k of N then hit, in a full cache of c <= N experts,
 ///             with probability max(0, c - j) / (N - j) at place j = 0..k-1 under lru: those drawn before are resident
 ///             and cannot be drawn again.
-///   set       the whole set is known first, as to the host driver: what is resident counts as hit, is used first and
-///             stays until the step is over; misses are then loaded in order. Only if all that is held leaves no room,
-///             the expert used first leaves. Uniform choices hit with probability c / N.
+///   set       the whole set is known, and used, first, as by the host driver: what is resident counts as hit and stays
+///             until the step is over; misses are then loaded in order. Only if all that is held leaves no room, the
+///             first expert that hit leaves. Uniform choices hit with probability c / N.
 #include <cstdint>
 #include <functional>
 #include <memory>
