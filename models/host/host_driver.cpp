@@ -55,21 +55,18 @@ void HostDriver::at_time(Cycles now) {
   now_ = now;
 }
 
-std::optional<std::vector<std::uint64_t>> HostDriver::prefill(std::uint32_t layer, std::uint32_t expert,
-                                                              std::uint64_t next_use) {
+bool HostDriver::prefill(std::uint32_t layer, std::uint32_t expert, std::uint64_t next_use) {
   const std::size_t units = bytes_.at(layer, expert).units.size();
   const std::uint32_t first = space_.number(layer, expert, 0);
   Bytes sum = cache_.used_bytes();
   for (std::uint32_t u = 0; u < units; ++u) sum += cache_.bytes_of(first + u);
-  if (sum.count() > cache_.capacity().count() / ByteSpace::kAlignment * ByteSpace::kAlignment) return std::nullopt;
-  std::vector<std::uint64_t> addresses;
+  if (sum.count() > cache_.capacity().count() / ByteSpace::kAlignment * ByteSpace::kAlignment) return false;
   for (std::uint32_t u = 0; u < units; ++u) {
     cache_.fetch(first + u, next_use);
     if (!cache_.insert(first + u, evicted_) || !evicted_.empty())
       throw std::logic_error("HostDriver: prefilled after the first event");
-    addresses.push_back(cache_.address_of(first + u));
   }
-  return addresses;
+  return true;
 }
 
 void HostDriver::replay(std::uint32_t layer, const std::vector<Need>& needs) {
@@ -90,14 +87,12 @@ void HostDriver::replay(std::uint32_t layer, const std::vector<Need>& needs) {
   replayed_fragmentation_ = cache_.fragmentation_evictions();
 }
 
-HostDriver::Place HostDriver::place_of(std::uint32_t layer, std::uint32_t expert) const {
-  Place place;
+HostDriver::Places HostDriver::places_of(std::uint32_t layer, std::uint32_t expert) const {
+  Places places(bytes_.at(layer, expert).units.size());
   const std::uint32_t first = space_.number(layer, expert, 0);
-  while (place.units < bytes_.at(layer, expert).units.size() &&
-         cache_.resident(first + static_cast<std::uint32_t>(place.units)))
-    ++place.units;
-  if (place.units > 0) place.address = cache_.address_of(first);
-  return place;
+  for (std::uint32_t u = 0; u < places.size(); ++u)
+    if (cache_.resident(first + u)) places[u] = cache_.address_of(first + u);
+  return places;
 }
 
 std::vector<JobId> HostDriver::routed(Cycles now, std::uint32_t layer, const std::vector<Need>& needs,

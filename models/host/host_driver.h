@@ -111,18 +111,15 @@ class HostDriver {
   HostDriver(const ExpertBytes& bytes, const DriverConfig& config, const std::string& where);
 
   /// Before the first event: an expert is there from the beginning, all its units, as if it had been fetched ahead.
-  /// Their addresses, unit 0 first; nothing when they do not fit beside what is there.
-  std::optional<std::vector<std::uint64_t>> prefill(std::uint32_t layer, std::uint32_t expert, std::uint64_t next_use);
+  /// False when they do not fit beside what is there.
+  bool prefill(std::uint32_t layer, std::uint32_t expert, std::uint64_t next_use);
 
   /// Before the first event: a step of `layer` that took no time. The cache and its policy become what they would have
   /// been, had every load come at once and nothing been fetched ahead; nothing of it is counted.
   void replay(std::uint32_t layer, const std::vector<Need>& needs);
-  /// What of an expert is resident: so many units from unit 0 on, which is at `address`.
-  struct Place {
-    std::uint64_t address = 0;
-    std::size_t units = 0;
-  };
-  Place place_of(std::uint32_t layer, std::uint32_t expert) const;
+  /// Where each unit of an expert is, unit 0 first; none: it is not resident.
+  using Places = std::vector<std::optional<std::uint64_t>>;
+  Places places_of(std::uint32_t layer, std::uint32_t expert) const;
 
   /// Gives the jobs' ids, in the order of `needs`. Several needs may name one expert with different planes.
   std::vector<JobId> routed(Cycles now, std::uint32_t layer, const std::vector<Need>& needs,

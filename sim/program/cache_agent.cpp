@@ -42,10 +42,10 @@ CacheAgent::CacheAgent(std::unique_ptr<PhaseSource> own, PhaseSource* source, co
         one.units.push_back(
             {Bytes(static_cast<std::int64_t>(piece.from)), Bytes(static_cast<std::int64_t>(piece.bytes))});
       // An expert of several formats is read as it is, so that all of it is loaded.
-      one.by_planes = layout->spec().kind == numerics::LayoutKind::kPlaneMajor && layout->formats().is_one();
+      one.by_planes = block.by_planes;
       one.total = Bytes(layout->total_bytes());
       one.planes_read = layout->formats().gate.planes();
-      one.room = Bytes(static_cast<std::int64_t>(block.bytes));
+      if (!block.by_planes) one.room = Bytes(static_cast<std::int64_t>(block.bytes));
       blocks_.emplace(layout.get(), block);
     }
     kind_of.push_back(kind->second);
@@ -82,10 +82,9 @@ void CacheAgent::start_popular() {
                    [&popularity](std::size_t a, std::size_t b) { return popularity[a] > popularity[b]; });
   for (const std::size_t e : order) {
     const auto experts = static_cast<std::size_t>(stored_.experts);
-    const auto places = driver_->prefill(static_cast<std::uint32_t>(e / experts),
-                                         static_cast<std::uint32_t>(e % experts), use_of(first[e]));
-    if (!places) break;
-    warm_.push_back({e, places->front(), places->size()});
+    const auto layer = static_cast<std::uint32_t>(e / experts), expert = static_cast<std::uint32_t>(e % experts);
+    if (!driver_->prefill(layer, expert, use_of(first[e]))) break;
+    warm_.push_back({e, driver_->places_of(layer, expert)});
   }
 }
 
@@ -110,8 +109,9 @@ void CacheAgent::replay_earlier() {
     driver_->replay(layer_index(stored_.earlier[step].layer), needs[step]);
   for (std::uint32_t layer = 0; layer < stored_.layers.size(); ++layer)
     for (int expert = 0; expert < stored_.experts; ++expert) {
-      const host::HostDriver::Place place = driver_->place_of(layer, static_cast<std::uint32_t>(expert));
-      if (place.units > 0) warm_.push_back({number(layer, expert), place.address, place.units});
+      host::HostDriver::Places places = driver_->places_of(layer, static_cast<std::uint32_t>(expert));
+      const bool any = std::any_of(places.begin(), places.end(), [](const auto& place) { return place.has_value(); });
+      if (any) warm_.push_back({number(layer, expert), std::move(places)});
     }
 }
 
@@ -121,13 +121,15 @@ std::vector<ByteRange> CacheAgent::prepare(MemoryImage& image) {
   std::map<std::uint64_t, std::uint64_t> filled;  // end by begin
   for (const Warm& warm : warm_) {
     const CacheBlock& block = blocks_.at(stored_.layout[warm.expert].get());
-    for (std::size_t i = 0; i < warm.pieces; ++i) {
+    for (std::size_t i = 0; i < warm.places.size(); ++i) {
+      if (!warm.places[i]) continue;
       const CacheBlock::Piece& piece = block.pieces[i];
-      filled[warm.address + piece.to] = warm.address + piece.to + piece.bytes;
+      const std::uint64_t begin = *warm.places[i] + piece.to;
+      filled[begin] = begin + piece.bytes;
       if (!image.has_bytes() || !stored_.source[warm.expert]) continue;  // nobody computes with it
       std::vector<std::uint8_t> bytes(piece.bytes);
       stored_.storage.read(*stored_.source[warm.expert] + piece.from, bytes.data(), bytes.size());
-      image.write(warm.address + piece.to, bytes.data(), bytes.size());
+      image.write(begin, bytes.data(), bytes.size());
     }
   }
   std::vector<ByteRange> empty;
@@ -145,8 +147,8 @@ std::vector<memory::Counter> CacheAgent::counters() const {
   const host::DriverStats stats = driver_->stats();
   std::uint64_t warm_bytes = 0;
   for (const Warm& warm : warm_)
-    for (std::size_t i = 0; i < warm.pieces; ++i)
-      warm_bytes += blocks_.at(stored_.layout[warm.expert].get()).pieces[i].bytes;
+    for (std::size_t i = 0; i < warm.places.size(); ++i)
+      if (warm.places[i]) warm_bytes += blocks_.at(stored_.layout[warm.expert].get()).pieces[i].bytes;
   const auto count = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
   return {{"jobs", count(stats.jobs)},
           {"hits", count(stats.hits)},
@@ -279,7 +281,7 @@ void CacheAgent::take(const host::Answer& answer, std::uint64_t now) {
   if (!answer.loads.empty()) add_loads(answer.loads);
   for (const host::JobPlan& plan : answer.jobs) {
     Job& job = jobs_.at(plan.id);
-    job.address = plan.addresses.front();
+    job.places = plan.addresses;
     for (const host::DescriptorId load : plan.waits_for) {
       const auto on_its_way = loads_.find(load);
       if (on_its_way == loads_.end()) continue;  // completed since the driver decided
@@ -362,7 +364,7 @@ void CacheAgent::offer_commands(std::size_t job, const Job* placed, std::optiona
   }
   for (std::size_t i = phase.jobs[job].first_command; i < phase.job_end(job); ++i) {
     Command command = phase.command(i);
-    if (block != nullptr && command.opcode == Opcode::kMatmul) block->relocate(command, placed->address);
+    if (block != nullptr && command.opcode == Opcode::kMatmul) block->relocate(command, placed->places);
     offer(command, i);
     to_execute_.push_back({});
     last_command_ = command;

@@ -10,11 +10,11 @@
 ///   a load completes    the driver hears of it (completed). When all loads of an I/O job have, its `wait` is offered,
 ///                       which frees the entry
 ///   a job has all       that it reads: the rows of one expert that read as many planes of it are one job. The driver
-///   hears of it (released) and the job's commands are offered, with the block's
-///                       address: so jobs compute in the order in which their planes came, those that were there first.
-///                       When all of a phase are offered, the combination follows
+///   hears of it (released) and the job's commands are offered, with its
+///                       planes' addresses: so jobs compute in the order in which their planes came, those that were
+///                       there first. When all of a phase are offered, the combination follows
 ///   a job's last
-///   command executed    the driver may evict its block (finished)
+///   command executed    the driver may evict what it read (finished)
 ///   the last phase ends loads not yet offered are dropped; those on their way are awaited
 ///
 /// Several things at one edge are taken in the order of HostAgent's contract; of jobs that become ready at once the one
@@ -71,7 +71,7 @@ class CacheAgent final : public HostAgent {
   };
   struct Job {            // of the driver
     std::size_t job = 0;  // of the running phase
-    std::uint64_t address = 0;
+    std::vector<std::uint64_t> places;
     std::size_t waits_for = 0;
   };
   struct Executed {  // what the execution of an offered command means
@@ -124,8 +124,7 @@ class CacheAgent final : public HostAgent {
   std::unique_ptr<host::HostDriver> driver_;
   struct Warm {
     std::size_t expert;  // number()
-    std::uint64_t address;
-    std::size_t pieces;  // that are there, from the first on
+    host::HostDriver::Places places;
   };
   std::vector<Warm> warm_;
   std::uint64_t first_use_ = 0;  // uses before the run: those of job j have number first_use_ + j

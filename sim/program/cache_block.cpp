@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/units.h"
+#include "sim/program/scattered_planes.h"
 
 namespace moesaic::program {
 
@@ -42,7 +42,32 @@ void add(const numerics::StoredLayout& layout, std::uint64_t from, CacheBlock& b
 
 }  // namespace
 
-void CacheBlock::relocate(Command& product, std::uint64_t address) const {
+std::uint64_t CacheBlock::room() const {
+  const auto rounded = [](std::uint64_t taken) { return (taken + 63) / 64 * 64; };
+  if (!by_planes) return rounded(bytes);
+  std::uint64_t sum = 0;
+  for (const Piece& piece : pieces) sum += rounded(piece.bytes);
+  return sum;
+}
+
+void CacheBlock::relocate(Command& product, const std::vector<std::uint64_t>& places) const {
+  if (by_planes) {
+    const std::uint64_t params_moved = places.front() - pieces.front().from;
+    const auto distance = [&places](std::size_t rank) { return (places.at(rank) - places[1]) & kAddressMask; };
+    product.weight_addr += places.at(1) - pieces[1].from;
+    product.params_addr += params_moved;
+    product.requant_addr += params_moved;
+    product.scattered = true;
+    const std::size_t base = product.planes_read, read = base + product.levels;
+    for (std::size_t rank = 2; rank <= 8; ++rank) product.*kPlaneOffsets[rank - 2] = rank <= read ? distance(rank) : 0;
+    if (product.levels > 0) {
+      product.level_params_addr += places[1] - pieces.at(base + 1).from;  // less the distance of level 1's plane
+      product.level_params_addr &= kAddressMask;
+      product.level_stride = 0;
+    }
+    return;
+  }
+  const std::uint64_t address = places.front();
   // All addresses of a product are in one object.
   const auto object =
       std::find_if(objects.rbegin(), objects.rend(), [&](const Object& o) { return product.weight_addr >= o.from; });
@@ -59,6 +84,9 @@ CacheBlock cache_block(const numerics::ExpertLayout& layout) {
     add(*object.layout, static_cast<std::uint64_t>(object.offset), block);
   std::stable_sort(block.pieces.begin(), block.pieces.end(),
                    [](const CacheBlock::Piece& a, const CacheBlock::Piece& b) { return a.rank < b.rank; });
+  block.by_planes = layout.spec().kind == numerics::LayoutKind::kPlaneMajor && layout.formats().is_one();
+  if (block.by_planes)
+    for (CacheBlock::Piece& piece : block.pieces) piece.to = 0;
   return block;
 }
 

@@ -315,7 +315,7 @@ class PhaseLowering::Lowering {
         all.layout.push_back(layout_of(shape, shape.widest_read()));
         all.source.emplace_back();
         const numerics::ExpertLayout& layout = *all.layout.back();
-        largest = std::max(largest, (cache_block(layout).bytes + 63) / 64 * 64);
+        largest = std::max(largest, cache_block(layout).room());
         if (!offloading_->store_all && computed_.count(key) == 0) continue;
         all.source.back() =
             all.storage.allocate(expert_name(key), Kind::kWeights, static_cast<std::uint64_t>(layout.total_bytes()));

@@ -136,7 +136,7 @@ OffloadCase random_offload(base::Rng& rng, const CoreParams& core, const std::op
         if (const auto read = formats.gate.read_at(planes)) widths.emplace_back(*read);
       for (int level = 0; levels && level < kLevels; ++level) c.reads[{layer, expert}].push_back(rng.pick(widths));
       const numerics::ExpertLayout stored(c.shape_of(layer, expert).widest_read(), hidden, intermediate, 16, spec);
-      const std::uint64_t bytes = (cache_block(stored).bytes + 63) / 64 * 64;
+      const std::uint64_t bytes = cache_block(stored).room();
       largest = std::max(largest, bytes);
       sum += bytes;
     }

@@ -609,5 +609,7 @@ TEST_CASE("a cache warmed by the steps before a run hits as often as one that ra
   CHECK(number(second["hits"]) > number(cold["hits"]));
   CHECK(second["start"] == "replay: 3 steps of the trace before the run went through the cache, 6 experts are there");
   CHECK(prefilled["start"] == "replay: 1 step of the trace before the run went through the cache, 6 experts are there");
-  CHECK(second["warm_bytes"] == second["capacity_bytes"]);
+  // Full, but for holes that no plane fits into.
+  CHECK(number(second["warm_bytes"]) <= number(second["capacity_bytes"]));
+  CHECK(number(second["warm_bytes"]) > number(second["capacity_bytes"]) * 5 / 6);
 }

@@ -7,10 +7,12 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "models/host/replay.h"
 #include "sim/program/cache_block.h"
 #include "sim/program/interpreter.h"
 #include "sim/program/load_order.h"
 #include "sim/program/random_offload.h"
+#include "sim/program/scattered_planes.h"
 
 using namespace moesaic;
 using namespace moesaic::program;
@@ -61,6 +63,7 @@ class Anything {
 
   std::vector<std::uint64_t> ends, tags;
   std::vector<Descriptor> loads;
+  std::size_t uneven = 0;  ///< products whose planes do not lie at one distance from each other
 
  private:
   struct IoJob {
@@ -98,7 +101,10 @@ class Anything {
       if (!job.used || !job.closed || job.pieces != 0) error_ = "a wait for a job that is not released";
       job = {};
     } else {
-      interpreter_.run({offered.command});
+      const Command& c = offered.command;
+      const std::uint64_t twice = (2 * c.plane_stride) & kAddressMask;
+      uneven += c.scattered && c.planes_read + c.levels >= 3 && c.plane_offset_3 != twice ? 1 : 0;
+      interpreter_.run({c});
     }
     agent_.command_executed(now_);
   }
@@ -125,7 +131,7 @@ std::map<std::string, std::uint64_t> counters_of(const CacheAgent& agent) {
 TEST_CASE("layers through an expert cache leave the reference's results, whatever comes when", "[unit][program]") {
   base::Rng rng(21);
   const CoreParams core = small_core();
-  std::uint64_t evictions = 0, hits = 0, ahead = 0, warm = 0, replayed = 0, reordered = 0;
+  std::uint64_t evictions = 0, hits = 0, ahead = 0, warm = 0, replayed = 0, reordered = 0, uneven = 0;
   for (int i = 0; i < 120; ++i) {
     const OffloadCase c = random_offload(rng, core);
     INFO("case " << i << ": " << c.text);
@@ -160,6 +166,7 @@ TEST_CASE("layers through an expert cache leave the reference's results, whateve
       CHECK(of.loaded_bytes + of.prefetched_bytes - of.dropped_bytes == loaded);
     }
     for (const auto& [name, sum] : of_layers) CHECK(counters.at(name) == sum);
+    uneven += host.uneven;
     evictions += counters.at("evictions");
     hits += counters.at("hits");
     ahead += counters.at("prefetched_bytes");
@@ -172,6 +179,119 @@ TEST_CASE("layers through an expert cache leave the reference's results, whateve
   CHECK(warm > 20);
   CHECK(replayed > 10);
   CHECK(reordered > 10);
+  CHECK(uneven > 100);
+}
+
+namespace {
+
+/// Runs phase after phase: all loads come, then all commands are executed.
+void run_in_order(HostAgent& agent) {
+  agent.begin();
+  std::uint64_t now = 0;
+  std::size_t loads = 0;
+  while (!agent.is_finished()) {
+    REQUIRE(++now < 100000);
+    while (!agent.loads().empty()) {
+      agent.load_pushed(now);
+      agent.load_completed(loads++, now);
+    }
+    if (!agent.commands().empty()) {
+      agent.command_pushed(now);
+      agent.command_executed(now);
+    } else if (agent.phase_is_pushed()) {
+      agent.phase_ended(now);
+    } else if (agent.wake() && *agent.wake() <= now) {
+      agent.woken(now);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a run hits and loads what a replay of its routing does, where planes and parameters have one size",
+          "[unit][program]") {
+  base::Rng rng(27);
+  const CoreParams core = small_core();
+  constexpr int kLayers = 2, kExperts = 6;
+  std::int64_t hits = 0, found = 0;
+  for (int round = 0; round < 40; ++round) {
+    // With these sizes the parameters of an expert take as many bytes as one of its planes.
+    std::map<std::pair<int, int>, ExpertShape> shapes;
+    for (int layer = 0; layer < kLayers; ++layer)
+      for (int expert = 0; expert < kExperts; ++expert)
+        shapes[{layer, expert}] = {numerics::Format::integer(static_cast<int>(rng.range(2, 4))), 64, 32, 64, 10, {}};
+    std::vector<LayerRows> layers;
+    host::ReplayTrace trace(kLayers, kExperts);
+    for (int step = 0; step < 12; ++step)
+      for (int layer = 0; layer < kLayers; ++layer) {
+        LayerRows& l = layers.emplace_back();
+        l.name = "step " + std::to_string(step) + ", layer " + std::to_string(layer);
+        l.layer = layer;
+        l.x.m = rng.range(1, 2);
+        l.x.k = 64;
+        l.x.act_bits = 8;
+        l.top_k = 2;
+        std::map<std::uint32_t, std::uint32_t> rows;
+        for (std::int64_t m = 0; m < l.x.m; ++m) {
+          l.x.token_shift.push_back(0);
+          const auto first = static_cast<std::uint32_t>(rng.below(kExperts));
+          const auto second = static_cast<std::uint32_t>((first + 1 + rng.below(kExperts - 1)) % kExperts);
+          for (const std::uint32_t expert : {first, second}) {
+            l.chosen.push_back(expert);
+            l.r.push_back(16384);
+            ++rows[expert];
+          }
+        }
+        std::vector<host::Need> needs;
+        for (const auto& [expert, count] : rows) needs.push_back({expert, 0, count, host::kNeverUsed});
+        trace.add(static_cast<std::uint32_t>(layer), needs, layer > 0, static_cast<std::uint64_t>(step));
+      }
+    std::vector<host::StoredExpert> kinds;
+    std::vector<std::uint32_t> kind_of;
+    for (const auto& [key, shape] : shapes) {
+      const numerics::ExpertLayout layout(shape.format, 64, 32, 64, {numerics::LayoutKind::kPlaneMajor, 4, 8});
+      kind_of.push_back(static_cast<std::uint32_t>(kinds.size()));
+      kinds.push_back(host::stored_expert(*layout.objects().front().layout));
+      for (const host::UnitSpan& unit : kinds.back().units) REQUIRE(unit.bytes == base::Bytes(768));
+    }
+    const host::ExpertBytes bytes(kLayers, kExperts, kinds, kind_of);
+    const std::vector<std::string> policies = host::eviction_policies().names();
+    CacheConfig cache;
+    cache.policy = round % 2 == 0 ? "planes" : policies[static_cast<std::size_t>(round / 2) % policies.size()];
+    cache.capacity_bytes = 768 * rng.range(20, 40);  // of 48 on average; a step's four experts take 20 at most
+    cache.decision_cycles = base::Cycles(rng.range(0, 20));
+    host::ReplayConfig config;
+    config.scope = host::Scope::kGlobal;
+    config.access = host::Access::kSet;
+    const host::ReplayResult replayed =
+        host::replay(trace, bytes, config, {{cache.policy, base::Bytes(cache.capacity_bytes)}}, "case").front();
+
+    Offloading offloading;
+    offloading.capacity_bytes = cache.capacity_bytes;
+    offloading.experts = kExperts;
+    offloading.where = "case";
+    LowerOptions options;
+    options.offloading = &offloading;
+    options.shapes = [&shapes](int layer, int expert) { return shapes.at({layer, expert}); };
+    const RunProgram program =
+        lower_layers_without_data(layers, options.shapes, core, numerics::LayoutKind::kPlaneMajor, "case", options);
+    CacheAgent agent(program, cache, core.io_jobs, "case");
+    run_in_order(agent);
+    INFO("round " << round << ", " << cache.policy << ", " << cache.capacity_bytes);
+    const std::vector<EngineRun::CacheOfLayer> of_layers = agent.cache_layers();
+    REQUIRE(of_layers.size() == kLayers);
+    for (std::size_t layer = 0; layer < kLayers; ++layer) {
+      const host::ReplayCounts& counts = replayed.layers[layer];
+      CHECK(of_layers[layer].jobs == static_cast<std::uint64_t>(counts.requests));
+      CHECK(of_layers[layer].hits == static_cast<std::uint64_t>(counts.hits));
+      CHECK(of_layers[layer].loaded_bytes == static_cast<std::uint64_t>(counts.loaded.count()));
+    }
+    CHECK(counters_of(agent).at("fragmentation_evictions") == 0);
+    hits += replayed.total().hits;
+    if (cache.policy == "planes") found += (replayed.total().requested - replayed.total().loaded).count() / 768;
+  }
+  CHECK(hits > 200);
+  CHECK(found > 500);
 }
 
 TEST_CASE("planes of an expert are loaded one by one, those that are not read never", "[unit][program]") {
@@ -190,7 +310,8 @@ TEST_CASE("planes of an expert are loaded one by one, those that are not read ne
     CHECK(sum == block.bytes);
     if (!by_planes) continue;
     for (std::size_t rank = 0; rank <= 3; ++rank) CHECK(block.pieces[rank].rank == static_cast<int>(rank));
-    CHECK(block.pieces[0].to == 3 * stride);
+    for (const CacheBlock::Piece& piece : block.pieces) CHECK(piece.to == 0);  // each has a place of its own
+    CHECK(block.by_planes);
     CHECK(block.pieces[3].from == 2 * stride);
   }
 }
@@ -209,7 +330,7 @@ TEST_CASE("levels of an expert are loaded one by one with their parameters, thos
   CHECK(block.pieces[3].rank == 3);
   CHECK(block.pieces[3].bytes == level);
   CHECK(block.pieces[3].from == 2 * stride);
-  CHECK(block.pieces[0].to == 2 * stride + level);
+  CHECK(block.room() == (stride + 63) / 64 * 64 * 2 + (level + 63) / 64 * 64 + params);
 }
 
 namespace {
