@@ -568,8 +568,10 @@ void add_replay(CLI::App& app) {
       ->check(CLI::Range(std::int64_t{8}, std::int64_t{1} << 24))
       ->capture_default_str();
   command
-      ->add_option("--layout", o->layout,
-                   "tile_major: experts as a whole (when absent), or plane_major: each plane on its own")
+      ->add_option(
+          "--layout", o->layout,
+          "tile_major: experts as a whole (when absent), plane_major: each plane on its own, or interleaved: as "
+          "a whole, in the order in which they are read")
       ->type_name("NAME");
   command->add_option("--chip", o->chip, "Array shape and layout from a chip file; 16x16 when absent")
       ->type_name("FILE");

@@ -26,7 +26,7 @@ StoredExpert stored_expert(const numerics::StoredLayout& layout) {
   StoredExpert kind;
   kind.total = Bytes(layout.total_bytes());
   kind.planes_read = layout.format().planes();
-  if (layout.spec().kind == numerics::LayoutKind::kTileMajor) {
+  if (layout.spec().kind != numerics::LayoutKind::kPlaneMajor) {
     kind.units.push_back({Bytes(0), kind.total});
     return kind;
   }

@@ -2,7 +2,8 @@
 /// What is stored for each expert, as numbers: the unit of loading and eviction, its bytes, and where it lies in the
 /// storage. The cache and the driver know experts by (layer, expert) and nothing else of a network.
 ///
-///   tile_major   one unit: the whole expert (planes of a tile lie together, so none can be left out)
+///   tile_major, interleaved
+///                one unit: the whole expert (planes of a tile lie together, so none can be left out)
 ///   plane_major  unit 0: group multipliers, zero points, requantisation; unit r: the plane of rank r (1 is the most
 ///                significant). A request for b bits reads units 0..b. MWQ: a level's multipliers are in its plane's
 ///                unit.

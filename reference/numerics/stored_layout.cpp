@@ -33,6 +33,7 @@ std::int64_t count_parts(const std::vector<MatrixShape>& matrices) {
 }
 
 constexpr std::int64_t kLevelBytesPerColumn = 2;
+constexpr std::int64_t kRequantBytesPerColumn = 3;
 
 std::int64_t params_bytes_per_column(const Format& format) { return format.has_zero_point() ? 3 : 2; }
 
@@ -47,13 +48,23 @@ std::uint16_t load_u16(const std::vector<std::uint8_t>& bytes, std::int64_t offs
 
 }  // namespace
 
-LayoutKind parse_layout_kind(const std::string& name, const std::string& where, const std::string& key) {
-  if (name == "tile_major") return LayoutKind::kTileMajor;
-  if (name == "plane_major") return LayoutKind::kPlaneMajor;
-  throw base::ConfigError(where, key, "'" + name + "'", "tile_major or plane_major");
+const std::vector<std::string>& layout_kind_names() {
+  static const std::vector<std::string> names{"tile_major", "plane_major", "interleaved"};
+  return names;
 }
 
-const char* layout_kind_name(LayoutKind kind) { return kind == LayoutKind::kTileMajor ? "tile_major" : "plane_major"; }
+const std::vector<LayoutKind>& layout_kinds() {
+  static const std::vector<LayoutKind> kinds{LayoutKind::kTileMajor, LayoutKind::kPlaneMajor, LayoutKind::kInterleaved};
+  return kinds;
+}
+
+LayoutKind parse_layout_kind(const std::string& name, const std::string& where, const std::string& key) {
+  for (const LayoutKind kind : layout_kinds())
+    if (name == layout_kind_name(kind)) return kind;
+  throw base::ConfigError(where, key, "'" + name + "'", "tile_major, plane_major or interleaved");
+}
+
+const char* layout_kind_name(LayoutKind kind) { return layout_kind_names()[static_cast<std::size_t>(kind)].c_str(); }
 
 TileWalk::TileWalk(const MatrixShape& shape, int rows, int cols) : shape_(shape), rows_(rows), cols_(cols) {}
 
@@ -105,18 +116,27 @@ StoredLayout::StoredLayout(const Format& format, std::vector<MatrixShape> matric
     plane_bytes_ +=
         shape.interleave * (last * block_plane_bytes(i, spec_.cols) + block_plane_bytes(i, block_cols(i, last)));
     params += shape.interleave * shape.n * groups(i) * params_bytes_per_column(format_);
-    requant += shape.interleave * shape.n * 3;
+    requant += shape.interleave * shape.n * kRequantBytesPerColumn;
     level += shape.interleave * shape.n * groups(i) * kLevelBytesPerColumn;
   }
   const int levels = format_.stored_levels();
   const bool by_planes = spec_.kind == LayoutKind::kPlaneMajor;
   if (levels > 0) level_stride_ = by_planes ? plane_bytes_ + level : level;
+  if (is_interleaved()) {
+    level_params_begin_ = plane_bytes_ * format_.stored_planes() + params + requant;
+    total_bytes_ = round_up(level_params_begin_ + levels * level, kRegionAlignment);
+    return;
+  }
   params_begin_ = round_up(plane_bytes_ * format_.stored_planes() + (by_planes ? levels * level : 0), kRegionAlignment);
   level_params_begin_ = by_planes ? plane_bytes_ * (format_.stored_planes() - levels + 1) : params_begin_ + params;
   if (!by_planes) params += levels * level;
-  params_bytes_ = round_up(params, kRegionAlignment);
-  requant_begin_ = params_begin_ + params_bytes_;
-  requant_bytes_ = round_up(requant, kRegionAlignment);
+  requant_begin_ = params_begin_ + round_up(params, kRegionAlignment);
+  total_bytes_ = requant_begin_ + round_up(requant, kRegionAlignment);
+}
+
+std::int64_t StoredLayout::need_regions(std::int64_t offset) const {
+  if (is_interleaved()) throw std::logic_error("a region of an interleaved object");
+  return offset;
 }
 
 std::int64_t StoredLayout::group_plane_bytes(std::int64_t length, int cols) const {
@@ -136,20 +156,22 @@ std::int64_t StoredLayout::read_bytes(int planes) const {
   for (int i = 0; i < static_cast<int>(matrices_.size()); ++i) {
     const MatrixShape& shape = matrices_[at(i)];
     bytes += shape.interleave * shape.n *
-             (groups(i) * (params_bytes_per_column(format_) + levels * kLevelBytesPerColumn) + 3);
+             (groups(i) * (params_bytes_per_column(format_) + levels * kLevelBytesPerColumn) + kRequantBytesPerColumn);
   }
   return bytes;
 }
 
 std::int64_t StoredLayout::planes_offset(int matrix) const {
   const std::int64_t base = plane_base_[at(matrix)];
-  return spec_.kind == LayoutKind::kTileMajor ? base * format_.stored_planes() : base;
+  if (spec_.kind == LayoutKind::kPlaneMajor) return base;
+  const std::int64_t between = is_interleaved() ? params_base_[at(matrix)] + requant_base_[at(matrix)] : 0;
+  return base * format_.stored_planes() + between;
 }
-std::int64_t StoredLayout::params_offset(int matrix) const { return params_begin_ + params_base_[at(matrix)]; }
+std::int64_t StoredLayout::params_offset(int matrix) const { return params_begin() + params_base_[at(matrix)]; }
 std::int64_t StoredLayout::level_params_offset(int matrix) const {
   return format_.stored_levels() == 0 ? 0 : level_params_begin_ + level_base_[at(matrix)];
 }
-std::int64_t StoredLayout::requant_offset(int matrix) const { return requant_begin_ + requant_base_[at(matrix)]; }
+std::int64_t StoredLayout::requant_offset(int matrix) const { return requant_begin() + requant_base_[at(matrix)]; }
 
 std::int64_t StoredLayout::blocks(int matrix) const { return ceil_div(matrices_[at(matrix)].n, spec_.cols); }
 std::int64_t StoredLayout::groups(int matrix) const { return group_count(matrices_[at(matrix)]); }
@@ -181,11 +203,25 @@ Segment StoredLayout::plane(int matrix, std::int64_t block, int which, std::int6
                               group * group_plane_bytes(whole_group(shape), cols) +
                               tile * ceil_div(static_cast<std::int64_t>(cols) * spec_.rows, 8);
   const std::int64_t bytes = ceil_div(cols * tile_k, 8);
+  if (spec_.kind != LayoutKind::kPlaneMajor) {
+    std::int64_t between = 0;  // of the matrix, parameters and requantisation before the tile
+    if (is_interleaved()) {
+      const std::int64_t own = tile + 1 == tiles_in_group(matrix, group) ? cols : 0;
+      between = (columns_before(matrix, block, which, group) + own) * params_bytes_per_column(format_) +
+                requant_columns_before(matrix, block, which) * kRequantBytesPerColumn;
+    }
+    return {planes_offset(matrix) + before * format_.stored_planes() + between + (rank - 1) * bytes, bytes};
+  }
   const std::int64_t in_plane = plane_base_[at(matrix)] + before;
-  if (spec_.kind == LayoutKind::kTileMajor) return {in_plane * format_.stored_planes() + (rank - 1) * bytes, bytes};
   const int level = rank - (format_.stored_planes() - format_.stored_levels());
   const std::int64_t before_level = level > 0 ? (level - 1) * (level_stride_ - plane_bytes_) : 0;
   return {(rank - 1) * plane_bytes_ + before_level + in_plane, bytes};
+}
+
+std::int64_t StoredLayout::fetch_offset(int matrix, std::int64_t block, int which, std::int64_t group,
+                                        std::int64_t tile) const {
+  const bool params_first = is_interleaved() && tile + 1 == tiles_in_group(matrix, group);
+  return params_first ? params(matrix, block, which, group).offset : plane(matrix, block, which, group, tile, 1).offset;
 }
 
 // Columns of the matrix's parts, one a group, before those of (block, which, group).
@@ -195,10 +231,16 @@ std::int64_t StoredLayout::columns_before(int matrix, std::int64_t block, int wh
          group * cols;
 }
 
+// The same of the requantisation: one each.
+std::int64_t StoredLayout::requant_columns_before(int matrix, std::int64_t block, int which) const {
+  return block * matrices_[at(matrix)].interleave * spec_.cols + which * std::int64_t{block_cols(matrix, block)};
+}
+
 Segment StoredLayout::params(int matrix, std::int64_t block, int which, std::int64_t group) const {
-  const std::int64_t per_column = params_bytes_per_column(format_);
-  return {params_offset(matrix) + columns_before(matrix, block, which, group) * per_column,
-          block_cols(matrix, block) * per_column};
+  const std::int64_t per_column = params_bytes_per_column(format_), bytes = block_cols(matrix, block) * per_column;
+  if (is_interleaved())
+    return {plane(matrix, block, which, group, tiles_in_group(matrix, group) - 1, 1).offset - bytes, bytes};
+  return {params_offset(matrix) + columns_before(matrix, block, which, group) * per_column, bytes};
 }
 
 Segment StoredLayout::level_params(int matrix, std::int64_t block, int which, std::int64_t group, int level) const {
@@ -208,9 +250,13 @@ Segment StoredLayout::level_params(int matrix, std::int64_t block, int which, st
 }
 
 Segment StoredLayout::requant(int matrix, std::int64_t block, int which) const {
-  const std::int64_t cols = block_cols(matrix, block);
-  const std::int64_t columns_before = block * matrices_[at(matrix)].interleave * spec_.cols + which * cols;
-  return {requant_offset(matrix) + columns_before * 3, cols * 3};
+  const std::int64_t bytes = block_cols(matrix, block) * kRequantBytesPerColumn;
+  if (is_interleaved()) {
+    const std::int64_t group = groups(matrix) - 1;
+    const Segment last = plane(matrix, block, which, group, tiles_in_group(matrix, group) - 1, format_.stored_planes());
+    return {last.offset + last.bytes, bytes};
+  }
+  return {requant_offset(matrix) + requant_columns_before(matrix, block, which) * kRequantBytesPerColumn, bytes};
 }
 
 std::vector<std::uint8_t> StoredLayout::pack(const std::vector<const WeightMatrix*>& parts) const {

@@ -18,12 +18,19 @@
 ///   params   for matrix, block, which, group: s u16 x cols, then zero point u8 x cols (not binary and ternary)
 ///   requant  for matrix, block, which: mu u16 x cols, then sigma u8 x cols
 ///
-/// Each of the three regions is padded to 64 bytes. MWQ's levels have parameters of their own, level after level,
+/// Each of the three regions is padded to 64 bytes. In interleaved there are no regions: everything lies in the order
+/// in which the core fetches it, so that a pass over the object is one run of bytes (but for planes and levels that are
+/// not read), and only its end is padded:
+///
+///   interleaved  for matrix, for tile: if the tile is its group's last, params of the group; rank 1 .. stored_planes;
+///                if it is the last of (block, which), requant of these
+///
+/// MWQ's levels have parameters of their own, level after level,
 ///
 ///   level params  for matrix, block, which, group: s u16 x cols
 ///
-/// in tile_major straight after params, in plane_major each straight after its level's plane: a level is then one run
-/// of level_stride() bytes, that can be left out.
+/// in tile_major straight after params, in interleaved straight after everything else, in plane_major each straight
+/// after its level's plane: a level is then one run of level_stride() bytes, that can be left out.
 ///
 /// All numbers are little-endian. A read of b planes addresses ranks 1..b, and the parameters of the levels among them,
 /// only; lower planes are never touched.
@@ -41,8 +48,11 @@
 
 namespace moesaic::numerics {
 
-enum class LayoutKind : std::uint8_t { kTileMajor, kPlaneMajor };
-/// "tile_major" or "plane_major"; anything else is a ConfigError.
+enum class LayoutKind : std::uint8_t { kTileMajor, kPlaneMajor, kInterleaved };
+/// Their names, in this order.
+const std::vector<std::string>& layout_kind_names();
+const std::vector<LayoutKind>& layout_kinds();
+/// One of layout_kind_names(); anything else is a ConfigError.
 LayoutKind parse_layout_kind(const std::string& name, const std::string& where, const std::string& key);
 const char* layout_kind_name(LayoutKind kind);
 
@@ -104,7 +114,7 @@ class StoredLayout {
   const LayoutSpec& spec() const { return spec_; }
   const std::vector<MatrixShape>& matrices() const { return matrices_; }
 
-  std::int64_t total_bytes() const { return requant_begin_ + requant_bytes_; }
+  std::int64_t total_bytes() const { return total_bytes_; }
   /// Bytes from one plane of the whole object to the next, up to the first level's: plane_major only steps by this; it
   /// is also one plane's size.
   std::int64_t plane_stride() const { return plane_bytes_; }
@@ -116,14 +126,16 @@ class StoredLayout {
   std::int64_t read_bytes() const { return read_bytes(format_.planes()); }
   std::int64_t read_bytes(int planes) const;
 
-  /// First byte of the matrix's tiles (rank 1), of its parameters, of its requantisation.
+  /// First byte of the matrix's tiles (rank 1), of its parameters, of its requantisation. Interleaved: planes_offset()
+  /// is the first of all bytes of the matrix, and the other two are a std::logic_error.
   std::int64_t planes_offset(int matrix) const;
   std::int64_t params_offset(int matrix) const;
   std::int64_t level_params_offset(int matrix) const;  ///< of level 1; 0 without levels
   std::int64_t requant_offset(int matrix) const;
-  /// Region starts: the plane region is at 0.
-  std::int64_t params_begin() const { return params_begin_; }
-  std::int64_t requant_begin() const { return requant_begin_; }
+  /// Region starts: the plane region is at 0. Interleaved: std::logic_error.
+  std::int64_t params_begin() const { return need_regions(params_begin_); }
+  std::int64_t requant_begin() const { return need_regions(requant_begin_); }
+  bool is_interleaved() const { return spec_.kind == LayoutKind::kInterleaved; }
 
   std::int64_t blocks(int matrix) const;
   std::int64_t groups(int matrix) const;
@@ -137,6 +149,9 @@ class StoredLayout {
   Segment plane(int matrix, const Tile& t, int rank) const {
     return plane(matrix, t.block, t.which, t.group, t.tile, rank);
   }
+  /// Where a fetch begins whose first tile this is: at its first plane; interleaved, at the parameters before it if it
+  /// is its group's last.
+  std::int64_t fetch_offset(int matrix, std::int64_t block, int which, std::int64_t group, std::int64_t tile) const;
   /// s, then the zero points, of one (block, which, group).
   Segment params(int matrix, std::int64_t block, int which, std::int64_t group) const;
   /// s of level 1..stored_levels there.
@@ -162,10 +177,12 @@ class StoredLayout {
   std::int64_t group_plane_bytes(std::int64_t length, int cols) const;
   std::int64_t block_plane_bytes(int matrix, int cols) const;
   std::int64_t columns_before(int matrix, std::int64_t block, int which, std::int64_t group) const;
+  std::int64_t requant_columns_before(int matrix, std::int64_t block, int which) const;
+  std::int64_t need_regions(std::int64_t offset) const;
   Format format_;
   std::vector<MatrixShape> matrices_;
   LayoutSpec spec_;
-  std::int64_t plane_bytes_ = 0, params_begin_ = 0, params_bytes_ = 0, requant_begin_ = 0, requant_bytes_ = 0;
+  std::int64_t plane_bytes_ = 0, params_begin_ = 0, requant_begin_ = 0, total_bytes_ = 0;
   std::int64_t level_stride_ = 0, level_params_begin_ = 0;
   std::vector<std::int64_t> plane_base_, params_base_, requant_base_;  // per matrix, within one plane or region
   std::vector<std::int64_t> level_base_;
@@ -178,7 +195,7 @@ std::vector<MatrixShape> product_shapes(std::int64_t n, std::int64_t k, std::int
 std::vector<MatrixShape> expert_shapes(std::int64_t hidden, std::int64_t intermediate, std::int64_t group_size);
 
 /// How an expert is stored whose matrices may have formats of their own: an object for what shares a format, one after
-/// the other, each with the three padded regions of an object.
+/// the other, each padded as an object is.
 ///
 ///   one format                {gate and up, down}, as every object of an expert
 ///   gate's and up's the same  {gate and up}, {down}

@@ -1,7 +1,9 @@
 /// Turns a matmul command into the byte segments of its weights, in the order in which moe_weight_loader consumes them:
 /// per tile its bundle's parameters (if the tile ends the bundle's group sum), then the bundle's planes that are read;
 /// after the last tile of a block the requantisation (if the command ends K). For each level the group's tiles are gone
-/// over again. One segment a cycle; one cycle from a command to its first segment.
+/// over again. Of an interleaved object all of these follow each other in memory, but for the levels' parameters: the
+/// base's are then stepped over where a level's are fetched. One segment a cycle; one cycle from a command to its first
+/// segment.
 /// cmd_i is stable until cmd_ready_o, which comes with the transfer of the command's last segment.
 module moe_weight_fetch #(
   parameter int unsigned Rows = 8,  // tile depth along k, weights
@@ -74,7 +76,7 @@ module moe_weight_fetch #(
   logic [3:0]  planes_before;     // before the present one
   logic [39:0] scattered_offset;  // of the present plane, from the first of all
   logic [13:0] read_bytes, stored_bytes, before_bytes;
-  logic [8:0]  param_bytes, requant_bytes;
+  logic [8:0]  base_param_bytes, param_bytes, requant_bytes;
   logic        last_segment;  // of the tile's planes
 
   assign plane_bytes   = 10'((14'(tile_k) * 14'(cols) + 14'd7) >> 3);
@@ -85,8 +87,9 @@ module moe_weight_fetch #(
   assign read_bytes    = 14'(plane_bytes) * 14'(planes);
   assign before_bytes  = 14'(plane_bytes) * 14'(rank);
   assign stored_bytes  = 14'(plane_bytes) * 14'(cmd_i.planes_stored);
-  assign param_bytes   = (cmd_i.offset_mode || in_level) ? {1'b0, cols, 1'b0} : {1'b0, cols, 1'b0} + 9'(cols);
   assign requant_bytes = {1'b0, cols, 1'b0} + 9'(cols);
+  assign base_param_bytes = cmd_i.offset_mode ? {1'b0, cols, 1'b0} : requant_bytes;
+  assign param_bytes      = in_level ? {1'b0, cols, 1'b0} : base_param_bytes;
   assign last_segment  = !cmd_i.plane_major || plane_q + 4'd1 == planes;
   assign stage         = (stage_q == StParams && !group_end) ? StPlanes : stage_q;
 
@@ -123,11 +126,15 @@ module moe_weight_fetch #(
     if (tile_valid) begin
       unique case (stage)
         StParams: begin
-          seg_addr_o  = !in_level ? params_q : level_params_q + (cmd_i.scattered ? scattered_offset : level_offset_q);
+          if (in_level) begin
+            seg_addr_o = level_params_q + (cmd_i.scattered ? scattered_offset : level_offset_q);
+          end else begin
+            seg_addr_o = cmd_i.interleaved ? weight_q : params_q;
+          end
           seg_bytes_o = 32'(param_bytes);
         end
         StRequant: begin
-          seg_addr_o  = requant_q;
+          seg_addr_o  = cmd_i.interleaved ? weight_q : requant_q;
           seg_bytes_o = 32'(requant_bytes);
         end
         default: begin
@@ -171,10 +178,17 @@ module moe_weight_fetch #(
             level_offset_d = '0;
             level_params_d = level_params_q + 40'(param_bytes);
           end
+          if (cmd_i.interleaved) begin
+            weight_d = weight_q + 40'(base_param_bytes);
+          end
           stage_d = StPlanes;
         end
         StRequant: begin
           requant_d = requant_q + 40'(requant_bytes);
+          if (cmd_i.interleaved) begin
+            weight_d       = weight_q + 40'(requant_bytes);
+            group_weight_d = weight_d;
+          end
           stage_d   = StParams;
           tile_next = 1'b1;
         end
@@ -240,6 +254,8 @@ module moe_weight_fetch #(
     .clk_i, .rst_ni, .valid_i(seg_valid_o), .ready_i(seg_ready_i), .payload_i({seg_addr_o, seg_bytes_o})
   );
   SegmentIsNotEmpty_A: assert property (@(posedge clk_i) disable iff (!rst_ni) seg_valid_o |-> seg_bytes_o != '0);
+  OneLayout_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
+      tile_valid |-> !(cmd_i.interleaved && cmd_i.plane_major));
   ReadsPlanes_A: assert property (@(posedge clk_i) disable iff (!rst_ni)
       tile_valid |-> cmd_i.planes_read inside {[1:8]} &&
                      cmd_i.planes_read + 4'(cmd_i.levels) <= cmd_i.planes_stored);

@@ -24,9 +24,9 @@ package moe_commands_pkg;
     logic [31:0] aux_offset;  // bytes added to aux_addr; combine: bytes added to out_addr
     logic [31:0] offset;  // bytes added to in_addr (load_act, combine's rows) or out_addr (matmul)
     logic [39:0] plane_stride;  // plane_major: bytes between planes, scattered: from the first to the second; combine: bytes between experts' rows
-    logic [39:0] requant_addr;  // matmul: mu and sigma of the first block; combine: r; set_row: aux_addr
-    logic [39:0] params_addr;  // matmul: parameters of the first group; set_row: out_addr
-    logic [39:0] weight_addr;  // matmul: planes of the first tile; set_row: in_addr
+    logic [39:0] requant_addr;  // matmul: mu and sigma of the first block, not read with interleaved; combine: r; set_row: aux_addr
+    logic [39:0] params_addr;  // matmul: parameters of the first group, not read with interleaved; set_row: out_addr
+    logic [39:0] weight_addr;  // matmul: planes of the first tile; interleaved, what is fetched first; set_row: in_addr
     logic [7:0] reserved_2;  // zero
     logic [7:0] job;  // wait: which job
     logic [15:0] hidden_base;  // first hidden buffer word of token 0
@@ -36,7 +36,8 @@ package moe_commands_pkg;
     logic [31:0] group_size;  // weights of one group
     logic [31:0] k;  // elements per token; combine: experts
     logic [31:0] n;  // columns
-    logic [12:0] reserved_1;  // zero
+    logic [11:0] reserved_1;  // zero
+    logic interleaved;  // 1, with plane_major 0: parameters and requantisation lie where they are fetched, between the tiles
     logic [4:0] sigma_h;  // shift of h, 0..31
     logic which_up;  // with swiglu_part: 0 gate, 1 up
     logic swiglu_part;  // with paired 0: the block is one half of a pair

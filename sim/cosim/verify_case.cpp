@@ -67,7 +67,11 @@ std::vector<Piece> pieces_of(const numerics::StoredLayout& layout, int m) {
   const auto add = [&pieces](std::int64_t begin, std::int64_t end, int rank) {
     if (begin < end) pieces.push_back({static_cast<std::uint64_t>(begin), static_cast<std::uint64_t>(end), rank});
   };
-  if (layout.spec().kind == numerics::LayoutKind::kTileMajor) {
+  const bool has_levels = layout.format().stored_levels() > 0;
+  if (layout.is_interleaved()) {
+    const std::int64_t end = has_levels ? layout.level_params_offset(0) : layout.total_bytes();
+    add(layout.planes_offset(m), last ? end : layout.planes_offset(m + 1), 0);
+  } else if (layout.spec().kind == numerics::LayoutKind::kTileMajor) {
     add(layout.planes_offset(m), last ? layout.params_begin() : layout.planes_offset(m + 1), 0);
   } else {
     for (int rank = 1; rank <= layout.format().planes(); ++rank) {
@@ -77,18 +81,20 @@ std::vector<Piece> pieces_of(const numerics::StoredLayout& layout, int m) {
     }
   }
   const bool by_planes = layout.spec().kind == numerics::LayoutKind::kPlaneMajor;
-  const bool levels_behind = !by_planes && layout.format().stored_levels() > 0;  // all matrices' parameters of the base
-  add(layout.params_offset(m),
-      !last           ? layout.params_offset(m + 1)
-      : levels_behind ? layout.level_params_offset(0)
-                      : layout.requant_begin(),
-      0);
+  const bool levels_behind = !by_planes && has_levels;  // all matrices' parameters of the base
+  if (!layout.is_interleaved())
+    add(layout.params_offset(m),
+        !last           ? layout.params_offset(m + 1)
+        : levels_behind ? layout.level_params_offset(0)
+                        : layout.requant_begin(),
+        0);
   for (int level = 1; level <= layout.format().levels(); ++level) {
     const auto begin = [&](int matrix) { return layout.level_params(matrix, 0, 0, 0, level).offset; };
     const std::int64_t all = layout.level_stride() - (by_planes ? layout.plane_stride() : 0);
     add(begin(m), last ? begin(0) + all : begin(m + 1), by_planes ? layout.format().base_planes() + level : 0);
   }
-  add(layout.requant_offset(m), last ? layout.total_bytes() : layout.requant_offset(m + 1), 0);
+  if (!layout.is_interleaved())
+    add(layout.requant_offset(m), last ? layout.total_bytes() : layout.requant_offset(m + 1), 0);
   return pieces;
 }
 
@@ -250,7 +256,7 @@ VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build
   for (std::uint64_t i = 0; i < kernels; ++i) c.kernels.push_back(draw_kernel(rng, build.params));
   c.in_phases = rng.chance(1, 3);
 
-  c.placement.layout = rng.chance(1, 2) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor;
+  c.placement.layout = rng.pick(numerics::layout_kinds());
   c.placement.base = rng.pick(std::vector<std::uint64_t>{0, 4096 - 64, (std::uint64_t{1} << 32) - 512,
                                                          (std::uint64_t{1} << 40) - kLargestCase});
   c.placement.scatter = rng.chance(2, 3);

@@ -243,7 +243,7 @@ bool Feeds::make_segment() {
     case Stage::kParams:
       bytes = cols * (c.offset_mode || in_level ? 2U : 3U);
       if (!in_level) {
-        address = params_at_;
+        address = c.interleaved ? weight_at_ : params_at_;
         params_at_ = (params_at_ + bytes) & kAddrMask;
       } else {
         address = (level_params_at_ +
@@ -252,6 +252,7 @@ bool Feeds::make_segment() {
         level_offset_ = segment_tile_.rewind() ? (level_offset_ + c.level_stride) & kAddrMask : 0;
         if (!segment_tile_.rewind()) level_params_at_ = (level_params_at_ + bytes) & kAddrMask;
       }
+      if (c.interleaved) weight_at_ = (weight_at_ + cols * (c.offset_mode ? 2U : 3U)) & kAddrMask;
       stage_ = Stage::kPlanes;
       break;
     case Stage::kPlanes: {
@@ -281,9 +282,10 @@ bool Feeds::make_segment() {
       break;
     }
     case Stage::kRequant:
-      address = requant_at_;
+      address = c.interleaved ? weight_at_ : requant_at_;
       bytes = 3 * cols;
       requant_at_ = (requant_at_ + bytes) & kAddrMask;
+      if (c.interleaved) weight_at_ = group_weight_at_ = (weight_at_ + bytes) & kAddrMask;
       tile_done = true;
       stage_ = Stage::kParams;
       break;

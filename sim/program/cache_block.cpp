@@ -15,7 +15,7 @@ void add(const numerics::StoredLayout& layout, std::uint64_t from, CacheBlock& b
   const auto piece = [&](std::uint64_t at, std::uint64_t moved_to, std::uint64_t bytes, int rank) {
     block.pieces.push_back({from + at, to + moved_to, bytes, rank});
   };
-  if (layout.spec().kind == numerics::LayoutKind::kTileMajor) {
+  if (layout.spec().kind != numerics::LayoutKind::kPlaneMajor) {
     piece(0, 0, total, 0);
     block.objects.push_back({from, to, 0});
     block.bytes += total;

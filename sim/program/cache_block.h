@@ -1,7 +1,8 @@
 #pragma once
 /// How an expert lies in the expert cache: in pieces, which are what a pass over the expert reads and nothing else.
 ///
-///   tile_major   one piece: the stored object as it is
+///   tile_major, interleaved
+///                one piece: the stored object as it is
 ///   plane_major  parameters and requantisation, then each plane that is read, rank 1 first. Each piece has a place of
 ///                its own, wherever there is room, and leaves it alone: the core is told where each plane lies
 ///                (scattered_planes.h). Planes of a nested expert and levels of an MWQ expert that are not read are

@@ -105,8 +105,8 @@ Chip read(const base::YamlNode& root) {
   p.io_jobs = power_of_two(io_queue, "jobs", 2, 16);
   chip.period = read_period(root);
   const base::YamlNode layout = root.at("layout");
-  chip.layout = layout.as_choice({"tile_major", "plane_major"}) == "tile_major" ? numerics::LayoutKind::kTileMajor
-                                                                                : numerics::LayoutKind::kPlaneMajor;
+  chip.layout =
+      numerics::parse_layout_kind(layout.as_choice(numerics::layout_kind_names()), layout.where(), layout.key());
   chip.memory = memory::read_memory_config(root.at("memory"));
   if (const std::optional<base::YamlNode> costs = root.find("stated_costs")) {
     StatedCosts stated;

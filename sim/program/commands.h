@@ -52,6 +52,7 @@ struct Command {
   bool swiglu_part = false;  ///< 1 bits: with paired 0: the block is one half of a pair
   bool which_up = false;  ///< 1 bits: with swiglu_part: 0 gate, 1 up
   std::uint8_t sigma_h = 0;  ///< 5 bits: shift of h, 0..31
+  bool interleaved = false;  ///< 1 bits: 1, with plane_major 0: parameters and requantisation lie where they are fetched, between the tiles
   std::uint32_t n = 0;  ///< 32 bits: columns
   std::uint32_t k = 0;  ///< 32 bits: elements per token; combine: experts
   std::uint32_t group_size = 0;  ///< 32 bits: weights of one group
@@ -60,9 +61,9 @@ struct Command {
   std::uint16_t hidden_stride = 0;  ///< 16 bits: hidden buffer words per token
   std::uint16_t hidden_base = 0;  ///< 16 bits: first hidden buffer word of token 0
   std::uint8_t job = 0;  ///< 8 bits: wait: which job
-  std::uint64_t weight_addr = 0;  ///< 40 bits: matmul: planes of the first tile; set_row: in_addr
-  std::uint64_t params_addr = 0;  ///< 40 bits: matmul: parameters of the first group; set_row: out_addr
-  std::uint64_t requant_addr = 0;  ///< 40 bits: matmul: mu and sigma of the first block; combine: r; set_row: aux_addr
+  std::uint64_t weight_addr = 0;  ///< 40 bits: matmul: planes of the first tile; interleaved, what is fetched first; set_row: in_addr
+  std::uint64_t params_addr = 0;  ///< 40 bits: matmul: parameters of the first group, not read with interleaved; set_row: out_addr
+  std::uint64_t requant_addr = 0;  ///< 40 bits: matmul: mu and sigma of the first block, not read with interleaved; combine: r; set_row: aux_addr
   std::uint64_t plane_stride = 0;  ///< 40 bits: plane_major: bytes between planes, scattered: from the first to the second; combine: bytes between experts' rows
   std::uint32_t offset = 0;  ///< 32 bits: bytes added to in_addr (load_act, combine's rows) or out_addr (matmul)
   std::uint32_t aux_offset = 0;  ///< 32 bits: bytes added to aux_addr; combine: bytes added to out_addr
@@ -157,6 +158,7 @@ inline CommandWords Command::pack() const {
   detail::put_bits(words, 76, 1, static_cast<std::uint64_t>(swiglu_part));
   detail::put_bits(words, 77, 1, static_cast<std::uint64_t>(which_up));
   detail::put_bits(words, 78, 5, static_cast<std::uint64_t>(sigma_h));
+  detail::put_bits(words, 83, 1, static_cast<std::uint64_t>(interleaved));
   detail::put_bits(words, 96, 32, static_cast<std::uint64_t>(n));
   detail::put_bits(words, 128, 32, static_cast<std::uint64_t>(k));
   detail::put_bits(words, 160, 32, static_cast<std::uint64_t>(group_size));
@@ -213,6 +215,7 @@ inline Command Command::unpack(const CommandWords& words) {
   c.swiglu_part = detail::take_bits(words, 76, 1) != 0;
   c.which_up = detail::take_bits(words, 77, 1) != 0;
   c.sigma_h = static_cast<std::uint8_t>(detail::take_bits(words, 78, 5));
+  c.interleaved = detail::take_bits(words, 83, 1) != 0;
   c.n = static_cast<std::uint32_t>(detail::take_bits(words, 96, 32));
   c.k = static_cast<std::uint32_t>(detail::take_bits(words, 128, 32));
   c.group_size = static_cast<std::uint32_t>(detail::take_bits(words, 160, 32));
@@ -268,6 +271,7 @@ inline bool operator==(const Command& a, const Command& b) {
          a.swiglu_part == b.swiglu_part &&
          a.which_up == b.which_up &&
          a.sigma_h == b.sigma_h &&
+         a.interleaved == b.interleaved &&
          a.n == b.n &&
          a.k == b.k &&
          a.group_size == b.group_size &&
@@ -340,7 +344,7 @@ struct FieldInfo {
   unsigned lsb;
   unsigned bits;
 };
-inline constexpr std::array<FieldInfo, 51> kFields{{
+inline constexpr std::array<FieldInfo, 52> kFields{{
     {"opcode", 0, 4},
     {"tokens", 4, 8},
     {"token", 12, 8},
@@ -370,6 +374,7 @@ inline constexpr std::array<FieldInfo, 51> kFields{{
     {"swiglu_part", 76, 1},
     {"which_up", 77, 1},
     {"sigma_h", 78, 5},
+    {"interleaved", 83, 1},
     {"n", 96, 32},
     {"k", 128, 32},
     {"group_size", 160, 32},

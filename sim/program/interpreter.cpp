@@ -36,8 +36,9 @@ void Interpreter::check_read(std::uint64_t address, std::uint64_t bytes, Kind ki
   need(region != nullptr, "read outside every region");
   need(address + bytes <= region->address + region->bytes, "read past the end of a region");
   const bool as_weights = kind == Kind::kWeights || kind == Kind::kParams || kind == Kind::kRequant;
-  const bool stands_for = ((region->kind == Kind::kCache || region->kind == Kind::kExpertCache) && as_weights) ||
-                          (region->kind == Kind::kScores && kind == Kind::kActivations);
+  const bool holds_all = region->kind == Kind::kCache || region->kind == Kind::kExpertCache ||
+                         (region->kind == Kind::kWeights && reads_interleaved_);
+  const bool stands_for = (holds_all && as_weights) || (region->kind == Kind::kScores && kind == Kind::kActivations);
   if (region->kind != kind && !stands_for)
     fail("read of " + std::string(kKindNames[static_cast<std::size_t>(region->kind)]) + " as " +
          std::string(kKindNames[static_cast<std::size_t>(kind)]));
@@ -179,6 +180,7 @@ void Interpreter::matmul(const Command& c) {
   need(c.n >= 1 && c.k >= 1 && c.group_size >= 1 && c.group_left >= 1 && c.group_left <= c.group_size, "extents");
   need(c.planes_read >= 1 && c.planes_read + c.levels <= c.planes_stored && c.planes_stored <= 8, "planes");
   need(c.levels == 0 || !c.group_continue, "an open group with levels");
+  need(!c.interleaved || !c.plane_major, "two layouts");
   if (c.group_continue || c.acc_continue || !c.k_last) ++commands_with_k_chunks;
   if (c.hidden_clear && c.k_last) {
     std::fill(most_.begin(), most_.end(), std::int16_t{0});
@@ -186,6 +188,9 @@ void Interpreter::matmul(const Command& c) {
   }
   std::uint64_t weights = c.weight_addr, params = c.params_addr, requant = c.requant_addr;
   std::uint64_t level_params = c.level_params_addr;
+  // A piece of a group with levels is read without the flag even of an interleaved object.
+  const std::uint64_t params_bytes = c.offset_mode ? 2 : 3;  // of a column
+  reads_interleaved_ = c.interleaved || (c.levels != 0 && !c.k_last && !c.plane_major);
   for (std::uint32_t col = 0; col < c.n; col += params_.cols) {
     const std::uint32_t cols = std::min(params_.cols, c.n - col);
     for (unsigned which = 0; which < (c.paired ? 2U : 1U); ++which) {
@@ -216,6 +221,10 @@ void Interpreter::matmul(const Command& c) {
                 if (walk.group_fresh) p = 0;
               }
             }
+            if (group_end && c.interleaved) {
+              params = weights;
+              weights += params_bytes * cols;
+            }
             tile_products(c, level, tile, depth, cols, weights, plane_bytes);
             weights += c.plane_major ? plane_bytes : c.planes_stored * plane_bytes;
             if (group_end) {
@@ -232,13 +241,14 @@ void Interpreter::matmul(const Command& c) {
           }
         }
         if (walk.group_fresh) {
-          params += (c.offset_mode ? 2U : 3U) * cols;
+          params += params_bytes * cols;
           level_params += 2U * cols;
         }
       }
       if (c.k_last) {
-        drain(c, col, cols, c.paired ? which == 1 : c.which_up, requant);
+        drain(c, col, cols, c.paired ? which == 1 : c.which_up, c.interleaved ? weights : requant);
         requant += 3U * cols;
+        if (c.interleaved) weights += 3U * cols;
       }
     }
   }

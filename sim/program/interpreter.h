@@ -59,6 +59,7 @@ class Interpreter {
   std::vector<std::uint8_t> plane_;    ///< of the tile at hand
   std::vector<std::int32_t> weights_;  ///< of the tile at hand, [C, R], planes summed up
   bool shift_error_ = false;
+  bool reads_interleaved_ = false;  ///< the command at hand may find parameters among the weights
 };
 
 /// The data of a run whose engine keeps none: executes `commands`, all that `run` executed, and copies from `storage`

@@ -340,8 +340,11 @@ class PhaseLowering::Lowering {
 
   void place_stack(const Placement& placement) {
     const MatrixStack& stack = *placement.stack;
+    numerics::LayoutSpec spec = spec_;
+    // A cache is read in part, and its rows come one by one: interleaved is for weights.
+    if (stack.is_cache && spec.kind == numerics::LayoutKind::kInterleaved) spec.kind = numerics::LayoutKind::kTileMajor;
     const auto stored =
-        std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(stack.format, shapes_of(stack), spec_));
+        std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(stack.format, shapes_of(stack), spec));
     const WeightObject object =
         stack.is_cache ? builder_.reserve_cache(stack.name, stored) : builder_.reserve(stack.name, stored);
     tag({placement.layer, kCombination, placement.part});

@@ -56,8 +56,10 @@ ExpertObject ProgramBuilder::place(const std::string& name, std::shared_ptr<cons
   return expert;
 }
 
-/// Says of an object's bytes what they are.
+/// Says of an object's bytes what they are. An interleaved object's are weights, all of them: a region for every piece
+/// would be one for every group and block of columns.
 void ProgramBuilder::label(const WeightObject& object) {
+  if (object.layout->is_interleaved()) return;
   const auto total = static_cast<std::uint64_t>(object.layout->total_bytes());
   const auto params = static_cast<std::uint64_t>(object.layout->params_begin());
   const auto requant = static_cast<std::uint64_t>(object.layout->requant_begin());
@@ -163,12 +165,15 @@ std::int64_t ProgramBuilder::product_block_tokens(const WeightObject& object, co
   return best;
 }
 
+/// `apart`: a chunk that ends within a group holds nothing of another.
 std::vector<ProgramBuilder::Chunk> ProgramBuilder::chunks(std::int64_t k, std::int64_t group_size,
-                                                          std::int64_t max_tiles) const {
+                                                          std::int64_t max_tiles, bool apart) const {
   std::vector<Chunk> all;
   Chunk chunk{0, 0, 0};
   for (std::int64_t at = 0; at < k;) {
-    if (chunk.tiles == max_tiles) {
+    const bool group_fits =
+        at % group_size != 0 || chunk.tiles + tiles_in(std::min(group_size, k - at), group_size) <= max_tiles;
+    if (chunk.tiles == max_tiles || (apart && chunk.tiles > 0 && !group_fits)) {
       all.push_back(chunk);
       chunk = {at, 0, 0};
     }
@@ -254,7 +259,14 @@ Command ProgramBuilder::matmul(const WeightObject& object, const Part& part, std
   command.act_stride = static_cast<std::uint16_t>(chunk.tiles);
   command.plane_major = layout.spec().kind == numerics::LayoutKind::kPlaneMajor;
   command.plane_stride = static_cast<std::uint64_t>(layout.plane_stride());
-  command.weight_addr = at(layout.plane(matrix, block, which, group_index, tile, 1).offset);
+  command.interleaved = layout.is_interleaved();
+  const std::int64_t end = chunk.k0 + chunk.length;
+  if (layout.is_interleaved() && format.levels() > 0 && end % group != 0 && end != shape.k) {
+    // The chunk closes a group before its end. What it has of the group lies without a gap; the parameters do not.
+    if ((end - 1) / group != group_index) throw std::logic_error("an interleaved chunk that ends in its second group");
+    command.interleaved = false;
+  }
+  command.weight_addr = at(layout.fetch_offset(matrix, block, which, group_index, tile));
   command.params_addr = at(layout.params(matrix, block, which, group_index).offset);
   if (format.levels() > 0) {
     command.level_params_addr = at(layout.level_params(matrix, block, which, group_index, 1).offset);
@@ -313,7 +325,10 @@ void ProgramBuilder::run_blocks(const std::vector<Half>& halves, const Part& par
   const numerics::MatrixShape& shape = layout.matrices()[static_cast<std::size_t>(part.matrix)];
   const std::int64_t group = std::min(shape.group_size, shape.k);
   const bool pair = halves.size() == 2;
-  const std::vector<Chunk> parts = chunks(part.k, group, params_.act_depth / tokens);
+  const bool apart = std::any_of(halves.begin(), halves.end(), [](const Half& half) {
+    return half.object.layout->is_interleaved() && half.object.layout->format().levels() > 0;
+  });
+  const std::vector<Chunk> parts = chunks(part.k, group, params_.act_depth / tokens, apart);
   for (std::int64_t first_col = 0; first_col < part.n; first_col += params_.cols) {
     const std::int64_t block = first_col / params_.cols;
     for (std::size_t h = 0; h < halves.size(); ++h) {
@@ -344,7 +359,7 @@ void ProgramBuilder::product(const WeightObject& object, const std::vector<Token
   if (options.k != 0) part.k = options.k;
   const numerics::MatrixShape& shape = object.layout->matrices()[static_cast<std::size_t>(options.matrix)];
   if (part.n < 1 || part.n > shape.n || part.k < 1 || part.k > shape.k || shape.interleave != 1 ||
-      (part.n != shape.n && part.n % params_.cols != 0))
+      (part.n != shape.n && part.n % params_.cols != 0) || (part.k != shape.k && object.layout->is_interleaved()))
     throw std::logic_error("a product with no part of its matrix");
   const std::int64_t block =
       product_block_tokens(object, part, static_cast<std::int64_t>(rows.size()), options.act_bits);

@@ -44,7 +44,8 @@ struct ProductOptions {
   bool write_y = true;
   bool write_acc = false;  ///< int64 accumulators to aux
   int matrix = 0;          ///< which of the object's matrices, of interleave 1
-  /// What of it is used: its first `n` columns, whole blocks or all, and its first `k` rows; 0: all.
+  /// What of it is used: its first `n` columns, whole blocks or all, and its first `k` rows; 0: all. Of an interleaved
+  /// object all rows.
   std::int64_t n = 0, k = 0;
 };
 
@@ -120,7 +121,7 @@ class ProgramBuilder {
   std::int64_t block_bytes(const numerics::ExpertLayout& layout, std::int64_t tokens, int act_bits,
                            bool writes_h) const;
   bool spills(std::int64_t intermediate, std::int64_t tokens) const;
-  std::vector<Chunk> chunks(std::int64_t k, std::int64_t group_size, std::int64_t max_tiles) const;
+  std::vector<Chunk> chunks(std::int64_t k, std::int64_t group_size, std::int64_t max_tiles, bool apart) const;
   void set_rows(const std::vector<TokenRow>& rows, std::size_t first, std::size_t count);
   void load(const Chunk& chunk, std::int64_t group_size, const Part& part, const Source& source, unsigned tokens);
   Command matmul(const WeightObject& object, const Part& part, std::int64_t block, int which, const Chunk& chunk,

@@ -103,7 +103,8 @@ OffloadCase random_offload(base::Rng& rng, const CoreParams& core, const std::op
                      intermediate = rng.range(6, cols + cols / 2 + 3);
   const int layers = static_cast<int>(rng.range(1, 2)), steps = static_cast<int>(rng.range(2, 4));
   c.experts = static_cast<int>(rng.range(3, 5));
-  c.layout = rng.chance(1, 3) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor;
+  c.layout = numerics::LayoutKind::kPlaneMajor;
+  if (rng.chance(2, 5)) c.layout = rng.pick(numerics::layout_kinds());
   if (layout) c.layout = *layout;
   const bool alike = rng.chance(1, 2);  // experts of one format, so that places fit each other
   const bool levels = rng.chance(1, 2);

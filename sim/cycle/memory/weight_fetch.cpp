@@ -33,7 +33,11 @@ std::uint64_t WeightFetch::scattered_offset() const {
   return program::scattered_offset(command_, in_level() ? command_.planes_read + walk_.tile().level - 1U : plane_);
 }
 
-unsigned WeightFetch::param_bytes() const { return walk_.tile().cols * (command_.offset_mode || in_level() ? 2 : 3); }
+unsigned WeightFetch::base_param_bytes() const { return walk_.tile().cols * (command_.offset_mode ? 2 : 3); }
+
+unsigned WeightFetch::param_bytes() const { return in_level() ? walk_.tile().cols * 2 : base_param_bytes(); }
+
+unsigned WeightFetch::requant_bytes() const { return walk_.tile().cols * 3; }
 
 bool WeightFetch::ends_tile() const {
   if (stage() == Stage::kParams) return false;
@@ -54,10 +58,12 @@ void WeightFetch::step() {
         level_offset_ = 0;
         level_params_ = (level_params_ + param_bytes()) & kAddrMask;
       }
+      if (command_.interleaved) weight_ = (weight_ + base_param_bytes()) & kAddrMask;
       stage_ = Stage::kPlanes;
       break;
     case Stage::kRequant:
-      requant_ = (requant_ + 3 * walk_.tile().cols) & kAddrMask;
+      requant_ = (requant_ + requant_bytes()) & kAddrMask;
+      if (command_.interleaved) weight_ = group_weight_ = (weight_ + requant_bytes()) & kAddrMask;
       stage_ = Stage::kParams;
       break;
     case Stage::kPlanes:
@@ -116,13 +122,15 @@ void WeightFetch::drive_segment() {
   if (walk_.valid()) {
     switch (stage()) {
       case Stage::kParams:
-        addr = in_level() ? (level_params_ + (command_.scattered ? scattered_offset() : level_offset_)) & kAddrMask
-                          : params_;
+        if (in_level())
+          addr = (level_params_ + (command_.scattered ? scattered_offset() : level_offset_)) & kAddrMask;
+        else
+          addr = command_.interleaved ? weight_ : params_;
         bytes = param_bytes();
         break;
       case Stage::kRequant:
-        addr = requant_;
-        bytes = 3 * walk_.tile().cols;
+        addr = command_.interleaved ? weight_ : requant_;
+        bytes = requant_bytes();
         break;
       case Stage::kPlanes:
         addr = command_.plane_major

@@ -33,7 +33,9 @@ class WeightFetch : public sc_core::sc_module {
   bool in_level() const { return walk_.tile().level != 0; }
   unsigned planes() const { return in_level() ? 1 : command_.planes_read; }  // read of the bundle
   unsigned plane_bytes() const;
+  unsigned base_param_bytes() const;
   unsigned param_bytes() const;
+  unsigned requant_bytes() const;
   std::uint64_t scattered_offset() const;  // of the present plane, from the first of all
   bool ends_tile() const;                  // the present segment is its tile's last
   void step();

@@ -103,7 +103,7 @@ void add_tile(const Object& object, const cycle::CoreParams& params, int matrix,
   const int last_rank = level == 0 ? format.base_planes() : first_rank;
   for (int rank = first_rank; rank <= last_rank; ++rank) {
     const Segment plane = object.layout.plane(matrix, tile, rank);
-    if (object.layout.spec().kind == numerics::LayoutKind::kTileMajor && rank > first_rank) {
+    if (object.layout.spec().kind != numerics::LayoutKind::kPlaneMajor && rank > first_rank) {
       Segment& before = c.segments.back();
       if (before.offset + before.bytes != object.base + plane.offset) throw std::logic_error("planes are not adjacent");
       before.bytes += plane.bytes;
@@ -177,6 +177,9 @@ MatmulCase make_case(const Object& object, const cycle::CoreParams& params, int 
   command.offset_mode = !format.has_zero_point();
   command.z_adjust = static_cast<std::uint8_t>(format.has_zero_point() ? 0 - format.offset(0) : 0);
   command.plane_major = object.layout.spec().kind == numerics::LayoutKind::kPlaneMajor;
+  // Of a group with levels that the command does not end, what it has lies without a gap.
+  const bool piece = format.levels() > 0 && !tiles.back().group_last;
+  command.interleaved = object.layout.is_interleaved() && !piece;
   command.paired = paired;
   command.acc_continue = format.levels() == 0 ? first.group != 0 : first.k0 != 0;
   command.group_continue = format.levels() == 0 && !first.group_first;
@@ -190,7 +193,8 @@ MatmulCase make_case(const Object& object, const cycle::CoreParams& params, int 
   command.k = static_cast<std::uint32_t>(k);
   command.group_size = static_cast<std::uint32_t>(shape.group_size);
   command.group_left = static_cast<std::uint32_t>(shape.group_size - first.k0 % shape.group_size);
-  command.weight_addr = static_cast<std::uint64_t>(object.base + object.layout.plane(matrix, first, 1).offset);
+  command.weight_addr = static_cast<std::uint64_t>(
+      object.base + object.layout.fetch_offset(matrix, first.block, first.which, first.group, first.tile));
   command.plane_stride = static_cast<std::uint64_t>(object.layout.plane_stride());
   command.params_addr = static_cast<std::uint64_t>(
       object.base + object.layout.params(matrix, first.block, first.which, first.group).offset);
@@ -202,6 +206,10 @@ MatmulCase make_case(const Object& object, const cycle::CoreParams& params, int 
     command.level_stride = static_cast<std::uint64_t>(object.layout.level_stride());
   }
   if (!object.moved.empty()) scatter(object, matrix, first, command);
+  if (command.interleaved) {  // what is not read may say anything
+    command.params_addr ^= 0x5a5a5;
+    command.requant_addr ^= 0xa5a5a;
+  }
   for (std::size_t begin = 0, end = 0; begin < tiles.size(); begin = end) {
     while (end < tiles.size() && tiles[end].block == tiles[begin].block && tiles[end].which == tiles[begin].which &&
            tiles[end].group == tiles[begin].group)
@@ -230,9 +238,7 @@ std::vector<MatmulCase> random_matmuls(base::Rng& rng, const cycle::CoreParams& 
                                                         ? numerics::expert_shapes(extent(rows), extent(cols), group)
                                                         : numerics::product_shapes(extent(cols), extent(rows), group);
   const numerics::Format format = rng.pick(rng.chance(1, 3) ? numerics::mwq_formats() : numerics::one_bundle_formats());
-  const numerics::LayoutSpec spec{
-      rng.chance(1, 2) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor, static_cast<int>(rows),
-      static_cast<int>(cols)};
+  const numerics::LayoutSpec spec{rng.pick(numerics::layout_kinds()), static_cast<int>(rows), static_cast<int>(cols)};
   Object object{numerics::stored_layout(format, shapes, spec), {}, {}, 0, {}};
   std::vector<const numerics::WeightMatrix*> parts;
   object.parts.reserve(3);
@@ -265,7 +271,10 @@ std::vector<MatmulCase> random_matmuls(base::Rng& rng, const cycle::CoreParams& 
     for (const Tile& t : all) {
       if (t.block != block || t.which != which) continue;
       chunk.push_back(t);
-      if (t.block_last || rng.chance(1, 2)) {
+      // An interleaved chunk with levels ends with a group, or is of one.
+      const bool may_end =
+          !object.layout.is_interleaved() || format.levels() == 0 || t.group_last || chunk.front().group == t.group;
+      if (t.block_last || (may_end && rng.chance(1, 2))) {
         cases.push_back(make_case(object, params, matrix, chunk, false));
         chunk.clear();
       }

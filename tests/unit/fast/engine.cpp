@@ -72,7 +72,7 @@ Work draw_work(base::Rng& rng, std::uint64_t gaps = 0, const Extents& extents = 
   const std::uint64_t down = work.image.allocate("down", Kind::kExpertRows, bytes(tokens * 2 * hidden * 2));
   gap();
   const std::uint64_t y = work.image.allocate("y", Kind::kOutputs, bytes(tokens * hidden * 2));
-  const auto layout_kind = rng.chance(1, 2) ? numerics::LayoutKind::kTileMajor : numerics::LayoutKind::kPlaneMajor;
+  const numerics::LayoutKind layout_kind = rng.pick(numerics::layout_kinds());
   for (std::int64_t expert = 0; expert < 2; ++expert) {
     const auto format = expert == 0        ? numerics::Format::integer(static_cast<int>(rng.range(1, 8)))
                         : rng.chance(1, 2) ? numerics::Format::nested(static_cast<int>(rng.range(1, 8)))
@@ -286,7 +286,7 @@ TEST_CASE("loading from storage, a run with shortcuts is the run without them, a
 TEST_CASE("a run that is cut is the beginning of the whole run, with shortcuts and without", "[unit][fast]") {
   base::Rng rng(31);
   std::uint64_t repeated = 0, skipped = 0, under_way = 0;
-  for (int i = 0; i < 40; ++i) {
+  for (int i = 0; i < 50; ++i) {
     Work work = draw_work(rng);
     if (i % 3 == 1) load_from_storage(rng, work);
     if (i % 4 == 2) {

@@ -1,6 +1,7 @@
 // reference/numerics/stored_layout: where every bit lies.
 #include "reference/numerics/stored_layout.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <map>
 #include <string>
@@ -46,8 +47,8 @@ struct Object {
 
 Object random_object(Rng& rng) {
   const Format format = rng.pick(rng.chance(1, 2) ? one_bundle_formats() : mwq_formats());
-  const LayoutSpec spec{rng.chance(1, 2) ? LayoutKind::kTileMajor : LayoutKind::kPlaneMajor,
-                        static_cast<int>(rng.range(1, 20)), static_cast<int>(rng.range(1, 20))};
+  const LayoutSpec spec{rng.pick(layout_kinds()), static_cast<int>(rng.range(1, 20)),
+                        static_cast<int>(rng.range(1, 20))};
   const std::int64_t a = rng.range(1, 50), b = rng.range(1, 90), g = 8 * rng.range(1, 14);
   if (rng.chance(1, 2))
     return {stored_layout(format, product_shapes(a, b, g), spec), {random_matrix(rng, format, a, b, g)}};
@@ -58,7 +59,7 @@ Object random_object(Rng& rng) {
 
 }  // namespace
 
-TEST_CASE("packed weights unpack to themselves, in every format and both layouts", "[unit][numerics]") {
+TEST_CASE("packed weights unpack to themselves, in every format and layout", "[unit][numerics]") {
   const Rng root(31);
   for (std::uint64_t i = 0; i < 400; ++i) {
     Rng rng = root.stream("pack", i);
@@ -87,12 +88,13 @@ TEST_CASE("packed weights unpack to themselves, in every format and both layouts
   }
 }
 
-TEST_CASE("segments tile the object: no overlap, no hole but the padding, in the order stated", "[unit][numerics]") {
+TEST_CASE("segments tile the regions: no overlap, no hole but the padding, in the order stated", "[unit][numerics]") {
   const Rng root(32);
-  for (std::uint64_t i = 0; i < 300; ++i) {
+  for (std::uint64_t i = 0; i < 450; ++i) {
     Rng rng = root.stream("segments", i);
     const Object object = random_object(rng);
     const StoredLayout& layout = object.layout;
+    if (layout.is_interleaved()) continue;  // has no regions
     const int stored = layout.format().stored_planes(), levels = layout.format().stored_levels();
     const int matrices = static_cast<int>(layout.matrices().size());
     CAPTURE(i, layout.format().name(), layout_kind_name(layout.spec().kind));
@@ -176,6 +178,91 @@ TEST_CASE("segments tile the object: no overlap, no hole but the padding, in the
   }
 }
 
+TEST_CASE("an interleaved object is one run of bytes in the order of the fetch, and nothing is padded but its end",
+          "[unit][numerics]") {
+  const Rng root(34);
+  for (std::uint64_t i = 0; i < 300; ++i) {
+    Rng rng = root.stream("interleaved", i);
+    const Object drawn = random_object(rng);
+    const LayoutSpec array = drawn.layout.spec();
+    const LayoutSpec spec{LayoutKind::kInterleaved, array.rows, array.cols};
+    const StoredLayout layout = stored_layout(drawn.layout.format(), drawn.layout.matrices(), spec);
+    const int stored = layout.format().stored_planes(), levels = layout.format().stored_levels();
+    const int matrices = static_cast<int>(layout.matrices().size());
+    CAPTURE(i, layout.format().name());
+
+    std::int64_t at = 0, planes = 0, params = 0;
+    const auto next = [&at](const Segment& segment) {
+      REQUIRE(segment.offset == at);
+      REQUIRE(segment.bytes > 0);
+      at += segment.bytes;
+      return segment.bytes;
+    };
+    for (int m = 0; m < matrices; ++m) {
+      REQUIRE(layout.planes_offset(m) == at);
+      Tile t;
+      for (TileWalk walk = layout.walk(m); walk.next(t);) {
+        REQUIRE(layout.fetch_offset(m, t.block, t.which, t.group, t.tile) == at);
+        if (t.group_last) params += next(layout.params(m, t.block, t.which, t.group));
+        for (int rank = 1; rank <= stored; ++rank) planes += next(layout.plane(m, t, rank));
+        if (t.block_last) params += next(layout.requant(m, t.block, t.which));
+      }
+    }
+    REQUIRE(planes == layout.plane_stride() * stored);
+    const std::int64_t levels_begin = at;
+    for (int level = 1; level <= levels; ++level)
+      for (int m = 0; m < matrices; ++m) {
+        Tile t;
+        for (TileWalk walk = layout.walk(m); walk.next(t);)
+          if (t.group_last) next(layout.level_params(m, t.block, t.which, t.group, level));
+      }
+    REQUIRE(at - levels_begin == levels * layout.level_stride());
+    REQUIRE(layout.level_params_offset(0) == (levels == 0 ? 0 : levels_begin));
+    REQUIRE(layout.total_bytes() == moesaic::base::round_up(at, 64));
+
+    // The bytes are those of tile_major in another order: as many are read, and none more is stored.
+    const StoredLayout apart =
+        stored_layout(layout.format(), layout.matrices(), {LayoutKind::kTileMajor, spec.rows, spec.cols});
+    for (int b = 1; b <= stored; ++b) REQUIRE(layout.read_bytes(b) == apart.read_bytes(b));
+    REQUIRE(layout.read_bytes(stored) == at);
+    REQUIRE(params + levels * layout.level_stride() + planes == at);
+    REQUIRE(layout.total_bytes() <= apart.total_bytes());
+    const std::vector<std::uint8_t> bytes = layout.pack(drawn.pointers()), others = apart.pack(drawn.pointers());
+    const auto same = [&](const Segment& a, const Segment& b) {
+      REQUIRE(a.bytes == b.bytes);
+      REQUIRE(std::equal(bytes.begin() + a.offset, bytes.begin() + a.offset + a.bytes, others.begin() + b.offset));
+    };
+    for (int m = 0; m < matrices; ++m) {
+      Tile t;
+      for (TileWalk walk = layout.walk(m); walk.next(t);) {
+        for (int rank = 1; rank <= stored; ++rank) same(layout.plane(m, t, rank), apart.plane(m, t, rank));
+        same(layout.params(m, t.block, t.which, t.group), apart.params(m, t.block, t.which, t.group));
+        same(layout.requant(m, t.block, t.which), apart.requant(m, t.block, t.which));
+        for (int level = 1; level <= levels; ++level)
+          same(layout.level_params(m, t.block, t.which, t.group, level),
+               apart.level_params(m, t.block, t.which, t.group, level));
+      }
+    }
+    REQUIRE(std::all_of(bytes.begin() + at, bytes.end(), [](std::uint8_t byte) { return byte == 0; }));
+
+    REQUIRE_THROWS_AS(layout.params_begin(), std::logic_error);
+    REQUIRE_THROWS_AS(layout.requant_begin(), std::logic_error);
+    REQUIRE_THROWS_AS(layout.params_offset(0), std::logic_error);
+    REQUIRE_THROWS_AS(layout.requant_offset(0), std::logic_error);
+  }
+}
+
+TEST_CASE("where objects have regions a fetch begins at its first tile's planes", "[unit][numerics]") {
+  for (const LayoutKind kind : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor}) {
+    const StoredLayout layout = stored_layout(Format::integer(3), expert_shapes(40, 24, 16), {kind, 8, 8});
+    for (int m = 0; m < 2; ++m) {
+      Tile t;
+      for (TileWalk walk = layout.walk(m); walk.next(t);)
+        REQUIRE(layout.fetch_offset(m, t.block, t.which, t.group, t.tile) == layout.plane(m, t, 1).offset);
+    }
+  }
+}
+
 TEST_CASE("tiles cover every weight once and never cross a group or a block", "[unit][numerics]") {
   Rng rng(33);
   for (int i = 0; i < 200; ++i) {
@@ -254,6 +341,22 @@ TEST_CASE("the bytes of a small object are where the header's picture puts them"
   CHECK(planes[1] == bytes[2]);
   CHECK(planes[2] == bytes[4]);
   CHECK(planes[6] == bytes[1]);
+
+  // Group 0 has tiles 0 and 1: its parameters lie between them. Group 1 has one tile, then the block ends.
+  const auto mixed = stored_layout(w.format, product_shapes(3, 10, 8), {LayoutKind::kInterleaved, 4, 2}).pack({&w});
+  const auto piece = [&bytes](std::size_t begin, std::size_t count) {
+    return std::vector<std::uint8_t>(bytes.begin() + static_cast<std::ptrdiff_t>(begin),
+                                     bytes.begin() + static_cast<std::ptrdiff_t>(begin + count));
+  };
+  std::vector<std::uint8_t> expected;
+  for (const auto& [begin, count] : std::vector<std::pair<std::size_t, std::size_t>>{
+           {0, 2}, {64, 6}, {2, 2}, {70, 6}, {4, 2}, {128, 6}, {6, 2}, {76, 3}, {8, 2}, {79, 3}, {10, 2}, {134, 3}}) {
+    const std::vector<std::uint8_t> part = piece(begin, count);
+    expected.insert(expected.end(), part.begin(), part.end());
+  }
+  CHECK(expected.size() == 39);
+  expected.resize(64);
+  CHECK(mixed == expected);
 }
 
 TEST_CASE("gate and up blocks alternate, and the down matrix follows", "[unit][numerics]") {
@@ -269,7 +372,7 @@ TEST_CASE("gate and up blocks alternate, and the down matrix follows", "[unit][n
 }
 
 TEST_CASE("a nested read of 3 planes never addresses the 5 lower ones", "[unit][numerics]") {
-  for (const LayoutKind kind : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor}) {
+  for (const LayoutKind kind : layout_kinds()) {
     const StoredLayout read = stored_layout(Format::nested(3), expert_shapes(40, 24, 16), {kind, 8, 8});
     const StoredLayout whole = stored_layout(Format::nested(8), expert_shapes(40, 24, 16), {kind, 8, 8});
     CHECK(read.total_bytes() == whole.total_bytes());
@@ -297,7 +400,7 @@ TEST_CASE("in plane_major an MWQ level is one run of bytes after all that fewer 
 }
 
 TEST_CASE("one copy for 2, 3 and 4 bits takes 4.4375 bits a weight in groups of 128", "[unit][numerics]") {
-  for (const LayoutKind kind : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor}) {
+  for (const LayoutKind kind : layout_kinds()) {
     const StoredLayout copy = stored_layout(Format::mwq(2, 2, 2), product_shapes(64, 512, 128), {kind, 16, 16});
     const std::int64_t requantisation = 64 * 3;
     CHECK((copy.read_bytes() - requantisation) * 8 * 10000 == 64 * 512 * 44375);
@@ -315,8 +418,10 @@ TEST_CASE("extents far beyond memory are laid out without overflow", "[unit][num
 
 TEST_CASE("a misspelt layout and stored weights of the wrong length are refused", "[unit][numerics]") {
   CHECK(parse_layout_kind("plane_major", "c", "k") == LayoutKind::kPlaneMajor);
+  CHECK(parse_layout_kind("interleaved", "c", "k") == LayoutKind::kInterleaved);
+  for (const LayoutKind kind : layout_kinds()) CHECK(parse_layout_kind(layout_kind_name(kind), "c", "k") == kind);
   CHECK_THROWS_WITH(parse_layout_kind("tilemajor", "chip.yaml:9", "layout"),
-                    "chip.yaml:9: layout: got 'tilemajor', expected tile_major or plane_major");
+                    "chip.yaml:9: layout: got 'tilemajor', expected tile_major, plane_major or interleaved");
   const StoredLayout layout =
       stored_layout(Format::integer(4), product_shapes(8, 8, 8), {LayoutKind::kTileMajor, 4, 4});
   CHECK_THROWS_AS(layout.unpack(std::vector<std::uint8_t>(5)), moesaic::base::InputError);
@@ -328,7 +433,7 @@ TEST_CASE("formats of one stored copy have its bytes in common, and others do no
           "[unit][numerics]") {
   Rng rng(11);
   const std::vector<MatrixShape> shapes = product_shapes(10, 24, 16);
-  for (const LayoutKind kind : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor})
+  for (const LayoutKind kind : layout_kinds())
     for (const Format& stored : all_formats()) {
       WeightMatrix w = random_matrix(rng, stored, 10, 24, 16);
       const std::vector<std::uint8_t> bytes = stored_layout(stored, shapes, {kind, 8, 4}).pack({&w});
@@ -363,8 +468,8 @@ TEST_CASE("an expert of several formats is an object for each, one after the oth
     if (i % 3 != 0) formats.down = draw();
     if (i % 3 == 2) formats.up = draw();
     CAPTURE(formats.name());
-    const LayoutSpec spec{rng.chance(1, 2) ? LayoutKind::kTileMajor : LayoutKind::kPlaneMajor,
-                          static_cast<int>(rng.range(1, 20)), static_cast<int>(rng.range(1, 20))};
+    const LayoutSpec spec{rng.pick(layout_kinds()), static_cast<int>(rng.range(1, 20)),
+                          static_cast<int>(rng.range(1, 20))};
     const std::int64_t hidden = rng.range(1, 50), inner = rng.range(1, 60), g = 8 * rng.range(1, 9);
     ExpertWeights w;
     w.gate = random_matrix(rng, formats.gate, inner, hidden, g);

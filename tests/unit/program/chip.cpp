@@ -88,7 +88,8 @@ TEST_CASE("a chip that cannot be built is refused with file, line and key", "[un
       "femtoseconds");
   CHECK(refusal("clock_mhz: 500", "clock_mhz: 500\nclock_period_fs: 2000000") ==
         "chip.yaml:3: clock_period_fs: got 2000000, expected either clock_period_fs or clock_mhz");
-  CHECK(refusal("layout: plane_major", "layout: row_major").find("chip.yaml:7: layout: got row_major, expected") == 0);
+  CHECK(refusal("layout: plane_major", "layout: row_major") ==
+        "chip.yaml:7: layout: got row_major, expected one of tile_major, plane_major, interleaved");
   CHECK(refusal("kind: simple", "kind: sram").find("chip.yaml:8: memory.kind: got sram, expected") == 0);
   CHECK(refusal("kind: simple", "kind: dram, preset: ddr5-6400, channels: 1").find("chip.yaml:8: memory.") == 0);
   CHECK(refusal("bytes_per_cycle: 16", "bytes_per_cycle: 0").find("chip.yaml:8: memory.bytes_per_cycle: got 0") == 0);

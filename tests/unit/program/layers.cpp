@@ -104,7 +104,7 @@ CoreParams core_with(unsigned max_tokens, unsigned act_depth, unsigned hidden_de
 
 TEST_CASE("every row and every combination of a run of layers is the reference's, on any core", "[unit][program]") {
   const Bench bench(11);
-  for (const LayoutKind layout : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor})
+  for (const LayoutKind layout : numerics::layout_kinds())
     for (const CoreParams& core :
          {core_with(8, 256, 512), core_with(2, 32, 32), core_with(8, 8, 8), core_with(1, 4, 4)}) {
       INFO(core.max_tokens << " tokens, " << core.act_depth << " words, " << core.hidden_depth << " hidden words");
@@ -145,7 +145,7 @@ TEST_CASE("rows of one expert that read it at several widths each read their pla
   const ShapeOf shape_of = [&shapes](int, int expert) { return shapes.at(expert); };
   LowerOptions options;
   options.shapes = shape_of;
-  for (const LayoutKind layout : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor}) {
+  for (const LayoutKind layout : numerics::layout_kinds()) {
     const CoreParams core = core_with(8, 256, 512);
     RunProgram run = lower_layers(bench.layers, bench.weights_of, core, layout, "bench", {}, options);
     Interpreter interpreter(core, run.loaded.image);
@@ -195,7 +195,7 @@ TEST_CASE("experts whose gate, up and down differ in format give the reference's
           "[unit][program]") {
   for (const std::uint64_t seed : {21U, 22U, 23U}) {
     const Bench bench(seed, true);
-    for (const LayoutKind layout : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor})
+    for (const LayoutKind layout : numerics::layout_kinds())
       for (const CoreParams& core :
            {core_with(8, 256, 512), core_with(2, 32, 32), core_with(8, 8, 8), core_with(1, 4, 4)}) {
         INFO("seed " << seed << ", " << core.max_tokens << " tokens, " << core.act_depth << " words");
@@ -254,7 +254,7 @@ TEST_CASE("with barriers no address of any region depends on an expert's formats
   options.barriers = true;
   const Bench bench(17);
   for (const CoreParams& core : {core_with(8, 256, 32), core_with(16, 256, 512), core_with(4, 64, 8)})
-    for (const LayoutKind layout : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor}) {
+    for (const LayoutKind layout : numerics::layout_kinds()) {
       const auto lowered = [&](const numerics::ExpertFormats& formats) {
         const ShapeOf shapes = [formats](int, int) { return ExpertShape{formats, 24, 40, 16, 10}; };
         return lower_layers_without_data(bench.layers, shapes, core, layout, "bench", options);
@@ -334,7 +334,7 @@ TEST_CASE("products read whole matrices, every head's, or the part of a cache th
   scores.products = {product("scores", {"keys", int8, 2, 64, 24, 16, 8, true}, 24, 24, 7, 16),
                      product("values", {"values", int8, 2, 20, 64, 16, 8, true}, 20, 24, 7, 8),
                      product("values", {"values", int8, 2, 20, 64, 16, 8, true}, 20, 64, 2, 8)};
-  for (const LayoutKind layout : {LayoutKind::kTileMajor, LayoutKind::kPlaneMajor})
+  for (const LayoutKind layout : numerics::layout_kinds())
     for (const CoreParams& core :
          {core_with(8, 256, 512), core_with(2, 32, 32), core_with(4, 8, 8), core_with(1, 4, 4)}) {
       INFO(core.max_tokens << " tokens, " << core.act_depth << " words");

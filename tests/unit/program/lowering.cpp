@@ -54,7 +54,7 @@ TEST_CASE("a lowered case computes what the reference computes, whatever the cor
     const numerics::KernelCase kernel_case = numerics::random_case(rng, options);
     const CoreParams core = random_core(rng);
     KernelPlacement placement;
-    placement.layout = rng.below(2) == 0 ? LayoutKind::kTileMajor : LayoutKind::kPlaneMajor;
+    placement.layout = rng.pick(numerics::layout_kinds());
     placement.base = 64 * rng.below(1000);
     placement.scatter = rng.below(2) == 0;
     placement.seed = rng.next();
