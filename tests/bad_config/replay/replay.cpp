@@ -62,7 +62,8 @@ TEST_CASE("replay refuses a cache smaller than one expert, unknown names and opt
   check_refused(replay("--capacity 2experts --format int4"), "--format: got int4, expected --network beside it");
   check_refused(replay("--capacity 2experts --layout plane_major"), "--layout: got plane_major, expected --network");
   check_refused(replay("--capacity 2experts --network data/model --format int9"), "--format: got 'int9'");
-  check_refused(replay("--capacity 2experts --network data/model --layout rows"), "--layout: got 'rows'");
+  check_refused(replay("--capacity 2experts --network data/model --layout rows"),
+                "--layout: got 'rows', expected tile_major, plane_major or interleaved");
   check_refused(replay("--capacity 2experts --network data/model --group 60"), "--group: got 60");
   check_refused(replay("--capacity 2experts --network data/model --chip chips/demo.yaml --layout tile_major"),
                 "--layout: got tile_major, expected none: the chip file says it");

@@ -70,7 +70,13 @@ TEST_CASE("the units of a stored expert are the bytes of its layout, each once, 
       CHECK(expert.units[static_cast<std::size_t>(rank)].offset == Bytes(first.offset));
     }
     CHECK(expert.units[0].offset == Bytes(planes.params_offset(0)));
-    CHECK(host::stored_expert(layout(format, numerics::LayoutKind::kTileMajor)).units.size() == 1);
+    for (const numerics::LayoutKind kind : {numerics::LayoutKind::kTileMajor, numerics::LayoutKind::kInterleaved}) {
+      const numerics::StoredLayout whole = layout(format, kind);
+      const host::StoredExpert one = host::stored_expert(whole);
+      REQUIRE(one.units.size() == 1);
+      CHECK(one.units[0].bytes == Bytes(whole.total_bytes()));
+      CHECK_FALSE(one.by_planes);
+    }
   }
   const auto three = host::stored_expert(layout("int3", numerics::LayoutKind::kPlaneMajor));
   const auto four = host::stored_expert(layout("int4", numerics::LayoutKind::kPlaneMajor));

@@ -175,6 +175,8 @@ const std::map<std::string, Function>& functions() {
        [](const Arguments& a) {
          return layout_of(a).level_params(0, a[7].number, 0, a[8].number, as_int(a[9])).offset;
        }},
+      {"fetch_offset",
+       [](const Arguments& a) { return layout_of(a).fetch_offset(0, a[7].number, 0, a[8].number, a[9].number); }},
       {"read_bytes", [](const Arguments& a) { return layout_of(a).read_bytes(); }},
       {"total_bytes", [](const Arguments& a) { return layout_of(a).total_bytes(); }},
       {"plane_offset",

@@ -316,6 +316,27 @@ TEST_CASE("planes of an expert are loaded one by one, those that are not read ne
   }
 }
 
+TEST_CASE("an interleaved expert is loaded in one piece, and its products only move with it", "[unit][program]") {
+  for (const numerics::ExpertFormats& formats : {numerics::ExpertFormats(numerics::Format::nested(3)),
+                                                 numerics::ExpertFormats(numerics::Format::mwq(2, 3, 1))}) {
+    const numerics::ExpertLayout expert(formats, 24, 40, 16, {numerics::LayoutKind::kInterleaved, 4, 8});
+    const CacheBlock block = cache_block(expert);
+    REQUIRE(block.pieces.size() == 1);
+    CHECK(block.pieces[0].from == 0);
+    CHECK(block.pieces[0].to == 0);
+    CHECK(block.pieces[0].bytes == static_cast<std::uint64_t>(expert.total_bytes()));
+    CHECK(block.bytes == block.pieces[0].bytes);
+    Command product;
+    product.interleaved = true;
+    product.levels = static_cast<std::uint8_t>(formats.gate.levels());
+    product.weight_addr = 7;
+    product.level_params_addr = 9;
+    block.relocate(product, {4096});
+    CHECK(product.weight_addr == 4103);
+    CHECK(product.level_params_addr == (formats.gate.levels() == 0 ? 9U : 4105U));
+  }
+}
+
 TEST_CASE("levels of an expert are loaded one by one with their parameters, those that are not read never",
           "[unit][program]") {
   const numerics::ExpertLayout expert(numerics::Format::mwq(2, 3, 1), 24, 40, 16,

@@ -108,8 +108,9 @@ TEST_CASE("a layer is projections, scores, values and experts, a step ends with 
     CHECK(inputs.layers[2].stated.softmax_elements == 4 * (70 * 128 + 3 * 64));
 
     const program::CoreParams core = small_core();
-    program::RunProgram lowered = program::lower_layers(inputs.layers, inputs.weights, core,
-                                                        numerics::LayoutKind::kTileMajor, "chip", inputs.matrices);
+    const numerics::LayoutKind layout = latent ? numerics::LayoutKind::kInterleaved : numerics::LayoutKind::kTileMajor;
+    program::RunProgram lowered =
+        program::lower_layers(inputs.layers, inputs.weights, core, layout, "chip", inputs.matrices);
     program::Interpreter interpreter(core, lowered.loaded.image);
     interpreter.run(lowered.loaded.commands);
     CHECK_FALSE(interpreter.shift_error());
@@ -132,7 +133,7 @@ TEST_CASE("a layer is projections, scores, values and experts, a step ends with 
     shapes_only.weights = false;
     const run::RunInputs shapes = run::gather_inputs(workload, shapes_only);
     const program::RunProgram timing =
-        program::lower_layers_without_data(shapes.layers, shapes.shape, core, numerics::LayoutKind::kTileMajor, "chip");
+        program::lower_layers_without_data(shapes.layers, shapes.shape, core, layout, "chip");
     CHECK(timing.loaded.commands == lowered.loaded.commands);
     CHECK(timing.loaded.image.end() == lowered.loaded.image.end());
   }

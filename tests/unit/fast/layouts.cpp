@@ -1,0 +1,164 @@
+// What the stored layout means for the weight port: which bytes are asked for in which order, and in how many cycles.
+#include <catch2/catch.hpp>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/rng.h"
+#include "sim/fast/engine.h"
+#include "sim/fast/feeds.h"
+#include "sim/program/program.h"
+
+using namespace moesaic;
+using numerics::LayoutKind;
+using program::CoreParams;
+using program::Kind;
+using program::MemoryPort;
+
+namespace {
+
+std::uint64_t bytes(std::int64_t count) { return static_cast<std::uint64_t>(count); }
+
+struct Expert {
+  numerics::ExpertFormats formats;
+  std::int64_t hidden = 0, width = 0, group = 0, tokens = 1;
+};
+
+struct Lowered {
+  program::MemoryImage image = program::MemoryImage::without_bytes();
+  program::ExpertObject object;
+  std::vector<program::Command> commands;
+};
+
+Lowered lower(const CoreParams& core, const Expert& expert, LayoutKind kind) {
+  Lowered lowered;
+  program::ProgramBuilder builder(core, lowered.image);
+  lowered.object = builder.reserve(
+      "expert", std::make_shared<const numerics::ExpertLayout>(
+                    expert.formats, expert.hidden, expert.width, expert.group,
+                    numerics::LayoutSpec{kind, static_cast<int>(core.rows), static_cast<int>(core.cols)}));
+  lowered.image.skip_to(std::uint64_t{1} << 22);  // what follows lies at the same addresses in every layout
+  const std::uint64_t x = lowered.image.allocate("x", Kind::kActivations, bytes(expert.tokens * expert.hidden)),
+                      y = lowered.image.allocate("y", Kind::kOutputs, bytes(expert.tokens * expert.hidden * 2));
+  std::vector<program::TokenRow> rows;
+  for (std::int64_t t = 0; t < expert.tokens; ++t)
+    rows.push_back({x + bytes(t * expert.hidden), y + bytes(t * expert.hidden * 2), 0, 0});
+  builder.expert(lowered.object, rows, {});
+  lowered.commands = builder.take();
+  return lowered;
+}
+
+}  // namespace
+
+TEST_CASE("every pass over an interleaved object asks for all of its bytes, each where the one before ended",
+          "[unit][fast]") {
+  base::Rng rng(61);
+  int in_chunks = 0, apart = 0, passes = 0;
+  for (int i = 0; i < 150; ++i) {
+    CoreParams core;
+    core.rows = 4U << rng.below(4);
+    core.cols = 4U << rng.below(4);
+    core.axi_data_bits = 64U << rng.below(3);
+    core.max_tokens = 1U << rng.below(4);
+    core.act_depth = core.max_tokens << rng.below(6);
+    core.hidden_depth = 64U << rng.below(5);
+    // All that is stored is read, and levels do not go over a group again.
+    const auto draw = [&rng] {
+      return rng.chance(1, 4)
+                 ? rng.pick(std::vector<numerics::Format>{numerics::Format::binary(), numerics::Format::ternary()})
+                 : numerics::Format::integer(static_cast<int>(rng.range(1, 8)));
+    };
+    Expert expert{draw(), rng.range(1, 150), rng.range(1, 90), 8 * rng.range(1, 12), rng.range(1, 20)};
+    if (i % 3 != 0) expert.formats.down = draw();
+    if (i % 3 == 2) expert.formats.up = draw();
+    const Lowered lowered = lower(core, expert, LayoutKind::kInterleaved);
+    INFO("case " << i << ": " << expert.formats.name() << ", " << core.rows << "x" << core.cols << ", hidden "
+                 << expert.hidden << ", width " << expert.width << ", groups of " << expert.group << ", "
+                 << core.act_depth << " words");
+
+    // Of each object, where it begins, where its bytes end, and how far the present pass is.
+    struct Pass {
+      std::uint64_t end, at;
+    };
+    std::map<std::uint64_t, Pass> objects;
+    for (std::size_t o = 0; o < lowered.object.layout->objects().size(); ++o) {
+      const program::WeightObject object = lowered.object.object(o);
+      objects[object.address] = {object.address + bytes(object.layout->read_bytes()), object.address};
+    }
+    fast::Feeds feeds(core, nullptr);
+    std::uint64_t commands = 0;
+    for (const program::Command& command : lowered.commands) {
+      feeds.append(command);
+      commands += command.opcode == program::Opcode::kMatmul ? 1 : 0;
+      in_chunks += command.opcode == program::Opcode::kMatmul && !command.k_last ? 1 : 0;
+      while (feeds.peek(fast::Feed::kSegment) != fast::kNoItem) {
+        const fast::Segment segment = fast::Segment::unpack(feeds.take(fast::Feed::kSegment));
+        const std::uint64_t address = feeds.address(fast::Feed::kSegment);
+        auto& [begin, pass] = *std::prev(objects.upper_bound(address));
+        if (pass.at == pass.end) {
+          pass.at = begin;
+          ++passes;
+        }
+        REQUIRE(address == pass.at);
+        pass.at += std::uint64_t{segment.beats - 1} * core.beat_bytes() + segment.end - segment.skip;
+      }
+    }
+    for (const auto& [begin, pass] : objects) REQUIRE(pass.at == pass.end);
+    apart += objects.size() == 3 ? 1 : 0;
+  }
+  CHECK(in_chunks > 500);
+  CHECK(apart > 20);
+  CHECK(passes > 100);
+}
+
+TEST_CASE(
+    "within 4 KiB, where parameters are whole beats, an interleaved expert takes the cycles and bytes of tile_major",
+    "[unit][fast]") {
+  base::Rng rng(62);
+  int compared = 0;
+  for (int i = 0; i < 300; ++i) {
+    CoreParams core;
+    core.rows = 16U << rng.below(2);
+    core.cols = 16U << rng.below(2);
+    core.planes_per_cycle = 1U << rng.below(3);
+    core.axi_data_bits = core.cols == 32 ? 64U << rng.below(3) : 64U << rng.below(2);
+    core.max_tokens = 16;
+    core.act_depth = 16U << rng.below(6);
+    core.hidden_depth = 256U << rng.below(3);
+    core.fifo_depth = 16U << rng.below(4);
+    core.command_depth = 8;
+    Expert expert;
+    expert.formats = rng.chance(1, 4) ? numerics::Format::nested(static_cast<int>(rng.range(1, 8)))
+                                      : numerics::Format::integer(static_cast<int>(rng.range(1, 8)));
+    expert.group = 32 * rng.range(1, 2);
+    expert.hidden = 32 * rng.range(1, 3);
+    expert.width = 32 * rng.range(1, 3);
+    expert.tokens = rng.range(1, 20);
+    fast::Options options;
+    options.memory = {"simple", rng.range(1, 90), rng.range(1, 40),
+                      rng.pick(std::vector<std::int64_t>{3, 8, 16, 32, 102})};
+    Lowered mixed = lower(core, expert, LayoutKind::kInterleaved);
+    const Lowered apart = lower(core, expert, LayoutKind::kTileMajor);
+    // What an interleaved command does not read; the host takes longer where more words change.
+    REQUIRE(mixed.commands.size() == apart.commands.size());
+    for (std::size_t c = 0; c < mixed.commands.size(); ++c) {
+      mixed.commands[c].params_addr = apart.commands[c].params_addr;
+      mixed.commands[c].requant_addr = apart.commands[c].requant_addr;
+    }
+    // Beyond it bursts are cut at other places.
+    if (apart.object.layout->total_bytes() > 4096) continue;
+    ++compared;
+    const auto run = [&](const Lowered& lowered) {
+      return fast::run(core, lowered.commands, {0}, lowered.image, options).engine;
+    };
+    const program::EngineRun in_order = run(mixed), by_region = run(apart);
+    INFO("case " << i << ": " << expert.formats.name() << ", " << core.rows << "x" << core.cols << ", hidden "
+                 << expert.hidden << ", width " << expert.width << ", groups of " << expert.group << ", "
+                 << core.act_depth << " words, " << expert.tokens << " tokens");
+    CHECK(in_order.traffic.total(MemoryPort::kWeightRead) == by_region.traffic.total(MemoryPort::kWeightRead));
+    CHECK(in_order.cycles == by_region.cycles);
+    CHECK(in_order.retired == by_region.retired);
+  }
+  CHECK(compared > 60);
+}
