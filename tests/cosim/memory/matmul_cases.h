@@ -44,7 +44,7 @@ struct MatmulCase {
 };
 
 /// The commands of one random object: a product, an expert's gate and up (paired), its down projection, or one block
-/// cut into chunks of K; any format, either layout, ragged shapes; now and then with its planes
+/// cut into chunks of K; any format and layout, ragged shapes; now and then with its planes
 /// scattered over the memory.
 std::vector<MatmulCase> random_matmuls(base::Rng& rng, const cycle::CoreParams& params);
 

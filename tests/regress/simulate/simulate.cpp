@@ -185,6 +185,53 @@ TEST_CASE("fast writes the cycle engine's files, with shortcuts, without, and wi
   }
 }
 
+TEST_CASE("an interleaved chip reads the same weights as one stream, the same on all engines", "[regress][simulate]") {
+  const Folder folder;
+  std::map<std::string, json> runs;
+  for (const std::string layout : {"tile_major", "interleaved"}) {
+    std::string text = base::read_file("chips/r16c16p2a8-ddr5.yaml");
+    text.replace(text.find("tile_major"), 10, layout);
+    base::write_file(folder.file(layout + ".yaml"), text);
+    for (const std::string engine : {"fast", "cycle", "rtl"}) {
+      if (layout == "tile_major" && engine != "fast") continue;
+      const std::string name = layout + "_" + engine;
+      const Outcome outcome =
+          run_program("simulate --chip " + folder.file(layout + ".yaml") + " --workload " + workload(folder, kSmall) +
+                      " --plan int3/int3/mwq2+1 --engine " + engine + " --out " + folder.file(name));
+      INFO(name << ": " << outcome.err);
+      REQUIRE(outcome.exit_code == 0);  // results are the reference's
+      json run = summary(folder, name);
+      CHECK(run["facts"]["layout"] == layout);
+      run["engine"] = "any";
+      const auto [known, is_new] = runs.emplace(layout, run);
+      if (!is_new) CHECK(known->second == run);
+    }
+  }
+  const json &apart = runs["tile_major"], &mixed = runs["interleaved"];
+  const auto of_kind = [](const json& run, const char* kind) {
+    return run["bytes"]["by_kind"][kind].get<std::uint64_t>();
+  };
+  CHECK(of_kind(mixed, "params") == 0);
+  CHECK(of_kind(mixed, "requant") == 0);
+  // All pieces are whole beats here, so that the same bytes cross the port.
+  CHECK(of_kind(mixed, "weights") == of_kind(apart, "weights") + of_kind(apart, "params") + of_kind(apart, "requant"));
+  CHECK(mixed["bytes"]["by_port"] == apart["bytes"]["by_port"]);
+
+  // In more memory than the open rows hold, parameters on their own close them.
+  std::map<std::string, json> larger;
+  for (const std::string layout : {"tile_major", "interleaved"}) {
+    const Outcome outcome =
+        run_program("simulate --engine fast --no-data --chip " + folder.file(layout + ".yaml") + " --workload " +
+                    workload(folder, "requests: [0]\nlayers: [0, 1]\nmax_tokens: 40\n") + " --plan int4 --out " +
+                    folder.file("larger_" + layout));
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    larger[layout] = summary(folder, "larger_" + layout)["memory"];
+  }
+  for (const char* count : {"row_conflicts", "activates"})
+    CHECK(larger["interleaved"][count] < larger["tile_major"][count]);
+}
+
 TEST_CASE("with barriers every engine takes the cycles that profile adds up", "[regress][simulate]") {
   const Folder folder;
   const std::string work = "requests: [0]\nsteps: [0, 1]\nlayers: [0, 3]\nmax_tokens: 20\n";
