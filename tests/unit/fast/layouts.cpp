@@ -112,6 +112,67 @@ TEST_CASE("every pass over an interleaved object asks for all of its bytes, each
   CHECK(passes > 100);
 }
 
+TEST_CASE("in every layout and format the segments of an expert's products are the layout's, bundle by bundle",
+          "[unit][fast]") {
+  base::Rng rng(63);
+  for (int i = 0; i < 120; ++i) {
+    CoreParams core;
+    core.rows = 4U << rng.below(4);
+    core.cols = 4U << rng.below(4);
+    core.max_tokens = 1;
+    core.act_depth = 4096;
+    core.hidden_depth = 4096;
+    const numerics::Format format = rng.pick(rng.chance(1, 2) ? numerics::mwq_formats() : numerics::all_formats());
+    const Expert expert{format, rng.range(1, 100), rng.range(1, 60), 8 * rng.range(1, 8), 1};
+    const LayoutKind kind = rng.pick(numerics::layout_kinds());
+    const Lowered lowered = lower(core, expert, kind);
+    INFO("case " << i << ": " << format.name() << " " << numerics::layout_kind_name(kind) << ", " << core.rows << "x"
+                 << core.cols << ", hidden " << expert.hidden << ", width " << expert.width << ", groups of "
+                 << expert.group);
+    const program::WeightObject object = lowered.object.object(0);
+    const numerics::StoredLayout& layout = *object.layout;
+
+    std::vector<numerics::Segment> expected;
+    const auto add_tile = [&](int m, const numerics::Tile& t, int level) {
+      if (t.group_last)
+        expected.push_back(level == 0 ? layout.params(m, t.block, t.which, t.group)
+                                      : layout.level_params(m, t.block, t.which, t.group, level));
+      const int first = level == 0 ? 1 : format.base_planes() + level, last = level == 0 ? format.base_planes() : first;
+      for (int rank = first; rank <= last; ++rank) {
+        const numerics::Segment plane = layout.plane(m, t, rank);
+        if (rank == first || kind == LayoutKind::kPlaneMajor) {
+          expected.push_back(plane);
+          continue;
+        }
+        REQUIRE(plane.offset == expected.back().offset + expected.back().bytes);
+        expected.back().bytes += plane.bytes;
+      }
+    };
+    for (int m = 0; m < 2; ++m) {
+      std::vector<numerics::Tile> group;
+      numerics::Tile tile;
+      for (numerics::TileWalk walk = layout.walk(m); walk.next(tile);) {
+        group.push_back(tile);
+        if (!tile.group_last) continue;
+        for (int level = 0; level <= format.levels(); ++level)
+          for (const numerics::Tile& t : group) add_tile(m, t, level);
+        if (tile.block_last) expected.push_back(layout.requant(m, tile.block, tile.which));
+        group.clear();
+      }
+    }
+
+    fast::Feeds feeds(core, nullptr);
+    for (const program::Command& command : lowered.commands) feeds.append(command);
+    for (const numerics::Segment& segment : expected) {
+      REQUIRE(feeds.peek(fast::Feed::kSegment) != fast::kNoItem);
+      const fast::Segment got = fast::Segment::unpack(feeds.take(fast::Feed::kSegment));
+      REQUIRE(feeds.address(fast::Feed::kSegment) == object.address + bytes(segment.offset));
+      REQUIRE(std::uint64_t{got.beats - 1} * core.beat_bytes() + got.end - got.skip == bytes(segment.bytes));
+    }
+    REQUIRE(feeds.peek(fast::Feed::kSegment) == fast::kNoItem);
+  }
+}
+
 TEST_CASE(
     "within 4 KiB, where parameters are whole beats, an interleaved expert takes the cycles and bytes of tile_major",
     "[unit][fast]") {

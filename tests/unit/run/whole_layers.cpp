@@ -1,4 +1,5 @@
 // sim/run/whole_layers: shared and dense experts, attention and head of a workload, executed and held to the reference.
+#include <array>
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -111,6 +112,16 @@ TEST_CASE("a layer is projections, scores, values and experts, a step ends with 
     const numerics::LayoutKind layout = latent ? numerics::LayoutKind::kInterleaved : numerics::LayoutKind::kTileMajor;
     program::RunProgram lowered =
         program::lower_layers(inputs.layers, inputs.weights, core, layout, "chip", inputs.matrices);
+    // Weights lie as the chip says; of caches a part may be read, and they are never interleaved.
+    std::array<int, 2> products{};  // of weights, of caches
+    for (const program::Command& command : lowered.loaded.commands) {
+      if (command.opcode != program::Opcode::kMatmul) continue;
+      const bool cache = lowered.loaded.image.region_at(command.weight_addr)->kind == program::Kind::kCache;
+      REQUIRE(command.interleaved == (latent && !cache));
+      ++products.at(cache ? 1 : 0);
+    }
+    CHECK(products[0] > 0);
+    CHECK(products[1] > 0);
     program::Interpreter interpreter(core, lowered.loaded.image);
     interpreter.run(lowered.loaded.commands);
     CHECK_FALSE(interpreter.shift_error());
