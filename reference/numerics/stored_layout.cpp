@@ -14,6 +14,7 @@ using base::round_up;
 namespace {
 
 constexpr std::int64_t kRegionAlignment = 64;  // bytes
+constexpr std::int64_t kBurst = 64;            // bytes of a DRAM's burst
 
 std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
 
@@ -36,6 +37,17 @@ constexpr std::int64_t kLevelBytesPerColumn = 2;
 constexpr std::int64_t kRequantBytesPerColumn = 3;
 
 std::int64_t params_bytes_per_column(const Format& format) { return format.has_zero_point() ? 3 : 2; }
+
+// From the parameters, or the requantisation, of so many columns to what follows them.
+std::int64_t room(const StoredLayout& layout, std::int64_t bytes) {
+  return layout.is_interleaved() ? round_up(bytes, kBurst) : bytes;
+}
+std::int64_t params_room(const StoredLayout& layout, std::int64_t cols) {
+  return room(layout, cols * params_bytes_per_column(layout.format()));
+}
+std::int64_t requant_room(const StoredLayout& layout, std::int64_t cols) {
+  return room(layout, cols * kRequantBytesPerColumn);
+}
 
 void store_u16(std::vector<std::uint8_t>& bytes, std::int64_t offset, std::uint16_t value) {
   bytes[at(offset)] = static_cast<std::uint8_t>(value & 255);
@@ -115,8 +127,9 @@ StoredLayout::StoredLayout(const Format& format, std::vector<MatrixShape> matric
     const std::int64_t last = blocks(i) - 1;
     plane_bytes_ +=
         shape.interleave * (last * block_plane_bytes(i, spec_.cols) + block_plane_bytes(i, block_cols(i, last)));
-    params += shape.interleave * shape.n * groups(i) * params_bytes_per_column(format_);
-    requant += shape.interleave * shape.n * kRequantBytesPerColumn;
+    params += shape.interleave * groups(i) *
+              (last * params_room(*this, spec_.cols) + params_room(*this, block_cols(i, last)));
+    requant += shape.interleave * (last * requant_room(*this, spec_.cols) + requant_room(*this, block_cols(i, last)));
     level += shape.interleave * shape.n * groups(i) * kLevelBytesPerColumn;
   }
   const int levels = format_.stored_levels();
@@ -204,11 +217,13 @@ Segment StoredLayout::plane(int matrix, std::int64_t block, int which, std::int6
                               tile * ceil_div(static_cast<std::int64_t>(cols) * spec_.rows, 8);
   const std::int64_t bytes = ceil_div(cols * tile_k, 8);
   if (spec_.kind != LayoutKind::kPlaneMajor) {
-    std::int64_t between = 0;  // of the matrix, parameters and requantisation before the tile
+    std::int64_t between = 0;  // of the matrix, what parameters and requantisation take before the tile
     if (is_interleaved()) {
-      const std::int64_t own = tile + 1 == tiles_in_group(matrix, group) ? cols : 0;
-      between = (columns_before(matrix, block, which, group) + own) * params_bytes_per_column(format_) +
-                requant_columns_before(matrix, block, which) * kRequantBytesPerColumn;
+      const std::int64_t blocks_before = block * shape.interleave, all = groups(matrix);
+      const std::int64_t own = tile + 1 == tiles_in_group(matrix, group) ? 1 : 0;
+      between = blocks_before * (all * params_room(*this, spec_.cols) + requant_room(*this, spec_.cols)) +
+                which * (all * params_room(*this, cols) + requant_room(*this, cols)) +
+                (group + own) * params_room(*this, cols);
     }
     return {planes_offset(matrix) + before * format_.stored_planes() + between + (rank - 1) * bytes, bytes};
   }
@@ -239,7 +254,9 @@ std::int64_t StoredLayout::requant_columns_before(int matrix, std::int64_t block
 Segment StoredLayout::params(int matrix, std::int64_t block, int which, std::int64_t group) const {
   const std::int64_t per_column = params_bytes_per_column(format_), bytes = block_cols(matrix, block) * per_column;
   if (is_interleaved())
-    return {plane(matrix, block, which, group, tiles_in_group(matrix, group) - 1, 1).offset - bytes, bytes};
+    return {plane(matrix, block, which, group, tiles_in_group(matrix, group) - 1, 1).offset -
+                params_room(*this, block_cols(matrix, block)),
+            bytes};
   return {params_offset(matrix) + columns_before(matrix, block, which, group) * per_column, bytes};
 }
 

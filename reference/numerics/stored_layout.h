@@ -20,7 +20,7 @@
 ///
 /// Each of the three regions is padded to 64 bytes. In interleaved there are no regions: everything lies in the order
 /// in which the core fetches it, so that a pass over the object is one run of bytes (but for planes and levels that are
-/// not read), and only its end is padded:
+/// not read). params and requant then take whole 64 bytes, a DRAM's burst, and its end is padded to 64:
 ///
 ///   interleaved  for matrix, for tile: if the tile is its group's last, params of the group; rank 1 .. stored_planes;
 ///                if it is the last of (block, which), requant of these

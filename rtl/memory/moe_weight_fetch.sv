@@ -2,8 +2,8 @@
 /// per tile its bundle's parameters (if the tile ends the bundle's group sum), then the bundle's planes that are read;
 /// after the last tile of a block the requantisation (if the command ends K). For each level the group's tiles are gone
 /// over again. Of an interleaved object all of these follow each other in memory, but for the levels' parameters: the
-/// base's are then stepped over where a level's are fetched. One segment a cycle; one cycle from a command to its first
-/// segment.
+/// base's are then stepped over where a level's are fetched. Parameters and requantisation take whole 64 bytes there.
+/// One segment a cycle; one cycle from a command to its first segment.
 /// cmd_i is stable until cmd_ready_o, which comes with the transfer of the command's last segment.
 module moe_weight_fetch #(
   parameter int unsigned Rows = 8,  // tile depth along k, weights
@@ -38,6 +38,11 @@ module moe_weight_fetch #(
   logic        unused_walk;
 
   logic which, group_first, acc_first, block_first, last;
+
+  /// Bytes from parameters or requantisation to what follows them in an interleaved object: whole 64, a DRAM's burst.
+  function automatic logic [8:0] in_bursts(input logic [8:0] bytes);
+    return (bytes + 9'd63) & 9'h1c0;
+  endfunction
 
   moe_tile_walker #(
     .Rows(Rows),
@@ -179,14 +184,14 @@ module moe_weight_fetch #(
             level_params_d = level_params_q + 40'(param_bytes);
           end
           if (cmd_i.interleaved) begin
-            weight_d = weight_q + 40'(base_param_bytes);
+            weight_d = weight_q + 40'(in_bursts(base_param_bytes));
           end
           stage_d = StPlanes;
         end
         StRequant: begin
           requant_d = requant_q + 40'(requant_bytes);
           if (cmd_i.interleaved) begin
-            weight_d       = weight_q + 40'(requant_bytes);
+            weight_d       = weight_q + 40'(in_bursts(requant_bytes));
             group_weight_d = weight_d;
           end
           stage_d   = StParams;

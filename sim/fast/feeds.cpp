@@ -4,11 +4,13 @@
 #include <stdexcept>
 
 #include "base/error.h"
+#include "sim/program/interleaved.h"
 #include "sim/program/scattered_planes.h"
 
 namespace moesaic::fast {
 
 using program::Command;
+using program::in_bursts;
 using program::Kind;
 using program::MemoryPort;
 using program::Opcode;
@@ -252,7 +254,7 @@ bool Feeds::make_segment() {
         level_offset_ = segment_tile_.rewind() ? (level_offset_ + c.level_stride) & kAddrMask : 0;
         if (!segment_tile_.rewind()) level_params_at_ = (level_params_at_ + bytes) & kAddrMask;
       }
-      if (c.interleaved) weight_at_ = (weight_at_ + cols * (c.offset_mode ? 2U : 3U)) & kAddrMask;
+      if (c.interleaved) weight_at_ = (weight_at_ + in_bursts(cols * (c.offset_mode ? 2U : 3U))) & kAddrMask;
       stage_ = Stage::kPlanes;
       break;
     case Stage::kPlanes: {
@@ -285,7 +287,7 @@ bool Feeds::make_segment() {
       address = c.interleaved ? weight_at_ : requant_at_;
       bytes = 3 * cols;
       requant_at_ = (requant_at_ + bytes) & kAddrMask;
-      if (c.interleaved) weight_at_ = group_weight_at_ = (weight_at_ + bytes) & kAddrMask;
+      if (c.interleaved) weight_at_ = group_weight_at_ = (weight_at_ + in_bursts(bytes)) & kAddrMask;
       tile_done = true;
       stage_ = Stage::kParams;
       break;

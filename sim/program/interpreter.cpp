@@ -6,6 +6,7 @@
 
 #include "reference/numerics/integer.h"
 #include "reference/numerics/swiglu.h"
+#include "sim/program/interleaved.h"
 #include "sim/program/scattered_planes.h"
 
 namespace moesaic::program {
@@ -223,7 +224,7 @@ void Interpreter::matmul(const Command& c) {
             }
             if (group_end && c.interleaved) {
               params = weights;
-              weights += params_bytes * cols;
+              weights += in_bursts(params_bytes * cols);
             }
             tile_products(c, level, tile, depth, cols, weights, plane_bytes);
             weights += c.plane_major ? plane_bytes : c.planes_stored * plane_bytes;
@@ -248,7 +249,7 @@ void Interpreter::matmul(const Command& c) {
       if (c.k_last) {
         drain(c, col, cols, c.paired ? which == 1 : c.which_up, c.interleaved ? weights : requant);
         requant += 3U * cols;
-        if (c.interleaved) weights += 3U * cols;
+        if (c.interleaved) weights += in_bursts(3U * cols);
       }
     }
   }

@@ -1,10 +1,12 @@
 #include "sim/cycle/memory/weight_fetch.h"
 
+#include "sim/program/interleaved.h"
 #include "sim/program/scattered_planes.h"
 
 namespace moesaic::cycle {
 
 using program::Activity;
+using program::in_bursts;
 
 namespace {
 constexpr std::uint64_t kAddrMask = (std::uint64_t{1} << CoreParams::kAddrBits) - 1;
@@ -58,12 +60,12 @@ void WeightFetch::step() {
         level_offset_ = 0;
         level_params_ = (level_params_ + param_bytes()) & kAddrMask;
       }
-      if (command_.interleaved) weight_ = (weight_ + base_param_bytes()) & kAddrMask;
+      if (command_.interleaved) weight_ = (weight_ + in_bursts(base_param_bytes())) & kAddrMask;
       stage_ = Stage::kPlanes;
       break;
     case Stage::kRequant:
       requant_ = (requant_ + requant_bytes()) & kAddrMask;
-      if (command_.interleaved) weight_ = group_weight_ = (weight_ + requant_bytes()) & kAddrMask;
+      if (command_.interleaved) weight_ = group_weight_ = (weight_ + in_bursts(requant_bytes())) & kAddrMask;
       stage_ = Stage::kParams;
       break;
     case Stage::kPlanes:
