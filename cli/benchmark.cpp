@@ -156,7 +156,7 @@ Projection run_projection(const memory::MemoryConfig& memory, std::int64_t token
   const program::WeightObject object = builder.reserve(
       "weights", std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
                      numerics::Format::integer(4), numerics::product_shapes(n, k, 128),
-                     {numerics::LayoutKind::kTileMajor, static_cast<int>(core.rows), static_cast<int>(core.cols)})));
+                     {numerics::LayoutKind::kInterleaved, static_cast<int>(core.rows), static_cast<int>(core.cols)})));
   const auto row = [](std::int64_t index, std::int64_t bytes) { return static_cast<std::uint64_t>(index * bytes); };
   const std::uint64_t x = image.allocate("x", program::Kind::kActivations, row(tokens, k)),
                       y = image.allocate("y", program::Kind::kOutputs, row(tokens, 2 * n));
@@ -277,7 +277,7 @@ nlohmann::ordered_json projection_row(const BenchmarkOptions& options, const mem
 
 nlohmann::ordered_json benchmark_projection(const BenchmarkOptions& options) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  if (!options.json) fmt::print("K 4096, N 14336, int4 in groups of 128, 32x32 array at 1 GHz\n");
+  if (!options.json) fmt::print("K 4096, N 14336, int4 in groups of 128, interleaved, 32x32 array at 1 GHz\n");
   for (const memory::MemoryConfig& memory : projection_memories()) {
     if (!options.json)
       fmt::print("\n{}\n{:>8} {:>12} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>14} {:>9}\n",

@@ -243,6 +243,7 @@ std::string host_json(const SimulateOptions& options, const Results& results) {
     j["shortcuts"]["cycles_stepped"] = effort.stepped;
     j["shortcuts"]["cycles_skipped"] = effort.skipped;
     j["shortcuts"]["cycles_repeated"] = effort.repeated;
+    j["shortcuts"]["cycles_repeated_unasked"] = effort.unasked;
     j["shortcuts"]["states"] = effort.states;
     j["shortcuts"]["states_forgotten"] = effort.forgotten;
   }

@@ -425,6 +425,14 @@ void DramChannel::take_arrival(std::vector<DramOutcome>& outcomes) {
       }
     }
   }
+  DramAccess first = access;
+  pop_pending();
+  first.count = 1;
+  enqueue(first);
+  update_mode();  // a read that is blocked may have made a write urgent
+}
+
+DramChannel::Entry& DramChannel::enqueue(const DramAccess& access) {
   std::int32_t at = 0;
   if (free_.empty()) {
     at = static_cast<std::int32_t>(entries_.size());
@@ -438,7 +446,6 @@ void DramChannel::take_arrival(std::vector<DramOutcome>& outcomes) {
   List& list = lists_[access.flat_bank][direction];
   Entry& added = entry(at);
   added.access = access;
-  pop_pending();
   added.age = age_++;
   added.blockers = 0;
   added.has_waiting = added.urgent = added.opened = added.closed = false;
@@ -465,7 +472,7 @@ void DramChannel::take_arrival(std::vector<DramOutcome>& outcomes) {
       if (direction == mode()) pick_known_ = false;
     }
   }
-  update_mode();  // a read that is blocked may have made a write urgent
+  return added;
 }
 
 /// A write beat goes into the port's queued access to the same burst, unless somebody waits for that one.

@@ -10,6 +10,7 @@
 #include <functional>
 #include <vector>
 
+#include "base/varint.h"
 #include "models/memory/dram_command.h"
 #include "models/memory/dram_config.h"
 #include "models/memory/ring.h"
@@ -59,6 +60,16 @@ struct DramCounts {
   std::uint64_t refresh_clocks = 0;  ///< from a refresh's due clock until banks may be opened again
 };
 
+/// visit(a's, b's) on every count of two.
+template <class Counts, class Others, class Visit>
+void for_each_count(Counts& a, Others& b, const Visit& visit) {
+  visit(a.activates, b.activates), visit(a.precharges, b.precharges), visit(a.precharge_alls, b.precharge_alls);
+  visit(a.reads, b.reads), visit(a.writes, b.writes), visit(a.masked_writes, b.masked_writes);
+  visit(a.refreshes, b.refreshes), visit(a.row_hits, b.row_hits), visit(a.row_misses, b.row_misses);
+  visit(a.row_conflicts, b.row_conflicts), visit(a.joined_writes, b.joined_writes);
+  visit(a.refresh_clocks, b.refresh_clocks);
+}
+
 /// A refresh, and what its channel had done at its end.
 struct DramRefresh {
   std::int64_t due = 0, open = 0;  ///< clocks: when it was due, when banks might be opened again
@@ -96,6 +107,36 @@ class DramChannel {
   const std::vector<DramRefresh>& refreshes() const { return refreshes_; }
   std::uint64_t every() const { return every_; }
   std::uint64_t queued_writes() const { return queued_[1]; }
+
+  // ---- moments (recurring.h): dram_moment.cpp ----
+
+  /// No write is still to arrive, no access waits for another, none was held up by a refresh and none is due before
+  /// `clock`; and there is nobody who wants to know every command.
+  bool is_plain(std::int64_t clock) const;
+  /// Clocks relative to `clock`, before which all has happened; groups are counted from `group` on, banks from `bank`
+  /// on. What waits is not in it.
+  void export_clocks(std::int64_t clock, unsigned group, unsigned bank, base::VarintWriter& moment) const;
+  /// Becomes that, with nothing waiting.
+  void import_clocks(std::int64_t clock, unsigned group, unsigned bank, base::VarintReader& moment);
+  struct Waiting {
+    const DramAccess* access = nullptr;
+    bool opened = false, closed = false;  ///< a row was, for it
+    bool queued = false;                  ///< or is still to arrive
+  };
+  /// Appends all that waits, writes first, each the oldest first.
+  void list_waiting(std::vector<Waiting>& waiting) const;
+  /// Puts an access of one burst in the queue, or a read where it waits to arrive. The oldest first.
+  void add_waiting(const DramAccess& access, bool opened, bool closed, bool queued);
+  std::int64_t due() const { return due_; }
+  std::int64_t row(unsigned bank) const { return banks_[bank].row; }
+  /// What happened elsewhere in the same way: a row of a bank is open or, with -1, none; more was counted.
+  void set_row(unsigned bank, std::int64_t row);
+  void add(const DramCounts& counts);
+  void add_reads(std::uint64_t reads, std::uint64_t row_hits) {
+    counts_.reads += reads;
+    counts_.row_hits += row_hits;
+  }
+
   /// Called with every command, in order.
   void trace(std::function<void(const DramCommand&)> sink) { sink_ = std::move(sink); }
 
@@ -193,12 +234,14 @@ class DramChannel {
   }
   inline bool stands(const Pick& pick, std::uint32_t group, std::int64_t clock) const;
   std::uint32_t group_of(unsigned bank) const { return bank >> group_shift_; }
+  unsigned turned(unsigned number, unsigned group, unsigned bank) const;
   inline std::int64_t column_clock(const DramAccess& read, std::int64_t floor) const;
   inline void note_read(unsigned bank, std::int64_t clock);
   inline void finish_read(const DramAccess& read, std::int64_t clock, std::vector<DramOutcome>& outcomes) const;
   inline void hold(const DramAccess& read, DramOutcome& outcome) const;
   inline static void finish_write(const DramAccess& write, std::int64_t clock, std::vector<DramOutcome>& outcomes);
   inline void take_arrival(std::vector<DramOutcome>& outcomes);
+  Entry& enqueue(const DramAccess& access);
   bool join(const DramAccess& access, std::vector<DramOutcome>& outcomes);
   inline void block(Entry& added);
   inline void block_behind(const List& list, Entry& added);

@@ -50,6 +50,13 @@ DramMemory::DramMemory(const DramConfig& config, base::Femtoseconds period) : co
     if (config_.mapping[i] == AddressField::kChannel) in_turn_ = static_cast<std::uint64_t>(sizes[field]);
     stripe_shift_ = shift;
   }
+  const auto at = [this](AddressField which) { return shift_[static_cast<std::size_t>(which)]; };
+  full_burst_ = ~std::uint64_t{0} >> (64 - config_.burst_bytes());
+  row_shift_ = std::min(at(AddressField::kRow), at(AddressField::kBank));
+  recurs_ = row_shift_ == shift - log2_of(config_.rows) - log2_of(config_.banks);
+  turns_ = at(AddressField::kChannel) == 0 &&
+           (config_.bank_groups == 1 || at(AddressField::kBankGroup) == log2_of(config_.channels));
+  place_bits_ = (turns_ ? stripe_shift_ : row_shift_) + burst_shift_ + 2 * log2_of(config_.banks) + 1;
   reset();
 }
 
@@ -73,6 +80,10 @@ void DramMemory::reset() {
   ports_used_ = 0;
   busy_ = 0;
   read_bytes_ = written_bytes_ = read_beats_ = written_beats_ = 0;
+  open_blocks_ = {};
+  row_commands_ = 0;
+  mark_ = Mark{};
+  away_ = false;
   if (sink_) trace(sink_);
 }
 
@@ -90,20 +101,6 @@ void DramMemory::refuse(const Request& request) const {
   if (request.bytes.count() < 1) throw std::logic_error("DRAM: a beat of no bytes");
   throw base::CheckError("memory: got an access at " + hex(request.address) + ", expected one below the capacity of " +
                          std::to_string(capacity_) + " bytes");
-}
-
-DramMemory::Place DramMemory::place_of(std::uint64_t burst) const {
-  const auto field = [&](AddressField which) {
-    const auto i = static_cast<std::size_t>(which);
-    return burst >> shift_[i] & mask_[i];
-  };
-  Place place;
-  place.channel = static_cast<unsigned>(field(AddressField::kChannel));
-  place.flat_bank = static_cast<std::uint8_t>(
-      field(AddressField::kBankGroup) * static_cast<std::uint64_t>(config_.banks) + field(AddressField::kBank));
-  place.row = static_cast<std::int64_t>(field(AddressField::kRow));
-  place.column = static_cast<std::int32_t>(field(AddressField::kColumn));
-  return place;
 }
 
 void DramMemory::enter(std::int64_t now) {

@@ -7,8 +7,10 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "models/memory/divider.h"
@@ -21,7 +23,7 @@ namespace moesaic::memory {
 /// Cycles that a synchroniser costs, of the clock that is entered.
 inline constexpr std::int64_t kSynchroniserCycles = 2;
 
-class DramMemory final : public MemoryModel {
+class DramMemory final : public MemoryModel, public Recurring {
  public:
   /// std::logic_error for numbers that first_fault() refuses: those of files are refused when they are read.
   DramMemory(const DramConfig& config, base::Femtoseconds period);
@@ -40,6 +42,22 @@ class DramMemory final : public MemoryModel {
   std::vector<Counter> counters(Cycles now) override;
   void add_history(Cycles now, History& history) override;
   Cycles longest_wait() const override;
+
+  // Moments: dram_moment.cpp.
+  Recurring* recurring() override { return recurs_ ? this : nullptr; }
+  bool export_moment(unsigned port, Cycles now, std::string& moment) override;
+  void import_moment(unsigned port, Cycles now, std::string_view moment) override;
+  Cycles undisturbed_until() const override;
+  std::uint64_t end(unsigned port) const override { return (ports_[port][0].last_burst + 1) << burst_shift_; }
+  std::uint64_t end_of(std::uint64_t address, std::uint64_t bytes) const override {
+    return (((address + bytes - 1) >> burst_shift_) + 1) << burst_shift_;
+  }
+  std::uint64_t owed(unsigned port) const override;
+  std::optional<Pattern> pattern(std::uint64_t origin, std::uint64_t end, std::uint64_t address, std::uint64_t bytes,
+                                 bool at_mark) override;
+  void mark(unsigned port) override;
+  std::unique_ptr<Stretch> stretch() override;
+  void pass(unsigned port, const Stretch& stretch, std::uint64_t end) override;
 
   /// Called with every command of every channel from now on; commands of one channel are in order.
   void trace(std::function<void(const DramCommand&)> sink);
@@ -139,7 +157,16 @@ class DramMemory final : public MemoryModel {
   // Apart, so that the calls for each beat stay small.
   [[noreturn]] static void refuse_port(unsigned port);
   [[noreturn]] void refuse(const Request& request) const;
-  inline Place place_of(std::uint64_t burst) const;
+  Place place_of(std::uint64_t burst) const {
+    Place place;
+    place.channel = channel_of(burst);
+    place.flat_bank = static_cast<std::uint8_t>(field_of(AddressField::kBankGroup, burst) *
+                                                    static_cast<std::uint64_t>(config_.banks) +
+                                                field_of(AddressField::kBank, burst));
+    place.row = static_cast<std::int64_t>(field_of(AddressField::kRow, burst));
+    place.column = static_cast<std::int32_t>(field_of(AddressField::kColumn, burst));
+    return place;
+  }
   /// Settles everything that no beat submitted at `now` or later can change.
   void advance(std::int64_t now) {
     if (now != now_) enter(now);
@@ -173,6 +200,35 @@ class DramMemory final : public MemoryModel {
   inline void add_read(Port& port, unsigned number, const Place& place, std::int64_t beats);
   bool add_reads(Port& port, unsigned number, std::uint64_t burst, std::uint64_t count, std::int64_t beats);
   inline DramAccess& announce(Port& port, unsigned number, const Place& place);
+  bool rests(Port& port, bool is_write);
+  bool note_writes();
+  void export_credits(Credits& credits, base::VarintWriter& moment) const;
+  void import_credits(Credits& credits, base::VarintReader& moment) const;
+  void list_writes(unsigned channel, std::vector<DramAccess>& writes);
+  bool is_alone(unsigned port);
+  void export_waiting(const Port& port, unsigned channel, base::VarintWriter& moment);
+  void import_waiting(unsigned port, unsigned channel, base::VarintReader& moment);
+  void export_port(const Port& port, base::VarintWriter& moment) const;
+  void import_port(unsigned number, base::VarintReader& moment);
+  std::uint64_t field_of(AddressField which, std::uint64_t burst) const {
+    const auto field = static_cast<std::size_t>(which);
+    return burst >> shift_[field] & mask_[field];
+  }
+  std::uint64_t field_at(AddressField which, std::uint64_t value) const {
+    return value << shift_[static_cast<std::size_t>(which)];
+  }
+  unsigned bank_of(std::uint64_t burst) const { return static_cast<unsigned>(field_of(AddressField::kBank, burst)); }
+  std::uint64_t burst_at(unsigned channel, unsigned flat_bank, std::int64_t row, std::int32_t column) const;
+  std::int64_t block_of(std::uint64_t burst) const { return static_cast<std::int64_t>(burst >> row_shift_); }
+  /// The i-th channel from burst `end` on, and the first group of a channel from there on.
+  unsigned first_channel(std::uint64_t end, unsigned i) const;
+  unsigned first_group(std::uint64_t end, unsigned channel) const;
+  unsigned turned(std::uint64_t end, unsigned channel, unsigned number) const;
+  unsigned turned_back(std::uint64_t end, unsigned channel, unsigned bank) const;
+  bool is_row_open(std::int64_t block);
+  std::uint64_t row_state(std::uint64_t burst, bool at_mark) const;
+  struct Passed;
+  void pass_rows(const Passed& passed, std::uint64_t end);
   inline void arrive(unsigned channel);
   void join_read(Port& port, std::int64_t beats);
 
@@ -198,6 +254,27 @@ class DramMemory final : public MemoryModel {
   std::int64_t wake_ = DramChannel::kNever;  // the least of them
   std::uint64_t read_bytes_ = 0, written_bytes_ = 0, read_beats_ = 0, written_beats_ = 0;
   std::function<void(const DramCommand&)> sink_;
+
+  // Moments.
+  bool recurs_ = false;
+  bool turns_ = false;       // channels, then groups lie lowest: all bursts of a stripe are alike
+  unsigned place_bits_ = 0;  // of Pattern::place
+  unsigned row_shift_ = 0;   // of a block's number: a row of every channel and group
+  static constexpr std::size_t kOpenBlocks = 8;
+  std::array<std::int64_t, kOpenBlocks> open_blocks_{};  // of which all rows are open, plus 1
+  std::uint64_t row_commands_ = 0;                       // as of which they are
+  std::vector<DramChannel::Waiting> waiting_;
+  std::uint64_t full_burst_ = 0;                        // DramAccess::bytes of a burst that is written whole
+  std::int64_t first_written_ = 0, last_written_ = -1;  // blocks between which all writes lie that wait
+  bool away_ = false;                                   // stretches were passed: of what waits only this holds
+  std::vector<std::vector<DramAccess>> writes_;         // by channel
+  struct Mark {
+    std::vector<DramCounts> counts;               // by channel
+    std::vector<std::int64_t> rows;               // by channel and bank
+    std::vector<std::vector<DramAccess>> writes;  // that waited, by channel
+    std::uint64_t end = 0;                        // burst behind the one read last
+    std::uint64_t read_beats = 0, read_bytes = 0;
+  } mark_;
 };
 
 }  // namespace moesaic::memory

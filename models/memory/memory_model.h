@@ -11,6 +11,7 @@
 #include "base/units.h"
 #include "base/yaml.h"
 #include "models/memory/dram_config.h"
+#include "models/memory/recurring.h"
 
 namespace moesaic::memory {
 
@@ -142,6 +143,8 @@ class MemoryModel {
   /// Becomes what export_state() appended, as of `now`, which may be another cycle than the state's was. Only for
   /// models that export.
   virtual void import_state(Cycles now, const std::vector<std::int64_t>& state);
+  /// This model as one that comes back to moments; null (the default) when it does not.
+  virtual Recurring* recurring() { return nullptr; }
 };
 
 /// The `memory:` part of a chip file. `kind` says which of the others count.

@@ -26,6 +26,7 @@ class Ring {
     first_ = (first_ + count) & (capacity_ - 1);
     count_ -= count;
   }
+  void clear() { count_ = 0; }
 
  private:
   void grow() {

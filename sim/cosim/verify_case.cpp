@@ -390,6 +390,7 @@ FastComparison compare_with_fast(const program::EngineRun& run, const std::strin
   FastComparison comparison;
   for (const bool shortcuts : {false, true}) {
     options.shortcuts = shortcuts;
+    options.eager = true;
     const Work work = new_work();
     fast::Run fast = fast::run(params, *work.agent, *work.image, options);
     comparison.executed = std::move(fast.commands);

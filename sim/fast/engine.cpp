@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "base/varint.h"
 #include "sim/fast/core.h"
 #include "sim/fast/feeds.h"
 #include "sim/fast/host.h"
@@ -44,42 +45,20 @@ std::string at_address(std::uint64_t address) {
   return "address 0x" + digits;
 }
 
-/// State to bytes: seven bits each, low first, a set eighth says that more follow.
-class Writer {
- public:
-  explicit Writer(std::string& bytes) : bytes_(bytes) {}
+/// State to bytes and back, field by field.
+struct Writer : base::VarintWriter {
+  using base::VarintWriter::VarintWriter;
   template <class T>
   void operator()(const T& field) {
     put(static_cast<std::uint64_t>(field));
   }
-  void put(std::uint64_t value) {
-    for (; value >= 128; value >>= 7) bytes_.push_back(static_cast<char>(value | 128));
-    bytes_.push_back(static_cast<char>(value));
-  }
-
- private:
-  std::string& bytes_;
 };
-
-class Reading {
- public:
-  explicit Reading(std::string_view bytes) : bytes_(bytes) {}
+struct Reading : base::VarintReader {
+  using base::VarintReader::VarintReader;
   template <class T>
   void operator()(T& field) {
     field = static_cast<T>(get());
   }
-  std::uint64_t get() {
-    std::uint64_t value = 0;
-    for (unsigned shift = 0;; shift += 7) {
-      const auto byte = static_cast<std::uint8_t>(bytes_[at_++]);
-      value |= std::uint64_t{byte & 127U} << shift;
-      if (byte < 128) return value;
-    }
-  }
-
- private:
-  std::string_view bytes_;
-  std::size_t at_ = 0;
 };
 
 /// Blocks' activity and causes over a stretch of cycles.
@@ -116,6 +95,14 @@ struct Outcome {
   program::CommandWork work;                                   // from the state on
   Counts counts;
   std::uint64_t times = 0;  // not yet in the run's counts
+  /// What was asked for, as Leg has it, where the memory was asked and may be repeated too.
+  struct Asked {
+    Feed feed;
+    std::uint16_t beats = 0;
+    std::int64_t item = 0, offset = 0;
+  };
+  std::vector<Asked> asked;
+  std::uint32_t followed = 0;
   std::size_t bytes() const {
     return sizeof *this + 2 * taken.size() + 8 * items.size() + 4 * (tile_begins.size() + tile_ends.size()) +
            sizeof(program::RefreshWaits::Wait) * waits.size();
@@ -144,8 +131,31 @@ struct State {
   std::string key;
   std::vector<std::unique_ptr<Outcome>> outcomes;  // with the memory's state in the key
   std::vector<std::unique_ptr<Leg>> legs;          // without
-  std::uint8_t still = 0;      // nothing moves until a beat comes: cycles to skip are a multiple of it
-  std::uint32_t activity = 0;  // meanwhile
+  std::uint8_t still = 0;               // nothing moves until a beat comes: cycles to skip are a multiple of it
+  std::uint32_t activity = 0;           // meanwhile
+  std::uint32_t tried = 0, passed = 0;  // times that the memory's moment was looked up, that it needed not be asked
+};
+
+/// What followed a state and a moment of the memory, once.
+struct Round {
+  Outcome* outcome = nullptr;
+  std::vector<memory::Recurring::Pattern> patterns;  // of Outcome::asked
+  std::unique_ptr<memory::Recurring::Stretch> stretch;
+  struct Place* next = nullptr;
+  std::size_t bytes() const {
+    return sizeof *this + sizeof(memory::Recurring::Pattern) * patterns.size() + stretch->bytes() + 48;
+  }
+};
+
+/// A state and a moment of the memory.
+struct Place {
+  std::string key;  // the state's address, the moment
+  std::vector<Round> rounds;
+  // Of a state in which nothing moves until a beat comes: cycles until then, and where they lead.
+  std::uint64_t skip = 0;
+  std::unique_ptr<memory::Recurring::Stretch> stretch;
+  Place* skipped = nullptr;
+  std::string_view moment() const { return std::string_view(key).substr(sizeof(State*)); }
 };
 
 class Machine {
@@ -160,6 +170,7 @@ class Machine {
         feeds_(params, &image),
         core_(params, feeds_),
         memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
+        recurring_(memory_->recurring()),
         refresh_waits_(*memory_),
         rng_(options.stall_seed.value_or(0)),
         // The order of CoreBench: each channel has a stream of its own.
@@ -210,6 +221,7 @@ class Machine {
     run_.effort.stepped = effort_.stepped;
     run_.effort.skipped = effort_.skipped;
     run_.effort.repeated = effort_.repeated;
+    run_.effort.unasked = effort_.unasked;
     run_.storage_error = core_.io_queue().error();
     if (!engine.cut && storage_.completed() != log_.loads_pushed())
       throw CheckError("storage port: got " + std::to_string(storage_.completed()) + " completed loads, expected " +
@@ -280,6 +292,7 @@ class Machine {
   void tell() {
     if (!has_news()) return;
     flush();
+    skips_ = kNever;
     if (events_.load_pushed) agent_.load_pushed(now_);
     if (events_.command_pushed) {
       log_.command_pushed(agent_.commands().front());
@@ -529,24 +542,42 @@ class Machine {
   unsigned stillness() const { return quiet_ ? host_.period(core_) : 0; }
 
   void skip_cycles(unsigned period) {
-    const std::uint64_t last = now_ - 1;
-    const auto until = [this](std::uint64_t cycle) { return cycle > now_ ? cycle - now_ : 0; };
-    const bool works = storage_.is_working(last) || agent_.wake();
-    std::uint64_t most = works ? kMostSkipped : last_move_ + limit_ - last;  // the watchdog's cycle is stepped
-    if (const auto next = memory_->next_change(cycles(last)))
-      most = std::min(most, until(static_cast<std::uint64_t>(next->count())));
-    most = std::min(most, until(storage_.next_word(now_)));
-    if (agent_.wake()) most = std::min(most, until(*agent_.wake() - 1));
-    if (options_.max_cycles) most = std::min(most, until(*options_.max_cycles - 1));
-    most -= most % period;
-    same_ += static_cast<std::uint32_t>(most);
-    now_ += most;
-    run_.effort.skipped += most;
-    if (works && most != 0) last_move_ = now_ - 1;
+    const std::uint64_t most = std::min(most_skipped(), silence());
+    pass_still(most - most % period);
     if (most < kMuch) return;
     // Counts of a state are small numbers.
     add_counts();
     alone_ = false;
+  }
+
+  /// Cycles in which the memory says nothing.
+  std::uint64_t silence() {
+    const bool asked = exported_at_ == now_;
+    for (unsigned port = 0; asked && port < kNumPorts; ++port)
+      if (memory_->finished(port, port == kWrites, cycles(now_)) > 0) return 0;
+    const auto next = memory_->next_change(cycles(asked ? now_ : now_ - 1));
+    return next ? until(static_cast<std::uint64_t>(next->count())) : kNever;
+  }
+
+  std::uint64_t until(std::uint64_t cycle) const { return cycle > now_ ? cycle - now_ : 0; }
+
+  /// As far as the memory lets.
+  std::uint64_t most_skipped() {
+    const std::uint64_t last = now_ - 1;
+    const bool works = storage_.is_working(last) || agent_.wake();
+    std::uint64_t most = works ? kMostSkipped : last_move_ + limit_ - last;  // the watchdog's cycle is stepped
+    most = std::min(most, until(storage_.next_word(now_)));
+    if (agent_.wake()) most = std::min(most, until(*agent_.wake() - 1));
+    if (options_.max_cycles) most = std::min(most, until(*options_.max_cycles - 1));
+    return most;
+  }
+
+  void pass_still(std::uint64_t count) {
+    const bool works = storage_.is_working(now_ - 1) || agent_.wake();
+    same_ += static_cast<std::uint32_t>(count);
+    now_ += count;
+    run_.effort.skipped += count;
+    if (works && count != 0) last_move_ = now_ - 1;
   }
 
   // ---- repeat ----
@@ -658,9 +689,15 @@ class Machine {
   void forget() {
     add_counts();
     refresh_waits_.detach();
+    forget_places();
     states_.clear();
     state_bytes_ = 0;
     ++run_.effort.forgotten;
+  }
+
+  void forget_places() {
+    places_.clear();
+    place_bytes_ = 0;
   }
 
   /// Makes the machine what the state says: it has followed outcomes without moving itself.
@@ -769,51 +806,259 @@ class Machine {
 
   void run_asking() {
     State* state = nullptr;
+    Place* place = nullptr;  // of the state and the memory, where that is known
     while (!done()) {
       if (state_bytes_ > options_.state_bytes) {
+        land(place);
         if (moved_) restore(*state);
         forget();
         state = nullptr;
+        place = nullptr;
+      }
+      if (place_bytes_ > options_.state_bytes / 4) {
+        land(place);
+        forget_places();
+        place = nullptr;
+      }
+      if (place != nullptr) {
+        const Round* const round = go_round(*state, place);
+        if (round != nullptr) {
+          state = round->outcome->next;
+          place = round->next;
+          if (!has_news()) continue;
+          land(place);
+          restore(*state);
+          tell();
+          state = nullptr;
+          place = nullptr;
+          continue;
+        }
+        land(place);
       }
       if (state == nullptr) state = find();
       if (state == nullptr) {
         advance();
         tell();
+        place = nullptr;
         continue;
       }
       // The memory that was asked for its counters at a phase's end cannot be asked about the cycle before.
-      if (state->still != 0 && now_ - last_move_ <= limit_ && counted_ != now_ && undisturbed() != 0)
-        skip_still(*state);
+      if (state->still != 0 && skips_ != now_ && now_ - last_move_ <= limit_ && counted_ != now_ && undisturbed() != 0)
+        place = skip_still(*state, place);
       if (now_ - last_move_ > limit_) {  // the watchdog's cycle
         if (moved_) restore(*state);
         step();
         tell();
         state = nullptr;
+        place = nullptr;
         continue;
       }
+      const std::uint64_t quiet = place != nullptr ? mark() : 0;
       Outcome* const outcome = follow(*state);
       if (outcome != nullptr) {
         came_.clear();
         submits_known_ = ask_from_ = 0;
+        const bool known = place != nullptr && now_ + outcome->cycles <= quiet;
         apply(*outcome);
         state = outcome->next;
-        if (!has_news()) continue;
-        restore(*state);
-        tell();
-        state = nullptr;
+        if (has_news()) {
+          restore(*state);
+          tell();
+          state = nullptr;
+          place = nullptr;
+          continue;
+        }
+        Place* const next = is_familiar(*outcome) ? find_place(*state) : nullptr;
+        if (known && next != nullptr) add_round(*place, *outcome, next);
+        place = next;
         continue;
       }
+      place = nullptr;
       if (moved_) restore(*state);
       state = record_asking(*state);
     }
+    land(place);
   }
 
-  /// As skip(), from a state from which nothing changes until a beat comes.
-  void skip_still(const State& state) {
+  /// As skip(), from a state from which nothing changes until a beat comes. Returns the place after it.
+  Place* skip_still(State& state, Place* place) {
     flush();
     activity_ = state.activity;
     moves_ = false;
+    const std::uint64_t begin = now_;
+    const std::uint64_t of_memory = silence();
+    const std::uint64_t quiet = place != nullptr ? mark() : 0;
+    const bool free = of_memory <= most_skipped() && now_ + of_memory <= quiet;
     skip_cycles(state.still);
+    skips_ = now_;
+    if (place == nullptr) return nullptr;
+    Place* next = place;
+    if (now_ != begin) {
+      next = free ? find_place(state) : nullptr;
+      if (next != nullptr) {
+        place->skip = of_memory;
+        place->stretch = recurring_->stretch();
+        place->skipped = next;
+        place_bytes_ += place->stretch->bytes();
+      }
+    }
+    return next;
+  }
+
+  // ---- repeat the core and the memory ----
+
+  /// From here on a stretch of the memory, which no refresh disturbs up to the cycle that is returned.
+  std::uint64_t mark() {
+    recurring_->mark(kWeights);
+    mark_end_ = recurring_->end(kWeights);
+    return static_cast<std::uint64_t>(recurring_->undisturbed_until().count());
+  }
+
+  /// Whether it is worth knowing at which moment the memory is after the outcome: it was followed several times, and
+  /// what was known of its state has saved asking often enough.
+  bool is_familiar(Outcome& outcome) const {
+    constexpr std::uint32_t kFamiliar = 4, kTrials = 64;
+    if (outcome.followed < kFamiliar) ++outcome.followed;
+    const State& state = *outcome.next;
+    const bool pays = state.tried < kTrials || state.passed >= 2 * state.tried;
+    return (outcome.followed == kFamiliar && pays) || options_.eager;
+  }
+
+  /// The place at hand among those remembered, new if need be; null when the memory is not in a moment.
+  Place* find_place(State& state) {
+    if (recurring_ == nullptr) return nullptr;
+    ++state.tried;
+    exported_at_ = now_;
+    place_key_.clear();
+    const State* const which = &state;
+    place_key_.append(reinterpret_cast<const char*>(&which), sizeof which);
+    if (!recurring_->export_moment(kWeights, cycles(now_), place_key_)) return nullptr;
+    const auto found = places_.find(place_key_);
+    if (found != places_.end()) return found->second.get();
+    // Most moments are met once, and few of these again: only what is met a second time is kept.
+    const std::size_t hash = std::hash<std::string_view>()(place_key_);
+    std::uint32_t& met = met_[hash % met_.size()];
+    const auto part = static_cast<std::uint32_t>(hash >> 32) | 1U;
+    if (met != part && !options_.eager) {
+      met = part;
+      return nullptr;
+    }
+    auto place = std::make_unique<Place>();
+    place->key = place_key_;
+    place_bytes_ += sizeof(Place) + place_key_.size() + 96;
+    ++run_.effort.states;
+    Place* const result = place.get();
+    places_.emplace(std::string_view(result->key), std::move(place));
+    return result;
+  }
+
+  /// Of the path that was followed, which led to the outcome: what was taken and asked for. All rounds of an outcome
+  /// have the same path.
+  bool note_path(Outcome& outcome) {
+    std::vector<const Leg*> legs(path_.begin(), path_.end());
+    for (const Leg* leg : legs)
+      if (leg->port != kWeights) return false;
+    if (!outcome.items.empty() || !outcome.asked.empty()) return true;
+    legs.push_back(last_leg_);
+    for (const Outcome::Taken& taken : outcome.taken)
+      for (const Leg* leg : legs) {
+        const Item* item = leg->items.data();
+        for (const Outcome::Taken& of_leg : leg->taken) {
+          if (of_leg.feed == taken.feed) outcome.items.insert(outcome.items.end(), item, item + of_leg.count);
+          item += of_leg.count;
+        }
+      }
+    for (const Leg* leg : path_) outcome.asked.push_back({feed_of(leg->port), leg->count, leg->item, leg->offset});
+    state_bytes_ += 8 * outcome.items.size() + sizeof(Outcome::Asked) * outcome.asked.size();
+    return true;
+  }
+
+  /// The round that was followed from the mark to `next`.
+  void add_round(Place& place, Outcome& outcome, Place* next) {
+    constexpr std::size_t kMostRounds = 16;
+    if (place.rounds.size() >= kMostRounds || !note_path(outcome)) return;
+    Round round;
+    round.outcome = &outcome;
+    std::uint64_t end = mark_end_;
+    for (std::size_t i = 0; i < outcome.asked.size(); ++i) {
+      const std::uint64_t bytes = std::uint64_t{outcome.asked[i].beats} * beat_bytes_;
+      const auto pattern = recurring_->pattern(mark_end_, end, asked_at_[i], bytes, true);
+      if (!pattern) return;
+      round.patterns.push_back(*pattern);
+      end = recurring_->end_of(asked_at_[i], bytes);
+    }
+    round.stretch = recurring_->stretch();
+    round.next = next;
+    place_bytes_ += round.bytes();
+    place.rounds.push_back(std::move(round));
+  }
+
+  /// Goes on from a place as it did before; null, and nothing done but that cycles were skipped, where this is
+  /// something new. The memory is left where it is, until land().
+  const Round* go_round(State& state, Place*& place) {
+    if (place->rounds.empty() && place->skipped == nullptr) return nullptr;
+    if (state.still != 0 && skips_ != now_ && now_ - last_move_ <= limit_ && counted_ != now_) {
+      if (place->skipped == nullptr) return nullptr;
+      const std::uint64_t count = place->skip - place->skip % state.still;
+      if (undisturbed() == 0 || most_skipped() < place->skip || now_ + place->skip > quiet_until()) return nullptr;
+      flush();
+      activity_ = state.activity;
+      moves_ = false;
+      recurring_->pass(kWeights, *place->stretch, recurring_->end(kWeights));
+      pass_still(count);
+      skips_ = now_;
+      place = place->skipped;
+      away_ = true;
+    }
+    if (now_ - last_move_ > limit_) return nullptr;
+    const std::uint64_t most = std::min(undisturbed(), until(quiet_until()));
+    for (std::size_t i = 0; i < place->rounds.size(); ++i) {
+      if (place->rounds[i].outcome->cycles > most || !fits(place->rounds[i])) continue;
+      if (i != 0) std::swap(place->rounds[i], place->rounds[i / 2]);
+      const Round& round = place->rounds[i / 2];
+      recurring_->pass(kWeights, *round.stretch, round_end_);
+      away_ = true;
+      run_.effort.unasked += round.outcome->cycles;
+      ++state.passed;
+      apply(*round.outcome);
+      return &round;
+    }
+    return nullptr;
+  }
+
+  std::uint64_t quiet_until() const { return static_cast<std::uint64_t>(recurring_->undisturbed_until().count()); }
+
+  bool fits(const Round& round) {
+    const Outcome& outcome = *round.outcome;
+    const Item* items = outcome.items.data();
+    for (const Outcome::Taken& taken : outcome.taken) {
+      if (!feeds_.matches(taken.feed, items, taken.count)) return false;
+      if (taken.feed == Feed::kQueue && !are_held(items, taken.count)) return false;
+      items += taken.count;
+    }
+    const std::uint64_t origin = recurring_->end(kWeights);
+    round_end_ = origin;
+    for (std::size_t i = 0; i < outcome.asked.size(); ++i) {
+      const Outcome::Asked& asked = outcome.asked[i];
+      const std::uint64_t item = feeds_.taken(asked.feed) + static_cast<std::uint64_t>(asked.item);
+      const std::uint64_t address = beat_of(asked.feed, item) + static_cast<std::uint64_t>(asked.offset);
+      const std::uint64_t bytes = std::uint64_t{asked.beats} * beat_bytes_;
+      const auto pattern = recurring_->pattern(origin, round_end_, address, bytes, false);
+      if (!pattern || !pattern->equals(round.patterns[i], round.stretch->waits)) return false;
+      round_end_ = recurring_->end_of(address, bytes);
+    }
+    return true;
+  }
+
+  /// The memory goes back to being asked, at the place where it would be.
+  void land(const Place* place) {
+    if (!away_) return;
+    recurring_->import_moment(kWeights, cycles(now_), place->moment());
+    owed_ = {};
+    owed_[kWeights] = recurring_->owed(kWeights);
+    looked_ = false;
+    away_ = false;
+    exported_at_ = now_;
   }
 
   /// Goes on from the state as it did before, as long as the memory answers as it did before. Returns the outcome, or
@@ -824,6 +1069,7 @@ class Machine {
     came_ports_.clear();
     came_at_ = 0;
     path_.clear();
+    asked_at_.clear();
     ahead_ = {};
     ask_from_ = now_;
     undisturbed_ = undisturbed();
@@ -838,6 +1084,7 @@ class Machine {
     for (;;) {
       Leg* const leg = follow_leg(*legs);
       if (leg == nullptr) return nullptr;
+      last_leg_ = leg;
       if (leg->outcome != nullptr) return leg->outcome.get();
       const bool is_write = leg->port == kWrites;
       const Feed feed = feed_of(leg->port);
@@ -850,6 +1097,7 @@ class Machine {
       owed_[leg->port] += static_cast<std::uint64_t>(accepted);
       if (accepted != leg->count) return nullptr;
       path_.push_back(leg);
+      asked_at_.push_back(address);
       for (const Outcome::Taken& taken : leg->taken) ahead_[static_cast<unsigned>(taken.feed)] += taken.count;
       for (unsigned p = 0; p < kNumPorts; ++p)
         if (!coming_[p].known) look(p, record_begin_ + leg->until, ask_from_);
@@ -1140,6 +1388,7 @@ class Machine {
   Feeds feeds_;
   Core core_;
   std::unique_ptr<memory::MemoryModel> memory_;
+  memory::Recurring* recurring_;
   program::RefreshWaits refresh_waits_;
   base::Rng rng_;
   Host host_;
@@ -1201,6 +1450,19 @@ class Machine {
   Leg* leg_ = nullptr;  // that is recorded
   bool recordable_ = false;
   std::uint64_t undisturbed_ = 0;  // cycles from record_begin_ on
+
+  // Repeating the core and the memory.
+  std::unordered_map<std::string_view, std::unique_ptr<Place>> places_;
+  std::size_t place_bytes_ = 0;
+  std::vector<std::uint32_t> met_ = std::vector<std::uint32_t>(std::size_t{1} << 18);  // parts of hashes of place_key_
+  bool away_ = false;            // by rounds: the memory is not where the place at hand is, which is
+  std::uint64_t mark_end_ = 0;   // Recurring::end() at the last mark
+  std::uint64_t round_end_ = 0;  // after the round that fits
+  std::uint64_t exported_at_ = kNever;
+  std::uint64_t skips_ = kNever;  // the cycle to which was skipped
+  const Leg* last_leg_ = nullptr;
+  std::vector<std::uint64_t> asked_at_;  // addresses, of path_
+  std::string place_key_;
 };
 
 }  // namespace

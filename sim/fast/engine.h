@@ -11,7 +11,8 @@
 ///            and neither storage nor agent will say anything meanwhile: what followed then follows now (memoisation,
 ///            after Schnarr and Larus, "Fast Out-Of-Order Processor Simulation Using Memoization", ASPLOS 1998). States
 ///            are compared in full, never by hash alone.
-/// With random stalls every cycle is stepped; a memory that does not export its state is never repeated.
+/// With random stalls every cycle is stepped. Of a memory that does not export its state the core alone is repeated
+/// while the memory is asked, or both while the memory is at a moment that it knows (memory::Recurring).
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -58,8 +59,9 @@ struct Options {
   bool fresh_phases = false;
   /// Stop when so many cycles have passed, if the run has not ended by then: EngineRun::cut says where it was.
   std::optional<std::uint64_t> max_cycles;
-  std::size_t state_bytes = std::size_t{48}
-                            << 20;  ///< room for the states that are remembered; past it all are forgotten
+  /// Room for the states that are remembered; past it all are forgotten. A quarter more for those of the memory.
+  std::size_t state_bytes = std::size_t{64} << 20;
+  bool eager = false;  ///< remember states of the memory at once, not only those that are met again
   /// Called with the number of commands executed so far.
   std::function<void(std::size_t)> progress;
   /// Told what happens, in the place of the lists of Run::engine.
@@ -69,6 +71,7 @@ struct Options {
 /// Where the cycles went: they add up to the run's.
 struct Effort {
   std::uint64_t stepped = 0, skipped = 0, repeated = 0;
+  std::uint64_t unasked = 0;    ///< of those repeated: without asking a DRAM
   std::uint64_t states = 0;     ///< remembered, all in all
   std::uint64_t forgotten = 0;  ///< times that all states were forgotten to make room
 };

@@ -179,6 +179,7 @@ std::uint64_t compare_shortcuts(const Work& work, fast::Options options, fast::E
   effort.stepped += with.effort.stepped;
   effort.skipped += with.effort.skipped;
   effort.repeated += with.effort.repeated;
+  effort.unasked += with.effort.unasked;
   effort.forgotten += with.effort.forgotten;
   const auto& end = with.engine.phase_ends.back();
   REQUIRE(end.refresh[0] <= end.causes[static_cast<std::size_t>(program::Cause::kWeights)]);
@@ -376,12 +377,61 @@ TEST_CASE("behind any DRAM a run with shortcuts is the run without them, to the 
     work.period = base::Femtoseconds(rng.range(300000, 4000000));
     fast::Options options;
     if (rng.chance(1, 4)) options.state_bytes = 100000;
+    options.eager = rng.chance(3, 4);
     INFO("case " << i << ", " << memory::dram_name(work.memory.dram));
     refresh += compare_shortcuts(work, options, effort);
   }
   CHECK(refresh > 1000);
   CHECK(effort.repeated > 100000);
   CHECK(effort.skipped > 0);
+  CHECK(effort.forgotten > 0);
+}
+
+TEST_CASE("long products repeat with the DRAM unasked, and are the runs without shortcuts", "[unit][fast]") {
+  base::Rng rng(33);
+  fast::Effort effort;
+  for (const std::string& preset : memory::dram_preset_names()) {
+    for (int i = 0; i < 5; ++i) {
+      Work work;
+      work.core.rows = work.core.cols = 32;
+      work.core.planes_per_cycle = 1U << rng.below(3);
+      work.core.max_act_bits = 8;
+      work.core.axi_data_bits = 256;
+      work.core.max_tokens = 16;
+      work.core.act_depth = 512;
+      work.core.hidden_depth = 64;
+      work.core.fifo_depth = 32U << rng.below(4);
+      work.core.command_depth = 8;
+      work.memory.kind = "dram";
+      work.memory.dram = memory::dram_preset(preset);
+      work.memory.dram.channels = std::int64_t{1} << rng.below(3);
+      work.period = base::Femtoseconds(rng.pick(std::vector<std::int64_t>{1000000, 500000, 1250000, 2000000}));
+      program::ProgramBuilder builder(work.core, work.image);
+      const std::int64_t k = 512, n = 32 * rng.range(100, 300),
+                         tokens = rng.pick(std::vector<std::int64_t>{1, 1, 3, 16});
+      const auto format = rng.chance(1, 3) ? numerics::Format::nested(static_cast<int>(rng.range(2, 5)))
+                                           : numerics::Format::integer(static_cast<int>(rng.range(2, 5)));
+      const program::WeightObject object = builder.reserve(
+          "weights", std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
+                         format, numerics::product_shapes(n, k, 128), {rng.pick(numerics::layout_kinds()), 32, 32})));
+      const auto bytes = [](std::int64_t count) { return static_cast<std::uint64_t>(count); };
+      const std::uint64_t x = work.image.allocate("x", Kind::kActivations, bytes(tokens * k)),
+                          y = work.image.allocate("y", Kind::kOutputs, bytes(tokens * 2 * n));
+      std::vector<program::TokenRow> rows;
+      for (std::int64_t t = 0; t < tokens; ++t) rows.push_back({x + bytes(t * k), y + bytes(t * 2 * n), 0, 0});
+      program::ProductOptions product;
+      product.out_bits = 16;
+      builder.product(object, rows, product);
+      work.commands = builder.take();
+      fast::Options options;
+      options.eager = true;
+      if (i == 4) options.state_bytes = 400000;
+      INFO(preset << ", case " << i << ": " << format.name() << ", " << n << " columns, " << tokens << " tokens, "
+                  << work.period.count() << " fs");
+      compare_shortcuts(work, options, effort);
+    }
+  }
+  CHECK(effort.unasked > 30000);
   CHECK(effort.forgotten > 0);
 }
 
@@ -398,7 +448,9 @@ TEST_CASE("behind each preset, at even and awkward core clocks, shortcuts change
       work.memory.dram.channels = std::int64_t{1} << rng.below(3);
       work.period = base::Femtoseconds(period);
       INFO(preset << ", " << period << " fs");
-      refresh += compare_shortcuts(work, {}, effort);
+      fast::Options options;
+      options.eager = period != 1234567;
+      refresh += compare_shortcuts(work, options, effort);
     }
     INFO(preset);
     CHECK(refresh > 100);

@@ -1,0 +1,599 @@
+/// Moments of the DRAM (recurring.h): what decides what it does while a single port reads.
+#include <algorithm>
+#include <stdexcept>
+
+#include "models/memory/dram_channel.h"
+#include "models/memory/dram_memory.h"
+
+namespace moesaic::memory {
+
+namespace {
+
+/// Of a burst: its row is open in its bank, no row is, another one is.
+enum RowState : std::uint64_t { kOpen = 0, kClosed = 1, kOther = 2 };
+
+RowState state_of(std::int64_t open, std::int64_t row) { return open == row ? kOpen : open < 0 ? kClosed : kOther; }
+
+}  // namespace
+
+// ---- a channel ----
+
+/// The bank that is `number` when groups are counted from `group` on and banks from `bank` on.
+static unsigned turned_bank(const DramConfig& config, unsigned number, unsigned group, unsigned bank) {
+  const auto groups = static_cast<unsigned>(config.bank_groups), banks = static_cast<unsigned>(config.banks);
+  return (number / banks + group) % groups * banks + (number + bank) % banks;
+}
+
+void DramChannel::export_clocks(std::int64_t clock, unsigned group, unsigned bank, base::VarintWriter& moment) const {
+  const auto put = [&](std::int64_t when) {
+    moment.put(static_cast<std::uint64_t>(std::max(when - clock, std::int64_t{0})));
+  };
+  put(next_cmd_), put(next_rd_), put(next_wr_), put(next_act_), put(all_act_), put(all_pre_);
+  for (unsigned i = 0; i < 4; ++i) put(last_acts_[(oldest_act_ + i) % 4] + config_.timing.faw);
+  moment.put(
+      static_cast<std::uint64_t>(std::min<std::int64_t>(phase_, std::max(config_.write_high, config_.starvation_cap))));
+  moment.put(writing_ ? 1 : 0);
+  const auto groups = static_cast<unsigned>(config_.bank_groups);
+  for (unsigned number = 0; number < groups; ++number) {
+    const Group& of = groups_[(number + group) % groups];
+    if (std::max(std::max(of.next_act, of.next_rd), std::max(of.next_wr, of.next_masked)) <= clock) continue;
+    moment.put(number + 1);
+    put(of.next_act), put(of.next_rd), put(of.next_wr), put(of.next_masked);
+  }
+  moment.put(0);
+  for (unsigned number = 0; number < num_banks_; ++number) {
+    const unsigned actual = turned_bank(config_, number, group, bank);
+    const Bank& of = banks_[actual];
+    const std::array<List, 2>& lists = lists_[actual];
+    if (std::max(std::max(of.next_act, of.next_pre), std::max(of.next_rd, of.next_wr)) <= clock &&
+        (lists[kReads].overtaken | lists[kWrites].overtaken) == 0)
+      continue;
+    moment.put(number + 1);
+    put(of.next_act), put(of.next_pre), put(of.next_rd), put(of.next_wr);
+    moment.put(static_cast<std::uint64_t>(lists[kReads].overtaken));
+    moment.put(static_cast<std::uint64_t>(lists[kWrites].overtaken));
+  }
+  moment.put(0);
+}
+
+void DramChannel::import_clocks(std::int64_t clock, unsigned group, unsigned bank, base::VarintReader& moment) {
+  pending_.clear();
+  streams_ = 0;
+  entries_.clear();
+  free_.clear();
+  for (Choices& choices : choices_) {
+    choices.active = choices.columns = choices.activates = choices.closes = choices.masked = 0;
+    choices.stale = all_banks_;
+    choices.oldest = choices.youngest = kNone;
+  }
+  queued_[kReads] = queued_[kWrites] = 0;
+  ready_[kReads] = ready_[kWrites] = urgent_ = 0;
+  waited_for_ = open_in_ = 0;
+  open_row_ = -1;
+  pick_known_ = false;
+  now_ = std::max(now_, clock - 1);
+
+  const auto take = [&] { return clock + static_cast<std::int64_t>(moment.get()); };
+  next_cmd_ = take(), next_rd_ = take(), next_wr_ = take(), next_act_ = take(), all_act_ = take(), all_pre_ = take();
+  for (unsigned i = 0; i < 4; ++i) last_acts_[(oldest_act_ + i) % 4] = take() - config_.timing.faw;
+  phase_ = static_cast<int>(moment.get());
+  writing_ = moment.get() != 0;
+  const auto groups = static_cast<unsigned>(config_.bank_groups);
+  for (unsigned number = 0; number < groups; ++number) {
+    Group& of = groups_[number];
+    of.next_act = of.next_rd = of.next_wr = of.next_masked = clock;
+  }
+  while (const std::uint64_t number = moment.get()) {
+    Group& of = groups_[(static_cast<unsigned>(number - 1) + group) % groups];
+    of.next_act = take(), of.next_rd = take(), of.next_wr = take(), of.next_masked = take();
+  }
+  for (unsigned number = 0; number < num_banks_; ++number) {
+    Bank& of = banks_[number];
+    of.next_act = of.next_pre = of.next_rd = of.next_wr = clock;
+    lists_[number] = {};
+  }
+  while (const std::uint64_t number = moment.get()) {
+    const unsigned actual = turned_bank(config_, static_cast<unsigned>(number - 1), group, bank);
+    Bank& of = banks_[actual];
+    of.next_act = take(), of.next_pre = take(), of.next_rd = take(), of.next_wr = take();
+    lists_[actual][kReads].overtaken = static_cast<int>(moment.get());
+    lists_[actual][kWrites].overtaken = static_cast<int>(moment.get());
+  }
+}
+
+void DramChannel::list_waiting(std::vector<Waiting>& waiting) const {
+  for (const Direction direction : {kWrites, kReads})
+    for (std::int32_t at = choices_[direction].oldest; at != kNone; at = entry(at).younger)
+      waiting.push_back({&entry(at).access, entry(at).opened, entry(at).closed, true});
+  for (std::size_t i = 0; i < pending_.size(); ++i) waiting.push_back({&pending_[i], false, false, false});
+}
+
+bool DramChannel::is_plain(std::int64_t clock) const {
+  if (writes_pending_ != 0 || sink_ || due_ < clock || readable_ > clock) return false;
+  for (const Direction direction : {kReads, kWrites})
+    for (std::int32_t at = choices_[direction].oldest; at != kNone; at = entry(at).younger)
+      if (entry(at).blockers != 0 || entry(at).has_waiting || entry(at).access.arrival < readable_) return false;
+  return pending_.empty() || pending_.front().arrival >= readable_;
+}
+
+void DramChannel::add_waiting(const DramAccess& access, bool opened, bool closed, bool queued) {
+  if (!queued) {
+    pending_.push_back(access);
+    return;
+  }
+  Entry& added = enqueue(access);
+  added.opened = opened;
+  added.closed = closed;
+}
+
+void DramChannel::set_row(unsigned bank, std::int64_t row) {
+  banks_[bank].row = row;
+  const std::uint64_t bit = std::uint64_t{1} << bank;
+  open_ = row < 0 ? open_ & ~bit : open_ | bit;
+}
+
+void DramChannel::add(const DramCounts& counts) {
+  for_each_count(counts_, counts, [](std::uint64_t& mine, std::uint64_t more) { mine += more; });
+}
+
+// ---- the memory ----
+
+/// Of channels counted from the reading's end on.
+struct DramMemory::Passed final : Recurring::Stretch {
+  /// Of a channel. Most stretches only read open rows.
+  struct Reads {
+    std::uint32_t reads = 0, row_hits = 0;
+  };
+  struct Row {
+    std::uint16_t channel = 0, bank = 0;
+    enum class Is : std::uint8_t { kClosed, kRead, kWritten } is = Is::kClosed;
+    std::int64_t of = 0;  // read: the block of the row, from the end's on; written: of the writes that waited, which
+  };
+  struct Written {
+    std::uint16_t channel = 0, which = 0;
+  };
+  std::vector<Reads> reads;
+  std::vector<DramCounts> counts;  // of the rest, if any
+  std::vector<Row> rows;           // that are open in the end and were not, or the other way
+  std::vector<Written> written;    // of the writes that waited, of a channel the last first
+  std::uint64_t beats = 0, read_bytes = 0;
+  std::size_t bytes() const override {
+    return sizeof *this + sizeof(Reads) * reads.size() + sizeof(DramCounts) * counts.size() +
+           sizeof(Row) * rows.size() + sizeof(Written) * written.size() + 48;
+  }
+};
+
+std::uint64_t DramMemory::burst_at(unsigned channel, unsigned flat_bank, std::int64_t row, std::int32_t column) const {
+  const auto banks = static_cast<unsigned>(config_.banks);
+  return field_at(AddressField::kChannel, channel) | field_at(AddressField::kBankGroup, flat_bank / banks) |
+         field_at(AddressField::kBank, flat_bank % banks) |
+         field_at(AddressField::kRow, static_cast<std::uint64_t>(row)) |
+         field_at(AddressField::kColumn, static_cast<std::uint64_t>(column));
+}
+
+unsigned DramMemory::first_channel(std::uint64_t end, unsigned i) const {
+  if (!turns_) return i;
+  return (static_cast<unsigned>(field_of(AddressField::kChannel, end)) + i) % static_cast<unsigned>(channels_.size());
+}
+
+unsigned DramMemory::first_group(std::uint64_t end, unsigned channel) const {
+  if (!turns_) return 0;
+  const auto group = static_cast<unsigned>(field_of(AddressField::kBankGroup, end));
+  return channel < field_of(AddressField::kChannel, end) ? group + 1 : group;
+}
+
+/// The number of a bank when they are counted from the end on.
+unsigned DramMemory::turned_back(std::uint64_t end, unsigned channel, unsigned bank) const {
+  const auto groups = static_cast<unsigned>(config_.bank_groups), banks = static_cast<unsigned>(config_.banks);
+  return (bank / banks + groups - first_group(end, channel) % groups) % groups * banks +
+         (bank % banks + banks - bank_of(end - 1)) % banks;
+}
+
+unsigned DramMemory::turned(std::uint64_t end, unsigned channel, unsigned number) const {
+  return turned_bank(config_, number, first_group(end, channel), bank_of(end - 1));
+}
+
+/// Nothing of the port is under way, but that writes may be in a queue.
+bool DramMemory::rests(Port& port, bool is_write) {
+  if (!port.finish.empty() || !port.reads.empty() || port.refused != 0) return false;
+  if (is_write) return true;
+  for (Credits& credits : port.credits)
+    if (!has_at_most(credits, 0)) return false;
+  return true;
+}
+
+bool DramMemory::is_alone(unsigned number) {
+  const Port& port = ports_[number][0];
+  if (!port.has_last || port.refused != 0 || !port.held.empty()) return false;
+  if (port.latest_held.until != 0 && port.latest != port.shown) return false;
+  for (const DramChannel& channel : channels_)
+    if (!channel.is_plain(horizon_)) return false;
+  for (unsigned other = 0; other < 2 * ports_used_; ++other)
+    if (other != 2 * number && !rests(ports_[other / 2][other % 2], other % 2 != 0)) return false;
+  return true;
+}
+
+bool DramMemory::export_moment(unsigned number, Cycles now, std::string& moment) {
+  if (number >= kMaxPorts) refuse_port(number);
+  settle_all(now.count());
+  if (!is_alone(number)) return false;
+  Port& port = ports_[number][0];
+  std::uint64_t row_commands = 0;
+  for (const DramChannel& channel : channels_) {
+    const DramCounts& counts = channel.counts();
+    row_commands += counts.activates + counts.precharges + counts.precharge_alls;
+  }
+  if (row_commands != row_commands_) open_blocks_ = {};
+  row_commands_ = row_commands;
+  const std::uint64_t end = port.last_burst + 1;
+  base::VarintWriter out(moment);
+  out.put(static_cast<std::uint64_t>(now_ * period_ - by_clock_.floor(now_ * period_) * config_.clock_period_fs));
+  if (!turns_) out.put(end & ((std::uint64_t{1} << row_shift_) - 1));
+  const auto channels = static_cast<unsigned>(channels_.size());
+  for (unsigned i = 0; i < channels; ++i) {
+    const unsigned number_of = first_channel(end, i);
+    channels_[number_of].export_clocks(horizon_, first_group(end, number_of), bank_of(end - 1), out);
+    export_waiting(port, number_of, out);
+    export_credits(port.credits[number_of], out);
+    for (unsigned writer = 0; writer < ports_used_; ++writer) export_credits(ports_[writer][1].credits[number_of], out);
+  }
+  export_port(port, out);
+  return note_writes();
+}
+
+/// Where the writes lie that wait; whether all reads that do lie elsewhere.
+bool DramMemory::note_writes() {
+  first_written_ = INT64_MAX;
+  last_written_ = INT64_MIN;
+  for (const bool writes : {true, false})
+    for (unsigned channel = 0; channel < static_cast<unsigned>(channels_.size()); ++channel) {
+      waiting_.clear();
+      channels_[channel].list_waiting(waiting_);
+      for (const DramChannel::Waiting& one : waiting_) {
+        if (one.access->is_write != writes) continue;
+        const std::int64_t block =
+            block_of(burst_at(channel, one.access->flat_bank, one.access->row, one.access->column));
+        if (writes) {
+          first_written_ = std::min(first_written_, block);
+          last_written_ = std::max(last_written_, block);
+        } else if (block >= first_written_ && block <= last_written_) {
+          return false;
+        }
+      }
+    }
+  return true;
+}
+
+void DramMemory::export_credits(Credits& credits, base::VarintWriter& moment) const {
+  has_at_most(credits, 0);
+  moment.put(static_cast<std::uint64_t>(credits.used));
+  for (std::size_t i = 0; i < credits.returns.size(); ++i)
+    for (std::int32_t of = 0; of < credits.returns[i].count; ++of)
+      moment.put(
+          static_cast<std::uint64_t>(credits.returns[i].clock + std::int64_t{of} * credits.returns[i].clocks - seen_));
+  moment.put(0);
+}
+
+void DramMemory::import_credits(Credits& credits, base::VarintReader& moment) const {
+  credits.used = static_cast<std::int64_t>(moment.get());
+  credits.returns.clear();
+  while (const std::uint64_t clock = moment.get())
+    credits.returns.push_back({seen_ + static_cast<std::int64_t>(clock), 0, 1});
+}
+
+/// What waits. Writes: in which bank, whether they are masked, which of those before in their bank is for the same row;
+/// where they lie, the memory itself knows. Reads: how far before the end they lie, their numbers, when they arrive.
+void DramMemory::export_waiting(const Port& port, unsigned channel, base::VarintWriter& moment) {
+  const DramChannel& of = channels_[channel];
+  const std::uint64_t end = port.last_burst + 1;
+  waiting_.clear();
+  of.list_waiting(waiting_);
+  for (std::size_t w = 0; w < waiting_.size(); ++w) {
+    const DramChannel::Waiting& one = waiting_[w];
+    const DramAccess& access = *one.access;
+    const std::uint64_t flags = (one.queued ? 1U : 0U) | (one.opened ? 2U : 0U) | (one.closed ? 4U : 0U);
+    if (access.is_write) {
+      std::size_t same = 0;
+      while (waiting_[same].access->row != access.row || waiting_[same].access->flat_bank != access.flat_bank) ++same;
+      moment.put(1);
+      moment.put(flags | state_of(of.row(access.flat_bank), access.row) << 3 |
+                 (access.bytes == full_burst_ ? 32U : 0U));
+      moment.put(turned_back(end, channel, access.flat_bank));
+      moment.put(same);
+      moment.put(access.port);
+      continue;
+    }
+    for (std::int32_t i = 0; i < access.count; ++i) {
+      const auto bank = static_cast<unsigned>(access.flat_bank + i * access.banks);
+      const std::uint64_t burst = burst_at(channel, bank, access.row, access.column);
+      moment.put((end - burst) + 1);
+      moment.put(static_cast<std::uint64_t>(access.number + std::int64_t{i} * access.numbers - port.next_done));
+      moment.put(flags | state_of(of.row(bank), access.row) << 3);
+      moment.put_signed(block_of(end - 1) - block_of(burst));
+      moment.put(static_cast<std::uint64_t>(std::max(access.arrival - horizon_, std::int64_t{0})));
+    }
+  }
+  moment.put(0);
+}
+
+void DramMemory::import_waiting(unsigned number, unsigned channel, base::VarintReader& moment) {
+  DramChannel& of = channels_[channel];
+  const std::uint64_t end = ports_[number][0].last_burst + 1;
+  std::size_t write = 0;
+  while (const std::uint64_t what = moment.get()) {
+    if (what == 1) {
+      const std::uint64_t flags = moment.get();
+      for (int i = 0; i < 3; ++i) moment.get();  // the memory itself knows
+      of.add_waiting(writes_[channel][write++], (flags & 2) != 0, (flags & 4) != 0, true);
+      continue;
+    }
+    const Place place = place_of(end - (what - 1));
+    DramAccess read;
+    read.row = place.row;
+    read.column = place.column;
+    read.flat_bank = place.flat_bank;
+    read.port = static_cast<std::uint8_t>(number);
+    read.number = ports_[number][0].next_done + static_cast<std::int64_t>(moment.get());
+    const std::uint64_t flags = moment.get();
+    moment.get_signed();  // follows from where it lies
+    read.arrival = horizon_ + static_cast<std::int64_t>(moment.get());
+    of.add_waiting(read, (flags & 2) != 0, (flags & 4) != 0, (flags & 1) != 0);
+  }
+}
+
+/// The writes that wait in a channel, the oldest first.
+void DramMemory::list_writes(unsigned channel, std::vector<DramAccess>& writes) {
+  writes.clear();
+  waiting_.clear();
+  channels_[channel].list_waiting(waiting_);
+  for (const DramChannel::Waiting& one : waiting_)
+    if (one.access->is_write) writes.push_back(*one.access);
+}
+
+void DramMemory::export_port(const Port& port, base::VarintWriter& moment) const {
+  moment.put_signed(std::max(port.latest - horizon_, std::int64_t{-1}));
+  for (std::size_t i = 0; i < port.reads.size(); ++i) {
+    const Read& read = port.reads[i];
+    const std::int64_t done = read.done == kUnknown ? 1
+                              : read.done == kThere ? 2
+                                                    : 3 + std::max(read.done - horizon_, std::int64_t{0});
+    moment.put(static_cast<std::uint64_t>(done));
+    moment.put(static_cast<std::uint64_t>(std::max(read.arrival - horizon_, std::int64_t{0})));
+    moment.put(static_cast<std::uint64_t>(read.beats));
+  }
+  moment.put(0);
+  std::int64_t there = 0;
+  std::size_t i = 0;
+  for (; i < port.finish.size() && port.finish[i].cycle <= now_; ++i) there += port.finish[i].beats;
+  moment.put(static_cast<std::uint64_t>(there));
+  for (; i < port.finish.size(); ++i) {
+    moment.put(static_cast<std::uint64_t>(port.finish[i].cycle - now_));
+    moment.put(static_cast<std::uint64_t>(port.finish[i].beats));
+  }
+  moment.put(0);
+}
+
+void DramMemory::import_moment(unsigned number, Cycles now, std::string_view moment) {
+  enter(now.count());
+  Port& port = port_of(number, false);
+  const std::uint64_t end = port.last_burst + 1;
+  port.has_last = true;
+  base::VarintReader in(moment);
+  in.get();
+  if (!turns_) in.get();
+  const auto channels = static_cast<unsigned>(channels_.size());
+  for (unsigned i = 0; i < channels; ++i) {
+    const unsigned number_of = first_channel(end, i);
+    channels_[number_of].import_clocks(horizon_, first_group(end, number_of), bank_of(end - 1), in);
+    import_waiting(number, number_of, in);
+    import_credits(port.credits[number_of], in);
+    for (unsigned writer = 0; writer < ports_used_; ++writer) import_credits(ports_[writer][1].credits[number_of], in);
+  }
+  import_port(number, in);
+  away_ = false;
+  busy_ |= 1U << (2 * number);
+  wake_ = DramChannel::kNever;
+  for (unsigned channel = 0; channel < channels; ++channel) {
+    wakes_[channel] = channels_[channel].next_event();
+    wake_ = std::min(wake_, wakes_[channel]);
+  }
+}
+
+void DramMemory::import_port(unsigned number, base::VarintReader& moment) {
+  Port& port = ports_[number][0];
+  port.latest = port.shown = horizon_ + moment.get_signed();
+  port.shown_at = to_core(port.shown);
+  port.latest_held = HeldAccess{};
+  port.reads.clear();
+  while (const std::uint64_t done = moment.get()) {
+    Read& read = port.reads.append();
+    read.done = done == 1 ? kUnknown : done == 2 ? kThere : horizon_ + static_cast<std::int64_t>(done) - 3;
+    read.arrival = horizon_ + static_cast<std::int64_t>(moment.get());
+    read.beats = static_cast<std::int64_t>(moment.get());
+  }
+  port.next_number = port.next_done + static_cast<std::int64_t>(port.reads.size());
+  port.finish.clear();
+  port.ripe = 0;
+  port.finished = 0;
+  if (const std::uint64_t there = moment.get()) port.push(now_, static_cast<std::int64_t>(there));
+  while (const std::uint64_t cycle = moment.get())
+    port.push(now_ + static_cast<std::int64_t>(cycle), static_cast<std::int64_t>(moment.get()));
+}
+
+/// Whether all of a block is in open rows.
+bool DramMemory::is_row_open(std::int64_t block) {
+  std::int64_t& known = open_blocks_[static_cast<std::size_t>(block) % kOpenBlocks];
+  if (known == block + 1) return true;
+  for (std::uint64_t channel = 0; channel < static_cast<std::uint64_t>(config_.channels); ++channel)
+    for (std::uint64_t group = 0; group < static_cast<std::uint64_t>(config_.bank_groups); ++group)
+      if (row_state(static_cast<std::uint64_t>(block) << row_shift_ | field_at(AddressField::kChannel, channel) |
+                        field_at(AddressField::kBankGroup, group),
+                    false) != kOpen)
+        return false;
+  known = block + 1;
+  return true;
+}
+
+std::uint64_t DramMemory::row_state(std::uint64_t burst, bool at_mark) const {
+  const Place place = place_of(burst);
+  const std::int64_t open =
+      at_mark ? mark_.rows[place.channel * static_cast<std::size_t>(config_.banks_per_channel()) + place.flat_bank]
+              : channels_[place.channel].row(place.flat_bank);
+  return state_of(open, place.row);
+}
+
+std::optional<DramMemory::Pattern> DramMemory::pattern(std::uint64_t origin, std::uint64_t end, std::uint64_t address,
+                                                       std::uint64_t bytes, bool at_mark) {
+  constexpr std::uint64_t kMostBursts = 32;
+  const std::uint64_t first = address >> burst_shift_, last = (address + bytes - 1) >> burst_shift_,
+                      before = (end >> burst_shift_) - 1;
+  if (place_bits_ > 32 || last - first >= kMostBursts || block_of(last) - block_of(first) > 1) return std::nullopt;
+  if (block_of(last) >= first_written_ && block_of(first) <= last_written_) return std::nullopt;
+  Pattern pattern;
+  const unsigned alike = (turns_ ? stripe_shift_ : row_shift_) + burst_shift_;
+  const auto banks = static_cast<unsigned>(config_.banks);
+  pattern.exact = address - end;
+  std::uint64_t place = pattern.exact & ((std::uint64_t{1} << alike) - 1);
+  place = place * banks + (bank_of(first) - bank_of(before)) % banks;
+  place = place * banks + (bank_of(last) - bank_of(before)) % banks;
+  place = place * 2 + (first == before ? 1 : 0);
+  pattern.place = static_cast<std::uint32_t>(place);
+  if (!at_mark && is_row_open(block_of(first)) && is_row_open(block_of(last))) return pattern;
+  for (std::uint64_t burst = first; burst <= last; ++burst)
+    pattern.rows = pattern.rows << 2 | row_state(burst, at_mark);
+  if (pattern.rows == 0) return pattern;
+  // Which rows are opened, from where the reading began; and how many of the bursts are in the first of two blocks.
+  const std::int64_t blocks = block_of(first) - block_of((origin >> burst_shift_) - 1);
+  const std::uint64_t in_first =
+      std::min(last + 1, static_cast<std::uint64_t>(block_of(first) + 1) << row_shift_) - first;
+  constexpr std::int64_t kMostBlocks = std::int64_t{1} << 24;
+  if (blocks >= kMostBlocks || blocks < -kMostBlocks) return std::nullopt;
+  pattern.blocks = static_cast<std::uint32_t>(blocks) << 6 | static_cast<std::uint32_t>(in_first);
+  return pattern;
+}
+
+Cycles DramMemory::undisturbed_until() const {
+  std::int64_t due = DramChannel::kNever;
+  for (const DramChannel& channel : channels_) due = std::min(due, channel.due());
+  // The last cycle c with to_dram(c) <= due.
+  return Cycles(by_period_.floor((due - kSynchroniserCycles) * config_.clock_period_fs));
+}
+
+std::uint64_t DramMemory::owed(unsigned number) const {
+  const Port& port = ports_[number][0];
+  std::int64_t beats = 0;
+  for (std::size_t i = 0; i < port.reads.size(); ++i) beats += port.reads[i].beats;
+  for (std::size_t i = 0; i < port.finish.size(); ++i) beats += port.finish[i].beats;
+  return static_cast<std::uint64_t>(beats);
+}
+
+void DramMemory::mark(unsigned number) {
+  mark_.end = ports_[number][0].last_burst + 1;
+  mark_.read_beats = read_beats_;
+  mark_.read_bytes = read_bytes_;
+  mark_.counts.clear();
+  mark_.rows.clear();
+  mark_.writes.resize(channels_.size());
+  for (unsigned number_of = 0; number_of < static_cast<unsigned>(channels_.size()); ++number_of) {
+    const DramChannel& channel = channels_[number_of];
+    mark_.counts.push_back(channel.counts());
+    for (unsigned bank = 0; bank < static_cast<unsigned>(config_.banks_per_channel()); ++bank)
+      mark_.rows.push_back(channel.row(bank));
+    list_writes(number_of, mark_.writes[number_of]);
+  }
+}
+
+std::unique_ptr<Recurring::Stretch> DramMemory::stretch() {
+  auto passed = std::make_unique<Passed>();
+  const auto channels = static_cast<unsigned>(channels_.size());
+  const auto banks = static_cast<unsigned>(config_.banks_per_channel());
+  const auto less = [](std::uint64_t& mine, std::uint64_t before) { mine -= before; };
+  for (unsigned i = 0; i < channels; ++i) {
+    const unsigned number = first_channel(mark_.end, i);
+    const DramChannel& channel = channels_[number];
+    const auto turned_channel = static_cast<std::uint16_t>(i);
+    DramCounts counts = channel.counts();
+    for_each_count(counts, mark_.counts[number], less);
+    passed->reads.push_back({static_cast<std::uint32_t>(counts.reads), static_cast<std::uint32_t>(counts.row_hits)});
+    passed->counts.push_back(counts);
+    passed->counts.back().reads = passed->counts.back().row_hits = 0;
+    const std::vector<DramAccess>& writes = mark_.writes[number];
+    waiting_.clear();
+    channel.list_waiting(waiting_);
+    for (const DramChannel::Waiting& one : waiting_) passed->waits = passed->waits || !one.access->is_write;
+    for (std::size_t w = writes.size(); w-- > 0;) {
+      const auto is_same = [&](const DramChannel::Waiting& one) {
+        return one.access->is_write && one.access->port == writes[w].port && one.access->number == writes[w].number;
+      };
+      if (std::any_of(waiting_.begin(), waiting_.end(), is_same)) continue;
+      passed->written.push_back({turned_channel, static_cast<std::uint16_t>(w)});
+    }
+    if (counts.activates + counts.precharges == 0) continue;
+    for (unsigned turned_number = 0; turned_number < banks; ++turned_number) {
+      const unsigned bank = turned(mark_.end, number, turned_number);
+      const std::int64_t before = mark_.rows[number * std::size_t{banks} + bank], row = channel.row(bank);
+      if (row == before) continue;
+      using Is = Passed::Row::Is;
+      Passed::Row change{turned_channel, static_cast<std::uint16_t>(turned_number), Is::kClosed, 0};
+      const auto write = std::find_if(writes.begin(), writes.end(),
+                                      [&](const DramAccess& one) { return one.flat_bank == bank && one.row == row; });
+      if (row >= 0 && write != writes.end()) {
+        change.is = Is::kWritten;
+        change.of = write - writes.begin();
+      } else if (row >= 0) {
+        change.is = Is::kRead;
+        change.of = block_of(burst_at(number, bank, row, 0)) - block_of(mark_.end - 1);
+      }
+      passed->rows.push_back(change);
+    }
+  }
+  bool more = false;
+  for (DramCounts& counts : passed->counts)
+    for_each_count(counts, counts, [&more](std::uint64_t& count, std::uint64_t) { more = more || count != 0; });
+  if (!more) {
+    passed->counts.clear();
+    passed->counts.shrink_to_fit();
+  }
+  passed->beats = read_beats_ - mark_.read_beats;
+  passed->read_bytes = read_bytes_ - mark_.read_bytes;
+  return passed;
+}
+
+void DramMemory::pass(unsigned number, const Stretch& stretch, std::uint64_t end_address) {
+  const auto& passed = static_cast<const Passed&>(stretch);
+  Port& port = ports_[number][0];
+  const std::uint64_t end = port.last_burst + 1;
+  if (!away_) {
+    away_ = true;
+    writes_.resize(channels_.size());
+    for (unsigned channel = 0; channel < static_cast<unsigned>(channels_.size()); ++channel)
+      list_writes(channel, writes_[channel]);
+  }
+  for (std::size_t i = 0; i < passed.reads.size(); ++i)
+    channels_[first_channel(end, static_cast<unsigned>(i))].add_reads(passed.reads[i].reads, passed.reads[i].row_hits);
+  for (std::size_t i = 0; i < passed.counts.size(); ++i)
+    channels_[first_channel(end, static_cast<unsigned>(i))].add(passed.counts[i]);
+  if (!passed.rows.empty()) pass_rows(passed, end);
+  for (const Passed::Written& one : passed.written) {
+    std::vector<DramAccess>& writes = writes_[first_channel(end, one.channel)];
+    writes.erase(writes.begin() + one.which);
+  }
+  read_beats_ += passed.beats;
+  read_bytes_ += passed.read_bytes;
+  port.last_burst = (end_address >> burst_shift_) - 1;
+}
+
+void DramMemory::pass_rows(const Passed& passed, std::uint64_t end) {
+  open_blocks_ = {};
+  for (const Passed::Row& row : passed.rows) {
+    const unsigned channel = first_channel(end, row.channel);
+    std::int64_t open = -1;
+    if (row.is == Passed::Row::Is::kRead)
+      open = static_cast<std::int64_t>(
+          field_of(AddressField::kRow, static_cast<std::uint64_t>(block_of(end - 1) + row.of) << row_shift_));
+    if (row.is == Passed::Row::Is::kWritten) open = writes_[channel][static_cast<std::size_t>(row.of)].row;
+    channels_[channel].set_row(turned(end, channel, row.bank), open);
+  }
+}
+
+}  // namespace moesaic::memory

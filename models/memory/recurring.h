@@ -1,0 +1,67 @@
+#pragma once
+/// A memory that comes back to states. While a single port reads, what the memory does next follows from its clocks,
+/// from what waits in its queues and from which of the rows that are asked for are open, whatever the addresses are.
+/// Such a state is a *moment*. Equal moments and reading that looks equal (Recurring::Pattern) give equal answers and
+/// equal moments afterwards: who has seen a *stretch* of it need not ask again, but passes it, and goes back to asking
+/// at the moment that it leads to.
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/units.h"
+
+namespace moesaic::memory {
+
+class Recurring {
+ public:
+  virtual ~Recurring() = default;
+
+  /// Appends all that decides what the memory does from `now` on if from now on only `port` reads, until a refresh:
+  /// clocks relative to `now`; channels, groups and banks counted from those behind end() on. False: not now; other
+  /// ports have something under way, or a refresh holds something up.
+  virtual bool export_moment(unsigned port, base::Cycles now, std::string& moment) = 0;
+  /// Becomes what export_moment() appended, as of `now`, after the stretches that were passed since.
+  virtual void import_moment(unsigned port, base::Cycles now, std::string_view moment) = 0;
+  /// No refresh is due for what is asked before this cycle.
+  virtual base::Cycles undisturbed_until() const = 0;
+
+  /// The address behind the burst that the port read last, and behind that of a read of `bytes` bytes.
+  virtual std::uint64_t end(unsigned port) const = 0;
+  virtual std::uint64_t end_of(std::uint64_t address, std::uint64_t bytes) const = 0;
+  /// Beats of the port that were asked for and not taken.
+  virtual std::uint64_t owed(unsigned port) const = 0;
+
+  /// What a memory can tell apart of a read by a port that has read up to `end`: where it goes on from there, and which
+  /// of its rows are open, closed, or wanted in a bank in which another is open.
+  struct Pattern {
+    std::uint64_t exact = 0;  ///< bytes from there on: they matter if reads wait in the end (Stretch::waits)
+    std::uint64_t rows = 0;   ///< of each burst
+    std::uint32_t place = 0, blocks = 0;
+    bool equals(const Pattern& other, bool waits) const {
+      return place == other.place && rows == other.rows && blocks == other.blocks && (!waits || exact == other.exact);
+    }
+  };
+  /// With the rows as they are, or as they were at mark(), when the port had read up to `origin`. Nothing for reads
+  /// that are too long to tell.
+  virtual std::optional<Pattern> pattern(std::uint64_t origin, std::uint64_t end, std::uint64_t address,
+                                         std::uint64_t bytes, bool at_mark) = 0;
+
+  /// What happened between two moments: counts, rows, writes that were done.
+  class Stretch {
+   public:
+    virtual ~Stretch() = default;
+    virtual std::size_t bytes() const = 0;
+    bool waits = false;  ///< at its end reads wait that are not issued yet
+  };
+  /// A stretch begins here.
+  virtual void mark(unsigned port) = 0;
+  /// What happened since mark().
+  virtual std::unique_ptr<Stretch> stretch() = 0;
+  /// The stretch happens again, with reading up to `end`. The memory is then asked nothing but the constant questions
+  /// of this class and take_held(), until import_moment().
+  virtual void pass(unsigned port, const Stretch& stretch, std::uint64_t end) = 0;
+};
+
+}  // namespace moesaic::memory

@@ -1,0 +1,229 @@
+// models/memory/dram_moment: a stretch that is passed leaves the memory that living through it leaves.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/rng.h"
+#include "models/memory/dram_memory.h"
+#include "models/memory/dram_random.h"
+
+using namespace moesaic;
+using base::Bytes;
+using base::Cycles;
+using base::Femtoseconds;
+using memory::DramMemory;
+using memory::Recurring;
+
+namespace {
+
+constexpr unsigned kReader = 0, kWriter = 1;
+constexpr std::int64_t kBeat = 32, kSteps = 24;
+
+/// What a port did in so many cycles: rows of beats that it asked for, cycles in which beats were there.
+struct Plan {
+  struct Row {
+    std::int64_t at = 0, beats = 0;
+    std::uint64_t skipped = 0;  ///< bytes, before it
+  };
+  std::vector<Row> rows;
+};
+
+/// A port that reads on and on, in one of a few ways at a time, and another that writes now and then.
+class Driver {
+ public:
+  Driver(const memory::DramConfig& config, Femtoseconds period) : memory(config, period) {}
+
+  /// Lives through one plan from `now` on; returns when beats came, from there on. False: the memory took less.
+  bool live(const Plan& plan, std::vector<std::int64_t>& came) {
+    bool all = true;
+    std::size_t next = 0;
+    for (std::int64_t i = 0; i < kSteps; ++i, ++now) {
+      for (std::int64_t left = memory.finished(kReader, false, Cycles(now)); left > 0; --left) {
+        memory.take(kReader, false);
+        came.push_back(i);
+      }
+      for (; next < plan.rows.size() && plan.rows[next].at == i; ++next) {
+        address += plan.rows[next].skipped;
+        const std::int64_t taken =
+            memory.submit_row({kReader, false, address, Bytes(kBeat)}, plan.rows[next].beats, Cycles(now));
+        all = all && taken == plan.rows[next].beats;
+        address += static_cast<std::uint64_t>(taken * kBeat);
+      }
+    }
+    return all;
+  }
+
+  void write(std::uint64_t at) {
+    for (std::int64_t beat = 0; beat < 2; ++beat)
+      memory.submit({kWriter, true, at + static_cast<std::uint64_t>(beat * kBeat), Bytes(kBeat)}, Cycles(now));
+  }
+  void take_written() {
+    for (std::int64_t left = memory.finished(kWriter, true, Cycles(now)); left > 0; --left) memory.take(kWriter, true);
+  }
+
+  DramMemory memory;
+  std::int64_t now = 0;
+  std::uint64_t address = 0;
+};
+
+/// Everything that a memory counted, held up, and has under way.
+std::string account(DramMemory& memory, std::int64_t now) {
+  std::string text;
+  for (const memory::Counter& counter : memory.counters(Cycles(now)))
+    text += counter.name + std::to_string(counter.value) + ' ';
+  memory::History history;
+  memory.add_history(Cycles(now), history);
+  history.for_each_count([&text](std::uint64_t& count) { text += std::to_string(count) + ' '; }, [](auto&) {});
+  std::vector<memory::MemoryModel::Held> held;
+  memory.take_held(held);
+  for (const auto& one : held)
+    text += 'h' + std::to_string(one.port) + ' ' + std::to_string(one.begin.count()) + ' ' +
+            std::to_string(one.end.count()) + ' ';
+  return text;
+}
+
+Plan random_plan(base::Rng& rng) {
+  Plan plan;
+  std::int64_t at = rng.range(0, 6);
+  for (std::int64_t row = rng.range(1, 3); row > 0 && at < kSteps; --row, at += rng.range(1, 8))
+    plan.rows.push_back(
+        {at, rng.range(1, 8), rng.chance(1, 6) ? static_cast<std::uint64_t>(64 * rng.range(1, 20)) : 0});
+  return plan;
+}
+
+struct Known {
+  std::vector<Recurring::Pattern> patterns;
+  std::unique_ptr<Recurring::Stretch> stretch;
+  std::string next;
+  std::vector<std::int64_t> came;
+};
+
+struct Tally {
+  std::uint64_t passed = 0, with_rows = 0, with_writes = 0;
+};
+
+/// Of a plan from here on; empty where one cannot be told.
+std::vector<Recurring::Pattern> patterns_of(Driver& driver, const Plan& plan, bool at_mark, std::uint64_t& end) {
+  std::vector<Recurring::Pattern> patterns;
+  const std::uint64_t origin = driver.memory.end(kReader);
+  end = origin;
+  std::uint64_t address = driver.address;
+  for (const Plan::Row& row : plan.rows) {
+    address += row.skipped;
+    const auto bytes = static_cast<std::uint64_t>(row.beats * kBeat);
+    const auto pattern = driver.memory.pattern(origin, end, address, bytes, at_mark);
+    if (!pattern) return {};
+    patterns.push_back(*pattern);
+    end = driver.memory.end_of(address, bytes);
+    address += bytes;
+  }
+  return patterns;
+}
+
+std::uint64_t count_of(DramMemory& memory, std::int64_t now, const std::string& name) {
+  for (const memory::Counter& counter : memory.counters(Cycles(now)))
+    if (counter.name == name) return counter.value;
+  return 0;
+}
+
+/// Lives through random plans from a small set; whenever one follows a moment that was met before, in reading that
+/// looks the same, a copy of the memory passes the stretch instead and must be what living through it left.
+void repeat(const memory::DramConfig& config, Femtoseconds period, base::Rng& rng, int plans, Tally& tally) {
+  Driver driver(config, period);
+  if (driver.memory.recurring() == nullptr) return;
+  std::vector<Plan> choice;
+  for (int i = 0; i < 2; ++i) choice.push_back(random_plan(rng));
+  std::map<std::pair<std::string, std::size_t>, std::vector<Known>> known;
+  const std::uint64_t results = std::uint64_t{1} << 29;
+  std::uint64_t written = results;
+  for (int i = 0; i < plans; ++i) {
+    if (rng.chance(1, 12)) {
+      driver.write(written);
+      written += 64;
+    }
+    driver.take_written();
+    const std::size_t which = rng.chance(1, 10) ? 1 : 0;
+    const Plan& plan = choice[which];
+    std::string moment;
+    const bool is_moment = driver.memory.export_moment(kReader, Cycles(driver.now), moment);
+    std::unique_ptr<Driver> other;
+    const Known* expected = nullptr;
+    const std::int64_t begin = driver.now;
+    const bool quiet = is_moment && driver.now + kSteps <= driver.memory.undisturbed_until().count();
+    if (quiet) {
+      std::uint64_t end = 0;
+      const auto patterns = patterns_of(driver, plan, false, end);
+      for (const Known& one : known[{moment, which}]) {
+        if (patterns.size() != one.patterns.size()) continue;
+        const bool waits = one.stretch->waits;
+        if (!std::equal(patterns.begin(), patterns.end(), one.patterns.begin(),
+                        [waits](const auto& a, const auto& b) { return a.equals(b, waits); }))
+          continue;
+        expected = &one;
+        other = std::make_unique<Driver>(driver);
+        other->memory.pass(kReader, *one.stretch, end);
+        other->now += kSteps;
+        other->memory.import_moment(kReader, Cycles(other->now), one.next);
+        break;
+      }
+    }
+    const std::uint64_t counts_before[] = {count_of(driver.memory, begin, "activates"),
+                                           count_of(driver.memory, begin, "writes")};
+    driver.memory.mark(kReader);
+    std::uint64_t end = 0;
+    const auto patterns = is_moment ? patterns_of(driver, plan, true, end) : std::vector<Recurring::Pattern>{};
+    std::vector<std::int64_t> came;
+    const bool all = driver.live(plan, came);
+    std::string next;
+    const bool is_next = driver.memory.export_moment(kReader, Cycles(driver.now), next);
+    if (expected != nullptr) {
+      REQUIRE(all);
+      REQUIRE(is_next);
+      CHECK(came == expected->came);
+      CHECK(next == expected->next);
+      other->address = driver.address;
+      REQUIRE(account(other->memory, other->now) == account(driver.memory, driver.now));
+      ++tally.passed;
+      tally.with_rows += count_of(driver.memory, driver.now, "activates") != counts_before[0];
+      tally.with_writes += count_of(driver.memory, driver.now, "writes") != counts_before[1];
+      // And it goes on alike.
+      Driver ours(driver);
+      for (int more = 0; more < 3; ++more) {
+        std::vector<std::int64_t> mine, others;
+        const Plan& after = choice[rng.below(2)];
+        const bool took = ours.live(after, mine);
+        REQUIRE(other->live(after, others) == took);
+        REQUIRE(others == mine);
+      }
+      REQUIRE(account(other->memory, other->now) == account(ours.memory, ours.now));
+    } else if (quiet && all && is_next && patterns.size() == plan.rows.size()) {
+      known[{moment, which}].push_back({patterns, driver.memory.stretch(), next, came});
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a stretch of reading that is passed leaves the memory that living through it leaves", "[unit][memory]") {
+  base::Rng rng(20261126);
+  Tally tally;
+  for (const std::string& preset : memory::dram_preset_names()) {
+    memory::DramConfig config = memory::dram_preset(preset);
+    config.channels = 2;
+    for (const std::int64_t period : {1000000, 937500, 2000000}) repeat(config, Femtoseconds(period), rng, 1200, tally);
+  }
+  CHECK(tally.passed > 5000);
+  CHECK(tally.with_rows > 100);
+  CHECK(tally.with_writes > 20);
+}
+
+TEST_CASE("behind random DRAMs a stretch that is passed is one that was lived through", "[unit][memory]") {
+  base::Rng rng(7);
+  Tally tally;
+  for (int i = 0; i < 80; ++i)
+    repeat(memory::random_dram(rng), Femtoseconds(rng.range(400, 2500) * 1000), rng, 1200, tally);
+  CHECK(tally.passed > 1000);
+}
