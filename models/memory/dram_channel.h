@@ -234,7 +234,6 @@ class DramChannel {
   }
   inline bool stands(const Pick& pick, std::uint32_t group, std::int64_t clock) const;
   std::uint32_t group_of(unsigned bank) const { return bank >> group_shift_; }
-  unsigned turned(unsigned number, unsigned group, unsigned bank) const;
   inline std::int64_t column_clock(const DramAccess& read, std::int64_t floor) const;
   inline void note_read(unsigned bank, std::int64_t clock);
   inline void finish_read(const DramAccess& read, std::int64_t clock, std::vector<DramOutcome>& outcomes) const;

@@ -264,11 +264,14 @@ class DramMemory final : public MemoryModel, public Recurring {
   std::array<std::int64_t, kOpenBlocks> open_blocks_{};  // of which all rows are open, plus 1
   std::uint64_t row_commands_ = 0;                       // as of which they are
   std::vector<DramChannel::Waiting> waiting_;
-  std::uint64_t full_burst_ = 0;                        // DramAccess::bytes of a burst that is written whole
-  std::int64_t first_written_ = 0, last_written_ = -1;  // blocks between which all writes lie that wait
-  bool away_ = false;                                   // stretches were passed: of what waits only this holds
-  std::vector<std::vector<DramAccess>> writes_;         // by channel
+  std::uint64_t full_burst_ = 0;  // DramAccess::bytes of a burst that is written whole
+  struct Written {
+    std::int64_t first = 0, last = -1;           // blocks
+  } written_;                                    // between which all writes lie that wait
+  bool away_ = false;                            // stretches were passed: of what waits only this holds
+  std::vector<std::vector<DramAccess>> writes_;  // by channel
   struct Mark {
+    Written written;
     std::vector<DramCounts> counts;               // by channel
     std::vector<std::int64_t> rows;               // by channel and bank
     std::vector<std::vector<DramAccess>> writes;  // that waited, by channel

@@ -14,15 +14,18 @@ enum RowState : std::uint64_t { kOpen = 0, kClosed = 1, kOther = 2 };
 
 RowState state_of(std::int64_t open, std::int64_t row) { return open == row ? kOpen : open < 0 ? kClosed : kOther; }
 
-}  // namespace
-
-// ---- a channel ----
+/// What follows in the list of what waits.
+enum Waits : std::uint64_t { kNothingWaits = 0, kWriteWaits = 1, kReadWaits = 2 };
 
 /// The bank that is `number` when groups are counted from `group` on and banks from `bank` on.
-static unsigned turned_bank(const DramConfig& config, unsigned number, unsigned group, unsigned bank) {
+unsigned turned_bank(const DramConfig& config, unsigned number, unsigned group, unsigned bank) {
   const auto groups = static_cast<unsigned>(config.bank_groups), banks = static_cast<unsigned>(config.banks);
   return (number / banks + group) % groups * banks + (number + bank) % banks;
 }
+
+}  // namespace
+
+// ---- a channel ----
 
 void DramChannel::export_clocks(std::int64_t clock, unsigned group, unsigned bank, base::VarintWriter& moment) const {
   const auto put = [&](std::int64_t when) {
@@ -149,17 +152,17 @@ struct DramMemory::Passed final : Recurring::Stretch {
     enum class Is : std::uint8_t { kClosed, kRead, kWritten } is = Is::kClosed;
     std::int64_t of = 0;  // read: the block of the row, from the end's on; written: of the writes that waited, which
   };
-  struct Written {
+  struct Done {
     std::uint16_t channel = 0, which = 0;
   };
   std::vector<Reads> reads;
   std::vector<DramCounts> counts;  // of the rest, if any
   std::vector<Row> rows;           // that are open in the end and were not, or the other way
-  std::vector<Written> written;    // of the writes that waited, of a channel the last first
+  std::vector<Done> written;       // of the writes that waited, of a channel the last first
   std::uint64_t beats = 0, read_bytes = 0;
   std::size_t bytes() const override {
     return sizeof *this + sizeof(Reads) * reads.size() + sizeof(DramCounts) * counts.size() +
-           sizeof(Row) * rows.size() + sizeof(Written) * written.size() + 48;
+           sizeof(Row) * rows.size() + sizeof(Done) * written.size() + 48;
   }
 };
 
@@ -243,8 +246,7 @@ bool DramMemory::export_moment(unsigned number, Cycles now, std::string& moment)
 
 /// Where the writes lie that wait; whether all reads that do lie elsewhere.
 bool DramMemory::note_writes() {
-  first_written_ = INT64_MAX;
-  last_written_ = INT64_MIN;
+  written_ = {INT64_MAX, INT64_MIN};
   for (const bool writes : {true, false})
     for (unsigned channel = 0; channel < static_cast<unsigned>(channels_.size()); ++channel) {
       waiting_.clear();
@@ -254,9 +256,9 @@ bool DramMemory::note_writes() {
         const std::int64_t block =
             block_of(burst_at(channel, one.access->flat_bank, one.access->row, one.access->column));
         if (writes) {
-          first_written_ = std::min(first_written_, block);
-          last_written_ = std::max(last_written_, block);
-        } else if (block >= first_written_ && block <= last_written_) {
+          written_.first = std::min(written_.first, block);
+          written_.last = std::max(written_.last, block);
+        } else if (block >= written_.first && block <= written_.last) {
           return false;
         }
       }
@@ -295,7 +297,7 @@ void DramMemory::export_waiting(const Port& port, unsigned channel, base::Varint
     if (access.is_write) {
       std::size_t same = 0;
       while (waiting_[same].access->row != access.row || waiting_[same].access->flat_bank != access.flat_bank) ++same;
-      moment.put(1);
+      moment.put(kWriteWaits);
       moment.put(flags | state_of(of.row(access.flat_bank), access.row) << 3 |
                  (access.bytes == full_burst_ ? 32U : 0U));
       moment.put(turned_back(end, channel, access.flat_bank));
@@ -306,14 +308,15 @@ void DramMemory::export_waiting(const Port& port, unsigned channel, base::Varint
     for (std::int32_t i = 0; i < access.count; ++i) {
       const auto bank = static_cast<unsigned>(access.flat_bank + i * access.banks);
       const std::uint64_t burst = burst_at(channel, bank, access.row, access.column);
-      moment.put((end - burst) + 1);
+      moment.put(kReadWaits);
+      moment.put_signed(static_cast<std::int64_t>(end - burst));  // a port may have gone back since
       moment.put(static_cast<std::uint64_t>(access.number + std::int64_t{i} * access.numbers - port.next_done));
       moment.put(flags | state_of(of.row(bank), access.row) << 3);
       moment.put_signed(block_of(end - 1) - block_of(burst));
       moment.put(static_cast<std::uint64_t>(std::max(access.arrival - horizon_, std::int64_t{0})));
     }
   }
-  moment.put(0);
+  moment.put(kNothingWaits);
 }
 
 void DramMemory::import_waiting(unsigned number, unsigned channel, base::VarintReader& moment) {
@@ -321,13 +324,13 @@ void DramMemory::import_waiting(unsigned number, unsigned channel, base::VarintR
   const std::uint64_t end = ports_[number][0].last_burst + 1;
   std::size_t write = 0;
   while (const std::uint64_t what = moment.get()) {
-    if (what == 1) {
+    if (what == kWriteWaits) {
       const std::uint64_t flags = moment.get();
       for (int i = 0; i < 3; ++i) moment.get();  // the memory itself knows
       of.add_waiting(writes_[channel][write++], (flags & 2) != 0, (flags & 4) != 0, true);
       continue;
     }
-    const Place place = place_of(end - (what - 1));
+    const Place place = place_of(end - static_cast<std::uint64_t>(moment.get_signed()));
     DramAccess read;
     read.row = place.row;
     read.column = place.column;
@@ -448,7 +451,8 @@ std::optional<DramMemory::Pattern> DramMemory::pattern(std::uint64_t origin, std
   const std::uint64_t first = address >> burst_shift_, last = (address + bytes - 1) >> burst_shift_,
                       before = (end >> burst_shift_) - 1;
   if (place_bits_ > 32 || last - first >= kMostBursts || block_of(last) - block_of(first) > 1) return std::nullopt;
-  if (block_of(last) >= first_written_ && block_of(first) <= last_written_) return std::nullopt;
+  const Written& written = at_mark ? mark_.written : written_;
+  if (block_of(last) >= written.first && block_of(first) <= written.last) return std::nullopt;
   Pattern pattern;
   const unsigned alike = (turns_ ? stripe_shift_ : row_shift_) + burst_shift_;
   const auto banks = static_cast<unsigned>(config_.banks);
@@ -491,6 +495,7 @@ void DramMemory::mark(unsigned number) {
   mark_.end = ports_[number][0].last_burst + 1;
   mark_.read_beats = read_beats_;
   mark_.read_bytes = read_bytes_;
+  mark_.written = written_;
   mark_.counts.clear();
   mark_.rows.clear();
   mark_.writes.resize(channels_.size());
@@ -574,7 +579,7 @@ void DramMemory::pass(unsigned number, const Stretch& stretch, std::uint64_t end
   for (std::size_t i = 0; i < passed.counts.size(); ++i)
     channels_[first_channel(end, static_cast<unsigned>(i))].add(passed.counts[i]);
   if (!passed.rows.empty()) pass_rows(passed, end);
-  for (const Passed::Written& one : passed.written) {
+  for (const Passed::Done& one : passed.written) {
     std::vector<DramAccess>& writes = writes_[first_channel(end, one.channel)];
     writes.erase(writes.begin() + one.which);
   }

