@@ -204,6 +204,8 @@ module moe_core #(
   logic                     wgt_seg_valid, wgt_seg_ready;
   logic [39:0]              wgt_seg_addr;
   logic [31:0]              wgt_seg_bytes;
+  logic [1:0]               wgt_seg_keep;
+  logic                     wgt_seg_resume;
   logic [9:0]               wgt_avail, wgt_pop;
   logic [AxiDataWidth-1:0]  wgt_data;
   logic                     w_valid, w_ready, w_last;
@@ -217,16 +219,18 @@ module moe_core #(
   logic [2:0]               param_up;
   logic [Cols*8-1:0]        rq_sigma;
 
-  moe_weight_fetch #(.Rows(Rows), .Cols(Cols)) u_weight_fetch (
+  moe_weight_fetch #(.Rows(Rows), .Cols(Cols), .AxiDataWidth(AxiDataWidth)) u_weight_fetch (
     .clk_i, .rst_ni,
     .cmd_valid_i(weight_cmd_valid), .cmd_ready_o(weight_cmd_ready), .cmd_i(weight_cmd),
     .seg_valid_o(wgt_seg_valid), .seg_ready_i(wgt_seg_ready), .seg_addr_o(wgt_seg_addr), .seg_bytes_o(wgt_seg_bytes),
+    .seg_keep_o(wgt_seg_keep), .seg_resume_o(wgt_seg_resume),
     .activity_o(activity_o[2*moe_commands_pkg::BlockWeightFetch +: 2])
   );
 
   moe_stream_reader #(.AxiDataWidth(AxiDataWidth), .FifoDepth(FifoDepth)) u_weight_reader (
     .clk_i, .rst_ni,
     .seg_valid_i(wgt_seg_valid), .seg_ready_o(wgt_seg_ready), .seg_addr_i(wgt_seg_addr), .seg_bytes_i(wgt_seg_bytes),
+    .seg_keep_i(wgt_seg_keep), .seg_resume_i(wgt_seg_resume),
     .ar_valid_o(wgt_ar_valid_o), .ar_ready_i(wgt_ar_ready_i), .ar_addr_o(wgt_ar_addr_o), .ar_len_o(wgt_ar_len_o),
     .ar_size_o(wgt_ar_size_o), .ar_burst_o(wgt_ar_burst_o),
     .r_valid_i(wgt_r_valid_i), .r_ready_o(wgt_r_ready_o), .r_data_i(wgt_r_data_i), .r_resp_i(wgt_r_resp_i),
@@ -283,9 +287,10 @@ module moe_core #(
     .activity_o(activity_o[2*moe_commands_pkg::BlockActLoader +: 2])
   );
 
-  moe_stream_reader #(.AxiDataWidth(AxiDataWidth), .FifoDepth(FifoDepth)) u_act_reader (
+  moe_stream_reader #(.AxiDataWidth(AxiDataWidth), .FifoDepth(FifoDepth), .KeepsBeats(1'b0)) u_act_reader (
     .clk_i, .rst_ni,
     .seg_valid_i(act_seg_valid), .seg_ready_o(act_seg_ready), .seg_addr_i(act_seg_addr), .seg_bytes_i(act_seg_bytes),
+    .seg_keep_i('0), .seg_resume_i(1'b0),
     .ar_valid_o(act_ar_valid_o), .ar_ready_i(act_ar_ready_i), .ar_addr_o(act_ar_addr_o), .ar_len_o(act_ar_len_o),
     .ar_size_o(act_ar_size_o), .ar_burst_o(act_ar_burst_o),
     .r_valid_i(act_r_valid_i), .r_ready_o(act_r_ready_o), .r_data_i(act_r_data_i), .r_resp_i(act_r_resp_i),

@@ -4,10 +4,13 @@
 /// over again. Of an interleaved object all of these follow each other in memory, but for the levels' parameters: the
 /// base's are then stepped over where a level's are fetched. Parameters and requantisation take whole 64 bytes there.
 /// One segment a cycle; one cycle from a command to its first segment.
+/// Where a segment begins in the beat in which the command's segment of its kind before it ended, seg_resume_o says so,
+/// and that beat is not read again. Between commands nothing is kept, as memory may be written.
 /// cmd_i is stable until cmd_ready_o, which comes with the transfer of the command's last segment.
 module moe_weight_fetch #(
-  parameter int unsigned Rows = 8,  // tile depth along k, weights
-  parameter int unsigned Cols = 8   // tile width along n, columns
+  parameter int unsigned Rows         = 8,  // tile depth along k, weights
+  parameter int unsigned Cols         = 8,  // tile width along n, columns
+  parameter int unsigned AxiDataWidth = 64  // bits of one beat
 ) (
   input  logic                   clk_i,
   input  logic                   rst_ni,
@@ -18,8 +21,16 @@ module moe_weight_fetch #(
   input  logic                   seg_ready_i,
   output logic [39:0]            seg_addr_o,
   output logic [31:0]            seg_bytes_o,
+  output logic [1:0]             seg_keep_o,    // its kind: 0 parameters, 1 planes, 2 requantisation
+  output logic                   seg_resume_o,  // its first beat is the last of its kind's segment before it
   output logic [1:0]             activity_o
 );
+  if (AxiDataWidth != 64 && AxiDataWidth != 128 && AxiDataWidth != 256) begin : gen_bad_width
+    $fatal(1, "moe_weight_fetch: AxiDataWidth must be 64, 128 or 256");
+  end
+
+  localparam int unsigned ByteW = $clog2(AxiDataWidth / 8);
+
   typedef enum logic [1:0] {StParams, StPlanes, StRequant} stage_e;
 
   logic        start;
@@ -151,6 +162,28 @@ module moe_weight_fetch #(
     end
   end
 
+  // ---- the beat in which the last segment of each kind ended ----
+  logic [2:0]             ended_d, ended_q;          // one has in this command
+  logic [2:0][39-ByteW:0] end_beat_d, end_beat_q;
+  logic [39:0]            seg_end;                   // last byte
+  logic [ByteW-1:0]       unused_end;
+
+  assign seg_end      = seg_addr_o + 40'(seg_bytes_o) - 40'd1;
+  assign unused_end   = seg_end[ByteW-1:0];
+  assign seg_keep_o   = tile_valid ? 2'(stage) : '0;
+  assign seg_resume_o = tile_valid && ended_q[stage] && end_beat_q[stage] == seg_addr_o[39:ByteW];
+
+  always_comb begin
+    ended_d    = ended_q;
+    end_beat_d = end_beat_q;
+    if (start) begin
+      ended_d = '0;
+    end else if (tile_valid && seg_ready_i) begin
+      ended_d[stage]    = 1'b1;
+      end_beat_d[stage] = seg_end[39:ByteW];
+    end
+  end
+
   always_comb begin
     stage_d        = stage_q;
     plane_d        = plane_q;
@@ -237,6 +270,8 @@ module moe_weight_fetch #(
       bundle_offset_q <= '0;
       level_params_q  <= '0;
       level_offset_q  <= '0;
+      ended_q         <= '0;
+      end_beat_q      <= '0;
     end else begin
       stage_q        <= stage_d;
       plane_q        <= plane_d;
@@ -248,6 +283,8 @@ module moe_weight_fetch #(
       bundle_offset_q <= bundle_offset_d;
       level_params_q  <= level_params_d;
       level_offset_q  <= level_offset_d;
+      ended_q         <= ended_d;
+      end_beat_q      <= end_beat_d;
     end
   end
 
@@ -255,8 +292,9 @@ module moe_weight_fetch #(
   moe_channel_check #(.Width(moe_commands_pkg::CommandBits)) u_check_cmd (
     .clk_i, .rst_ni, .valid_i(cmd_valid_i), .ready_i(cmd_ready_o), .payload_i({cmd_i})
   );
-  moe_channel_check #(.Width(72)) u_check_seg (
-    .clk_i, .rst_ni, .valid_i(seg_valid_o), .ready_i(seg_ready_i), .payload_i({seg_addr_o, seg_bytes_o})
+  moe_channel_check #(.Width(75)) u_check_seg (
+    .clk_i, .rst_ni, .valid_i(seg_valid_o), .ready_i(seg_ready_i),
+    .payload_i({seg_addr_o, seg_bytes_o, seg_keep_o, seg_resume_o})
   );
   SegmentIsNotEmpty_A: assert property (@(posedge clk_i) disable iff (!rst_ni) seg_valid_o |-> seg_bytes_o != '0);
   OneLayout_A: assert property (@(posedge clk_i) disable iff (!rst_ni)

@@ -85,7 +85,7 @@ class FastEngine final : public CoreEngine {
     if (core_.asks(core_.weight_reader())) {
       o.wgt_ar_valid_o = 1;
       o.wgt_ar_addr_o = core_.weight_reader().address;
-      o.wgt_ar_len_o = core_.weight_reader().burst() - 1;
+      o.wgt_ar_len_o = core_.weight_reader().asked() - 1;
       o.wgt_ar_size_o = size;
       o.wgt_ar_burst_o = 1;
     }
@@ -93,7 +93,7 @@ class FastEngine final : public CoreEngine {
     if (core_.asks(core_.act_reader())) {
       o.act_ar_valid_o = 1;
       o.act_ar_addr_o = core_.act_reader().address;
-      o.act_ar_len_o = core_.act_reader().burst() - 1;
+      o.act_ar_len_o = core_.act_reader().asked() - 1;
       o.act_ar_size_o = size;
       o.act_ar_burst_o = 1;
     }

@@ -179,27 +179,30 @@ void Core::evaluate_commands(const Inputs& in, Wires& w) const {
   }
 }
 
-void Core::evaluate_reader(const Reader& reader, bool segment_offered, bool ar_ready, bool r_valid, bool& ar_fire,
-                           bool& seg_fire, bool& r_fire, bool& insert) const {
-  ar_fire = ar_ready && asks(reader);
-  seg_fire = segment_offered && (!reader.segment || (ar_fire && reader.burst() == reader.beats_left));
-  r_fire = r_valid && reader.owed != 0;
-  insert = reader.used != reader.owed && reader.avail <= 2 * data_bits_;
+Core::ReaderWires Core::evaluate_reader(const Reader& reader, bool segment_offered, bool ar_ready, bool r_valid) const {
+  ReaderWires w;
+  if (reader.segment && reader.has_room(depth_)) {
+    const bool asks = reader.asked() != 0;
+    w.ar_fire = asks && ar_ready;
+    w.issue = !asks || ar_ready;
+  }
+  w.seg_fire = segment_offered && (!reader.segment || (w.issue && reader.burst() == reader.beats_left));
+  w.r_fire = r_valid && reader.owed != 0;
+  w.insert = reader.avail <= 2 * data_bits_ && reader.holds_beat();
+  return w;
 }
 
 void Core::evaluate_streams(const Inputs& in, Wires& w) const {
   const auto reader_activity = [](const Reader& reader, bool busy) {
-    const bool stored = reader.used != reader.owed;
-    const bool idle = !reader.segment && reader.used == 0 && reader.avail == 0;
-    return name(busy, !idle && (stored || (reader.owed == 0 && !reader.segment)), !idle);
+    const bool idle = !reader.segment && reader.burst_count == 0 && reader.avail == 0;
+    return name(busy, !idle && (reader.holds_beat() || (reader.owed == 0 && !reader.segment)), !idle);
   };
 
   // Weights.
-  evaluate_reader(wgt_, fetch_, in.wgt_ar_ready, in.wgt_r_valid, w.wgt_ar_fire, w.wgt_seg_fire, w.wgt_r_fire,
-                  w.wgt_insert);
+  w.wgt = evaluate_reader(wgt_, fetch_, in.wgt_ar_ready, in.wgt_r_valid);
   w.fetch_start = !fetch_ && dispatch_fetch_ != 0;
-  w.fetch_pop = w.wgt_seg_fire && Segment::unpack(fetch_segment_).last;
-  w.activity |= code(program::Block::kWeightFetch, name(w.wgt_seg_fire || w.fetch_start, fetch_, false));
+  w.fetch_pop = w.wgt.seg_fire && Segment::unpack(fetch_segment_).last;
+  w.activity |= code(program::Block::kWeightFetch, name(w.wgt.seg_fire || w.fetch_start, fetch_, false));
   const bool enough = loader_ && wgt_.avail >= plan_bits_;
   bool room = param_count_ != 2;
   if (plan_stage_ == Stage::kPlane) room = banks_ != 2;
@@ -208,23 +211,19 @@ void Core::evaluate_streams(const Inputs& in, Wires& w) const {
   w.loader_start = !loader_ && dispatch_load_ != 0;
   w.loader_pop = w.loader_goes && plan_tile_done_ && loader_tile_.last;
   w.activity |= code(program::Block::kWeightLoader, name(w.loader_goes || w.loader_start, enough, loader_));
-  w.activity |=
-      code(program::Block::kWeightReader,
-           reader_activity(wgt_, w.wgt_seg_fire || w.wgt_ar_fire || w.wgt_r_fire || w.wgt_insert || w.loader_goes));
+  w.activity |= code(program::Block::kWeightReader, reader_activity(wgt_, w.wgt.any() || w.loader_goes));
 
   // Activations.
-  evaluate_reader(act_, act_left_, in.act_ar_ready, in.act_r_valid, w.act_ar_fire, w.act_seg_fire, w.act_r_fire,
-                  w.act_insert);
+  w.act = evaluate_reader(act_, act_left_, in.act_ar_ready, in.act_r_valid);
   const bool there = act_works_ && act_.avail >= act_bits_;
   w.load_step = there && !act_step_.combine;
   w.combine_step = there && act_step_.combine && part_ != Part::kOffer;
   const bool starts = w.start && (w.work == Work::kLoad || w.work == Work::kCombine);
   w.activity |= code(
       program::Block::kActLoader,
-      name(starts || w.act_seg_fire || w.load_step || w.combine_step || w.direct_fire, w.direct_offer, act_works_));
+      name(starts || w.act.seg_fire || w.load_step || w.combine_step || w.direct_fire, w.direct_offer, act_works_));
   const bool pops = (w.load_step && !act_step_.hidden) || w.combine_step;
-  w.activity |= code(program::Block::kActReader,
-                     reader_activity(act_, w.act_seg_fire || w.act_ar_fire || w.act_r_fire || w.act_insert || pops));
+  w.activity |= code(program::Block::kActReader, reader_activity(act_, w.act.any() || pops));
 }
 
 Core::Wires Core::evaluate(const Inputs& in) const {
@@ -275,15 +274,15 @@ void Core::clock_commands(const Wires& w) {
   }
 }
 
-void Core::clock_reader(Reader& reader, std::uint32_t pop, bool ar_fire, bool r_fire, bool insert) {
+void Core::clock_reader(Reader& reader, std::uint32_t pop, const ReaderWires& w) {
   const auto depth = static_cast<std::uint32_t>(reader.bursts.size());
   reader.avail -= pop;
-  if (insert) {
+  if (w.insert) {
     const Reader::Burst& burst = reader.bursts[reader.burst_read];
     const bool last = reader.beat_in_burst + 1 == burst.beats;
     const unsigned bytes = (last ? burst.end : beat_bytes_) - (reader.beat_in_burst == 0 ? burst.skip : 0U);
     reader.avail += 8 * bytes;
-    --reader.used;
+    if (!reader.resumes()) --reader.used;
     if (last) {
       reader.beat_in_burst = 0;
       --reader.burst_count;
@@ -292,19 +291,21 @@ void Core::clock_reader(Reader& reader, std::uint32_t pop, bool ar_fire, bool r_
       ++reader.beat_in_burst;
     }
   }
-  if (r_fire) --reader.owed;
-  if (ar_fire) {
-    const std::uint32_t beats = reader.burst();
+  if (w.r_fire) --reader.owed;
+  if (w.issue) {
+    const std::uint32_t beats = reader.burst(), asked = reader.asked();
     const bool last = beats == reader.beats_left;
     reader.bursts[(reader.burst_read + reader.burst_count) & (depth - 1)] = {
-        static_cast<std::uint8_t>(beats), reader.skip, last ? reader.end : static_cast<std::uint8_t>(beat_bytes_)};
+        static_cast<std::uint8_t>(beats), reader.skip, last ? reader.end : static_cast<std::uint8_t>(beat_bytes_),
+        reader.resume};
     ++reader.burst_count;
-    reader.owed += beats;
-    reader.used += beats;
+    reader.owed += asked;
+    reader.used += asked;
     reader.beats_left -= beats;
     reader.page -= beats;
     reader.skip = 0;
-    reader.address += std::uint64_t{beats} * beat_bytes_;
+    reader.resume = false;
+    reader.address += std::uint64_t{asked} * beat_bytes_;
     if (last) {
       reader.segment = false;
       reader.page = 0;
@@ -318,19 +319,20 @@ void Core::clock_reader(Reader& reader, std::uint32_t pop, bool ar_fire, bool r_
 void Core::take_segment(Reader& reader, Item item, std::uint64_t number, std::uint64_t address) {
   const Segment segment = Segment::unpack(item);
   reader.segment = true;
+  reader.resume = segment.resume;
   reader.beats_left = segment.beats;
   reader.page = segment.page;
   reader.skip = segment.skip;
   reader.end = segment.end;
   reader.item = number;
-  reader.address = address - segment.skip;
+  reader.address = address - segment.skip + (segment.resume ? beat_bytes_ : 0);
 }
 
 void Core::restore_address(Reader& reader, Feed feed) const {
   if (!reader.segment) return;
   const Segment segment = Segment::unpack(feeds_.item(feed, reader.item));
   reader.address = feeds_.address_of(feed, reader.item) - segment.skip +
-                   std::uint64_t{segment.beats - reader.beats_left} * beat_bytes_;
+                   std::uint64_t{segment.beats - reader.beats_left + (reader.resume ? 1 : 0)} * beat_bytes_;
 }
 
 /// What the loader's next step would take: it follows from the tile and where it stands in it.
@@ -396,14 +398,13 @@ void Core::step_loader() {
 }
 
 void Core::clock_weights(const Wires& w) {
-  if (w.wgt_ar_fire || w.wgt_r_fire || w.wgt_insert || w.loader_goes)
-    clock_reader(wgt_, w.loader_goes ? plan_pop_ : 0, w.wgt_ar_fire, w.wgt_r_fire, w.wgt_insert);
-  if (w.wgt_seg_fire) {
+  if (w.wgt.any() || w.loader_goes) clock_reader(wgt_, w.loader_goes ? plan_pop_ : 0, w.wgt);
+  if (w.wgt.seg_fire) {
     take_segment(wgt_, fetch_segment_, feeds_.taken(Feed::kSegment) - 1, fetch_address_);
     fetch_ = !w.fetch_pop;
     fetch_segment_ = 0;
   }
-  if ((w.wgt_seg_fire && fetch_) || w.fetch_start) {
+  if ((w.wgt.seg_fire && fetch_) || w.fetch_start) {
     fetch_ = true;
     fetch_segment_ = feeds_.take(Feed::kSegment);
     fetch_address_ = feeds_.address(Feed::kSegment);
@@ -438,8 +439,7 @@ void Core::plan_act() {
 
 void Core::clock_activations(const Wires& w) {
   const bool pops = w.load_step || w.combine_step;
-  if (w.act_ar_fire || w.act_r_fire || w.act_insert || pops)
-    clock_reader(act_, pops ? act_bits_ : 0, w.act_ar_fire, w.act_r_fire, w.act_insert);
+  if (w.act.any() || pops) clock_reader(act_, pops ? act_bits_ : 0, w.act);
   if (load_done_) {
     load_wait_ = false;
     load_done_ = false;
@@ -457,7 +457,7 @@ void Core::clock_activations(const Wires& w) {
     }
     return;
   }
-  if (w.act_seg_fire) {
+  if (w.act.seg_fire) {
     take_segment(act_, act_segment_, feeds_.taken(Feed::kActSegment) - 1, act_address_);
     act_left_ = !Segment::unpack(act_segment_).last;
     act_segment_ = act_left_ ? feeds_.take(Feed::kActSegment) : 0;

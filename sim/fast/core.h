@@ -18,9 +18,11 @@ struct Reader {
   explicit Reader(unsigned depth) : bursts(depth) {}
   struct Burst {
     std::uint8_t beats = 0, skip = 0, end = 0;
+    bool resume = false;  ///< its first beat is a kept one
   };
   bool segment = false;
-  std::uint32_t beats_left = 0;  ///< of the segment, not yet asked for
+  bool resume = false;           ///< the segment's next beat is a kept one
+  std::uint32_t beats_left = 0;  ///< of the segment, not yet in a burst
   std::uint32_t page = 0;        ///< beats up to 4 KiB, at most beats_left
   std::uint8_t skip = 0, end = 0;
   std::uint32_t owed = 0, used = 0, avail = 0;
@@ -28,9 +30,15 @@ struct Reader {
   std::vector<Burst> bursts;  ///< a ring: those with beats not yet in the gearbox
   std::uint32_t burst_read = 0, burst_count = 0;
   std::uint64_t item = 0;     ///< of the segment, by number in its feed
-  std::uint64_t address = 0;  ///< of the next burst; follows from the segment and what is left of it
+  std::uint64_t address = 0;  ///< the next to ask for; follows from the segment and what is left of it
 
+  /// Beats of the next burst, and those of them that the memory is asked for.
   std::uint32_t burst() const { return page < 16 ? page : 16; }
+  std::uint32_t asked() const { return burst() - (resume ? 1 : 0); }
+  bool has_room(std::uint32_t depth) const { return used + asked() <= depth && burst_count != depth; }
+  /// The next beat for the gearbox is a kept one.
+  bool resumes() const { return burst_count != 0 && beat_in_burst == 0 && bursts[burst_read].resume; }
+  bool holds_beat() const { return used != owed || resumes(); }
 };
 
 class Core {
@@ -41,6 +49,13 @@ class Core {
     bool wgt_ar_ready = false, wgt_r_valid = false, act_ar_ready = false, act_r_valid = false;
     bool aw_ready = false, w_ready = false, b_valid = false;
     IoQueue::Inputs io;
+  };
+
+  /// Of a stream reader: a burst is asked for; one is begun, if only of a kept beat; a segment is taken; a beat comes;
+  /// one goes to the gearbox.
+  struct ReaderWires {
+    bool ar_fire = false, issue = false, seg_fire = false, r_fire = false, insert = false;
+    bool any() const { return issue || seg_fire || r_fire || insert; }
   };
 
   /// What is on the wires in one cycle.
@@ -64,10 +79,10 @@ class Core {
     Work work = Work::kUnknown;
     IoQueue::Wires io;
     // weights
-    bool wgt_ar_fire = false, wgt_seg_fire = false, wgt_r_fire = false, wgt_insert = false, fetch_start = false;
-    bool fetch_pop = false, loader_goes = false, loader_start = false, loader_pop = false;
+    ReaderWires wgt;
+    bool fetch_start = false, fetch_pop = false, loader_goes = false, loader_start = false, loader_pop = false;
     // activations
-    bool act_ar_fire = false, act_seg_fire = false, act_r_fire = false, act_insert = false;
+    ReaderWires act;
     bool load_step = false, combine_step = false, direct_offer = false;
     bool b_fire = false;
 
@@ -89,7 +104,7 @@ class Core {
   const IoQueue& io_queue() const { return io_; }
   const Reader& weight_reader() const { return wgt_; }
   const Reader& act_reader() const { return act_; }
-  bool asks(const Reader& reader) const { return reader.segment && reader.used + reader.burst() <= depth_; }
+  bool asks(const Reader& reader) const { return reader.segment && reader.asked() != 0 && reader.has_room(depth_); }
   bool aw_valid() const { return aw_; }
   bool w_valid() const { return w_; }
   unsigned unanswered() const { return unanswered_; }
@@ -126,8 +141,7 @@ class Core {
   void evaluate_results(const Inputs& in, Wires& w) const;
   void evaluate_array(Wires& w) const;
   void evaluate_commands(const Inputs& in, Wires& w) const;
-  void evaluate_reader(const Reader& reader, bool segment_offered, bool ar_ready, bool r_valid, bool& ar_fire,
-                       bool& seg_fire, bool& r_fire, bool& insert) const;
+  ReaderWires evaluate_reader(const Reader& reader, bool segment_offered, bool ar_ready, bool r_valid) const;
   void evaluate_streams(const Inputs& in, Wires& w) const;
   std::uint32_t activity(const Inputs& in, const Wires& w) const;
   void clock_commands(const Wires& w);
@@ -136,7 +150,7 @@ class Core {
   void clock_array(const Wires& w);
   void clock_drain(const Wires& w);
   void clock_output(const Inputs& in, const Wires& w);
-  void clock_reader(Reader& reader, std::uint32_t pop, bool ar_fire, bool r_fire, bool insert);
+  void clock_reader(Reader& reader, std::uint32_t pop, const ReaderWires& w);
   void take_segment(Reader& reader, Item item, std::uint64_t number, std::uint64_t address);
   void restore_address(Reader& reader, Feed feed) const;
   void issue_beat();
@@ -223,12 +237,13 @@ void Core::visit_state(Visit& visit) {
     item = feeds_.taken(feed) - back;
   };
   const auto reader = [&visit](Reader& r) {
-    visit(r.segment), visit(r.beats_left), visit(r.page), visit(r.skip), visit(r.end), visit(r.owed), visit(r.used);
+    visit(r.segment), visit(r.resume), visit(r.beats_left), visit(r.page), visit(r.skip), visit(r.end);
+    visit(r.owed), visit(r.used);
     visit(r.avail), visit(r.beat_in_burst), visit(r.burst_count);
     const auto size = static_cast<std::uint32_t>(r.bursts.size());
     for (std::uint32_t i = 0; i < r.burst_count; ++i) {
       Reader::Burst& burst = r.bursts[(r.burst_read + i) % size];
-      visit(burst.beats), visit(burst.skip), visit(burst.end);
+      visit(burst.beats), visit(burst.skip), visit(burst.end), visit(burst.resume);
     }
   };
   visit(queue_used_), visit(queue_fetch_), visit(queue_next_), visit(queue_job_), visit(dispatch_fetch_),

@@ -263,8 +263,8 @@ class Machine {
     const bool was_idle = core_.idle();
 
     sample_host(in, w);
-    sample_read(weights_, kWeights, core_.weight_reader(), w.wgt_r_fire, w.wgt_ar_fire);
-    sample_read(activations_, kActivations, core_.act_reader(), w.act_r_fire, w.act_ar_fire);
+    sample_read(weights_, kWeights, core_.weight_reader(), w.wgt.r_fire, w.wgt.ar_fire);
+    sample_read(activations_, kActivations, core_.act_reader(), w.act.r_fire, w.act.ar_fire);
     sample_write(in, w);
     sample_storage(in, w);
     if (w.retired) {
@@ -390,11 +390,11 @@ class Machine {
       if (!storage_.awaited().empty()) check_awaited(number, reader);
       unsigned i = 0;
       if (port.waiting.empty()) {  // most memories take all at once
-        while (i < reader.burst() && submit(number, false, reader.address + i * beat_bytes_)) ++i;
-        if (i == reader.burst()) return;
+        while (i < reader.asked() && submit(number, false, reader.address + i * beat_bytes_)) ++i;
+        if (i == reader.asked()) return;
       }
       const bool refused = port.waiting.empty();
-      for (; i < reader.burst(); ++i) port.waiting.push_back(reader.address + i * beat_bytes_);
+      for (; i < reader.asked(); ++i) port.waiting.push_back(reader.address + i * beat_bytes_);
       if (refused) return;
     }
     while (!port.waiting.empty() && submit(number, false, port.waiting.front())) port.waiting.pop_front();
@@ -461,7 +461,7 @@ class Machine {
 
   /// A beat was asked for because of one of its bytes at least; its other bytes may be a neighbour's.
   void check_awaited(unsigned number, const Reader& reader) const {
-    for (unsigned i = 0; i < reader.burst(); ++i) {
+    for (unsigned i = 0; i < reader.asked(); ++i) {
       const std::uint64_t beat = reader.address + i * beat_bytes_;
       bool named = false, there = false;
       for (std::uint64_t byte = beat; byte < beat + beat_bytes_ && !there; ++byte) {

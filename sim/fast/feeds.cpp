@@ -227,6 +227,7 @@ bool Feeds::make_segment() {
     plane_ = 0;
     plane_offset_ = 0;
     stage_ = Stage::kParams;
+    kept_.fill(kNone);
   };
   if (!segment_tile_.valid()) {
     const Command* command = next_command(kSegmentRing, [](const Command& c) { return c.opcode == Opcode::kMatmul; });
@@ -236,6 +237,7 @@ bool Feeds::make_segment() {
   const Command& c = segment_command_;
   if (stage_ == Stage::kParams && !segment_tile_.group_end()) stage_ = Stage::kPlanes;
   segment_stage_[rings_[kSegmentRing].made % kRing] = static_cast<std::uint8_t>(stage_);
+  std::uint64_t& kept = kept_[static_cast<std::size_t>(stage_)];
   const unsigned cols = segment_tile_.cols();
   const bool requant = segment_tile_.block_end() && c.k_last, in_level = segment_tile_.level() != 0;
   const unsigned planes = in_level ? 1U : c.planes_read;
@@ -294,6 +296,8 @@ bool Feeds::make_segment() {
   }
   Segment s = segment(address, bytes);
   s.last = tile_done && segment_tile_.last();
+  s.resume = beat_of(address) == kept;
+  kept = beat_of((address + bytes - 1) & kAddrMask);
   put(kSegmentRing, s.pack(), address);
   if (tile_done) segment_tile_.advance();
   return true;
@@ -508,17 +512,19 @@ void Feeds::account(Feed feed) {
   if (feed == Feed::kChunk) {
     account_write(address, Chunk::unpack(ring.item[slot]).bytes, chunk_begins_[slot] != 0);
   } else if (feed == Feed::kActSegment) {
-    account_read(MemoryPort::kActivationRead, act_range_, address, Segment::unpack(ring.item[slot]).beats);
+    account_read(MemoryPort::kActivationRead, act_range_, address, Segment::unpack(ring.item[slot]));
   } else {
     Range& range = segment_stage_[slot] == static_cast<std::uint8_t>(Stage::kPlanes)   ? planes_range_
                    : segment_stage_[slot] == static_cast<std::uint8_t>(Stage::kParams) ? params_range_
                                                                                        : requant_range_;
-    account_read(MemoryPort::kWeightRead, range, address, Segment::unpack(ring.item[slot]).beats);
+    account_read(MemoryPort::kWeightRead, range, address, Segment::unpack(ring.item[slot]));
   }
 }
 
-void Feeds::account_read(MemoryPort port, Range& range, std::uint64_t address, std::uint64_t beats) {
-  const std::uint64_t begin = address - in_beat(address);
+void Feeds::account_read(MemoryPort port, Range& range, std::uint64_t address, const Segment& segment) {
+  const std::uint64_t kept = segment.resume ? 1 : 0, beats = segment.beats - kept;
+  if (beats == 0) return;
+  const std::uint64_t begin = address - in_beat(address) + kept * beat_bytes_;
   if (begin != range.end) {
     count(port, range);
     range.begin = range.end = begin;

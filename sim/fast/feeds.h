@@ -42,16 +42,22 @@ enum Queued : std::uint8_t { kNothing, kQueuedMatmul, kQueuedOther, kQueuedWait 
 enum class Work : std::uint8_t { kUnknown, kSetRow, kWait, kLoad, kMatmul, kMatmulAndDrain, kCombine };
 
 struct Segment {
-  std::uint32_t beats = 0;  ///< of the data width, whole
+  std::uint32_t beats = 0;  ///< of the data width, whole; the one that it resumes in included
   std::uint16_t page = 0;   ///< beats up to the next multiple of 4 KiB, at most `beats`
   std::uint8_t skip = 0;    ///< bytes of the first beat before the segment
   std::uint8_t end = 0;     ///< bytes of the last beat up to the segment's end
   bool last = false;        ///< of its command
-  Item pack() const { return Item{beats} | Item{page} << 32 | Item{skip} << 44 | Item{end} << 50 | Item{last} << 57; }
+  bool resume = false;      ///< its first beat was kept and is not asked for
+  Item pack() const {
+    return Item{beats} | Item{page} << 32 | Item{skip} << 44 | Item{end} << 50 | Item{last} << 57 | Item{resume} << 58;
+  }
   static Segment unpack(Item item) {
-    return {static_cast<std::uint32_t>(item), static_cast<std::uint16_t>(item >> 32 & 0xfff),
-            static_cast<std::uint8_t>(item >> 44 & 0x3f), static_cast<std::uint8_t>(item >> 50 & 0x7f),
-            (item >> 57 & 1) != 0};
+    return {static_cast<std::uint32_t>(item),
+            static_cast<std::uint16_t>(item >> 32 & 0xfff),
+            static_cast<std::uint8_t>(item >> 44 & 0x3f),
+            static_cast<std::uint8_t>(item >> 50 & 0x7f),
+            (item >> 57 & 1) != 0,
+            (item >> 58 & 1) != 0};
   }
 };
 
@@ -235,6 +241,7 @@ class Feeds {
     std::uint64_t begin = 0, end = 0;
   };
   enum class Stage : std::uint8_t { kParams, kPlanes, kRequant };
+  static constexpr std::uint64_t kNone = ~std::uint64_t{0};
 
   std::uint64_t beat_of(std::uint64_t address) const { return address >> beat_shift_; }
   std::uint64_t in_beat(std::uint64_t address) const { return address & (beat_bytes_ - 1); }
@@ -257,7 +264,7 @@ class Feeds {
   template <class Wanted>
   const program::Command* next_command(unsigned ring, const Wanted& wanted);
   void account(Feed feed);
-  void account_read(program::MemoryPort port, Range& range, std::uint64_t address, std::uint64_t beats);
+  void account_read(program::MemoryPort port, Range& range, std::uint64_t address, const Segment& segment);
   void account_write(std::uint64_t address, unsigned bytes, bool first);
   void close_beat();
   void count(program::MemoryPort port, Range& range);
@@ -278,6 +285,7 @@ class Feeds {
   unsigned plane_ = 0;
   std::uint64_t plane_offset_ = 0, weight_at_ = 0, params_at_ = 0, requant_at_ = 0;
   std::uint64_t group_weight_at_ = 0, bundle_offset_ = 0, level_params_at_ = 0, level_offset_ = 0;
+  std::array<std::uint64_t, 3> kept_{};  // of each stage the beat in which the command's last segment ended, or kNone
   // tiles
   TileCursor tile_;
   program::Command tile_command_;

@@ -139,6 +139,8 @@ Core::Core(sc_core::sc_module_name name, const CoreParams& params)
   wire(weight_reader_.seg_ready_o, weight_fetch_.seg_ready_i);
   wire(weight_fetch_.seg_addr_o, weight_reader_.seg_addr_i);
   wire(weight_fetch_.seg_bytes_o, weight_reader_.seg_bytes_i);
+  wire(weight_fetch_.seg_keep_o, weight_reader_.seg_keep_i);
+  wire(weight_fetch_.seg_resume_o, weight_reader_.seg_resume_i);
   weight_reader_.ar_valid_o.bind(wgt_ar_valid_o);
   weight_reader_.ar_ready_i.bind(wgt_ar_ready_i);
   weight_reader_.ar_addr_o.bind(wgt_ar_addr_o);
@@ -176,6 +178,8 @@ Core::Core(sc_core::sc_module_name name, const CoreParams& params)
   wire(act_reader_.seg_ready_o, act_loader_.seg_ready_i);
   wire(act_loader_.seg_addr_o, act_reader_.seg_addr_i);
   wire(act_loader_.seg_bytes_o, act_reader_.seg_bytes_i);
+  act_reader_.seg_keep_i.bind(no_keep_);
+  act_reader_.seg_resume_i.bind(no_resume_);
   act_reader_.ar_valid_o.bind(act_ar_valid_o);
   act_reader_.ar_ready_i.bind(act_ar_ready_i);
   act_reader_.ar_addr_o.bind(act_ar_addr_o);

@@ -167,6 +167,9 @@ class Core : public sc_core::sc_module {
   // Fields of the executing command, and what else RTL writes in a port's place.
   sc_core::sc_signal<bool> store_hidden_{"store_hidden"}, sum_fire_{"sum_fire"}, resp_error_{"resp_error"};
   sc_core::sc_signal<std::uint64_t> act_bits_{"act_bits"}, tokens_{"tokens"};
+  // The activation loader's segments never resume; never written.
+  sc_core::sc_signal<std::uint64_t> no_keep_{"no_keep"};
+  sc_core::sc_signal<bool> no_resume_{"no_resume"};
 };
 
 }  // namespace moesaic::cycle

@@ -13,7 +13,8 @@ constexpr std::uint64_t kAddrMask = (std::uint64_t{1} << CoreParams::kAddrBits) 
 }
 
 WeightFetch::WeightFetch(const sc_core::sc_module_name& name, const CoreParams& params)
-    : sc_core::sc_module(name), walk_(params.rows, params.cols) {
+    : sc_core::sc_module(name), beat_bytes_(params.beat_bytes()), walk_(params.rows, params.cols) {
+  end_beat_.fill(kNone);
   SC_METHOD(on_clock);
   sensitive << clk_i.pos() << rst_ni.neg();
   dont_initialize();
@@ -50,6 +51,8 @@ bool WeightFetch::ends_tile() const {
 
 void WeightFetch::step() {
   const bool tile_done = ends_tile();
+  const Segment taken = segment();
+  end_beat_[static_cast<std::size_t>(stage())] = beat_of((taken.addr + taken.bytes - 1) & kAddrMask);
   switch (stage()) {
     case Stage::kParams:
       if (!in_level()) {
@@ -97,6 +100,7 @@ void WeightFetch::reset() {
   plane_ = 0;
   plane_offset_ = weight_ = params_ = requant_ = 0;
   group_weight_ = bundle_offset_ = level_params_ = level_offset_ = 0;
+  end_beat_.fill(kNone);
 }
 
 void WeightFetch::on_clock() {
@@ -113,39 +117,46 @@ void WeightFetch::on_clock() {
     level_params_ = command_.level_params_addr;
     params_ = command_.params_addr;
     requant_ = command_.requant_addr;
+    end_beat_.fill(kNone);
   } else {
     return;
   }
   changed_.notify(sc_core::SC_ZERO_TIME);
 }
 
-void WeightFetch::drive_segment() {
-  std::uint64_t addr = 0, bytes = 0;
-  if (walk_.valid()) {
-    switch (stage()) {
-      case Stage::kParams:
-        if (in_level())
-          addr = (level_params_ + (command_.scattered ? scattered_offset() : level_offset_)) & kAddrMask;
-        else
-          addr = command_.interleaved ? weight_ : params_;
-        bytes = param_bytes();
-        break;
-      case Stage::kRequant:
-        addr = command_.interleaved ? weight_ : requant_;
-        bytes = requant_bytes();
-        break;
-      case Stage::kPlanes:
-        addr = command_.plane_major
-                   ? (command_.scattered ? scattered_offset() : plane_offset_)
-                   : plane_bytes() * (in_level() ? command_.planes_read + walk_.tile().level - 1U : 0U);
-        addr = (weight_ + addr) & kAddrMask;
-        bytes = plane_bytes() * (command_.plane_major ? 1u : planes());
-        break;
-    }
+WeightFetch::Segment WeightFetch::segment() const {
+  Segment segment;
+  switch (stage()) {
+    case Stage::kParams:
+      if (in_level())
+        segment.addr = (level_params_ + (command_.scattered ? scattered_offset() : level_offset_)) & kAddrMask;
+      else
+        segment.addr = command_.interleaved ? weight_ : params_;
+      segment.bytes = param_bytes();
+      break;
+    case Stage::kRequant:
+      segment.addr = command_.interleaved ? weight_ : requant_;
+      segment.bytes = requant_bytes();
+      break;
+    case Stage::kPlanes:
+      segment.addr = command_.plane_major
+                         ? (command_.scattered ? scattered_offset() : plane_offset_)
+                         : plane_bytes() * (in_level() ? command_.planes_read + walk_.tile().level - 1U : 0U);
+      segment.addr = (weight_ + segment.addr) & kAddrMask;
+      segment.bytes = plane_bytes() * (command_.plane_major ? 1u : planes());
+      break;
   }
-  seg_valid_o.write(walk_.valid());
-  seg_addr_o.write(addr);
-  seg_bytes_o.write(bytes);
+  return segment;
+}
+
+void WeightFetch::drive_segment() {
+  const bool valid = walk_.valid();
+  const Segment offered = valid ? segment() : Segment{};
+  seg_valid_o.write(valid);
+  seg_addr_o.write(offered.addr);
+  seg_bytes_o.write(offered.bytes);
+  seg_keep_o.write(valid ? static_cast<std::uint64_t>(stage()) : 0);
+  seg_resume_o.write(valid && beat_of(offered.addr) == end_beat_[static_cast<std::size_t>(stage())]);
 }
 
 void WeightFetch::drive_cmd_ready() {

@@ -49,8 +49,9 @@ struct Object {
 };
 
 /// `rank`: whose plane or parameters; 0: the first bundle's parameters, or the requantisation.
-void fetch(const Object& object, MatmulCase& c, Segment segment, int rank = 0) {
+void fetch(const Object& object, MatmulCase& c, unsigned kind, Segment segment, int rank = 0) {
   c.segments.push_back(object.at(segment, rank));
+  c.kinds.push_back(kind);
   c.stream.insert(c.stream.end(), object.bytes.begin() + segment.offset,
                   object.bytes.begin() + segment.offset + segment.bytes);
 }
@@ -86,9 +87,9 @@ void add_tile(const Object& object, const cycle::CoreParams& params, int matrix,
 
   if (expected.group_end) {
     if (level == 0)
-      fetch(object, c, object.layout.params(matrix, tile.block, tile.which, tile.group));
+      fetch(object, c, 0, object.layout.params(matrix, tile.block, tile.which, tile.group));
     else
-      fetch(object, c, object.layout.level_params(matrix, tile.block, tile.which, tile.group, level),
+      fetch(object, c, 0, object.layout.level_params(matrix, tile.block, tile.which, tile.group, level),
             format.base_planes() + level);
     ExpectedParams p;
     p.up = level == 0 ? static_cast<unsigned>(format.up()) : 1;
@@ -110,7 +111,7 @@ void add_tile(const Object& object, const cycle::CoreParams& params, int matrix,
       c.stream.insert(c.stream.end(), object.bytes.begin() + plane.offset,
                       object.bytes.begin() + plane.offset + plane.bytes);
     } else {
-      fetch(object, c, plane, rank);
+      fetch(object, c, 1, plane, rank);
     }
     const int lanes = static_cast<int>(params.load_cols());
     for (int col = 0; col < tile.cols; col += lanes) {
@@ -130,7 +131,7 @@ void add_tile(const Object& object, const cycle::CoreParams& params, int matrix,
     }
   }
   if (tile.block_last && last_bundle) {
-    fetch(object, c, object.layout.requant(matrix, tile.block, tile.which));
+    fetch(object, c, 2, object.layout.requant(matrix, tile.block, tile.which));
     ExpectedRequant rq;
     for (int col = 0; col < tile.cols; ++col) {
       rq.mu.push_back(w.requant_multiplier[static_cast<std::size_t>(tile.n0 + col)]);

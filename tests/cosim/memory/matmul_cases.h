@@ -37,6 +37,7 @@ struct MatmulCase {
   program::Command command;
   std::vector<ExpectedTile> tiles;
   std::vector<numerics::Segment> segments;  // absolute addresses
+  std::vector<unsigned> kinds;              // of each: 0 parameters, 1 planes, 2 requantisation
   std::vector<std::uint8_t> stream;         // their bytes
   std::vector<ExpectedWrite> writes;
   std::vector<ExpectedParams> params;

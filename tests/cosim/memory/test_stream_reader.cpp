@@ -1,5 +1,7 @@
+#include <array>
 #include <catch2/catch.hpp>
 #include <deque>
+#include <optional>
 #include <stdexcept>
 
 #include "Vrtl_moe_stream_reader_128.h"
@@ -45,6 +47,8 @@ Report run_stream_reader(unsigned width, unsigned depth, Fault fault, const Opti
   auto& seg_ready = bench.out("seg_ready_o", twin.seg_ready_o, rtl->seg_ready_o);
   auto& seg_addr = bench.in("seg_addr_i", twin.seg_addr_i, rtl->seg_addr_i, 40);
   auto& seg_bytes = bench.in("seg_bytes_i", twin.seg_bytes_i, rtl->seg_bytes_i, 32);
+  auto& seg_keep = bench.in("seg_keep_i", twin.seg_keep_i, rtl->seg_keep_i, 2);
+  auto& seg_resume = bench.in("seg_resume_i", twin.seg_resume_i, rtl->seg_resume_i);
   auto& ar_valid = bench.out("ar_valid_o", twin.ar_valid_o, rtl->ar_valid_o);
   auto& ar_ready = bench.in("ar_ready_i", twin.ar_ready_i, rtl->ar_ready_i);
   auto& ar_addr = bench.out("ar_addr_o", twin.ar_addr_o, rtl->ar_addr_o, 40);
@@ -67,7 +71,11 @@ Report run_stream_reader(unsigned width, unsigned depth, Fault fault, const Opti
   base::Rng pop_rng = bench.rng("pops");
   base::Rng fault_rng = bench.rng("faults");
   Pace pop_pace(bench.rng("pop_pace"));
-  std::deque<std::uint8_t> expected;  // bits
+  std::deque<std::uint8_t> expected;                   // bits
+  std::deque<std::uint64_t> unasked;                   // beats' addresses, in order
+  std::array<std::optional<std::uint64_t>, 3> kept{};  // addresses of the beats kept once all segments are read
+  std::uint64_t resumed = 0;
+  unsigned tiny = 0;  // segments of a byte of a kept beat that are to come
   std::deque<Burst> bursts;
   std::uint64_t owed_beats = 0;
   bool faulted = false;  // an error went over R
@@ -77,6 +85,9 @@ Report run_stream_reader(unsigned width, unsigned depth, Fault fault, const Opti
 
   bench.on_reset([&] {
     expected.clear();
+    unasked.clear();
+    kept = {};
+    tiny = 0;
     bursts.clear();
     owed_beats = 0;
     faulted = ar_waits = false;
@@ -85,7 +96,7 @@ Report run_stream_reader(unsigned width, unsigned depth, Fault fault, const Opti
   bench.on_sample([&](std::uint64_t) {
     if (idle.read() && (!expected.empty() || owed_beats != 0)) bench.fail("idle while something is owed or stored");
   });
-  // Segments of any address and length, often near a 4 KiB boundary.
+  // Segments of any address and length, often near a 4 KiB boundary, and often from a kept beat on.
   Source segments(
       bench, "seg", seg_valid, seg_ready,
       [&] {
@@ -93,15 +104,37 @@ Report run_stream_reader(unsigned width, unsigned depth, Fault fault, const Opti
         if (rng.chance(1, 2)) addr = addr / 4096 * 4096 + 4096 - rng.below(3 * beat_bytes);
         std::uint64_t bytes = 1 + rng.below(3 * beat_bytes);
         if (rng.chance(1, 8)) bytes = 1 + rng.below(6000);
+        const std::uint64_t keep = rng.below(3);
+        const bool resume = kept[keep].has_value() && (tiny > 0 || rng.chance(2, 3));
+        if (resume) {
+          addr = *kept[keep] + rng.below(beat_bytes);
+          if (rng.chance(3, 4)) bytes = 1 + rng.below(beat_bytes);
+          if (tiny > 0) {  // so many that want nothing of the memory fill the FIFO of bursts
+            bytes = 1;
+            --tiny;
+          } else if (rng.chance(1, 32)) {
+            tiny = 3 * depth;
+          }
+        }
         seg_addr.write(addr);
         seg_bytes.write(bytes);
+        seg_keep.write(keep);
+        seg_resume.write(resume);
         return true;
       },
       [&] {
         seg_addr.write(0);
         seg_bytes.write(0);
+        seg_keep.write(0);
+        seg_resume.write(false);
       },
       [&] {
+        const std::uint64_t first = seg_addr.value() / beat_bytes, end = seg_addr.value() + seg_bytes.value();
+        for (std::uint64_t beat = first + (seg_resume.value() ? 1 : 0); beat * beat_bytes < end; ++beat) {
+          unasked.push_back(beat * beat_bytes);
+        }
+        kept[seg_keep.value()] = (end - 1) / beat_bytes * beat_bytes;
+        resumed += seg_resume.value() ? 1 : 0;
         for (std::uint64_t i = 0; i < seg_bytes.value(); ++i) {
           const std::uint8_t byte = byte_at(seg_addr.value() + i);
           for (unsigned bit = 0; bit < 8; ++bit) expected.push_back((byte >> bit) & 1);
@@ -111,6 +144,12 @@ Report run_stream_reader(unsigned width, unsigned depth, Fault fault, const Opti
     const std::string rule = broken_rule(ar_addr.read(), ar_len.read(), ar_size.read(), ar_burst.read(), beat_bytes);
     if (!rule.empty()) bench.fail(rule);
     bursts.push_back({ar_addr.read(), static_cast<unsigned>(ar_len.read()) + 1, 0});
+    for (std::uint64_t beat = 0; beat <= ar_len.read(); ++beat) {
+      if (unasked.empty() || unasked.front() != ar_addr.read() + beat * beat_bytes) {
+        return bench.fail("a beat is read that is kept or that no segment holds");
+      }
+      unasked.pop_front();
+    }
     owed_beats += ar_len.read() + 1;
     if (owed_beats > depth) bench.fail("more beats are owed than the FIFO holds");
   });
@@ -172,6 +211,9 @@ Report run_stream_reader(unsigned width, unsigned depth, Fault fault, const Opti
   });
   const Report report = bench.run();
   if (fault != Fault::kNone && !faulted && report.ok()) throw std::logic_error("the run was too short for a fault");
+  if (fault == Fault::kNone && report.ok() && resumed < options.cycles / 100) {
+    throw std::logic_error("too few segments resumed: " + std::to_string(resumed));
+  }
   return report;
 }
 

@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 #include <deque>
+#include <stdexcept>
 
 #include "Vrtl_moe_tile_walker_32x16.h"
 #include "Vrtl_moe_tile_walker_4x4.h"
@@ -13,10 +14,11 @@
 namespace moesaic::cosim {
 namespace {
 
-cycle::CoreParams array(unsigned rows, unsigned cols) {
+cycle::CoreParams array(unsigned rows, unsigned cols, unsigned axi_data_bits = 64) {
   cycle::CoreParams params;
   params.rows = rows;
   params.cols = cols;
+  params.axi_data_bits = axi_data_bits;
   return params;
 }
 
@@ -94,6 +96,29 @@ Report run_tile_walker(const cycle::CoreParams& params, const Options& options) 
   return bench.run();
 }
 
+/// What a fetch of the case's segments must be, written from the promise: of each kind a beat that the one before ended
+/// in is not read again.
+struct ExpectedSegment {
+  numerics::Segment at;
+  unsigned kind = 0;
+  bool resume = false;
+};
+
+std::deque<ExpectedSegment> expected_segments(const MatmulCase& c, unsigned beat_bytes) {
+  std::deque<ExpectedSegment> all;
+  for (std::size_t i = 0; i < c.segments.size(); ++i) {
+    ExpectedSegment expected{c.segments[i], c.kinds[i], false};
+    for (std::size_t before = i; before-- > 0;) {
+      if (c.kinds[before] != c.kinds[i]) continue;
+      const std::int64_t end = c.segments[before].offset + c.segments[before].bytes - 1;
+      expected.resume = end / beat_bytes == c.segments[i].offset / beat_bytes;
+      break;
+    }
+    all.push_back(expected);
+  }
+  return all;
+}
+
 template <class V>
 Report run_weight_fetch(const cycle::CoreParams& params, const Options& options) {
   Verilated<V> rtl;
@@ -107,11 +132,14 @@ Report run_weight_fetch(const cycle::CoreParams& params, const Options& options)
   auto& seg_ready = bench.in("seg_ready_i", twin.seg_ready_i, rtl->seg_ready_i);
   auto& seg_addr = bench.out("seg_addr_o", twin.seg_addr_o, rtl->seg_addr_o, 40);
   auto& seg_bytes = bench.out("seg_bytes_o", twin.seg_bytes_o, rtl->seg_bytes_o, 32);
+  auto& seg_keep = bench.out("seg_keep_o", twin.seg_keep_o, rtl->seg_keep_o, 2);
+  auto& seg_resume = bench.out("seg_resume_o", twin.seg_resume_o, rtl->seg_resume_o);
   bench.out("activity_o", twin.activity_o, rtl->activity_o, 2);
 
   base::Rng rng = bench.rng("commands");
   std::deque<MatmulCase> cases;
-  std::deque<numerics::Segment> segments;
+  std::deque<ExpectedSegment> segments;
+  std::uint64_t resumed = 0;
   bench.on_reset([&] {
     cases.clear();
     segments.clear();
@@ -123,7 +151,7 @@ Report run_weight_fetch(const cycle::CoreParams& params, const Options& options)
           for (MatmulCase& c : random_matmuls(rng, params)) cases.push_back(c);
         }
         cmd.write(cases.front().command);
-        segments.assign(cases.front().segments.begin(), cases.front().segments.end());
+        segments = expected_segments(cases.front(), params.beat_bytes());
         cases.pop_front();
         return true;
       },
@@ -135,14 +163,23 @@ Report run_weight_fetch(const cycle::CoreParams& params, const Options& options)
     if (segments.empty()) return bench.fail("a segment too many");
     const numerics::Segment got{static_cast<std::int64_t>(seg_addr.read()),
                                 static_cast<std::int64_t>(seg_bytes.read())};
-    if (!(got == segments.front())) {
+    const ExpectedSegment& expected = segments.front();
+    if (!(got == expected.at)) {
       bench.fail("got segment " + std::to_string(got.offset) + "+" + std::to_string(got.bytes) + ", the layout says " +
-                 std::to_string(segments.front().offset) + "+" + std::to_string(segments.front().bytes));
+                 std::to_string(expected.at.offset) + "+" + std::to_string(expected.at.bytes));
     }
+    if (seg_keep.read() != expected.kind) bench.fail("the segment is kept as another kind's");
+    if (seg_resume.read() != expected.resume) {
+      bench.fail(expected.resume ? "a beat is read again" : "a segment resumes in a beat that is not kept");
+    }
+    resumed += expected.resume ? 1 : 0;
     if (segments.size() == 1 && !cmd_ready.read()) bench.fail("the last segment does not end the command");
     segments.pop_front();
   });
-  return bench.run();
+  const Report report = bench.run();
+  if (report.ok() && resumed < options.cycles / 100)
+    throw std::logic_error("too few segments resumed: " + std::to_string(resumed));
+  return report;
 }
 
 void check(const Report& report, std::uint64_t transfers) {
@@ -173,7 +210,7 @@ TEST_CASE("moe_weight_fetch and its twin ask for exactly the stored layout's seg
         }),
         20000);
   check(run_forked([&] {
-          return run_weight_fetch<Vrtl_moe_weight_fetch_32x16>(array(32, 16),
+          return run_weight_fetch<Vrtl_moe_weight_fetch_32x16>(array(32, 16, 128),
                                                                Options::from_environment(title, 4, 60000));
         }),
         20000);

@@ -435,6 +435,58 @@ TEST_CASE("long products repeat with the DRAM unasked, and are the runs without 
   CHECK(effort.forgotten > 0);
 }
 
+TEST_CASE("where tiles share beats, long products repeat with the DRAM unasked, and are the runs without shortcuts",
+          "[unit][fast]") {
+  base::Rng rng(34);
+  fast::Effort effort;
+  for (const std::string& preset : memory::dram_preset_names()) {
+    for (int i = 0; i < 5; ++i) {
+      Work work;
+      work.core.rows = 4U << rng.below(3);
+      work.core.cols = 4U << rng.below(3);
+      work.core.planes_per_cycle = 1U << rng.below(3);
+      work.core.max_act_bits = 8;
+      work.core.axi_data_bits = 64U << rng.below(3);
+      work.core.max_tokens = 4;
+      work.core.act_depth = 512;
+      work.core.hidden_depth = 64;
+      work.core.fifo_depth = 16U << rng.below(4);
+      work.core.command_depth = 8;
+      work.memory.kind = "dram";
+      work.memory.dram = memory::dram_preset(preset);
+      work.memory.dram.channels = std::int64_t{1} << rng.below(2);
+      work.period = base::Femtoseconds(rng.pick(std::vector<std::int64_t>{1000000, 500000, 2000000}));
+      program::ProgramBuilder builder(work.core, work.image);
+      const std::int64_t k = rng.range(60, 128), n = rng.range(400, 1600), tokens = rng.range(1, 4),
+                         group = 8 * rng.range(2, 16);
+      const auto format = rng.pick(std::vector<numerics::Format>{
+          numerics::Format::integer(static_cast<int>(rng.range(1, 8))),
+          numerics::Format::nested(static_cast<int>(rng.range(1, 8))), rng.pick(numerics::mwq_formats())});
+      const auto layout = rng.pick(numerics::layout_kinds());
+      const program::WeightObject object = builder.reserve(
+          "weights", std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
+                         format, numerics::product_shapes(n, k, group),
+                         {layout, static_cast<int>(work.core.rows), static_cast<int>(work.core.cols)})));
+      const auto bytes = [](std::int64_t count) { return static_cast<std::uint64_t>(count); };
+      const std::uint64_t x = work.image.allocate("x", Kind::kActivations, bytes(tokens * k)),
+                          y = work.image.allocate("y", Kind::kOutputs, bytes(tokens * 2 * n));
+      std::vector<program::TokenRow> rows;
+      for (std::int64_t t = 0; t < tokens; ++t) rows.push_back({x + bytes(t * k), y + bytes(t * 2 * n), 0, 0});
+      program::ProductOptions product;
+      product.out_bits = 16;
+      builder.product(object, rows, product);
+      work.commands = builder.take();
+      fast::Options options;
+      options.eager = true;
+      INFO(preset << ", case " << i << ": " << format.name() << ", " << n << " columns, k " << k << ", " << tokens
+                  << " tokens, groups of " << group << ", " << work.core.rows << "x" << work.core.cols << ", beats of "
+                  << work.core.axi_data_bits << " bits");
+      compare_shortcuts(work, options, effort);
+    }
+  }
+  CHECK(effort.unasked > 10000);
+}
+
 TEST_CASE("behind each preset, at even and awkward core clocks, shortcuts change nothing and cycles are repeated",
           "[unit][fast]") {
   base::Rng rng(32);
