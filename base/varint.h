@@ -36,6 +36,7 @@ class VarintReader {
       if (byte < 128) return value;
     }
   }
+  bool is_over() const { return at_ == bytes_.size(); }
   std::int64_t get_signed() {
     const std::uint64_t value = get();
     return static_cast<std::int64_t>(value >> 1 ^ (0 - (value & 1)));

@@ -459,7 +459,7 @@ std::optional<MemoryModel::Coming> DramMemory::coming(unsigned number, bool is_w
 }
 
 std::size_t DramMemory::take_as(unsigned number, bool is_write, Cycles origin, std::uint32_t first,
-                                const std::uint32_t* cycles, std::size_t count) {
+                                const std::uint8_t* cycles, std::size_t count) {
   Port& port = port_of(number, is_write);
   std::int64_t least = origin.count() + first;
   std::size_t taken = 0;

@@ -35,7 +35,7 @@ class DramMemory final : public MemoryModel, public Recurring {
   void take(unsigned port, bool is_write) override;
   std::optional<Cycles> next_change(Cycles now) override;
   std::optional<Coming> coming(unsigned port, bool is_write, Cycles now) override;
-  std::size_t take_as(unsigned port, bool is_write, Cycles origin, std::uint32_t first, const std::uint32_t* cycles,
+  std::size_t take_as(unsigned port, bool is_write, Cycles origin, std::uint32_t first, const std::uint8_t* cycles,
                       std::size_t count) override;
   Cycles take_held(std::vector<Held>& held) override;
   void reset() override;
@@ -56,7 +56,7 @@ class DramMemory final : public MemoryModel, public Recurring {
   std::optional<Pattern> pattern(std::uint64_t origin, std::uint64_t end, std::uint64_t address, std::uint64_t bytes,
                                  bool at_mark) override;
   void mark(unsigned port) override;
-  std::unique_ptr<Stretch> stretch() override;
+  bool stretch(std::string& what) override;
   void pass(unsigned port, const Stretch& stretch, std::uint64_t end) override;
 
   /// Called with every command of every channel from now on; commands of one channel are in order.
@@ -227,8 +227,8 @@ class DramMemory final : public MemoryModel, public Recurring {
   unsigned turned_back(std::uint64_t end, unsigned channel, unsigned bank) const;
   bool is_row_open(std::int64_t block);
   std::uint64_t row_state(std::uint64_t burst, bool at_mark) const;
-  struct Passed;
-  void pass_rows(const Passed& passed, std::uint64_t end);
+  void put_changes(unsigned i, base::VarintWriter& out);
+  void pass_changes(std::uint64_t end, unsigned channel, base::VarintReader& in);
   inline void arrive(unsigned channel);
   void join_read(Port& port, std::int64_t beats);
 

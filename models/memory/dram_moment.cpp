@@ -14,6 +14,9 @@ enum RowState : std::uint64_t { kOpen = 0, kClosed = 1, kOther = 2 };
 
 RowState state_of(std::int64_t open, std::int64_t row) { return open == row ? kOpen : open < 0 ? kClosed : kOther; }
 
+/// What became of a bank's row: none is open, one that was read, one that a write which waited wanted.
+enum RowIs : std::uint64_t { kIsClosed = 1, kIsRead = 2, kIsWritten = 3 };
+
 /// What follows in the list of what waits.
 enum Waits : std::uint64_t { kNothingWaits = 0, kWriteWaits = 1, kReadWaits = 2 };
 
@@ -140,31 +143,6 @@ void DramChannel::add(const DramCounts& counts) {
 }
 
 // ---- the memory ----
-
-/// Of channels counted from the reading's end on.
-struct DramMemory::Passed final : Recurring::Stretch {
-  /// Of a channel. Most stretches only read open rows.
-  struct Reads {
-    std::uint32_t reads = 0, row_hits = 0;
-  };
-  struct Row {
-    std::uint16_t channel = 0, bank = 0;
-    enum class Is : std::uint8_t { kClosed, kRead, kWritten } is = Is::kClosed;
-    std::int64_t of = 0;  // read: the block of the row, from the end's on; written: of the writes that waited, which
-  };
-  struct Done {
-    std::uint16_t channel = 0, which = 0;
-  };
-  std::vector<Reads> reads;
-  std::vector<DramCounts> counts;  // of the rest, if any
-  std::vector<Row> rows;           // that are open in the end and were not, or the other way
-  std::vector<Done> written;       // of the writes that waited, of a channel the last first
-  std::uint64_t beats = 0, read_bytes = 0;
-  std::size_t bytes() const override {
-    return sizeof *this + sizeof(Reads) * reads.size() + sizeof(DramCounts) * counts.size() +
-           sizeof(Row) * rows.size() + sizeof(Done) * written.size() + 48;
-  }
-};
 
 std::uint64_t DramMemory::burst_at(unsigned channel, unsigned flat_bank, std::int64_t row, std::int32_t column) const {
   const auto banks = static_cast<unsigned>(config_.banks);
@@ -508,64 +486,67 @@ void DramMemory::mark(unsigned number) {
   }
 }
 
-std::unique_ptr<Recurring::Stretch> DramMemory::stretch() {
-  auto passed = std::make_unique<Passed>();
+/// Channels are counted from the reading's end on. Of each first the reads and how many found their row open, which is
+/// all that most stretches have.
+bool DramMemory::stretch(std::string& what) {
+  base::VarintWriter out(what);
+  bool waits = false, more = false;
+  out.put(read_beats_ - mark_.read_beats);
+  out.put(read_bytes_ - mark_.read_bytes);
   const auto channels = static_cast<unsigned>(channels_.size());
-  const auto banks = static_cast<unsigned>(config_.banks_per_channel());
-  const auto less = [](std::uint64_t& mine, std::uint64_t before) { mine -= before; };
   for (unsigned i = 0; i < channels; ++i) {
     const unsigned number = first_channel(mark_.end, i);
-    const DramChannel& channel = channels_[number];
-    const auto turned_channel = static_cast<std::uint16_t>(i);
-    DramCounts counts = channel.counts();
-    for_each_count(counts, mark_.counts[number], less);
-    passed->reads.push_back({static_cast<std::uint32_t>(counts.reads), static_cast<std::uint32_t>(counts.row_hits)});
-    passed->counts.push_back(counts);
-    passed->counts.back().reads = passed->counts.back().row_hits = 0;
-    const std::vector<DramAccess>& writes = mark_.writes[number];
-    waiting_.clear();
-    channel.list_waiting(waiting_);
-    for (const DramChannel::Waiting& one : waiting_) passed->waits = passed->waits || !one.access->is_write;
-    for (std::size_t w = writes.size(); w-- > 0;) {
-      const auto is_same = [&](const DramChannel::Waiting& one) {
-        return one.access->is_write && one.access->port == writes[w].port && one.access->number == writes[w].number;
-      };
-      if (std::any_of(waiting_.begin(), waiting_.end(), is_same)) continue;
-      passed->written.push_back({turned_channel, static_cast<std::uint16_t>(w)});
-    }
-    if (counts.activates + counts.precharges == 0) continue;
-    for (unsigned turned_number = 0; turned_number < banks; ++turned_number) {
-      const unsigned bank = turned(mark_.end, number, turned_number);
-      const std::int64_t before = mark_.rows[number * std::size_t{banks} + bank], row = channel.row(bank);
-      if (row == before) continue;
-      using Is = Passed::Row::Is;
-      Passed::Row change{turned_channel, static_cast<std::uint16_t>(turned_number), Is::kClosed, 0};
-      const auto write = std::find_if(writes.begin(), writes.end(),
-                                      [&](const DramAccess& one) { return one.flat_bank == bank && one.row == row; });
-      if (row >= 0 && write != writes.end()) {
-        change.is = Is::kWritten;
-        change.of = write - writes.begin();
-      } else if (row >= 0) {
-        change.is = Is::kRead;
-        change.of = block_of(burst_at(number, bank, row, 0)) - block_of(mark_.end - 1);
-      }
-      passed->rows.push_back(change);
-    }
-  }
-  bool more = false;
-  for (DramCounts& counts : passed->counts)
+    DramCounts counts = channels_[number].counts();
+    for_each_count(counts, mark_.counts[number], [](std::uint64_t& mine, std::uint64_t before) { mine -= before; });
+    out.put(counts.reads);
+    out.put(counts.row_hits);
+    counts.reads = counts.row_hits = 0;
     for_each_count(counts, counts, [&more](std::uint64_t& count, std::uint64_t) { more = more || count != 0; });
-  if (!more) {
-    passed->counts.clear();
-    passed->counts.shrink_to_fit();
+    waiting_.clear();
+    channels_[number].list_waiting(waiting_);
+    for (const DramChannel::Waiting& one : waiting_) waits = waits || !one.access->is_write;
   }
-  passed->beats = read_beats_ - mark_.read_beats;
-  passed->read_bytes = read_bytes_ - mark_.read_bytes;
-  return passed;
+  if (more)
+    for (unsigned i = 0; i < channels; ++i) put_changes(i, out);
+  return waits;
+}
+
+/// Of a channel: its counts but those of reads; rows that are open in the end and were not, or the other way; of the
+/// writes that waited those that were done, the last first.
+void DramMemory::put_changes(unsigned i, base::VarintWriter& out) {
+  const unsigned number = first_channel(mark_.end, i);
+  const DramChannel& channel = channels_[number];
+  DramCounts counts = channel.counts();
+  for_each_count(counts, mark_.counts[number], [](std::uint64_t& mine, std::uint64_t before) { mine -= before; });
+  counts.reads = counts.row_hits = 0;
+  for_each_count(counts, counts, [&out](std::uint64_t& count, std::uint64_t) { out.put(count); });
+  const std::vector<DramAccess>& writes = mark_.writes[number];
+  const auto banks = static_cast<unsigned>(config_.banks_per_channel());
+  for (unsigned turned_number = 0; turned_number < banks; ++turned_number) {
+    const unsigned bank = turned(mark_.end, number, turned_number);
+    const std::int64_t before = mark_.rows[number * std::size_t{banks} + bank], row = channel.row(bank);
+    if (row == before) continue;
+    const auto write = std::find_if(writes.begin(), writes.end(),
+                                    [&](const DramAccess& one) { return one.flat_bank == bank && one.row == row; });
+    const RowIs is = row < 0 ? kIsClosed : write != writes.end() ? kIsWritten : kIsRead;
+    out.put(turned_number + 1);
+    out.put(is);
+    if (is == kIsWritten) out.put_signed(write - writes.begin());
+    if (is == kIsRead) out.put_signed(block_of(burst_at(number, bank, row, 0)) - block_of(mark_.end - 1));
+  }
+  out.put(0);
+  waiting_.clear();
+  channel.list_waiting(waiting_);
+  for (std::size_t w = writes.size(); w-- > 0;) {
+    const auto is_same = [&](const DramChannel::Waiting& one) {
+      return one.access->is_write && one.access->port == writes[w].port && one.access->number == writes[w].number;
+    };
+    if (std::none_of(waiting_.begin(), waiting_.end(), is_same)) out.put(w + 1);
+  }
+  out.put(0);
 }
 
 void DramMemory::pass(unsigned number, const Stretch& stretch, std::uint64_t end_address) {
-  const auto& passed = static_cast<const Passed&>(stretch);
   Port& port = ports_[number][0];
   const std::uint64_t end = port.last_burst + 1;
   if (!away_) {
@@ -574,31 +555,36 @@ void DramMemory::pass(unsigned number, const Stretch& stretch, std::uint64_t end
     for (unsigned channel = 0; channel < static_cast<unsigned>(channels_.size()); ++channel)
       list_writes(channel, writes_[channel]);
   }
-  for (std::size_t i = 0; i < passed.reads.size(); ++i)
-    channels_[first_channel(end, static_cast<unsigned>(i))].add_reads(passed.reads[i].reads, passed.reads[i].row_hits);
-  for (std::size_t i = 0; i < passed.counts.size(); ++i)
-    channels_[first_channel(end, static_cast<unsigned>(i))].add(passed.counts[i]);
-  if (!passed.rows.empty()) pass_rows(passed, end);
-  for (const Passed::Done& one : passed.written) {
-    std::vector<DramAccess>& writes = writes_[first_channel(end, one.channel)];
-    writes.erase(writes.begin() + one.which);
+  base::VarintReader in(stretch.what);
+  read_beats_ += in.get();
+  read_bytes_ += in.get();
+  const auto channels = static_cast<unsigned>(channels_.size());
+  for (unsigned i = 0; i < channels; ++i) {
+    const std::uint64_t reads = in.get();
+    channels_[first_channel(end, i)].add_reads(reads, in.get());
   }
-  read_beats_ += passed.beats;
-  read_bytes_ += passed.read_bytes;
+  if (!in.is_over()) {
+    open_blocks_ = {};
+    for (unsigned i = 0; i < channels; ++i) pass_changes(end, first_channel(end, i), in);
+  }
   port.last_burst = (end_address >> burst_shift_) - 1;
 }
 
-void DramMemory::pass_rows(const Passed& passed, std::uint64_t end) {
-  open_blocks_ = {};
-  for (const Passed::Row& row : passed.rows) {
-    const unsigned channel = first_channel(end, row.channel);
+void DramMemory::pass_changes(std::uint64_t end, unsigned channel, base::VarintReader& in) {
+  DramCounts counts;
+  for_each_count(counts, counts, [&in](std::uint64_t& count, std::uint64_t) { count = in.get(); });
+  channels_[channel].add(counts);
+  while (const std::uint64_t bank = in.get()) {
+    const std::uint64_t is = in.get();
     std::int64_t open = -1;
-    if (row.is == Passed::Row::Is::kRead)
+    if (is == kIsWritten) open = writes_[channel][static_cast<std::size_t>(in.get_signed())].row;
+    if (is == kIsRead)
       open = static_cast<std::int64_t>(
-          field_of(AddressField::kRow, static_cast<std::uint64_t>(block_of(end - 1) + row.of) << row_shift_));
-    if (row.is == Passed::Row::Is::kWritten) open = writes_[channel][static_cast<std::size_t>(row.of)].row;
-    channels_[channel].set_row(turned(end, channel, row.bank), open);
+          field_of(AddressField::kRow, static_cast<std::uint64_t>(block_of(end - 1) + in.get_signed()) << row_shift_));
+    channels_[channel].set_row(turned(end, channel, static_cast<unsigned>(bank - 1)), open);
   }
+  while (const std::uint64_t which = in.get())
+    writes_[channel].erase(writes_[channel].begin() + static_cast<std::ptrdiff_t>(which - 1));
 }
 
 }  // namespace moesaic::memory

@@ -108,7 +108,7 @@ class MemoryModel {
   /// `cycles[1]`, …, which ascend: each when it is finished, one a cycle, none before `origin` + `first`. Returns how
   /// many. Only beats whose finish is settled (coming()) count, whatever cycle the model was asked about last.
   virtual std::size_t take_as(unsigned port, bool is_write, Cycles origin, std::uint32_t first,
-                              const std::uint32_t* cycles, std::size_t count);
+                              const std::uint8_t* cycles, std::size_t count);
   /// A stretch of cycles, `begin` to `end` - 1, in which the oldest beat that `port` reads was held up by a refresh.
   struct Held {
     unsigned port = 0;

@@ -5,7 +5,6 @@
 /// equal moments afterwards: who has seen a *stretch* of it need not ask again, but passes it, and goes back to asking
 /// at the moment that it leads to.
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -48,17 +47,15 @@ class Recurring {
   virtual std::optional<Pattern> pattern(std::uint64_t origin, std::uint64_t end, std::uint64_t address,
                                          std::uint64_t bytes, bool at_mark) = 0;
 
-  /// What happened between two moments: counts, rows, writes that were done.
-  class Stretch {
-   public:
-    virtual ~Stretch() = default;
-    virtual std::size_t bytes() const = 0;
+  /// What happened between two moments, in bytes that only the memory reads: counts, rows, writes that were done.
+  struct Stretch {
+    std::string_view what;
     bool waits = false;  ///< at its end reads wait that are not issued yet
   };
   /// A stretch begins here.
   virtual void mark(unsigned port) = 0;
-  /// What happened since mark().
-  virtual std::unique_ptr<Stretch> stretch() = 0;
+  /// Appends what happened since mark(), as Stretch has it; returns Stretch::waits.
+  virtual bool stretch(std::string& what) = 0;
   /// The stretch happens again, with reading up to `end`. The memory is then asked nothing but the constant questions
   /// of this class and take_held(), until import_moment().
   virtual void pass(unsigned port, const Stretch& stretch, std::uint64_t end) = 0;

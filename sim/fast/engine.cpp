@@ -5,8 +5,6 @@
 #include <deque>
 #include <stdexcept>
 #include <string_view>
-#include <type_traits>
-#include <unordered_map>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -14,6 +12,7 @@
 #include "sim/fast/core.h"
 #include "sim/fast/feeds.h"
 #include "sim/fast/host.h"
+#include "sim/fast/memo.h"
 #include "sim/fast/storage_port.h"
 #include "sim/program/refresh_waits.h"
 #include "sim/program/stalls.h"
@@ -61,101 +60,40 @@ struct Reading : base::VarintReader {
   }
 };
 
-/// Blocks' activity and causes over a stretch of cycles.
-struct Counts {
-  std::array<std::array<std::uint32_t, 4>, kNumBlocks> activity{};
-  std::array<std::uint32_t, kNumCauses> causes{};
-};
-
-struct State;
-
 /// What the host's agent is told at the edge that ends a cycle.
-struct Events {
-  bool load_pushed = false, command_pushed = false, executed = false;
-  bool idle = false;  // the core is, and has executed all that was pushed: the phase ends if it has no more
+struct Events : News {
   std::optional<std::size_t> completed;
 };
 
-/// What followed a state, once, up to the next one or to the first edge at which the agent is told something, while the
-/// I/O queue and the storage rested.
-struct Outcome {
-  State* next = nullptr;  // before the agent answers
-  std::uint32_t cycles = 0;
-  std::uint32_t still = 0;  // cycles at the end in which no block moved
-  Events events;            // at the end
-  struct Taken {
-    Feed feed;
-    std::uint8_t count;
-  };
-  std::vector<Taken> taken;                                    // of each feed from which something was taken
-  std::vector<Item> items;                                     // feed by feed
-  std::vector<std::uint32_t> tile_begins, tile_ends;           // cycles from the state on
-  std::vector<program::RefreshWaits::Wait> waits;              // from the state on, where the memory refreshes
-  std::array<std::uint8_t, program::kNumMemoryPorts> beats{};  // that crossed each port
-  program::CommandWork work;                                   // from the state on
-  Counts counts;
-  std::uint64_t times = 0;  // not yet in the run's counts
-  /// What was asked for, as Leg has it, where the memory was asked and may be repeated too.
-  struct Asked {
-    Feed feed;
-    std::uint16_t beats = 0;
-    std::int64_t item = 0, offset = 0;
-  };
-  std::vector<Asked> asked;
-  std::uint32_t followed = 0;
-  std::size_t bytes() const {
-    return sizeof *this + 2 * taken.size() + 8 * items.size() + 4 * (tile_begins.size() + tile_ends.size()) +
-           sizeof(program::RefreshWaits::Wait) * waits.size();
+/// A stretch that is recorded: Outcome and Legs before they are kept.
+struct RecordedLeg {
+  std::vector<Taken> taken;
+  std::vector<Item> items;
+  std::vector<std::uint8_t> beats, ports;
+  std::int64_t item = 0, offset = 0;
+  std::uint8_t until = 0, port = 0, count = 0;
+  void clear() {
+    taken.clear(), items.clear(), beats.clear(), ports.clear();
+    item = offset = 0;
+    until = port = count = 0;
   }
 };
-
-/// A stretch of what followed a state behind a memory that was asked as the run went: the beats that came, up to the
-/// next time that the core asked for some, or to the end of the outcome.
-struct Leg {
-  std::vector<Outcome::Taken> taken;  // of each feed from which something was taken
-  std::vector<Item> items;            // feed by feed
-  std::vector<std::uint32_t> beats;   // that came, in which cycle from the state on; ascending
-  std::vector<std::uint8_t> ports;    // on which ports; of a cycle ascending
-  bool of_one_port = false;           // there are beats, all of them on one
-  std::uint32_t until = 0;            // the cycle, from the state on, through which no others came
-  std::uint8_t port = 0;              // asked for in that cycle
-  std::uint8_t count = 0;             // beats; 0: the outcome ends
-  std::int64_t item = 0;              // in which the beats lie: its number, from what the state has taken on
-  std::int64_t offset = 0;            // bytes from its first beat on
-  std::vector<std::unique_ptr<Leg>> next;
-  std::unique_ptr<Outcome> outcome;
-  std::size_t bytes() const { return sizeof *this + 2 * taken.size() + 8 * items.size() + 5 * beats.size() + 64; }
-};
-
-struct State {
-  std::string key;
-  std::vector<std::unique_ptr<Outcome>> outcomes;  // with the memory's state in the key
-  std::vector<std::unique_ptr<Leg>> legs;          // without
-  std::uint8_t still = 0;               // nothing moves until a beat comes: cycles to skip are a multiple of it
-  std::uint32_t activity = 0;           // meanwhile
-  std::uint32_t tried = 0, passed = 0;  // times that the memory's moment was looked up, that it needed not be asked
-};
-
-/// What followed a state and a moment of the memory, once.
-struct Round {
-  Outcome* outcome = nullptr;
-  std::vector<memory::Recurring::Pattern> patterns;  // of Outcome::asked
-  std::unique_ptr<memory::Recurring::Stretch> stretch;
-  struct Place* next = nullptr;
-  std::size_t bytes() const {
-    return sizeof *this + sizeof(memory::Recurring::Pattern) * patterns.size() + stretch->bytes() + 48;
+struct Recorded {
+  std::vector<std::uint32_t> tile_begins, tile_ends;
+  std::vector<program::RefreshWaits::Wait> waits;
+  program::CommandWork work;
+  std::vector<RecordedLeg> legs;  // the first `num_legs`
+  std::size_t num_legs = 0;
+  void clear() {
+    tile_begins.clear(), tile_ends.clear(), waits.clear();
+    work = program::CommandWork();
+    num_legs = 0;
   }
-};
-
-/// A state and a moment of the memory.
-struct Place {
-  std::string key;  // the state's address, the moment
-  std::vector<Round> rounds;
-  // Of a state in which nothing moves until a beat comes: cycles until then, and where they lead.
-  std::uint64_t skip = 0;
-  std::unique_ptr<memory::Recurring::Stretch> stretch;
-  Place* skipped = nullptr;
-  std::string_view moment() const { return std::string_view(key).substr(sizeof(State*)); }
+  RecordedLeg& leg(std::size_t back = 0) { return legs[num_legs - 1 - back]; }
+  void begin_leg() {
+    if (legs.size() == num_legs) legs.emplace_back();
+    legs[num_legs++].clear();
+  }
 };
 
 class Machine {
@@ -344,7 +282,7 @@ class Machine {
     const program::Cause cause = program::cause_of(activity_);
     counts_.causes[static_cast<std::size_t>(cause)] += same_;
     work_.passed(activity_, now_ - same_, now_);
-    if (recording_ != nullptr) recording_->work.passed(activity_, now_ - same_ - record_begin_, now_ - record_begin_);
+    if (recording_) recorded_.work.passed(activity_, now_ - same_ - record_begin_, now_ - record_begin_);
     if (!refresh_waits_.is_off()) note_wait(cause);
     same_ = 0;
   }
@@ -354,9 +292,9 @@ class Machine {
     const auto port = program::RefreshWaits::awaited(cause);
     if (!port) return;
     refresh_waits_.passed(*port, now_ - same_, now_);
-    if (recording_ == nullptr) return;
+    if (!recording_) return;
     const auto end = static_cast<std::uint32_t>(now_ - record_begin_);
-    recording_->waits.push_back({end - same_, end, *port});
+    recorded_.waits.push_back({end - same_, end, *port});
   }
 
   void sample_host(const Core::Inputs& in, const Core::Wires& w) {
@@ -430,14 +368,14 @@ class Machine {
       owed_[port] += taken ? 1 : 0;
     }
     submitted_ = submitted_ || taken;
-    if (leg_ != nullptr) note_submit(port, address, taken);
+    if (has_leg_) note_submit(port, address, taken);
     return taken;
   }
 
   /// Whether the port's next beat is there. What was asked before is not asked again.
   bool comes(unsigned port, bool is_write) {
     bool yes = false;
-    const auto cycle = static_cast<std::uint32_t>(now_ - record_begin_);
+    const auto cycle = static_cast<std::uint8_t>(now_ - record_begin_);
     if (came_at_ < came_.size() && came_[came_at_] == cycle && came_ports_[came_at_] == port) {
       yes = true;
       ++came_at_;
@@ -445,9 +383,9 @@ class Machine {
       yes = memory_->finished(port, is_write, cycles(now_)) > 0;
       if (yes) take_ |= 1U << port;
     }
-    if (yes && leg_ != nullptr) {
-      leg_->beats.push_back(cycle);
-      leg_->ports.push_back(static_cast<std::uint8_t>(port));
+    if (yes && has_leg_) {
+      recorded_.leg().beats.push_back(cycle);
+      recorded_.leg().ports.push_back(static_cast<std::uint8_t>(port));
     }
     return yes;
   }
@@ -478,11 +416,11 @@ class Machine {
   void watch_tiles(const Core::Wires& w) {
     if (core_.tile_begins(w)) {
       run_.engine.tiles.push_back({now_, 0});
-      if (recording_ != nullptr) recording_->tile_begins.push_back(static_cast<std::uint32_t>(now_ - record_begin_));
+      if (recording_) recorded_.tile_begins.push_back(static_cast<std::uint32_t>(now_ - record_begin_));
     }
     if (core_.tile_ends(w)) {
       run_.engine.tiles[tiles_ended_++].end = now_;
-      if (recording_ != nullptr) recording_->tile_ends.push_back(static_cast<std::uint32_t>(now_ - record_begin_));
+      if (recording_) recorded_.tile_ends.push_back(static_cast<std::uint32_t>(now_ - record_begin_));
     }
   }
 
@@ -585,7 +523,7 @@ class Machine {
   void run_with_shortcuts() {
     State* state = nullptr;  // the machine's, or null when it is not known
     while (!done()) {
-      if (state_bytes_ > options_.state_bytes) {
+      if (states_.bytes() > options_.state_bytes) {
         if (moved_) restore(*state);
         forget();
         state = nullptr;
@@ -675,29 +613,18 @@ class Machine {
   /// The machine's state among those remembered, new if need be; null when it cannot be remembered.
   State* find() {
     if (!write_key()) return nullptr;
-    const auto found = states_.find(key_);
-    if (found != states_.end()) return found->second.get();
-    auto state = std::make_unique<State>();
-    state->key = key_;
-    state_bytes_ += sizeof(State) + key_.capacity() + 64;
+    const std::size_t hash = states_.hash(key_);
+    if (State* const found = states_.find(key_, hash)) return found;
     ++run_.effort.states;
-    State* const result = state.get();
-    states_.emplace(std::string_view(result->key), std::move(state));
-    return result;
+    return states_.add(key_, hash);
   }
 
   void forget() {
     add_counts();
     refresh_waits_.detach();
-    forget_places();
-    states_.clear();
-    state_bytes_ = 0;
-    ++run_.effort.forgotten;
-  }
-
-  void forget_places() {
     places_.clear();
-    place_bytes_ = 0;
+    states_.clear();
+    ++run_.effort.forgotten;
   }
 
   /// Makes the machine what the state says: it has followed outcomes without moving itself.
@@ -715,22 +642,25 @@ class Machine {
 
   Outcome* match(State& state) {
     const std::uint64_t most = undisturbed();
-    for (std::size_t i = 0; i < state.outcomes.size(); ++i) {
-      Outcome& outcome = *state.outcomes[i];
-      if (outcome.cycles > most) continue;
-      const Item* items = outcome.items.data();
-      bool same = true;
-      for (const Outcome::Taken& taken : outcome.taken) {
-        same = feeds_.matches(taken.feed, items, taken.count) &&
-               (taken.feed != Feed::kQueue || are_held(items, taken.count));
-        if (!same) break;
-        items += taken.count;
-      }
-      if (!same) continue;
-      if (i != 0) std::swap(state.outcomes[i], state.outcomes[i / 2]);
-      return &outcome;
+    Outcome* before = nullptr;
+    for (Outcome* outcome = state.outcomes.first; outcome != nullptr; before = outcome, outcome = outcome->beside) {
+      if (outcome->cycles > most || !are_next(outcome->taken, outcome->num_taken, outcome->items)) continue;
+      state.outcomes.to_front(outcome, before);
+      return outcome;
     }
     return nullptr;
+  }
+
+  /// Whether these items are the next of their feeds, behind those that the path takes.
+  bool are_next(const Taken* taken, std::size_t count, const Item* items, const unsigned* ahead = nullptr) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const Feed feed = taken[i].feed;
+      if (!feeds_.matches(feed, items, taken[i].count, ahead == nullptr ? 0 : ahead[static_cast<unsigned>(feed)]))
+        return false;
+      if (feed == Feed::kQueue && !are_held(items, taken[i].count)) return false;
+      items += taken[i].count;
+    }
+    return true;
   }
 
   /// Waits that the fetch side comes upon held it when the outcome was seen.
@@ -744,10 +674,12 @@ class Machine {
   /// The outcome happens now: everything but the machine's own state moves on.
   void apply(Outcome& outcome) {
     flush();
-    refresh_waits_.passed(outcome.waits, now_);
-    for (const Outcome::Taken& taken : outcome.taken) feeds_.take_seen(taken.feed, taken.count);
-    for (const std::uint32_t at : outcome.tile_begins) run_.engine.tiles.push_back({now_ + at, 0});
-    for (const std::uint32_t at : outcome.tile_ends) run_.engine.tiles[tiles_ended_++].end = now_ + at;
+    refresh_waits_.passed(outcome.waits, outcome.num_waits, now_);
+    for (unsigned i = 0; i < outcome.num_taken; ++i) feeds_.take_seen(outcome.taken[i].feed, outcome.taken[i].count);
+    for (std::uint32_t i = 0; i < outcome.num_begins; ++i)
+      run_.engine.tiles.push_back({now_ + outcome.tile_begins[i], 0});
+    for (std::uint32_t i = 0; i < outcome.num_ends; ++i)
+      run_.engine.tiles[tiles_ended_++].end = now_ + outcome.tile_ends[i];
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p) beats_moved_[p] += outcome.beats[p];
     work_.passed(outcome.work, now_);
     if (outcome.times++ == 0) used_.push_back(&outcome);
@@ -756,50 +688,76 @@ class Machine {
     if (storage_.is_working(now_ - 1) || agent_.wake()) last_move_ = now_ - 1;
     run_.effort.repeated += outcome.cycles;
     moved_ = true;
-    events_ = outcome.events;
+    static_cast<News&>(events_) = outcome.news;
+    events_.completed.reset();
   }
 
   /// Steps on from a state and remembers what happened, unless something came from outside meanwhile. Returns the
   /// state after it, or null when the agent was told something.
   State* record(State& state) {
     add_stepped();
-    auto outcome = std::make_unique<Outcome>();
     std::array<std::uint64_t, kNumFeeds> taken{};
     for (unsigned f = 0; f < kNumFeeds; ++f) taken[f] = feeds_.taken(static_cast<Feed>(f));
-    record_begin_ = now_;
-    begin_moved_ = beats_moved_;
-    recording_ = outcome.get();
+    begin_recording();
     advance();
     flush();
-    recording_ = nullptr;
+    recording_ = false;
     const bool news = has_news();
     State* next = alone_ || !news ? find() : nullptr;
-    if (alone_ && next != nullptr) {
-      flush();
-      outcome->counts = counts_;
-      outcome->cycles = static_cast<std::uint32_t>(now_ - record_begin_);
-      outcome->still = static_cast<std::uint32_t>(now_ - last_busy_);
-      outcome->events = events_;
-      note_beats(*outcome);
+    if (next != nullptr && can_keep()) {
+      Outcome& outcome = keep_outcome(next);
+      taken_.clear();
+      items_.clear();
       for (unsigned f = 0; f < kNumFeeds; ++f) {
         const auto feed = static_cast<Feed>(f);
         if (feeds_.taken(feed) == taken[f]) continue;
-        outcome->taken.push_back({feed, static_cast<std::uint8_t>(feeds_.taken(feed) - taken[f])});
-        for (std::uint64_t i = taken[f]; i < feeds_.taken(feed); ++i) outcome->items.push_back(feeds_.item(feed, i));
+        taken_.push_back({feed, static_cast<std::uint8_t>(feeds_.taken(feed) - taken[f])});
+        for (std::uint64_t i = taken[f]; i < feeds_.taken(feed); ++i) items_.push_back(feeds_.item(feed, i));
       }
-      outcome->next = next;
-      state_bytes_ += outcome->bytes();
-      state.outcomes.push_back(std::move(outcome));
+      outcome.num_taken = static_cast<std::uint8_t>(taken_.size());
+      outcome.taken = states_.arena().copy(taken_);
+      outcome.num_items = static_cast<std::uint16_t>(items_.size());
+      outcome.items = states_.arena().copy(items_);
+      state.outcomes.add(&outcome);
     }
     if (!news) return next;
     tell();
     return nullptr;
   }
 
-  /// As many cycles as an outcome has, a port moves at most.
-  void note_beats(Outcome& outcome) const {
+  void begin_recording() {
+    record_begin_ = now_;
+    begin_moved_ = beats_moved_;
+    recorded_.clear();
+    recording_ = true;
+  }
+
+  /// Whether what was recorded can happen again: nothing came from outside.
+  bool can_keep() const { return alone_ && !events_.completed; }
+
+  /// What was recorded, up to the state `next`. As many cycles as an outcome has, a port moves at most.
+  Outcome& keep_outcome(State* next) {
+    flush();
+    Arena& arena = states_.arena();
+    Outcome& outcome = *arena.make<Outcome>();
+    counts_text_.clear();
+    base::VarintWriter counts(counts_text_);
+    counts_.visit([&counts](std::uint32_t& count) { counts.put(count); });
+    outcome.counts = {arena.copy(counts_text_.data(), counts_text_.size()), counts_text_.size()};
+    outcome.next = next;
+    outcome.cycles = static_cast<std::uint32_t>(now_ - record_begin_);
+    outcome.still = static_cast<std::uint32_t>(now_ - last_busy_);
+    outcome.news = events_;
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
       outcome.beats[p] = static_cast<std::uint8_t>(beats_moved_[p] - begin_moved_[p]);
+    outcome.num_begins = static_cast<std::uint32_t>(recorded_.tile_begins.size());
+    outcome.tile_begins = arena.copy(recorded_.tile_begins);
+    outcome.num_ends = static_cast<std::uint32_t>(recorded_.tile_ends.size());
+    outcome.tile_ends = arena.copy(recorded_.tile_ends);
+    outcome.num_waits = static_cast<std::uint16_t>(recorded_.waits.size());
+    outcome.waits = arena.copy(recorded_.waits);
+    outcome.work = recorded_.work;
+    return outcome;
   }
 
   // ---- repeat the core, ask the memory ----
@@ -808,16 +766,16 @@ class Machine {
     State* state = nullptr;
     Place* place = nullptr;  // of the state and the memory, where that is known
     while (!done()) {
-      if (state_bytes_ > options_.state_bytes) {
+      if (states_.bytes() > options_.state_bytes) {
         land(place);
         if (moved_) restore(*state);
         forget();
         state = nullptr;
         place = nullptr;
       }
-      if (place_bytes_ > options_.state_bytes / 4) {
+      if (places_.bytes() > options_.state_bytes / 4) {
         land(place);
-        forget_places();
+        places_.clear();
         place = nullptr;
       }
       if (place != nullptr) {
@@ -897,9 +855,8 @@ class Machine {
       next = free ? find_place(state) : nullptr;
       if (next != nullptr) {
         place->skip = of_memory;
-        place->stretch = recurring_->stretch();
+        place->stretch = keep_stretch();
         place->skipped = next;
-        place_bytes_ += place->stretch->bytes();
       }
     }
     return next;
@@ -917,7 +874,8 @@ class Machine {
   /// Whether it is worth knowing at which moment the memory is after the outcome: it was followed several times, and
   /// what was known of its state has saved asking often enough.
   bool is_familiar(Outcome& outcome) const {
-    constexpr std::uint32_t kFamiliar = 4, kTrials = 64;
+    constexpr std::uint8_t kFamiliar = 4;
+    constexpr std::uint32_t kTrials = 64;
     if (outcome.followed < kFamiliar) ++outcome.followed;
     const State& state = *outcome.next;
     const bool pays = state.tried < kTrials || state.passed >= 2 * state.tried;
@@ -933,10 +891,9 @@ class Machine {
     const State* const which = &state;
     place_key_.append(reinterpret_cast<const char*>(&which), sizeof which);
     if (!recurring_->export_moment(kWeights, cycles(now_), place_key_)) return nullptr;
-    const auto found = places_.find(place_key_);
-    if (found != places_.end()) return found->second.get();
+    const std::size_t hash = places_.hash(place_key_);
+    if (Place* const found = places_.find(place_key_, hash)) return found;
     // Most moments are met once, and few of these again: only what is met a second time is kept.
-    const std::size_t hash = std::hash<std::string_view>()(place_key_);
     if (met_.empty()) met_.resize(std::size_t{1} << 18);
     std::uint32_t& met = met_[hash % met_.size()];
     const auto part = static_cast<std::uint32_t>(hash >> 32) | 1U;
@@ -944,60 +901,71 @@ class Machine {
       met = part;
       return nullptr;
     }
-    auto place = std::make_unique<Place>();
-    place->key = place_key_;
-    place_bytes_ += sizeof(Place) + place_key_.size() + 96;
     ++run_.effort.states;
-    Place* const result = place.get();
-    places_.emplace(std::string_view(result->key), std::move(place));
-    return result;
+    return places_.add(place_key_, hash);
   }
 
   /// Of the path that was followed, which led to the outcome: what was taken and asked for. All rounds of an outcome
   /// have the same path.
   bool note_path(Outcome& outcome) {
-    std::vector<const Leg*> legs(path_.begin(), path_.end());
-    for (const Leg* leg : legs)
+    for (const Leg* leg : path_)
       if (leg->port != kWeights) return false;
-    if (!outcome.items.empty() || !outcome.asked.empty()) return true;
-    legs.push_back(last_leg_);
-    for (const Outcome::Taken& taken : outcome.taken)
-      for (const Leg* leg : legs) {
-        const Item* item = leg->items.data();
-        for (const Outcome::Taken& of_leg : leg->taken) {
-          if (of_leg.feed == taken.feed) outcome.items.insert(outcome.items.end(), item, item + of_leg.count);
-          item += of_leg.count;
+    if (outcome.items != nullptr || outcome.asked != nullptr) return true;
+    const auto each_leg = [this](const auto& visit) {
+      for (const Leg* leg : path_) visit(*leg);
+      visit(*last_leg_);
+    };
+    items_.clear();
+    for (unsigned i = 0; i < outcome.num_taken; ++i)
+      each_leg([&](const Leg& leg) {
+        const Item* item = leg.items;
+        for (unsigned t = 0; t < leg.num_taken; ++t) {
+          if (leg.taken[t].feed == outcome.taken[i].feed) items_.insert(items_.end(), item, item + leg.taken[t].count);
+          item += leg.taken[t].count;
         }
-      }
-    for (const Leg* leg : path_) outcome.asked.push_back({feed_of(leg->port), leg->count, leg->item, leg->offset});
-    state_bytes_ += 8 * outcome.items.size() + sizeof(Outcome::Asked) * outcome.asked.size();
+      });
+    asked_.clear();
+    for (const Leg* leg : path_) asked_.push_back({leg->offset, leg->item, leg->count, feed_of(leg->port)});
+    outcome.num_items = static_cast<std::uint16_t>(items_.size());
+    outcome.items = states_.arena().copy(items_);
+    outcome.num_asked = static_cast<std::uint8_t>(asked_.size());
+    outcome.asked = states_.arena().copy(asked_);
     return true;
+  }
+
+  /// What happened since the mark.
+  memory::Recurring::Stretch keep_stretch() {
+    stretch_.clear();
+    const bool waits = recurring_->stretch(stretch_);
+    return {{places_.arena().copy(stretch_.data(), stretch_.size()), stretch_.size()}, waits};
   }
 
   /// The round that was followed from the mark to `next`.
   void add_round(Place& place, Outcome& outcome, Place* next) {
-    constexpr std::size_t kMostRounds = 16;
-    if (place.rounds.size() >= kMostRounds || !note_path(outcome)) return;
-    Round round;
-    round.outcome = &outcome;
+    constexpr unsigned kMostRounds = 16;
+    if (place.num_rounds >= kMostRounds || !note_path(outcome)) return;
+    patterns_.clear();
     std::uint64_t end = mark_end_;
-    for (std::size_t i = 0; i < outcome.asked.size(); ++i) {
+    for (std::size_t i = 0; i < outcome.num_asked; ++i) {
       const std::uint64_t bytes = std::uint64_t{outcome.asked[i].beats} * beat_bytes_;
       const auto pattern = recurring_->pattern(mark_end_, end, asked_at_[i], bytes, true);
       if (!pattern) return;
-      round.patterns.push_back(*pattern);
+      patterns_.push_back(*pattern);
       end = recurring_->end_of(asked_at_[i], bytes);
     }
-    round.stretch = recurring_->stretch();
+    Round& round = *places_.arena().make<Round>();
+    round.outcome = &outcome;
+    round.patterns = places_.arena().copy(patterns_);
+    round.stretch = keep_stretch();
     round.next = next;
-    place_bytes_ += round.bytes();
-    place.rounds.push_back(std::move(round));
+    place.rounds.add(&round);
+    ++place.num_rounds;
   }
 
   /// Goes on from a place as it did before; null, and nothing done but that cycles were skipped, where this is
   /// something new. The memory is left where it is, until land().
   const Round* go_round(State& state, Place*& place) {
-    if (place->rounds.empty() && place->skipped == nullptr) return nullptr;
+    if (place->rounds.first == nullptr && place->skipped == nullptr) return nullptr;
     if (state.still != 0 && skips_ != now_ && now_ - last_move_ <= limit_ && counted_ != now_) {
       if (place->skipped == nullptr) return nullptr;
       const std::uint64_t count = place->skip - place->skip % state.still;
@@ -1005,7 +973,7 @@ class Machine {
       flush();
       activity_ = state.activity;
       moves_ = false;
-      recurring_->pass(kWeights, *place->stretch, recurring_->end(kWeights));
+      recurring_->pass(kWeights, place->stretch, recurring_->end(kWeights));
       pass_still(count);
       skips_ = now_;
       place = place->skipped;
@@ -1013,16 +981,16 @@ class Machine {
     }
     if (now_ - last_move_ > limit_) return nullptr;
     const std::uint64_t most = std::min(undisturbed(), until(quiet_until()));
-    for (std::size_t i = 0; i < place->rounds.size(); ++i) {
-      if (place->rounds[i].outcome->cycles > most || !fits(place->rounds[i])) continue;
-      if (i != 0) std::swap(place->rounds[i], place->rounds[i / 2]);
-      const Round& round = place->rounds[i / 2];
-      recurring_->pass(kWeights, *round.stretch, round_end_);
+    Round* before = nullptr;
+    for (Round* round = place->rounds.first; round != nullptr; before = round, round = round->beside) {
+      if (round->outcome->cycles > most || !fits(*round)) continue;
+      place->rounds.to_front(round, before);
+      recurring_->pass(kWeights, round->stretch, round_end_);
       away_ = true;
-      run_.effort.unasked += round.outcome->cycles;
+      run_.effort.unasked += round->outcome->cycles;
       ++state.passed;
-      apply(*round.outcome);
-      return &round;
+      apply(*round->outcome);
+      return round;
     }
     return nullptr;
   }
@@ -1031,21 +999,16 @@ class Machine {
 
   bool fits(const Round& round) {
     const Outcome& outcome = *round.outcome;
-    const Item* items = outcome.items.data();
-    for (const Outcome::Taken& taken : outcome.taken) {
-      if (!feeds_.matches(taken.feed, items, taken.count)) return false;
-      if (taken.feed == Feed::kQueue && !are_held(items, taken.count)) return false;
-      items += taken.count;
-    }
+    if (!are_next(outcome.taken, outcome.num_taken, outcome.items)) return false;
     const std::uint64_t origin = recurring_->end(kWeights);
     round_end_ = origin;
-    for (std::size_t i = 0; i < outcome.asked.size(); ++i) {
-      const Outcome::Asked& asked = outcome.asked[i];
+    for (std::size_t i = 0; i < outcome.num_asked; ++i) {
+      const Asked& asked = outcome.asked[i];
       const std::uint64_t item = feeds_.taken(asked.feed) + static_cast<std::uint64_t>(asked.item);
       const std::uint64_t address = beat_of(asked.feed, item) + static_cast<std::uint64_t>(asked.offset);
       const std::uint64_t bytes = std::uint64_t{asked.beats} * beat_bytes_;
       const auto pattern = recurring_->pattern(origin, round_end_, address, bytes, false);
-      if (!pattern || !pattern->equals(round.patterns[i], round.stretch->waits)) return false;
+      if (!pattern || !pattern->equals(round.patterns[i], round.stretch.waits)) return false;
       round_end_ = recurring_->end_of(address, bytes);
     }
     return true;
@@ -1081,12 +1044,12 @@ class Machine {
         look(p, now_, now_);
     }
     looked_ = true;
-    std::vector<std::unique_ptr<Leg>>* legs = &state.legs;
+    Found<Leg>* legs = &state.legs;
     for (;;) {
       Leg* const leg = follow_leg(*legs);
       if (leg == nullptr) return nullptr;
       last_leg_ = leg;
-      if (leg->outcome != nullptr) return leg->outcome.get();
+      if (leg->outcome != nullptr) return leg->outcome;
       const bool is_write = leg->port == kWrites;
       const Feed feed = feed_of(leg->port);
       const std::uint64_t item = feeds_.taken(feed) + static_cast<std::uint64_t>(leg->item);
@@ -1099,34 +1062,27 @@ class Machine {
       if (accepted != leg->count) return nullptr;
       path_.push_back(leg);
       asked_at_.push_back(address);
-      for (const Outcome::Taken& taken : leg->taken) ahead_[static_cast<unsigned>(taken.feed)] += taken.count;
+      for (unsigned t = 0; t < leg->num_taken; ++t)
+        ahead_[static_cast<unsigned>(leg->taken[t].feed)] += leg->taken[t].count;
       for (unsigned p = 0; p < kNumPorts; ++p)
         if (!coming_[p].known) look(p, record_begin_ + leg->until, ask_from_);
       legs = &leg->next;
     }
   }
 
-  Leg* follow_leg(std::vector<std::unique_ptr<Leg>>& legs) {
+  Leg* follow_leg(Found<Leg>& legs) {
     const std::size_t begin = came_.size();
-    for (std::size_t i = 0; i < legs.size(); ++i) {
-      const Leg& leg = *legs[i];
-      if (leg.until >= undisturbed_ || leg.beats.size() < came_.size() - begin) continue;
-      if (!may_come(leg, came_.size() - begin)) continue;
+    Leg* before = nullptr;
+    for (Leg* leg = legs.first; leg != nullptr; before = leg, leg = leg->beside) {
+      const std::size_t done = came_.size() - begin;
+      if (leg->until >= undisturbed_ || leg->num_beats < done || !may_come(*leg, done)) continue;
       const auto from = static_cast<std::ptrdiff_t>(begin);
-      if (!std::equal(came_.begin() + from, came_.end(), leg.beats.begin()) ||
-          !std::equal(came_ports_.begin() + from, came_ports_.end(), leg.ports.begin()))
+      if (!std::equal(came_.begin() + from, came_.end(), leg->beats) ||
+          !std::equal(came_ports_.begin() + from, came_ports_.end(), leg->ports))
         continue;
-      const Item* items = leg.items.data();
-      bool same = true;
-      for (const Outcome::Taken& taken : leg.taken) {
-        same = feeds_.matches(taken.feed, items, taken.count, ahead_[static_cast<unsigned>(taken.feed)]) &&
-               (taken.feed != Feed::kQueue || are_held(items, taken.count));
-        if (!same) break;
-        items += taken.count;
-      }
-      if (!same || !beats_come(leg, came_.size() - begin)) continue;
-      if (i != 0) std::swap(legs[i], legs[i / 2]);
-      return legs[i / 2].get();
+      if (!are_next(leg->taken, leg->num_taken, leg->items, ahead_.data()) || !beats_come(*leg, done)) continue;
+      legs.to_front(leg, before);
+      return leg;
     }
     return nullptr;
   }
@@ -1134,7 +1090,7 @@ class Machine {
   /// Whether the next beat can be the leg's, as far as is known without asking.
   bool may_come(const Leg& leg, std::size_t done) const {
     const unsigned port = next_port();
-    if (done == leg.beats.size()) return !coming_[port].known || coming_[port].cycle > record_begin_ + leg.until;
+    if (done == leg.num_beats) return !coming_[port].known || coming_[port].cycle > record_begin_ + leg.until;
     const std::uint64_t expected = record_begin_ + leg.beats[done];
     return coming_[port].known ? coming_[port].cycle == expected && leg.ports[done] == port
                                : coming_[port].cycle <= expected;
@@ -1152,7 +1108,7 @@ class Machine {
   bool beats_come(const Leg& leg, std::size_t done) {
     const std::uint64_t until = record_begin_ + leg.until;
     for (;;) {
-      const bool more = done < leg.beats.size();
+      const bool more = done < leg.num_beats;
       const std::uint64_t expected = more ? record_begin_ + leg.beats[done] : until + 1;
       unsigned port = 0;
       for (;;) {
@@ -1180,17 +1136,18 @@ class Machine {
     std::uint64_t limit = kNever;
     for (unsigned p = 0; p < kNumPorts; ++p)
       if (p != port) limit = std::min(limit, coming_[p].cycle);
-    std::size_t end = leg.of_one_port && record_begin_ + leg.beats.back() < limit ? leg.beats.size() : done + 1;
-    while (end < leg.beats.size() && leg.ports[end] == port && record_begin_ + leg.beats[end] < limit) ++end;
+    const std::uint8_t* const beats = leg.beats;
+    const std::size_t all = leg.num_beats;
+    std::size_t end = leg.of_one_port && record_begin_ + beats[all - 1] < limit ? all : done + 1;
+    while (end < all && leg.ports[end] == port && record_begin_ + beats[end] < limit) ++end;
     const std::size_t taken =
-        memory_->take_as(port, port == kWrites, cycles(record_begin_), leg.beats[done], &leg.beats[done], end - done);
+        memory_->take_as(port, port == kWrites, cycles(record_begin_), beats[done], beats + done, end - done);
     if (taken == 0) throw std::logic_error("fast: a beat that was known to come did not");
     owed_[port] -= taken;
-    const auto from = static_cast<std::ptrdiff_t>(done), to = static_cast<std::ptrdiff_t>(done + taken);
-    came_.insert(came_.end(), leg.beats.begin() + from, leg.beats.begin() + to);
-    came_ports_.insert(came_ports_.end(), leg.ports.begin() + from, leg.ports.begin() + to);
+    came_.insert(came_.end(), beats + done, beats + done + taken);
+    came_ports_.insert(came_ports_.end(), leg.ports + done, leg.ports + done + taken);
     done += taken;
-    const std::uint64_t last = record_begin_ + leg.beats[done - 1];
+    const std::uint64_t last = record_begin_ + beats[done - 1];
     look(port, last, last + 1);
   }
 
@@ -1225,19 +1182,17 @@ class Machine {
   /// Steps on from a state, with what follow() came to know of it, and remembers what happened.
   State* record_asking(State& state) {
     add_stepped();
-    auto outcome = std::make_unique<Outcome>();
     for (unsigned f = 0; f < kNumFeeds; ++f) begin_taken_[f] = leg_taken_[f] = feeds_.taken(static_cast<Feed>(f));
-    recording_ = outcome.get();
-    begin_moved_ = beats_moved_;
+    begin_recording();
     came_at_ = 0;
-    recorded_.clear();
     recordable_ = true;
-    begin_leg();
+    recorded_.begin_leg();
+    has_leg_ = true;
     const unsigned still = advance_asking();
     end_leg();
-    leg_ = nullptr;
+    has_leg_ = false;
     flush();
-    recording_ = nullptr;
+    recording_ = false;
     check_followed();
     came_.clear();
     ask_from_ = 0;
@@ -1248,45 +1203,52 @@ class Machine {
       next->still = static_cast<std::uint8_t>(still);
       next->activity = activity_;
     }
-    if (next != nullptr && recordable_ && alone_) keep(state, std::move(outcome), next);
+    if (next != nullptr && recordable_ && can_keep()) keep(state, next);
     if (!news) return next;
     tell();
     return nullptr;
   }
 
   /// Hangs what record_asking() saw to the path that was followed.
-  void keep(State& state, std::unique_ptr<Outcome> outcome, State* next) {
-    flush();
-    outcome->counts = counts_;
-    outcome->cycles = static_cast<std::uint32_t>(now_ - record_begin_);
-    outcome->still = static_cast<std::uint32_t>(now_ - last_busy_);
-    outcome->events = events_;
-    note_beats(*outcome);
+  void keep(State& state, State* next) {
+    Arena& arena = states_.arena();
+    Outcome& outcome = keep_outcome(next);
+    taken_.clear();
     for (unsigned f = 0; f < kNumFeeds; ++f) {
       const std::uint64_t count = feeds_.taken(static_cast<Feed>(f)) - begin_taken_[f];
-      if (count != 0) outcome->taken.push_back({static_cast<Feed>(f), static_cast<std::uint8_t>(count)});
+      if (count != 0) taken_.push_back({static_cast<Feed>(f), static_cast<std::uint8_t>(count)});
     }
-    outcome->next = next;
-    state_bytes_ += outcome->bytes();
-    recorded_.back()->outcome = std::move(outcome);
-    std::vector<std::unique_ptr<Leg>>* legs = path_.empty() ? &state.legs : &path_.back()->next;
-    for (std::size_t i = path_.size(); i < recorded_.size(); ++i) {
-      recorded_[i]->beats.shrink_to_fit();
-      recorded_[i]->ports.shrink_to_fit();
-      const std::vector<std::uint8_t>& ports = recorded_[i]->ports;
-      recorded_[i]->of_one_port = !ports.empty() && std::count(ports.begin(), ports.end(), ports.front()) ==
-                                                        static_cast<std::ptrdiff_t>(ports.size());
-      state_bytes_ += recorded_[i]->bytes();
-      legs->push_back(std::move(recorded_[i]));
-      legs = &legs->back()->next;
+    outcome.num_taken = static_cast<std::uint8_t>(taken_.size());
+    outcome.taken = arena.copy(taken_);
+    if (path_.size() == recorded_.num_legs) throw std::logic_error("fast: a path that ends nowhere");
+    Found<Leg>* legs = path_.empty() ? &state.legs : &path_.back()->next;
+    for (std::size_t i = path_.size(); i < recorded_.num_legs; ++i) {
+      const RecordedLeg& from = recorded_.legs[i];
+      Leg& leg = *arena.make<Leg>();
+      leg.num_taken = static_cast<std::uint8_t>(from.taken.size());
+      leg.taken = arena.copy(from.taken);
+      leg.items = arena.copy(from.items);
+      leg.num_beats = static_cast<std::uint8_t>(from.beats.size());
+      leg.beats = arena.copy(from.beats);
+      leg.ports = arena.copy(from.ports);
+      leg.of_one_port = !from.ports.empty() && std::count(from.ports.begin(), from.ports.end(), from.ports.front()) ==
+                                                   static_cast<std::ptrdiff_t>(from.ports.size());
+      leg.offset = from.offset;
+      leg.item = static_cast<std::int32_t>(from.item);
+      leg.until = from.until;
+      leg.port = from.port;
+      leg.count = from.count;
+      if (i + 1 == recorded_.num_legs) leg.outcome = &outcome;
+      legs->add(&leg);
+      legs = &leg.next;
     }
   }
 
   /// The core did again what it had done on the path that was followed.
   void check_followed() const {
-    bool same = came_at_ == came_.size() && submits_known_ == 0 && (!recordable_ || path_.size() < recorded_.size());
+    bool same = came_at_ == came_.size() && submits_known_ == 0 && (!recordable_ || path_.size() < recorded_.num_legs);
     for (std::size_t i = 0; same && recordable_ && i < path_.size(); ++i)
-      same = recorded_[i]->until == path_[i]->until && recorded_[i]->count == path_[i]->count;
+      same = recorded_.legs[i].until == path_[i]->until && recorded_.legs[i].count == path_[i]->count;
     if (!same) throw std::logic_error("fast: a core in a known state did not do what it had done");
   }
 
@@ -1305,23 +1267,17 @@ class Machine {
     } while (true);
   }
 
-  void begin_leg() {
-    recorded_.push_back(std::make_unique<Leg>());
-    leg_ = recorded_.back().get();
-    leg_->beats.reserve(32);
-    leg_->ports.reserve(32);
-  }
-
   /// Of the leg: what was taken since the one before.
   void end_leg() {
+    RecordedLeg& leg = recorded_.leg();
     for (unsigned f = 0; f < kNumFeeds; ++f) {
       const auto feed = static_cast<Feed>(f);
       const std::uint64_t taken = feeds_.taken(feed);
       if (taken == leg_taken_[f]) continue;
-      leg_->taken.push_back({feed, static_cast<std::uint8_t>(taken - leg_taken_[f])});
-      for (; leg_taken_[f] < taken; ++leg_taken_[f]) leg_->items.push_back(feeds_.item(feed, leg_taken_[f]));
+      leg.taken.push_back({feed, static_cast<std::uint8_t>(taken - leg_taken_[f])});
+      for (; leg_taken_[f] < taken; ++leg_taken_[f]) leg.items.push_back(feeds_.item(feed, leg_taken_[f]));
     }
-    leg_->until = static_cast<std::uint32_t>(now_ - record_begin_) - (leg_->count == 0 ? 1 : 0);
+    leg.until = static_cast<std::uint8_t>(now_ - record_begin_ - (leg.count == 0 ? 1 : 0));
   }
 
   void note_submit(unsigned port, std::uint64_t address, bool taken) {
@@ -1331,26 +1287,30 @@ class Machine {
     const std::uint64_t item = item_of(port);
     const auto from_begin = static_cast<std::int64_t>(item - begin_taken_[static_cast<unsigned>(feed)]);
     const auto offset = static_cast<std::int64_t>(address - beat_of(feed, item));
-    if (recorded_.size() > 1 && leg_->beats.empty()) {  // more beats of the one before?
-      Leg& last = *recorded_[recorded_.size() - 2];
+    if (recorded_.num_legs > 1 && recorded_.leg().beats.empty()) {  // more beats of the one before?
+      RecordedLeg& last = recorded_.leg(1);
       if (last.until == now_ - record_begin_ && last.port == port && last.item == from_begin &&
           last.offset + std::int64_t{last.count} * beat_bytes_ == offset) {
         ++last.count;
         return;
       }
     }
-    leg_->port = static_cast<std::uint8_t>(port);
-    leg_->count = 1;
-    leg_->item = from_begin;
-    leg_->offset = offset;
+    RecordedLeg& leg = recorded_.leg();
+    leg.port = static_cast<std::uint8_t>(port);
+    leg.count = 1;
+    leg.item = from_begin;
+    leg.offset = offset;
     end_leg();
-    begin_leg();
+    recorded_.begin_leg();
   }
 
   void add_counts() {
     add_stepped();
     for (Outcome* outcome : used_) {
-      add(outcome->counts, outcome->times);
+      Counts counts;
+      base::VarintReader read(outcome->counts);
+      counts.visit([&read](std::uint32_t& count) { count = static_cast<std::uint32_t>(read.get()); });
+      add(counts, outcome->times);
       outcome->times = 0;
     }
     used_.clear();
@@ -1374,6 +1334,7 @@ class Machine {
   }
 
   static constexpr std::uint64_t kFewestStepped = 64, kMostStepped = 180;
+  static_assert(kMostStepped < 256, "cycles of a leg are bytes");
   static constexpr std::uint64_t kFewestAsked = 24;  // shorter: what the memory answers repeats less
   static constexpr unsigned kNumPorts = 3;
   static constexpr std::uint64_t kNever = ~std::uint64_t{0};
@@ -1420,10 +1381,10 @@ class Machine {
   program::ActivityCounts total_{};
   std::array<std::uint64_t, kNumCauses> total_causes_{};
 
-  std::unordered_map<std::string_view, std::unique_ptr<State>> states_;
-  std::size_t state_bytes_ = 0;
+  Memo<State> states_;
   std::vector<Outcome*> used_;  // outcomes that happened since counts were added
-  Outcome* recording_ = nullptr;
+  bool recording_ = false;      // to recorded_
+  Recorded recorded_;
   std::uint64_t record_begin_ = 0;
   bool moved_ = false;  // by outcomes: the state at hand is not the machine's
   std::string key_;
@@ -1440,21 +1401,19 @@ class Machine {
   std::array<std::uint64_t, kNumPorts> owed_{};  // beats that the memory took and that were not taken
   std::array<unsigned, kNumFeeds> ahead_{};      // items that the path takes
   std::vector<Leg*> path_;                       // that was followed, but for its last leg
-  std::vector<std::uint32_t> came_;              // on it, as Leg::beats
+  std::vector<std::uint8_t> came_;               // on it, as Leg::beats
   std::vector<std::uint8_t> came_ports_;         // as Leg::ports
   std::size_t came_at_ = 0;                      // those before were told to the core
   std::uint64_t ask_from_ = 0;                   // cycle; of earlier ones came_ says all
   std::uint64_t submits_known_ = 0;              // that the memory took and the core has not yet made
   unsigned take_ = 0;                            // ports whose beat is the memory's still
   std::array<std::uint64_t, kNumFeeds> begin_taken_{}, leg_taken_{};
-  std::vector<std::unique_ptr<Leg>> recorded_;
-  Leg* leg_ = nullptr;  // that is recorded
+  bool has_leg_ = false;  // that is recorded
   bool recordable_ = false;
   std::uint64_t undisturbed_ = 0;  // cycles from record_begin_ on
 
   // Repeating the core and the memory.
-  std::unordered_map<std::string_view, std::unique_ptr<Place>> places_;
-  std::size_t place_bytes_ = 0;
+  Memo<Place> places_;
   std::vector<std::uint32_t> met_;  // parts of hashes of place_key_
   bool away_ = false;               // by rounds: the memory is not where the place at hand is, which is
   std::uint64_t mark_end_ = 0;      // Recurring::end() at the last mark
@@ -1464,6 +1423,13 @@ class Machine {
   const Leg* last_leg_ = nullptr;
   std::vector<std::uint64_t> asked_at_;  // addresses, of path_
   std::string place_key_;
+
+  // Before they are kept.
+  std::vector<Taken> taken_;
+  std::vector<Item> items_;
+  std::vector<Asked> asked_;
+  std::vector<memory::Recurring::Pattern> patterns_;
+  std::string counts_text_, stretch_;
 };
 
 }  // namespace

@@ -31,13 +31,13 @@ void RefreshWaits::passed(MemoryPort port, std::uint64_t begin, std::uint64_t en
     }
   }
   make_room();
-  passed_.push_back({begin, end, nullptr, port});
+  passed_.push_back({begin, end, nullptr, 0, port});
 }
 
-void RefreshWaits::passed(const std::vector<Wait>& waits, std::uint64_t origin) {
-  if (off_ || waits.empty()) return;
+void RefreshWaits::passed(const Wait* waits, std::size_t count, std::uint64_t origin) {
+  if (off_ || count == 0) return;
   make_room();
-  passed_.push_back({origin, origin + waits.back().end, &waits, MemoryPort::kWeightRead});
+  passed_.push_back({origin, origin + waits[count - 1].end, waits, count, MemoryPort::kWeightRead});
 }
 
 void RefreshWaits::detach() {
@@ -48,8 +48,10 @@ void RefreshWaits::detach() {
       apart.push_back(passed);
       continue;
     }
-    for (const Wait& wait : *passed.waits)
-      apart.push_back({passed.begin + wait.begin, passed.begin + wait.end, nullptr, wait.port});
+    for (std::size_t i = 0; i < passed.count; ++i) {
+      const Wait& wait = passed.waits[i];
+      apart.push_back({passed.begin + wait.begin, passed.begin + wait.end, nullptr, 0, wait.port});
+    }
   }
   passed_.swap(apart);
 }
@@ -100,9 +102,11 @@ void RefreshWaits::count(const memory::MemoryModel::Held& held) {
       if (static_cast<unsigned>(passed->port) == held.port) sum += overlap(passed->begin, passed->end, held);
       continue;
     }
-    for (const Wait& wait : *passed->waits)
+    for (std::size_t i = 0; i < passed->count; ++i) {
+      const Wait& wait = passed->waits[i];
       if (static_cast<unsigned>(wait.port) == held.port)
         sum += overlap(passed->begin + wait.begin, passed->begin + wait.end, held);
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 /// later, so what passed is kept until it has: a stretch of one cause at a time, or a known sequence of them.
 /// Memory in use is bounded by what can happen while one beat is awaited.
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -39,7 +40,7 @@ class RefreshWaits {
   void passed(MemoryPort port, std::uint64_t begin, std::uint64_t end);
   /// The same for waits that ascend, as seen from cycle `origin` on. They must stay where they are until detach() or
   /// the end.
-  void passed(const std::vector<Wait>& waits, std::uint64_t origin);
+  void passed(const Wait* waits, std::size_t count, std::uint64_t origin);
   /// Nothing that was handed over is looked at any more.
   void detach();
 
@@ -50,7 +51,8 @@ class RefreshWaits {
  private:
   struct Passed {
     std::uint64_t begin = 0, end = 0;
-    const std::vector<Wait>* waits = nullptr;  // from `begin` on, or all cycles are of `port`
+    const Wait* waits = nullptr;  // so many from `begin` on, or all cycles are of `port`
+    std::size_t count = 0;
     MemoryPort port = MemoryPort::kWeightRead;
   };
 

@@ -101,7 +101,7 @@ TEST_CASE("of each port's waits those cycles are counted in which a refresh held
           pass(list->back().port, now + at, now + stop);
           at = stop + static_cast<std::uint32_t>(rng.below(10));
         }
-        waits.passed(*list, now);
+        waits.passed(list->data(), list->size(), now);
         now += list->back().end;
         known.push_back(std::move(list));
       } else if (kind == 2 && rng.chance(1, 20)) {

@@ -1,0 +1,236 @@
+#pragma once
+/// What the fast engine remembers: states of the machine, moments of the memory, and what followed them. All of it lies
+/// in arenas: nothing is freed but everything at once.
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory_resource>
+#include <optional>
+#include <string_view>
+#include <type_traits>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "base/varint.h"
+#include "models/memory/recurring.h"
+#include "sim/fast/feeds.h"
+#include "sim/program/command_work.h"
+#include "sim/program/commands.h"
+#include "sim/program/engine_run.h"
+#include "sim/program/refresh_waits.h"
+
+namespace moesaic::fast {
+
+/// Memory that is taken back all at once.
+class Arena final : public std::pmr::memory_resource {
+ public:
+  std::size_t bytes() const { return bytes_; }  ///< given out
+  void clear() {
+    pool_.release();
+    bytes_ = 0;
+  }
+  template <class T>
+  T* make() {
+    static_assert(std::is_trivially_destructible_v<T>);
+    return new (allocate(sizeof(T), alignof(T))) T();
+  }
+  /// Of trivial elements; null for none.
+  template <class T>
+  const T* copy(const T* from, std::size_t count) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    if (count == 0) return nullptr;
+    void* const to = allocate(count * sizeof(T), alignof(T));
+    std::memcpy(to, from, count * sizeof(T));
+    return static_cast<const T*>(to);
+  }
+  template <class T>
+  const T* copy(const std::vector<T>& from) {
+    return copy(from.data(), from.size());
+  }
+
+ private:
+  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+    bytes_ += bytes;
+    return pool_.allocate(bytes, alignment);
+  }
+  void do_deallocate(void*, std::size_t, std::size_t) override {}
+  bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override { return this == &other; }
+  std::pmr::monotonic_buffer_resource pool_{std::size_t{1} << 16};
+  std::size_t bytes_ = 0;
+};
+
+/// What is remembered under a key.
+struct Remembered {
+  std::string_view key;
+  std::size_t hash = 0;
+};
+
+/// All that is remembered of one kind. Keys are compared in full.
+template <class T>
+class Memo {
+ public:
+  Memo() { clear(); }
+  static std::size_t hash(std::string_view key) { return std::hash<std::string_view>()(key); }
+  T* find(std::string_view key, std::size_t hash) {
+    T probe;
+    probe.key = key;
+    probe.hash = hash;
+    const auto found = set_->find(&probe);
+    return found == set_->end() ? nullptr : *found;
+  }
+  /// New, and under this key, which is copied.
+  T* add(std::string_view key, std::size_t hash) {
+    T* const added = arena_.make<T>();
+    added->key = {arena_.copy(key.data(), key.size()), key.size()};
+    added->hash = hash;
+    set_->insert(added);
+    return added;
+  }
+  Arena& arena() { return arena_; }
+  std::size_t bytes() const { return arena_.bytes(); }
+  void clear() {
+    set_.reset();
+    arena_.clear();
+    set_.emplace(&arena_);
+  }
+
+ private:
+  struct Hash {
+    std::size_t operator()(const T* one) const { return one->hash; }
+  };
+  struct Same {
+    bool operator()(const T* a, const T* b) const { return a->hash == b->hash && a->key == b->key; }
+  };
+  Arena arena_;
+  std::optional<std::pmr::unordered_set<T*, Hash, Same>> set_;
+};
+
+/// A list of T, linked by T::beside. What was found goes to its front.
+template <class T>
+struct Found {
+  T* first = nullptr;
+  void add(T* one) {
+    one->beside = first;
+    first = one;
+  }
+  /// `before` is the one before it, null for the first.
+  void to_front(T* one, T* before) {
+    if (before == nullptr) return;
+    before->beside = one->beside;
+    add(one);
+  }
+};
+
+/// Blocks' activity and causes over a stretch of cycles.
+struct Counts {
+  std::array<std::array<std::uint32_t, 4>, program::kNumBlocks> activity{};
+  std::array<std::uint32_t, program::kNumCauses> causes{};
+  /// visit(count) on each, in a fixed order.
+  template <class Visit>
+  void visit(const Visit& visit) {
+    for (auto& block : activity)
+      for (std::uint32_t& count : block) visit(count);
+    for (std::uint32_t& count : causes) visit(count);
+  }
+};
+
+/// Items taken from a feed.
+struct Taken {
+  Feed feed;
+  std::uint8_t count;
+};
+
+/// What the host's agent is told at the edge that ends a cycle, completions of loads apart.
+struct News {
+  bool load_pushed = false, command_pushed = false, executed = false;
+  bool idle = false;  ///< the core is, and has executed all that was pushed: the phase ends if it has no more
+  bool any() const { return load_pushed || command_pushed || executed; }
+};
+
+struct State;
+
+/// What was asked for, as Leg has it.
+struct Asked {
+  std::int64_t offset = 0;
+  std::int32_t item = 0;
+  std::uint16_t beats = 0;
+  Feed feed{};
+};
+
+/// What followed a state, once, up to the next one or to the first edge at which the agent is told something, while the
+/// I/O queue and the storage rested. Cycles are from the state on.
+struct Outcome {
+  Outcome* beside = nullptr;
+  State* next = nullptr;  ///< before the agent answers
+  std::uint32_t cycles = 0;
+  std::uint32_t still = 0;                                     ///< cycles at the end in which no block moved
+  News news;                                                   ///< at the end
+  std::array<std::uint8_t, program::kNumMemoryPorts> beats{};  ///< that crossed each port
+  std::uint8_t followed = 0;
+  std::uint8_t num_taken = 0, num_asked = 0;
+  std::uint16_t num_items = 0, num_waits = 0;
+  std::uint32_t num_begins = 0, num_ends = 0;
+  const Taken* taken = nullptr;  ///< of each feed from which something was taken
+  const Item* items = nullptr;   ///< feed by feed
+  const std::uint32_t* tile_begins = nullptr;
+  const std::uint32_t* tile_ends = nullptr;
+  const program::RefreshWaits::Wait* waits = nullptr;  ///< where the memory refreshes
+  const Asked* asked = nullptr;                        ///< where the memory was asked and may be repeated too
+  std::string_view counts;                             ///< Counts, as varints
+  program::CommandWork work;
+  std::uint64_t times = 0;  ///< not yet in the run's counts
+};
+
+/// A stretch of what followed a state behind a memory that was asked as the run went: the beats that came, up to the
+/// next time that the core asked for some, or to the end of the outcome.
+struct Leg {
+  Leg* beside = nullptr;
+  Found<Leg> next;
+  Outcome* outcome = nullptr;           ///< the outcome ends here
+  const Taken* taken = nullptr;         ///< of each feed from which something was taken
+  const Item* items = nullptr;          ///< feed by feed
+  const std::uint8_t* beats = nullptr;  ///< that came, in which cycle from the state on; ascending
+  const std::uint8_t* ports = nullptr;  ///< on which ports; of a cycle ascending
+  std::int64_t offset = 0;              ///< of the beats asked for: bytes from the item's first beat on
+  std::int32_t item = 0;                ///< in which they lie: its number, from what the state has taken on
+  std::uint8_t num_taken = 0, num_beats = 0;
+  bool of_one_port = false;  ///< there are beats, all of them on one
+  std::uint8_t until = 0;    ///< the cycle, from the state on, through which no others came
+  std::uint8_t port = 0;     ///< asked for in that cycle
+  std::uint8_t count = 0;    ///< beats; 0: none
+};
+
+struct State : Remembered {
+  Found<Outcome> outcomes;              ///< with the memory's state in the key
+  Found<Leg> legs;                      ///< without
+  std::uint32_t activity = 0;           ///< while nothing moves until a beat comes
+  std::uint32_t tried = 0, passed = 0;  ///< times that the memory's moment was looked up, that it needed not be asked
+  std::uint8_t still = 0;               ///< if nothing does: cycles to skip are a multiple of it
+};
+
+struct Place;
+
+/// What followed a state and a moment of the memory, once.
+struct Round {
+  Round* beside = nullptr;
+  Outcome* outcome = nullptr;
+  Place* next = nullptr;
+  const memory::Recurring::Pattern* patterns = nullptr;  ///< of Outcome::asked
+  memory::Recurring::Stretch stretch;
+};
+
+/// A state and a moment of the memory: its key is the state's address and the moment.
+struct Place : Remembered {
+  Found<Round> rounds;
+  unsigned num_rounds = 0;
+  // Of a state in which nothing moves until a beat comes: cycles until then, and where they lead.
+  std::uint64_t skip = 0;
+  memory::Recurring::Stretch stretch;
+  Place* skipped = nullptr;
+  std::string_view moment() const { return key.substr(sizeof(State*)); }
+};
+
+}  // namespace moesaic::fast
