@@ -7,13 +7,18 @@
 
 namespace moesaic::base {
 
-/// Appends to a string that outlives it.
+/// Appends to a string that outlives it and that nobody else looks at meanwhile.
 class VarintWriter {
  public:
-  explicit VarintWriter(std::string& bytes) : bytes_(bytes) {}
+  explicit VarintWriter(std::string& bytes) : bytes_(bytes), size_(bytes.size()) {}
+  ~VarintWriter() { bytes_.resize(size_); }
+  VarintWriter(const VarintWriter&) = delete;
+  VarintWriter& operator=(const VarintWriter&) = delete;
   void put(std::uint64_t value) {
-    for (; value >= 128; value >>= 7) bytes_.push_back(static_cast<char>(value | 128));
-    bytes_.push_back(static_cast<char>(value));
+    constexpr std::size_t kLongest = 10;
+    if (bytes_.size() - size_ < kLongest) bytes_.resize(2 * bytes_.size() + 64);
+    for (; value >= 128; value >>= 7) bytes_[size_++] = static_cast<char>(value | 128);
+    bytes_[size_++] = static_cast<char>(value);
   }
   /// Near 0 short, on either side.
   void put_signed(std::int64_t value) {
@@ -22,6 +27,7 @@ class VarintWriter {
 
  private:
   std::string& bytes_;
+  std::size_t size_;  // of what was written; there is room behind it
 };
 
 /// Reads what was written, as often as it was.

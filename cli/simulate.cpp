@@ -246,6 +246,8 @@ std::string host_json(const SimulateOptions& options, const Results& results) {
     j["shortcuts"]["cycles_repeated_unasked"] = effort.unasked;
     j["shortcuts"]["states"] = effort.states;
     j["shortcuts"]["states_forgotten"] = effort.forgotten;
+    j["shortcuts"]["moments"] = effort.moments;
+    j["shortcuts"]["moments_forgotten"] = effort.moments_forgotten;
   }
   return j.dump(2) + "\n";
 }

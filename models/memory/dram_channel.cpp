@@ -273,6 +273,7 @@ void DramChannel::stream_at_once(std::int64_t until, std::vector<DramOutcome>& o
       if (sink_) report(DramCommandKind::kRead, clock, static_cast<unsigned>(bank), &run);
       group.next_rd = clock + t.ccd_l;
       raise(of.next_pre, clock + t.rtp);
+      lively_ |= std::uint64_t{1} << bank;
       raise(closes, of.next_pre);
       lists_[bank][kReads].overtaken = 0;
     }
@@ -360,6 +361,7 @@ void DramChannel::note_read(unsigned bank, std::int64_t clock) {
   raise(groups_[group_of(bank)].next_rd, clock + t.ccd_l);
   raise(next_wr_, clock + t.rtw);
   raise(banks_[bank].next_pre, clock + t.rtp);
+  lively_ |= std::uint64_t{1} << bank;
   raise(all_pre_, banks_[bank].next_pre);
   ++counts_.reads;
 }
@@ -572,6 +574,7 @@ void DramChannel::activate(const Pick& pick) {
   bank.next_rd = pick.clock + t.rcd;
   bank.next_wr = pick.clock + t.rcd_wr;
   bank.next_pre = pick.clock + t.ras;
+  lively_ |= std::uint64_t{1} << pick.bank;
   bank.next_act = pick.clock + t.rc;
   raise(all_pre_, bank.next_pre);
   raise(all_act_, bank.next_act);
@@ -588,6 +591,7 @@ void DramChannel::precharge(const Pick& pick) {
   Bank& bank = banks_[pick.bank];
   bank.row = -1;
   raise(bank.next_act, pick.clock + config_.timing.rp);
+  lively_ |= std::uint64_t{1} << pick.bank;
   raise(all_act_, bank.next_act);
   for (List& list : lists_[pick.bank]) list.hits = list.overtaken = 0;
   entry(pick.entry).closed = true;
@@ -605,6 +609,7 @@ void DramChannel::precharge_all(std::int64_t clock) {
   }
   raise(all_act_, clock + config_.timing.rp_ab);
   open_ = open_in_ = 0;
+  lively_ = all_banks_;
   forget_choices(all_banks_);
   ++counts_.precharge_alls;
 }
@@ -619,6 +624,7 @@ void DramChannel::issue_column(const Pick& pick, std::vector<DramOutcome>& outco
   const Direction direction = issued.access.is_write ? kWrites : kReads;
   List& list = lists_[pick.bank][direction];
   list.overtaken = first_ready(list) == pick.entry ? 0 : list.overtaken + 1;
+  lively_ |= bit;
   if (direction == kWrites) {
     const std::int64_t last = clock + t.cwl + burst_;
     raise(next_wr_, clock + t.ccd_s);
@@ -660,17 +666,19 @@ void DramChannel::refresh(std::int64_t clock) {
   for (std::size_t number = 0; number < num_banks_; ++number)
     raise(banks_[number].next_act, clock + config_.timing.rfc);
   raise(all_act_, clock + config_.timing.rfc);
+  lively_ = all_banks_;
   forget_choices(all_banks_);
   ++counts_.refreshes;
   counts_.refresh_clocks += static_cast<std::uint64_t>(clock + config_.timing.rfc - due_);
-  keep_refresh(due_, clock + config_.timing.rfc);
+  keep_refresh({due_, clock + config_.timing.rfc, counts_});
   due_ += config_.timing.refi;
   readable_ = clock + config_.timing.rfc + config_.timing.rcd;
 }
 
-void DramChannel::keep_refresh(std::int64_t due, std::int64_t open) {
-  if (counts_.refreshes % every_ != 0) return;
-  refreshes_.push_back({due, open, counts_});
+void DramChannel::keep_refresh(const DramRefresh& refresh) {
+  last_refresh_ = refresh;
+  if (refresh.counts.refreshes % every_ != 0) return;
+  refreshes_.push_back(refresh);
   if (refreshes_.size() < most_refreshes_) return;
   for (std::size_t i = 1; i < refreshes_.size(); i += 2) refreshes_[i / 2] = refreshes_[i];
   refreshes_.resize(refreshes_.size() / 2);

@@ -110,9 +110,13 @@ class DramChannel {
 
   // ---- moments (recurring.h): dram_moment.cpp ----
 
-  /// No write is still to arrive, no access waits for another, none was held up by a refresh and none is due before
-  /// `clock`; and there is nobody who wants to know every command.
-  bool is_plain(std::int64_t clock) const;
+  /// No write is still to arrive, no access waits for another; and there is nobody who wants to know every command.
+  bool is_plain() const;
+  /// What a refresh has to do with what waits at `clock`.
+  enum class Trouble : std::uint8_t { kNone, kDue, kHeld };  ///< kDue: one is not over; kHeld: one held something up
+  Trouble trouble(std::int64_t clock) const;
+  /// When the refresh was due that is the trouble.
+  std::int64_t last_due(std::int64_t clock) const { return due_ < clock ? due_ : due_ - config_.timing.refi; }
   /// Clocks relative to `clock`, before which all has happened; groups are counted from `group` on, banks from `bank`
   /// on. What waits is not in it.
   void export_clocks(std::int64_t clock, unsigned group, unsigned bank, base::VarintWriter& moment) const;
@@ -127,11 +131,15 @@ class DramChannel {
   void list_waiting(std::vector<Waiting>& waiting) const;
   /// Puts an access of one burst in the queue, or a read where it waits to arrive. The oldest first.
   void add_waiting(const DramAccess& access, bool opened, bool closed, bool queued);
-  std::int64_t due() const { return due_; }
+  const DramRefresh& last_refresh() const { return last_refresh_; }
   std::int64_t row(unsigned bank) const { return banks_[bank].row; }
   /// What happened elsewhere in the same way: a row of a bank is open or, with -1, none; more was counted.
   void set_row(unsigned bank, std::int64_t row);
   void add(const DramCounts& counts);
+  /// The refresh that is due next happened elsewhere: all rows were closed; after so many clocks banks might be opened
+  /// again, when so much more had been counted.
+  void pass_refresh(std::int64_t clocks, const DramCounts& counts);
+  void close_rows();
   void add_reads(std::uint64_t reads, std::uint64_t row_hits) {
     counts_.reads += reads;
     counts_.row_hits += row_hits;
@@ -252,7 +260,7 @@ class DramChannel {
   void precharge(const Pick& pick);
   void precharge_all(std::int64_t clock);
   void refresh(std::int64_t clock);
-  void keep_refresh(std::int64_t due, std::int64_t open);
+  void keep_refresh(const DramRefresh& refresh);
   inline void update_mode();
   void report(const Pick& pick) const;
   void report(DramCommandKind kind, std::int64_t clock, unsigned bank, const DramAccess* access) const;
@@ -276,6 +284,7 @@ class DramChannel {
   std::int64_t due_;                        // of the next refresh
   std::int64_t readable_ = 0;               // when a row opened after the last refresh could first be read
   std::uint64_t open_ = 0;                  // banks with an open row
+  mutable std::uint64_t lively_ = 0;        // all banks but these have no clock that is not past, and overtook nobody
   std::int64_t all_act_ = 0, all_pre_ = 0;  // the latest next_act, next_pre of any bank
   std::uint64_t waited_for_ = 0;            // banks for which something is queued
   std::int64_t open_row_ = -1;              // a row, and banks that are known to have it open with nothing queued
@@ -297,6 +306,7 @@ class DramChannel {
   Pick pick_;
   bool pick_known_ = false;
   DramCounts counts_;
+  DramRefresh last_refresh_;
   std::vector<DramRefresh> refreshes_;
   std::size_t most_refreshes_;
   std::uint64_t every_ = 1;

@@ -188,19 +188,29 @@ void DramMemory::note_held(const DramOutcome& outcome) {
 void DramMemory::report_held(const Port& port, std::int64_t shown_before) {
   const std::int64_t begin = std::max(shown_before, to_core(port.latest_held.from + read_clocks_));
   const std::int64_t end = std::min(port.shown_at, to_core(port.latest_held.until + read_clocks_));
-  if (begin < end) held_.push_back({port.latest_held.port, Cycles(begin), Cycles(end)});
+  if (begin >= end) return;
+  held_.push_back({port.latest_held.port, Cycles(begin), Cycles(end)});
+  if (!mark_.stands) return;
+  constexpr std::size_t kMostHeld = 16;  // of a stretch
+  mark_.held.push_back(held_.back());
+  mark_.stands = mark_.held.size() <= kMostHeld;
 }
 
 Cycles DramMemory::take_held(std::vector<Held>& held) {
   held.insert(held.end(), held_.begin(), held_.end());
   held_.clear();
-  // A beat that waits is held up when the one before it is there at the earliest, one that is to come after now.
+  return Cycles(held_known_until());
+}
+
+/// A beat that waits is held up when the one before it is there at the earliest, one that is to come after now.
+std::int64_t DramMemory::held_known_until() const {
+  if (away_) return away_held_;
   std::int64_t from = now_;
   for (unsigned number = 0; number < ports_used_; ++number) {
     const Port& port = ports_[number][0];
     if (!port.reads.empty()) from = std::min(from, port.shown_at);
   }
-  return Cycles(from);
+  return from;
 }
 
 /// Counts the places that the core has seen become free; whether no more than `most` are then taken.

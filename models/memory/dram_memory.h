@@ -47,17 +47,19 @@ class DramMemory final : public MemoryModel, public Recurring {
   Recurring* recurring() override { return recurs_ ? this : nullptr; }
   bool export_moment(unsigned port, Cycles now, std::string& moment) override;
   void import_moment(unsigned port, Cycles now, std::string_view moment) override;
-  Cycles undisturbed_until() const override;
+  Cycles undisturbed_until(Cycles now) const override;
+  std::int64_t until_refresh(Cycles now) const override;
   std::uint64_t end(unsigned port) const override { return (ports_[port][0].last_burst + 1) << burst_shift_; }
   std::uint64_t end_of(std::uint64_t address, std::uint64_t bytes) const override {
     return (((address + bytes - 1) >> burst_shift_) + 1) << burst_shift_;
   }
   std::uint64_t owed(unsigned port) const override;
+  std::uint64_t plain_until(unsigned port) override;
   std::optional<Pattern> pattern(std::uint64_t origin, std::uint64_t end, std::uint64_t address, std::uint64_t bytes,
                                  bool at_mark) override;
-  void mark(unsigned port) override;
-  bool stretch(std::string& what) override;
-  void pass(unsigned port, const Stretch& stretch, std::uint64_t end) override;
+  void mark(unsigned port, Cycles now) override;
+  std::optional<bool> stretch(std::string& what) override;
+  bool pass(unsigned port, const Stretch& stretch, std::uint64_t end, Cycles now) override;
 
   /// Called with every command of every channel from now on; commands of one channel are in order.
   void trace(std::function<void(const DramCommand&)> sink);
@@ -179,6 +181,7 @@ class DramMemory final : public MemoryModel, public Recurring {
   inline void resolve(Port& port);
   void note_held(const DramOutcome& outcome);
   void report_held(const Port& port, std::int64_t shown_before);
+  std::int64_t held_known_until() const;
   unsigned channel_of(std::uint64_t burst) const {
     const auto field = static_cast<std::size_t>(AddressField::kChannel);
     return static_cast<unsigned>(burst >> shift_[field] & mask_[field]);
@@ -209,6 +212,7 @@ class DramMemory final : public MemoryModel, public Recurring {
   void export_waiting(const Port& port, unsigned channel, base::VarintWriter& moment);
   void import_waiting(unsigned port, unsigned channel, base::VarintReader& moment);
   void export_port(const Port& port, base::VarintWriter& moment) const;
+  std::int64_t held_floor() const;
   void import_port(unsigned number, base::VarintReader& moment);
   std::uint64_t field_of(AddressField which, std::uint64_t burst) const {
     const auto field = static_cast<std::size_t>(which);
@@ -269,6 +273,7 @@ class DramMemory final : public MemoryModel, public Recurring {
     std::int64_t first = 0, last = -1;           // blocks
   } written_;                                    // between which all writes lie that wait
   bool away_ = false;                            // stretches were passed: of what waits only this holds
+  std::int64_t away_held_ = 0;                   // what take_held() returns then
   std::vector<std::vector<DramAccess>> writes_;  // by channel
   struct Mark {
     Written written;
@@ -277,6 +282,9 @@ class DramMemory final : public MemoryModel, public Recurring {
     std::vector<std::vector<DramAccess>> writes;  // that waited, by channel
     std::uint64_t end = 0;                        // burst behind the one read last
     std::uint64_t read_beats = 0, read_bytes = 0;
+    std::int64_t now = 0;
+    std::vector<Held> held;  // since then
+    bool stands = false;     // there was a mark, and what happened since is all there
   } mark_;
 };
 

@@ -1,5 +1,6 @@
 /// Moments of the DRAM (recurring.h): what decides what it does while a single port reads.
 #include <algorithm>
+#include <array>
 #include <stdexcept>
 
 #include "models/memory/dram_channel.h"
@@ -20,10 +21,30 @@ enum RowIs : std::uint64_t { kIsClosed = 1, kIsRead = 2, kIsWritten = 3 };
 /// What follows in the list of what waits.
 enum Waits : std::uint64_t { kNothingWaits = 0, kWriteWaits = 1, kReadWaits = 2 };
 
+/// Of the bank or group that is `number`, clocks from now on and other counts: those that are 0 cost nothing.
+template <std::size_t Count>
+void put_known(std::size_t number, const std::array<std::uint64_t, Count>& values, base::VarintWriter& out) {
+  std::uint64_t known = 0;
+  for (std::size_t i = 0; i < Count; ++i) known |= std::uint64_t{values[i] != 0 ? 1U : 0U} << i;
+  if (known == 0) return;
+  out.put(number + 1);
+  out.put(known);
+  for (const std::uint64_t value : values)
+    if (value != 0) out.put(value);
+}
+
+template <std::size_t Count>
+void take_known(base::VarintReader& in, std::array<std::uint64_t, Count>& values) {
+  const std::uint64_t known = in.get();
+  for (std::size_t i = 0; i < Count; ++i) values[i] = (known >> i & 1) != 0 ? in.get() : 0;
+}
+
+// All counts are powers of two.
+
 /// The bank that is `number` when groups are counted from `group` on and banks from `bank` on.
 unsigned turned_bank(const DramConfig& config, unsigned number, unsigned group, unsigned bank) {
   const auto groups = static_cast<unsigned>(config.bank_groups), banks = static_cast<unsigned>(config.banks);
-  return (number / banks + group) % groups * banks + (number + bank) % banks;
+  return (((number & ~(banks - 1)) + group * banks) & (groups * banks - 1)) | ((number + bank) & (banks - 1));
 }
 
 }  // namespace
@@ -31,33 +52,42 @@ unsigned turned_bank(const DramConfig& config, unsigned number, unsigned group, 
 // ---- a channel ----
 
 void DramChannel::export_clocks(std::int64_t clock, unsigned group, unsigned bank, base::VarintWriter& moment) const {
-  const auto put = [&](std::int64_t when) {
-    moment.put(static_cast<std::uint64_t>(std::max(when - clock, std::int64_t{0})));
+  const auto from_now = [clock](std::int64_t when) {
+    return static_cast<std::uint64_t>(std::max(when - clock, std::int64_t{0}));
   };
+  const auto put = [&](std::int64_t when) { moment.put(from_now(when)); };
   put(next_cmd_), put(next_rd_), put(next_wr_), put(next_act_), put(all_act_), put(all_pre_);
   for (unsigned i = 0; i < 4; ++i) put(last_acts_[(oldest_act_ + i) % 4] + config_.timing.faw);
   moment.put(
       static_cast<std::uint64_t>(std::min<std::int64_t>(phase_, std::max(config_.write_high, config_.starvation_cap))));
-  moment.put(writing_ ? 1 : 0);
+  moment.put((writing_ ? 1U : 0U) | (open_ != 0 ? 2U : 0U));
+  const Trouble trouble = this->trouble(clock);
+  moment.put(static_cast<std::uint64_t>(trouble));
+  if (trouble != Trouble::kNone) moment.put(static_cast<std::uint64_t>(clock - last_due(clock)));
+  if (trouble == Trouble::kHeld) moment.put_signed(readable_ - clock);
   const auto groups = static_cast<unsigned>(config_.bank_groups);
   for (unsigned number = 0; number < groups; ++number) {
-    const Group& of = groups_[(number + group) % groups];
-    if (std::max(std::max(of.next_act, of.next_rd), std::max(of.next_wr, of.next_masked)) <= clock) continue;
-    moment.put(number + 1);
-    put(of.next_act), put(of.next_rd), put(of.next_wr), put(of.next_masked);
+    const Group& of = groups_[(number + group) & (groups - 1)];
+    put_known<4>(number, {from_now(of.next_rd), from_now(of.next_act), from_now(of.next_wr), from_now(of.next_masked)},
+                 moment);
   }
   moment.put(0);
   for (unsigned number = 0; number < num_banks_; ++number) {
     const unsigned actual = turned_bank(config_, number, group, bank);
+    const std::uint64_t bit = std::uint64_t{1} << actual;
+    if ((lively_ & bit) == 0) continue;
     const Bank& of = banks_[actual];
     const std::array<List, 2>& lists = lists_[actual];
     if (std::max(std::max(of.next_act, of.next_pre), std::max(of.next_rd, of.next_wr)) <= clock &&
-        (lists[kReads].overtaken | lists[kWrites].overtaken) == 0)
+        (lists[kReads].overtaken | lists[kWrites].overtaken) == 0) {
+      lively_ &= ~bit;
       continue;
-    moment.put(number + 1);
-    put(of.next_act), put(of.next_pre), put(of.next_rd), put(of.next_wr);
-    moment.put(static_cast<std::uint64_t>(lists[kReads].overtaken));
-    moment.put(static_cast<std::uint64_t>(lists[kWrites].overtaken));
+    }
+    put_known<6>(
+        number,
+        {from_now(of.next_pre), from_now(of.next_act), from_now(of.next_rd), from_now(of.next_wr),
+         static_cast<std::uint64_t>(lists[kReads].overtaken), static_cast<std::uint64_t>(lists[kWrites].overtaken)},
+        moment);
   }
   moment.put(0);
 }
@@ -79,11 +109,16 @@ void DramChannel::import_clocks(std::int64_t clock, unsigned group, unsigned ban
   pick_known_ = false;
   now_ = std::max(now_, clock - 1);
 
-  const auto take = [&] { return clock + static_cast<std::int64_t>(moment.get()); };
+  const auto at = [clock](std::uint64_t from_now) { return clock + static_cast<std::int64_t>(from_now); };
+  const auto take = [&] { return at(moment.get()); };
   next_cmd_ = take(), next_rd_ = take(), next_wr_ = take(), next_act_ = take(), all_act_ = take(), all_pre_ = take();
   for (unsigned i = 0; i < 4; ++i) last_acts_[(oldest_act_ + i) % 4] = take() - config_.timing.faw;
   phase_ = static_cast<int>(moment.get());
-  writing_ = moment.get() != 0;
+  writing_ = (moment.get() & 1) != 0;
+  const auto trouble = static_cast<Trouble>(moment.get());
+  if (trouble != Trouble::kNone && static_cast<std::int64_t>(moment.get()) != clock - last_due(clock))
+    throw std::logic_error("DRAM: a moment of another refresh");
+  if (trouble == Trouble::kHeld) readable_ = clock + moment.get_signed();
   const auto groups = static_cast<unsigned>(config_.bank_groups);
   for (unsigned number = 0; number < groups; ++number) {
     Group& of = groups_[number];
@@ -91,8 +126,11 @@ void DramChannel::import_clocks(std::int64_t clock, unsigned group, unsigned ban
   }
   while (const std::uint64_t number = moment.get()) {
     Group& of = groups_[(static_cast<unsigned>(number - 1) + group) % groups];
-    of.next_act = take(), of.next_rd = take(), of.next_wr = take(), of.next_masked = take();
+    std::array<std::uint64_t, 4> known{};
+    take_known(moment, known);
+    of.next_rd = at(known[0]), of.next_act = at(known[1]), of.next_wr = at(known[2]), of.next_masked = at(known[3]);
   }
+  lively_ = 0;
   for (unsigned number = 0; number < num_banks_; ++number) {
     Bank& of = banks_[number];
     of.next_act = of.next_pre = of.next_rd = of.next_wr = clock;
@@ -101,9 +139,12 @@ void DramChannel::import_clocks(std::int64_t clock, unsigned group, unsigned ban
   while (const std::uint64_t number = moment.get()) {
     const unsigned actual = turned_bank(config_, static_cast<unsigned>(number - 1), group, bank);
     Bank& of = banks_[actual];
-    of.next_act = take(), of.next_pre = take(), of.next_rd = take(), of.next_wr = take();
-    lists_[actual][kReads].overtaken = static_cast<int>(moment.get());
-    lists_[actual][kWrites].overtaken = static_cast<int>(moment.get());
+    lively_ |= std::uint64_t{1} << actual;
+    std::array<std::uint64_t, 6> known{};
+    take_known(moment, known);
+    of.next_pre = at(known[0]), of.next_act = at(known[1]), of.next_rd = at(known[2]), of.next_wr = at(known[3]);
+    lists_[actual][kReads].overtaken = static_cast<int>(known[4]);
+    lists_[actual][kWrites].overtaken = static_cast<int>(known[5]);
   }
 }
 
@@ -114,12 +155,20 @@ void DramChannel::list_waiting(std::vector<Waiting>& waiting) const {
   for (std::size_t i = 0; i < pending_.size(); ++i) waiting.push_back({&pending_[i], false, false, false});
 }
 
-bool DramChannel::is_plain(std::int64_t clock) const {
-  if (writes_pending_ != 0 || sink_ || due_ < clock || readable_ > clock) return false;
+bool DramChannel::is_plain() const {
+  if (writes_pending_ != 0 || sink_) return false;
   for (const Direction direction : {kReads, kWrites})
     for (std::int32_t at = choices_[direction].oldest; at != kNone; at = entry(at).younger)
-      if (entry(at).blockers != 0 || entry(at).has_waiting || entry(at).access.arrival < readable_) return false;
-  return pending_.empty() || pending_.front().arrival >= readable_;
+      if (entry(at).blockers != 0 || entry(at).has_waiting) return false;
+  return true;
+}
+
+DramChannel::Trouble DramChannel::trouble(std::int64_t clock) const {
+  if (due_ < clock) return Trouble::kDue;
+  bool held = readable_ > clock || (!pending_.empty() && pending_.front().arrival < readable_);
+  for (std::int32_t at = choices_[kReads].oldest; !held && at != kNone; at = entry(at).younger)
+    held = entry(at).access.arrival < readable_;
+  return held ? Trouble::kHeld : Trouble::kNone;
 }
 
 void DramChannel::add_waiting(const DramAccess& access, bool opened, bool closed, bool queued) {
@@ -138,8 +187,20 @@ void DramChannel::set_row(unsigned bank, std::int64_t row) {
   open_ = row < 0 ? open_ & ~bit : open_ | bit;
 }
 
+void DramChannel::close_rows() {
+  for (std::size_t bank = 0; bank < num_banks_; ++bank) banks_[bank].row = -1;
+  open_ = 0;
+}
+
 void DramChannel::add(const DramCounts& counts) {
   for_each_count(counts_, counts, [](std::uint64_t& mine, std::uint64_t more) { mine += more; });
+}
+
+void DramChannel::pass_refresh(std::int64_t clocks, const DramCounts& counts) {
+  DramRefresh refresh{due_, due_ + clocks, counts_};
+  for_each_count(refresh.counts, counts, [](std::uint64_t& mine, std::uint64_t more) { mine += more; });
+  keep_refresh(refresh);
+  due_ += config_.timing.refi;
 }
 
 // ---- the memory ----
@@ -154,7 +215,8 @@ std::uint64_t DramMemory::burst_at(unsigned channel, unsigned flat_bank, std::in
 
 unsigned DramMemory::first_channel(std::uint64_t end, unsigned i) const {
   if (!turns_) return i;
-  return (static_cast<unsigned>(field_of(AddressField::kChannel, end)) + i) % static_cast<unsigned>(channels_.size());
+  return (static_cast<unsigned>(field_of(AddressField::kChannel, end)) + i) &
+         (static_cast<unsigned>(channels_.size()) - 1);
 }
 
 unsigned DramMemory::first_group(std::uint64_t end, unsigned channel) const {
@@ -186,9 +248,12 @@ bool DramMemory::rests(Port& port, bool is_write) {
 bool DramMemory::is_alone(unsigned number) {
   const Port& port = ports_[number][0];
   if (!port.has_last || port.refused != 0 || !port.held.empty()) return false;
-  if (port.latest_held.until != 0 && port.latest != port.shown) return false;
-  for (const DramChannel& channel : channels_)
-    if (!channel.is_plain(horizon_)) return false;
+  bool troubled = port.latest_held.until != 0;
+  for (const DramChannel& channel : channels_) {
+    if (!channel.is_plain()) return false;
+    troubled = troubled || channel.trouble(horizon_) != DramChannel::Trouble::kNone;
+  }
+  if (troubled && port.latest != port.shown) return false;
   for (unsigned other = 0; other < 2 * ports_used_; ++other)
     if (other != 2 * number && !rests(ports_[other / 2][other % 2], other % 2 != 0)) return false;
   return true;
@@ -225,6 +290,8 @@ bool DramMemory::export_moment(unsigned number, Cycles now, std::string& moment)
 /// Where the writes lie that wait; whether all reads that do lie elsewhere.
 bool DramMemory::note_writes() {
   written_ = {INT64_MAX, INT64_MIN};
+  const auto has_writes = [](const DramChannel& channel) { return channel.queued_writes() != 0; };
+  if (std::none_of(channels_.begin(), channels_.end(), has_writes)) return true;
   for (const bool writes : {true, false})
     for (unsigned channel = 0; channel < static_cast<unsigned>(channels_.size()); ++channel) {
       waiting_.clear();
@@ -262,10 +329,13 @@ void DramMemory::import_credits(Credits& credits, base::VarintReader& moment) co
 }
 
 /// What waits. Writes: in which bank, whether they are masked, which of those before in their bank is for the same row;
-/// where they lie, the memory itself knows. Reads: how far before the end they lie, their numbers, when they arrive.
+/// where they lie, the memory itself knows. Reads: how far before the end they lie, their numbers, when they arrive or,
+/// where a refresh holds them up, arrived.
 void DramMemory::export_waiting(const Port& port, unsigned channel, base::VarintWriter& moment) {
   const DramChannel& of = channels_[channel];
   const std::uint64_t end = port.last_burst + 1;
+  const bool troubled = of.trouble(horizon_) != DramChannel::Trouble::kNone;
+  const std::int64_t earliest = troubled ? of.last_due(horizon_) : horizon_;
   waiting_.clear();
   of.list_waiting(waiting_);
   for (std::size_t w = 0; w < waiting_.size(); ++w) {
@@ -291,7 +361,7 @@ void DramMemory::export_waiting(const Port& port, unsigned channel, base::Varint
       moment.put(static_cast<std::uint64_t>(access.number + std::int64_t{i} * access.numbers - port.next_done));
       moment.put(flags | state_of(of.row(bank), access.row) << 3);
       moment.put_signed(block_of(end - 1) - block_of(burst));
-      moment.put(static_cast<std::uint64_t>(std::max(access.arrival - horizon_, std::int64_t{0})));
+      moment.put_signed(std::max(access.arrival, earliest) - horizon_);
     }
   }
   moment.put(kNothingWaits);
@@ -317,7 +387,7 @@ void DramMemory::import_waiting(unsigned number, unsigned channel, base::VarintR
     read.number = ports_[number][0].next_done + static_cast<std::int64_t>(moment.get());
     const std::uint64_t flags = moment.get();
     moment.get_signed();  // follows from where it lies
-    read.arrival = horizon_ + static_cast<std::int64_t>(moment.get());
+    read.arrival = horizon_ + moment.get_signed();
     of.add_waiting(read, (flags & 2) != 0, (flags & 4) != 0, (flags & 1) != 0);
   }
 }
@@ -325,14 +395,23 @@ void DramMemory::import_waiting(unsigned number, unsigned channel, base::VarintR
 /// The writes that wait in a channel, the oldest first.
 void DramMemory::list_writes(unsigned channel, std::vector<DramAccess>& writes) {
   writes.clear();
+  if (channels_[channel].queued_writes() == 0) return;  // none is still to arrive: is_plain()
   waiting_.clear();
   channels_[channel].list_waiting(waiting_);
   for (const DramChannel::Waiting& one : waiting_)
     if (one.access->is_write) writes.push_back(*one.access);
 }
 
+/// A clock such that what a refresh holds up does not depend on whether the port's last beat was there then or earlier.
+std::int64_t DramMemory::held_floor() const {
+  std::int64_t from = horizon_;
+  for (const DramChannel& channel : channels_)
+    if (channel.trouble(horizon_) != DramChannel::Trouble::kNone) from = std::min(from, channel.last_due(horizon_));
+  return std::min(from + read_clocks_, horizon_ - 1);
+}
+
 void DramMemory::export_port(const Port& port, base::VarintWriter& moment) const {
-  moment.put_signed(std::max(port.latest - horizon_, std::int64_t{-1}));
+  moment.put_signed(std::max(port.latest, held_floor()) - horizon_);
   for (std::size_t i = 0; i < port.reads.size(); ++i) {
     const Read& read = port.reads[i];
     const std::int64_t done = read.done == kUnknown ? 1
@@ -423,6 +502,13 @@ std::uint64_t DramMemory::row_state(std::uint64_t burst, bool at_mark) const {
   return state_of(open, place.row);
 }
 
+std::uint64_t DramMemory::plain_until(unsigned number) {
+  const std::int64_t block = block_of(ports_[number][0].last_burst);
+  if (place_bits_ > 32 || (block >= written_.first && block <= written_.last) || !is_row_open(block))
+    return end(number);
+  return static_cast<std::uint64_t>(block + 1) << (row_shift_ + burst_shift_);
+}
+
 std::optional<DramMemory::Pattern> DramMemory::pattern(std::uint64_t origin, std::uint64_t end, std::uint64_t address,
                                                        std::uint64_t bytes, bool at_mark) {
   constexpr std::uint64_t kMostBursts = 32;
@@ -436,8 +522,8 @@ std::optional<DramMemory::Pattern> DramMemory::pattern(std::uint64_t origin, std
   const auto banks = static_cast<unsigned>(config_.banks);
   pattern.exact = address - end;
   std::uint64_t place = pattern.exact & ((std::uint64_t{1} << alike) - 1);
-  place = place * banks + (bank_of(first) - bank_of(before)) % banks;
-  place = place * banks + (bank_of(last) - bank_of(before)) % banks;
+  place = place * banks + ((bank_of(first) - bank_of(before)) & (banks - 1));
+  place = place * banks + ((bank_of(last) - bank_of(before)) & (banks - 1));
   place = place * 2 + (first == before ? 1 : 0);
   pattern.place = static_cast<std::uint32_t>(place);
   if (!at_mark && is_row_open(block_of(first)) && is_row_open(block_of(last))) return pattern;
@@ -454,9 +540,14 @@ std::optional<DramMemory::Pattern> DramMemory::pattern(std::uint64_t origin, std
   return pattern;
 }
 
-Cycles DramMemory::undisturbed_until() const {
-  std::int64_t due = DramChannel::kNever;
-  for (const DramChannel& channel : channels_) due = std::min(due, channel.due());
+/// All refreshes are due at multiples of tREFI.
+std::int64_t DramMemory::until_refresh(Cycles now) const {
+  const std::int64_t clock = to_dram(now.count()), every = config_.timing.refi;
+  return (clock + every - 1) / every * every - clock;
+}
+
+Cycles DramMemory::undisturbed_until(Cycles now) const {
+  const std::int64_t due = to_dram(now.count()) + until_refresh(now);
   // The last cycle c with to_dram(c) <= due.
   return Cycles(by_period_.floor((due - kSynchroniserCycles) * config_.clock_period_fs));
 }
@@ -469,7 +560,10 @@ std::uint64_t DramMemory::owed(unsigned number) const {
   return static_cast<std::uint64_t>(beats);
 }
 
-void DramMemory::mark(unsigned number) {
+void DramMemory::mark(unsigned number, Cycles now) {
+  mark_.now = now.count();
+  mark_.held.clear();
+  mark_.stands = true;
   mark_.end = ports_[number][0].last_burst + 1;
   mark_.read_beats = read_beats_;
   mark_.read_bytes = read_bytes_;
@@ -488,9 +582,12 @@ void DramMemory::mark(unsigned number) {
 
 /// Channels are counted from the reading's end on. Of each first the reads and how many found their row open, which is
 /// all that most stretches have.
-bool DramMemory::stretch(std::string& what) {
+std::optional<bool> DramMemory::stretch(std::string& what) {
+  if (!mark_.stands) return std::nullopt;
+  mark_.stands = false;
   base::VarintWriter out(what);
-  bool waits = false, more = false;
+  bool waits = false, more = !mark_.held.empty(), twice = false;
+  out.put_signed(held_known_until() - mark_.now);
   out.put(read_beats_ - mark_.read_beats);
   out.put(read_bytes_ - mark_.read_bytes);
   const auto channels = static_cast<unsigned>(channels_.size());
@@ -501,31 +598,46 @@ bool DramMemory::stretch(std::string& what) {
     out.put(counts.reads);
     out.put(counts.row_hits);
     counts.reads = counts.row_hits = 0;
+    twice = twice || counts.refreshes > 1;
     for_each_count(counts, counts, [&more](std::uint64_t& count, std::uint64_t) { more = more || count != 0; });
     waiting_.clear();
     channels_[number].list_waiting(waiting_);
     for (const DramChannel::Waiting& one : waiting_) waits = waits || !one.access->is_write;
   }
-  if (more)
-    for (unsigned i = 0; i < channels; ++i) put_changes(i, out);
+  if (twice) return std::nullopt;
+  if (!more) return waits;
+  for (unsigned i = 0; i < channels; ++i) put_changes(i, out);
+  for (const Held& held : mark_.held) {
+    out.put_signed(held.begin.count() - mark_.now);
+    out.put_signed(held.end.count() - mark_.now);
+  }
   return waits;
 }
 
-/// Of a channel: its counts but those of reads; rows that are open in the end and were not, or the other way; of the
-/// writes that waited those that were done, the last first.
+/// Of a channel: its counts but those of reads, and how far they were at a refresh; rows that are open in the end and
+/// were not, or the other way; of the writes that waited those that were done, the last first.
 void DramMemory::put_changes(unsigned i, base::VarintWriter& out) {
   const unsigned number = first_channel(mark_.end, i);
   const DramChannel& channel = channels_[number];
   DramCounts counts = channel.counts();
   for_each_count(counts, mark_.counts[number], [](std::uint64_t& mine, std::uint64_t before) { mine -= before; });
   counts.reads = counts.row_hits = 0;
-  for_each_count(counts, counts, [&out](std::uint64_t& count, std::uint64_t) { out.put(count); });
+  const auto put = [&out](std::uint64_t& count, std::uint64_t) { out.put(count); };
+  for_each_count(counts, counts, put);
+  if (counts.refreshes != 0) {
+    DramRefresh refresh = channel.last_refresh();
+    for_each_count(refresh.counts, mark_.counts[number],
+                   [](std::uint64_t& mine, std::uint64_t before) { mine -= before; });
+    out.put(static_cast<std::uint64_t>(refresh.open - refresh.due));
+    for_each_count(refresh.counts, refresh.counts, put);
+  }
+  const bool closed = counts.precharge_alls + counts.refreshes != 0;  // all rows were
   const std::vector<DramAccess>& writes = mark_.writes[number];
   const auto banks = static_cast<unsigned>(config_.banks_per_channel());
   for (unsigned turned_number = 0; turned_number < banks; ++turned_number) {
     const unsigned bank = turned(mark_.end, number, turned_number);
     const std::int64_t before = mark_.rows[number * std::size_t{banks} + bank], row = channel.row(bank);
-    if (row == before) continue;
+    if (closed ? row < 0 : row == before) continue;
     const auto write = std::find_if(writes.begin(), writes.end(),
                                     [&](const DramAccess& one) { return one.flat_bank == bank && one.row == row; });
     const RowIs is = row < 0 ? kIsClosed : write != writes.end() ? kIsWritten : kIsRead;
@@ -546,7 +658,7 @@ void DramMemory::put_changes(unsigned i, base::VarintWriter& out) {
   out.put(0);
 }
 
-void DramMemory::pass(unsigned number, const Stretch& stretch, std::uint64_t end_address) {
+bool DramMemory::pass(unsigned number, const Stretch& stretch, std::uint64_t end_address, Cycles now) {
   Port& port = ports_[number][0];
   const std::uint64_t end = port.last_burst + 1;
   if (!away_) {
@@ -556,23 +668,40 @@ void DramMemory::pass(unsigned number, const Stretch& stretch, std::uint64_t end
       list_writes(channel, writes_[channel]);
   }
   base::VarintReader in(stretch.what);
+  away_held_ = now.count() + in.get_signed();
   read_beats_ += in.get();
   read_bytes_ += in.get();
   const auto channels = static_cast<unsigned>(channels_.size());
-  for (unsigned i = 0; i < channels; ++i) {
-    const std::uint64_t reads = in.get();
-    channels_[first_channel(end, i)].add_reads(reads, in.get());
-  }
-  if (!in.is_over()) {
+  base::VarintReader counts = in;
+  for (unsigned i = 0; i < 2 * channels; ++i) in.get();
+  const bool changes = !in.is_over();
+  if (changes) {
     open_blocks_ = {};
     for (unsigned i = 0; i < channels; ++i) pass_changes(end, first_channel(end, i), in);
+    while (!in.is_over()) {
+      const Cycles begin = now + Cycles(in.get_signed());
+      held_.push_back({number, begin, now + Cycles(in.get_signed())});
+    }
+  }
+  for (unsigned i = 0; i < channels; ++i) {  // behind what a refresh must not see yet
+    const std::uint64_t reads = counts.get();
+    channels_[first_channel(end, i)].add_reads(reads, counts.get());
   }
   port.last_burst = (end_address >> burst_shift_) - 1;
+  return changes;
 }
 
 void DramMemory::pass_changes(std::uint64_t end, unsigned channel, base::VarintReader& in) {
   DramCounts counts;
-  for_each_count(counts, counts, [&in](std::uint64_t& count, std::uint64_t) { count = in.get(); });
+  const auto get = [&in](std::uint64_t& count, std::uint64_t) { count = in.get(); };
+  for_each_count(counts, counts, get);
+  if (counts.refreshes != 0) {
+    const auto clocks = static_cast<std::int64_t>(in.get());
+    DramCounts before;
+    for_each_count(before, before, get);
+    channels_[channel].pass_refresh(clocks, before);
+  }
+  if (counts.precharge_alls + counts.refreshes != 0) channels_[channel].close_rows();
   channels_[channel].add(counts);
   while (const std::uint64_t bank = in.get()) {
     const std::uint64_t is = in.get();

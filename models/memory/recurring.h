@@ -1,9 +1,9 @@
 #pragma once
 /// A memory that comes back to states. While a single port reads, what the memory does next follows from its clocks,
 /// from what waits in its queues and from which of the rows that are asked for are open, whatever the addresses are.
-/// Such a state is a *moment*. Equal moments and reading that looks equal (Recurring::Pattern) give equal answers and
-/// equal moments afterwards: who has seen a *stretch* of it need not ask again, but passes it, and goes back to asking
-/// at the moment that it leads to.
+/// Such a state is a *moment*, and refreshes come at known times. Equal moments and reading that looks equal
+/// (Recurring::Pattern) give equal answers and equal moments afterwards: who has seen a *stretch* of it need not ask
+/// again, but passes it, and goes back to asking at the moment that it leads to.
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -17,14 +17,16 @@ class Recurring {
  public:
   virtual ~Recurring() = default;
 
-  /// Appends all that decides what the memory does from `now` on if from now on only `port` reads, until a refresh:
-  /// clocks relative to `now`; channels, groups and banks counted from those behind end() on. False: not now; other
-  /// ports have something under way, or a refresh holds something up.
+  /// Appends all that decides what the memory does from `now` on if from now on only `port` reads, until another
+  /// refresh is due: clocks relative to `now`; channels, groups and banks counted from those behind end() on. False:
+  /// not now, as other ports have something under way.
   virtual bool export_moment(unsigned port, base::Cycles now, std::string& moment) = 0;
   /// Becomes what export_moment() appended, as of `now`, after the stretches that were passed since.
   virtual void import_moment(unsigned port, base::Cycles now, std::string_view moment) = 0;
-  /// No refresh is due for what is asked before this cycle.
-  virtual base::Cycles undisturbed_until() const = 0;
+  /// No refresh is due from `now` on for what is asked before this cycle.
+  virtual base::Cycles undisturbed_until(base::Cycles now) const = 0;
+  /// Clocks of the memory from `now` to when the next refresh is due.
+  virtual std::int64_t until_refresh(base::Cycles now) const = 0;
 
   /// The address behind the burst that the port read last, and behind that of a read of `bytes` bytes.
   virtual std::uint64_t end(unsigned port) const = 0;
@@ -42,6 +44,9 @@ class Recurring {
       return place == other.place && rows == other.rows && blocks == other.blocks && (!waits || exact == other.exact);
     }
   };
+  /// Reading straight on from end(), each time from where it ended, has the pattern Pattern() up to this address, with
+  /// the rows as they are; end() where that is not so.
+  virtual std::uint64_t plain_until(unsigned port) = 0;
   /// With the rows as they are, or as they were at mark(), when the port had read up to `origin`. Nothing for reads
   /// that are too long to tell.
   virtual std::optional<Pattern> pattern(std::uint64_t origin, std::uint64_t end, std::uint64_t address,
@@ -52,13 +57,14 @@ class Recurring {
     std::string_view what;
     bool waits = false;  ///< at its end reads wait that are not issued yet
   };
-  /// A stretch begins here.
-  virtual void mark(unsigned port) = 0;
-  /// Appends what happened since mark(), as Stretch has it; returns Stretch::waits.
-  virtual bool stretch(std::string& what) = 0;
-  /// The stretch happens again, with reading up to `end`. The memory is then asked nothing but the constant questions
-  /// of this class and take_held(), until import_moment().
-  virtual void pass(unsigned port, const Stretch& stretch, std::uint64_t end) = 0;
+  /// A stretch begins here, at `now`. It may consist of stretches that are passed and leave the rows as they are.
+  virtual void mark(unsigned port, base::Cycles now) = 0;
+  /// Appends what happened since mark(), as Stretch has it; returns Stretch::waits. Nothing, where it was too much.
+  virtual std::optional<bool> stretch(std::string& what) = 0;
+  /// The stretch happens again, at `now`, with reading up to `end`: a refresh that was due in it is due as long after
+  /// its beginning as then. The memory is then asked nothing but the constant questions of this class and take_held(),
+  /// until import_moment(). Returns whether other rows may be open than before.
+  virtual bool pass(unsigned port, const Stretch& stretch, std::uint64_t end, base::Cycles now) = 0;
 };
 
 }  // namespace moesaic::memory

@@ -160,6 +160,7 @@ class Machine {
     run_.effort.skipped = effort_.skipped;
     run_.effort.repeated = effort_.repeated;
     run_.effort.unasked = effort_.unasked;
+    run_.effort.linked = effort_.linked;
     run_.storage_error = core_.io_queue().error();
     if (!engine.cut && storage_.completed() != log_.loads_pushed())
       throw CheckError("storage port: got " + std::to_string(storage_.completed()) + " completed loads, expected " +
@@ -740,16 +741,13 @@ class Machine {
     flush();
     Arena& arena = states_.arena();
     Outcome& outcome = *arena.make<Outcome>();
-    counts_text_.clear();
-    base::VarintWriter counts(counts_text_);
-    counts_.visit([&counts](std::uint32_t& count) { counts.put(count); });
-    outcome.counts = {arena.copy(counts_text_.data(), counts_text_.size()), counts_text_.size()};
+    outcome.counts = keep_counts(counts_, arena);
     outcome.next = next;
     outcome.cycles = static_cast<std::uint32_t>(now_ - record_begin_);
     outcome.still = static_cast<std::uint32_t>(now_ - last_busy_);
     outcome.news = events_;
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
-      outcome.beats[p] = static_cast<std::uint8_t>(beats_moved_[p] - begin_moved_[p]);
+      outcome.beats[p] = static_cast<std::uint16_t>(beats_moved_[p] - begin_moved_[p]);
     outcome.num_begins = static_cast<std::uint32_t>(recorded_.tile_begins.size());
     outcome.tile_begins = arena.copy(recorded_.tile_begins);
     outcome.num_ends = static_cast<std::uint32_t>(recorded_.tile_ends.size());
@@ -773,9 +771,10 @@ class Machine {
         state = nullptr;
         place = nullptr;
       }
-      if (places_.bytes() > options_.state_bytes / 4) {
+      if (places_.bytes() > options_.state_bytes / 2) {
         land(place);
         places_.clear();
+        ++run_.effort.moments_forgotten;
         place = nullptr;
       }
       if (place != nullptr) {
@@ -811,12 +810,11 @@ class Machine {
         place = nullptr;
         continue;
       }
-      const std::uint64_t quiet = place != nullptr ? mark() : 0;
+      if (place != nullptr) mark();
       Outcome* const outcome = follow(*state);
       if (outcome != nullptr) {
         came_.clear();
         submits_known_ = ask_from_ = 0;
-        const bool known = place != nullptr && now_ + outcome->cycles <= quiet;
         apply(*outcome);
         state = outcome->next;
         if (has_news()) {
@@ -827,7 +825,7 @@ class Machine {
           continue;
         }
         Place* const next = is_familiar(*outcome) ? find_place(*state) : nullptr;
-        if (known && next != nullptr) add_round(*place, *outcome, next);
+        if (place != nullptr && next != nullptr) add_round(*place, *outcome, next);
         place = next;
         continue;
       }
@@ -845,40 +843,57 @@ class Machine {
     moves_ = false;
     const std::uint64_t begin = now_;
     const std::uint64_t of_memory = silence();
-    const std::uint64_t quiet = place != nullptr ? mark() : 0;
-    const bool free = of_memory <= most_skipped() && now_ + of_memory <= quiet;
+    if (place != nullptr) mark();
+    const bool free = of_memory <= most_skipped();
     skip_cycles(state.still);
     skips_ = now_;
     if (place == nullptr) return nullptr;
     Place* next = place;
     if (now_ != begin) {
       next = free ? find_place(state) : nullptr;
-      if (next != nullptr) {
-        place->skip = of_memory;
-        place->stretch = keep_stretch();
-        place->skipped = next;
-      }
+      if (next != nullptr) add_skip(*place, of_memory, next);
     }
     return next;
   }
 
   // ---- repeat the core and the memory ----
 
-  /// From here on a stretch of the memory, which no refresh disturbs up to the cycle that is returned.
-  std::uint64_t mark() {
-    recurring_->mark(kWeights);
+  /// From here on a stretch of the memory.
+  void mark() {
+    recurring_->mark(kWeights, cycles(now_));
+    marked_at_ = now_;
     mark_end_ = recurring_->end(kWeights);
-    return static_cast<std::uint64_t>(recurring_->undisturbed_until().count());
   }
 
-  /// Whether it is worth knowing at which moment the memory is after the outcome: it was followed several times, and
-  /// what was known of its state has saved asking often enough.
+  /// Whether a refresh is due within so many cycles from now on.
+  bool refreshes_within(std::uint64_t count) {
+    if (now_ > quiet_until_)
+      quiet_until_ = static_cast<std::uint64_t>(recurring_->undisturbed_until(cycles(now_)).count());
+    return now_ + count > quiet_until_;
+  }
+
+  /// Of a stretch from the mark on that took so many cycles: Round::refresh.
+  std::int64_t refresh_since_mark(std::uint64_t count) const {
+    const Cycles begin = cycles(marked_at_);
+    if (marked_at_ + count <= static_cast<std::uint64_t>(recurring_->undisturbed_until(begin).count()))
+      return kNoRefresh;
+    return recurring_->until_refresh(begin);
+  }
+
+  /// Whether the refreshes are now as they were at the beginning of a stretch of so many cycles.
+  bool is_refreshed_alike(std::int64_t refresh, std::uint64_t count) {
+    if (refresh == kNoRefresh) return !refreshes_within(count);
+    return refreshes_within(count) && recurring_->until_refresh(cycles(now_)) == refresh;
+  }
+
+  /// Whether it is worth knowing at which moment the memory is after the outcome: it was followed often, and moments of
+  /// its state have saved asking often enough.
   bool is_familiar(Outcome& outcome) const {
-    constexpr std::uint8_t kFamiliar = 4;
-    constexpr std::uint32_t kTrials = 64;
+    constexpr std::uint8_t kFamiliar = 16;
+    constexpr std::uint32_t kTrials = 64, kFewestSaved = 4;  // one of so many
     if (outcome.followed < kFamiliar) ++outcome.followed;
-    const State& state = *outcome.next;
-    const bool pays = state.tried < kTrials || state.passed >= 2 * state.tried;
+    const State& next = *outcome.next;
+    const bool pays = next.tried < kTrials || kFewestSaved * next.passed >= next.tried;
     return (outcome.followed == kFamiliar && pays) || options_.eager;
   }
 
@@ -887,6 +902,7 @@ class Machine {
     if (recurring_ == nullptr) return nullptr;
     ++state.tried;
     exported_at_ = now_;
+    plain_until_ = 0;
     place_key_.clear();
     const State* const which = &state;
     place_key_.append(reinterpret_cast<const char*>(&which), sizeof which);
@@ -901,7 +917,7 @@ class Machine {
       met = part;
       return nullptr;
     }
-    ++run_.effort.states;
+    ++run_.effort.moments;
     return places_.add(place_key_, hash);
   }
 
@@ -934,16 +950,34 @@ class Machine {
   }
 
   /// What happened since the mark.
-  memory::Recurring::Stretch keep_stretch() {
+  std::optional<memory::Recurring::Stretch> keep_stretch() {
     stretch_.clear();
-    const bool waits = recurring_->stretch(stretch_);
-    return {{places_.arena().copy(stretch_.data(), stretch_.size()), stretch_.size()}, waits};
+    const auto waits = recurring_->stretch(stretch_);
+    if (!waits) return std::nullopt;
+    const std::string_view kept(places_.arena().copy(stretch_.data(), stretch_.size()), stretch_.size());
+    return memory::Recurring::Stretch{kept, *waits};
+  }
+
+  /// So many cycles were skipped from the mark to `next`.
+  void add_skip(Place& place, std::uint64_t count, Place* next) {
+    if (place.num_skips >= kMostRefreshed) return;
+    const auto stretch = keep_stretch();
+    if (!stretch) return;
+    Skip& skip = *places_.arena().make<Skip>();
+    skip.cycles = count;
+    skip.next = next;
+    skip.stretch = *stretch;
+    skip.refresh = refresh_since_mark(count);
+    place.skips.add(&skip);
+    ++place.num_skips;
   }
 
   /// The round that was followed from the mark to `next`.
   void add_round(Place& place, Outcome& outcome, Place* next) {
-    constexpr unsigned kMostRounds = 16;
-    if (place.num_rounds >= kMostRounds || !note_path(outcome)) return;
+    const std::int64_t refresh = refresh_since_mark(outcome.cycles);
+    const bool is_free = refresh == kNoRefresh;
+    if (is_free ? place.num_rounds >= kMostRounds : place.num_refreshed >= kMostRefreshed) return;
+    if (!note_path(outcome)) return;
     patterns_.clear();
     std::uint64_t end = mark_end_;
     for (std::size_t i = 0; i < outcome.num_asked; ++i) {
@@ -953,62 +987,155 @@ class Machine {
       patterns_.push_back(*pattern);
       end = recurring_->end_of(asked_at_[i], bytes);
     }
+    const auto stretch = keep_stretch();
+    if (!stretch) return;
     Round& round = *places_.arena().make<Round>();
     round.outcome = &outcome;
     round.patterns = places_.arena().copy(patterns_);
-    round.stretch = keep_stretch();
+    round.stretch = *stretch;
+    round.refresh = refresh;
     round.next = next;
-    place.rounds.add(&round);
-    ++place.num_rounds;
+    (is_free ? place.rounds : place.refreshed).add(&round);
+    ++(is_free ? place.num_rounds : place.num_refreshed);
   }
 
   /// Goes on from a place as it did before; null, and nothing done but that cycles were skipped, where this is
   /// something new. The memory is left where it is, until land().
   const Round* go_round(State& state, Place*& place) {
-    if (place->rounds.first == nullptr && place->skipped == nullptr) return nullptr;
+    if (place->rounds.first == nullptr && place->refreshed.first == nullptr && place->skips.first == nullptr)
+      return nullptr;
     if (state.still != 0 && skips_ != now_ && now_ - last_move_ <= limit_ && counted_ != now_) {
-      if (place->skipped == nullptr) return nullptr;
-      const std::uint64_t count = place->skip - place->skip % state.still;
-      if (undisturbed() == 0 || most_skipped() < place->skip || now_ + place->skip > quiet_until()) return nullptr;
+      const Skip* const skip = find_skip(*place);
+      if (skip == nullptr) return nullptr;
       flush();
       activity_ = state.activity;
       moves_ = false;
-      recurring_->pass(kWeights, place->stretch, recurring_->end(kWeights));
-      pass_still(count);
+      chain_.clear();
+      pass(skip->stretch, recurring_->end(kWeights));
+      pass_still(skip->cycles - skip->cycles % state.still);
       skips_ = now_;
-      place = place->skipped;
-      away_ = true;
+      place = skip->next;
     }
     if (now_ - last_move_ > limit_) return nullptr;
-    const std::uint64_t most = std::min(undisturbed(), until(quiet_until()));
-    Round* before = nullptr;
-    for (Round* round = place->rounds.first; round != nullptr; before = round, round = round->beside) {
-      if (round->outcome->cycles > most || !fits(*round)) continue;
-      place->rounds.to_front(round, before);
-      recurring_->pass(kWeights, round->stretch, round_end_);
-      away_ = true;
-      run_.effort.unasked += round->outcome->cycles;
+    const std::uint64_t most = undisturbed();
+    if (Round* const chain = place->chain; chain != nullptr && may_go(*chain, most)) {
+      chain_.clear();
+      run_.effort.linked += chain->outcome->cycles;
       ++state.passed;
-      apply(*round->outcome);
+      return go(*chain);
+    }
+    if (Round* const round = find_round(place->rounds, most)) {
+      ++state.passed;
+      begin_chain(*place);
+      return go_on(*round);
+    }
+    chain_.clear();
+    Round* const round = refreshes_within(kMostStepped) ? find_round(place->refreshed, most) : nullptr;
+    return round != nullptr ? go(*round) : nullptr;
+  }
+
+  const Skip* find_skip(Place& place) {
+    const std::uint64_t most = undisturbed() == 0 ? 0 : most_skipped();
+    Skip* before = nullptr;
+    for (Skip* skip = place.skips.first; skip != nullptr; before = skip, skip = skip->beside) {
+      if (skip->cycles > most || !is_refreshed_alike(skip->refresh, skip->cycles)) continue;
+      place.skips.to_front(skip, before);
+      return skip;
+    }
+    return nullptr;
+  }
+
+  bool may_go(const Round& round, std::uint64_t most) {
+    const std::uint64_t count = round.outcome->cycles;
+    return count <= most && is_refreshed_alike(round.refresh, count) && fits(round);
+  }
+
+  Round* find_round(Found<Round>& rounds, std::uint64_t most) {
+    Round* before = nullptr;
+    for (Round* round = rounds.first; round != nullptr; before = round, round = round->beside) {
+      if (!may_go(*round, most)) continue;
+      rounds.to_front(round, before);
       return round;
     }
     return nullptr;
   }
 
-  std::uint64_t quiet_until() const { return static_cast<std::uint64_t>(recurring_->undisturbed_until().count()); }
+  const Round* go(const Round& round) {
+    pass(round.stretch, round_end_);
+    run_.effort.unasked += round.outcome->cycles;
+    apply(*round.outcome);
+    return &round;
+  }
+
+  // ---- several rounds as one ----
+
+  /// Where the same place is passed again and again, the rounds from it on are put together.
+  void begin_chain(Place& place) {
+    const std::uint16_t often = options_.eager ? 2 : 32;
+    if (!chain_.empty() || place.chain != nullptr || ++place.passes < often) return;
+    place.passes = 0;
+    mark();
+    chain_from_ = &place;
+    chain_begins_ = true;
+  }
+
+  const Round* go_on(const Round& round) {
+    const bool links = (chain_begins_ || !chain_.empty()) && may_link(round);
+    chain_begins_ = false;
+    if (!links) {
+      chain_.clear();
+      return go(round);
+    }
+    chain_.push_back(&round);
+    go(round);
+    if (!same_rows_)
+      chain_.clear();
+    else if (chain_.size() == (options_.eager ? kFewLinks : kLinks))
+      end_chain();
+    return &round;
+  }
+
+  /// The rounds of the chain as one, with an outcome of its own.
+  void end_chain() {
+    const auto stretch = keep_stretch();
+    if (stretch) chain_from_->chain = put_together(chain_, *stretch, states_.arena(), places_.arena());
+    chain_.clear();
+  }
+
+  void pass(const memory::Recurring::Stretch& stretch, std::uint64_t end) {
+    same_rows_ = !recurring_->pass(kWeights, stretch, end, cycles(now_));
+    if (!same_rows_) plain_until_ = 0;
+    away_ = true;
+  }
+
+  /// What is taken for reading straight on is that.
+  void check_plain(std::uint64_t origin, std::uint64_t address, std::uint64_t bytes) {
+    const auto pattern = recurring_->pattern(origin, round_end_, address, bytes, false);
+    if (!pattern || !pattern->equals(memory::Recurring::Pattern(), true))
+      throw std::logic_error("fast: reading that does not go straight on was taken for such");
+  }
 
   bool fits(const Round& round) {
     const Outcome& outcome = *round.outcome;
     if (!are_next(outcome.taken, outcome.num_taken, outcome.items)) return false;
     const std::uint64_t origin = recurring_->end(kWeights);
     round_end_ = origin;
+    if (origin < plain_from_ || origin >= plain_until_) {
+      plain_from_ = origin;
+      plain_until_ = recurring_->plain_until(kWeights);
+    }
     for (std::size_t i = 0; i < outcome.num_asked; ++i) {
       const Asked& asked = outcome.asked[i];
       const std::uint64_t item = feeds_.taken(asked.feed) + static_cast<std::uint64_t>(asked.item);
       const std::uint64_t address = beat_of(asked.feed, item) + static_cast<std::uint64_t>(asked.offset);
       const std::uint64_t bytes = std::uint64_t{asked.beats} * beat_bytes_;
-      const auto pattern = recurring_->pattern(origin, round_end_, address, bytes, false);
-      if (!pattern || !pattern->equals(round.patterns[i], round.stretch.waits)) return false;
+      if (address == round_end_ && address >= plain_from_ && address + bytes <= plain_until_) {
+        if (options_.eager) check_plain(origin, address, bytes);
+        if (!memory::Recurring::Pattern().equals(round.patterns[i], round.stretch.waits)) return false;
+      } else {
+        const auto pattern = recurring_->pattern(origin, round_end_, address, bytes, false);
+        if (!pattern || !pattern->equals(round.patterns[i], round.stretch.waits)) return false;
+      }
       round_end_ = recurring_->end_of(address, bytes);
     }
     return true;
@@ -1016,6 +1143,7 @@ class Machine {
 
   /// The memory goes back to being asked, at the place where it would be.
   void land(const Place* place) {
+    chain_.clear();
     if (!away_) return;
     recurring_->import_moment(kWeights, cycles(now_), place->moment());
     owed_ = {};
@@ -1307,10 +1435,7 @@ class Machine {
   void add_counts() {
     add_stepped();
     for (Outcome* outcome : used_) {
-      Counts counts;
-      base::VarintReader read(outcome->counts);
-      counts.visit([&read](std::uint32_t& count) { count = static_cast<std::uint32_t>(read.get()); });
-      add(counts, outcome->times);
+      add(read_counts(outcome->counts), outcome->times);
       outcome->times = 0;
     }
     used_.clear();
@@ -1337,6 +1462,8 @@ class Machine {
   static_assert(kMostStepped < 256, "cycles of a leg are bytes");
   static constexpr std::uint64_t kFewestAsked = 24;  // shorter: what the memory answers repeats less
   static constexpr unsigned kNumPorts = 3;
+  static constexpr std::size_t kLinks = 8, kFewLinks = 3;           // rounds of a chain
+  static constexpr unsigned kMostRounds = 16, kMostRefreshed = 64;  // that are kept of a place
   static constexpr std::uint64_t kNever = ~std::uint64_t{0};
 
   static constexpr std::uint64_t kMostSkipped = std::uint64_t{1} << 30, kMuch = std::uint64_t{1} << 24;
@@ -1414,10 +1541,17 @@ class Machine {
 
   // Repeating the core and the memory.
   Memo<Place> places_;
-  std::vector<std::uint32_t> met_;  // parts of hashes of place_key_
-  bool away_ = false;               // by rounds: the memory is not where the place at hand is, which is
-  std::uint64_t mark_end_ = 0;      // Recurring::end() at the last mark
-  std::uint64_t round_end_ = 0;     // after the round that fits
+  std::vector<std::uint32_t> met_;   // parts of hashes of place_key_
+  bool away_ = false;                // by rounds: the memory is not where the place at hand is, which is
+  std::uint64_t marked_at_ = 0;      // cycle of the last mark
+  std::uint64_t mark_end_ = 0;       // Recurring::end() there
+  std::vector<const Round*> chain_;  // of chain_from_, as far as it was passed
+  Place* chain_from_ = nullptr;
+  bool chain_begins_ = false;
+  bool same_rows_ = false;                          // are open as before the last stretch that was passed
+  std::uint64_t quiet_until_ = 0;                   // no refresh is due in cycles up to it
+  std::uint64_t round_end_ = 0;                     // after the round that fits
+  std::uint64_t plain_from_ = 0, plain_until_ = 0;  // from the one on, Recurring::plain_until() is the other
   std::uint64_t exported_at_ = kNever;
   std::uint64_t skips_ = kNever;  // the cycle to which was skipped
   const Leg* last_leg_ = nullptr;
@@ -1429,7 +1563,7 @@ class Machine {
   std::vector<Item> items_;
   std::vector<Asked> asked_;
   std::vector<memory::Recurring::Pattern> patterns_;
-  std::string counts_text_, stretch_;
+  std::string stretch_;
 };
 
 }  // namespace

@@ -59,9 +59,11 @@ struct Options {
   bool fresh_phases = false;
   /// Stop when so many cycles have passed, if the run has not ended by then: EngineRun::cut says where it was.
   std::optional<std::uint64_t> max_cycles;
-  /// Room for the states that are remembered; past it all are forgotten. A quarter more for those of the memory.
-  std::size_t state_bytes = std::size_t{64} << 20;
-  bool eager = false;  ///< remember states of the memory at once, not only those that are met again
+  /// Room for the states that are remembered; past it all are forgotten. Half as much more for those of the memory.
+  std::size_t state_bytes = std::size_t{128} << 20;
+  /// Remember states of the memory at once, not only those that are met again, and put the few first stretches from
+  /// one on together.
+  bool eager = false;
   /// Called with the number of commands executed so far.
   std::function<void(std::size_t)> progress;
   /// Told what happens, in the place of the lists of Run::engine.
@@ -71,9 +73,11 @@ struct Options {
 /// Where the cycles went: they add up to the run's.
 struct Effort {
   std::uint64_t stepped = 0, skipped = 0, repeated = 0;
-  std::uint64_t unasked = 0;    ///< of those repeated: without asking a DRAM
-  std::uint64_t states = 0;     ///< remembered, all in all
-  std::uint64_t forgotten = 0;  ///< times that all states were forgotten to make room
+  std::uint64_t unasked = 0;              ///< of those repeated: without asking a DRAM
+  std::uint64_t linked = 0;               ///< of those unasked: many stretches at once
+  std::uint64_t states = 0, moments = 0;  ///< remembered, all in all: of the machine, and of it with a DRAM
+  /// Times that all states were forgotten to make room, and times that only moments were.
+  std::uint64_t forgotten = 0, moments_forgotten = 0;
 };
 
 struct Run {

@@ -14,7 +14,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/varint.h"
 #include "models/memory/recurring.h"
 #include "sim/fast/feeds.h"
 #include "sim/program/command_work.h"
@@ -128,14 +127,11 @@ struct Found {
 struct Counts {
   std::array<std::array<std::uint32_t, 4>, program::kNumBlocks> activity{};
   std::array<std::uint32_t, program::kNumCauses> causes{};
-  /// visit(count) on each, in a fixed order.
-  template <class Visit>
-  void visit(const Visit& visit) {
-    for (auto& block : activity)
-      for (std::uint32_t& count : block) visit(count);
-    for (std::uint32_t& count : causes) visit(count);
-  }
 };
+
+/// Packed; and unpacked again.
+std::string_view keep_counts(const Counts& counts, Arena& arena);
+Counts read_counts(std::string_view bytes);
 
 /// Items taken from a feed.
 struct Taken {
@@ -166,9 +162,9 @@ struct Outcome {
   Outcome* beside = nullptr;
   State* next = nullptr;  ///< before the agent answers
   std::uint32_t cycles = 0;
-  std::uint32_t still = 0;                                     ///< cycles at the end in which no block moved
-  News news;                                                   ///< at the end
-  std::array<std::uint8_t, program::kNumMemoryPorts> beats{};  ///< that crossed each port
+  std::uint32_t still = 0;                                      ///< cycles at the end in which no block moved
+  News news;                                                    ///< at the end
+  std::array<std::uint16_t, program::kNumMemoryPorts> beats{};  ///< that crossed each port
   std::uint8_t followed = 0;
   std::uint8_t num_taken = 0, num_asked = 0;
   std::uint16_t num_items = 0, num_waits = 0;
@@ -206,12 +202,14 @@ struct Leg {
 struct State : Remembered {
   Found<Outcome> outcomes;              ///< with the memory's state in the key
   Found<Leg> legs;                      ///< without
-  std::uint32_t activity = 0;           ///< while nothing moves until a beat comes
   std::uint32_t tried = 0, passed = 0;  ///< times that the memory's moment was looked up, that it needed not be asked
+  std::uint32_t activity = 0;           ///< while nothing moves until a beat comes
   std::uint8_t still = 0;               ///< if nothing does: cycles to skip are a multiple of it
 };
 
 struct Place;
+
+inline constexpr std::int64_t kNoRefresh = -1;
 
 /// What followed a state and a moment of the memory, once.
 struct Round {
@@ -220,17 +218,36 @@ struct Round {
   Place* next = nullptr;
   const memory::Recurring::Pattern* patterns = nullptr;  ///< of Outcome::asked
   memory::Recurring::Stretch stretch;
+  std::int64_t refresh = kNoRefresh;  ///< Recurring::until_refresh() at its beginning, if one was due in it
+};
+
+/// A stretch in which nothing moved until a beat came.
+struct Skip {
+  Skip* beside = nullptr;
+  std::uint64_t cycles = 0;
+  Place* next = nullptr;
+  memory::Recurring::Stretch stretch;
+  std::int64_t refresh = kNoRefresh;  ///< as Round's
 };
 
 /// A state and a moment of the memory: its key is the state's address and the moment.
 struct Place : Remembered {
-  Found<Round> rounds;
-  unsigned num_rounds = 0;
-  // Of a state in which nothing moves until a beat comes: cycles until then, and where they lead.
-  std::uint64_t skip = 0;
-  memory::Recurring::Stretch stretch;
-  Place* skipped = nullptr;
+  Found<Round> rounds, refreshed;  ///< without and with a refresh
+  Round* chain = nullptr;          ///< several rounds as one: each reads open rows and leaves them as they are
+  unsigned num_rounds = 0, num_refreshed = 0;
+  std::uint16_t passes = 0;  ///< since a chain was tried
+  Found<Skip> skips;         ///< of a state in which nothing moves until a beat comes
+  unsigned num_skips = 0;
   std::string_view moment() const { return key.substr(sizeof(State*)); }
 };
+
+// ---- several rounds as one ----
+
+/// The round reads straight on in open rows, and nothing follows but the next one.
+bool may_link(const Round& round);
+/// Rounds that may be linked, one behind the other, as one, with an outcome of its own; `stretch` is what happened in
+/// all of them. Null where they take more than an outcome can.
+Round* put_together(const std::vector<const Round*>& rounds, const memory::Recurring::Stretch& stretch, Arena& states,
+                    Arena& places);
 
 }  // namespace moesaic::fast

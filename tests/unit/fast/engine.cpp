@@ -180,6 +180,7 @@ std::uint64_t compare_shortcuts(const Work& work, fast::Options options, fast::E
   effort.skipped += with.effort.skipped;
   effort.repeated += with.effort.repeated;
   effort.unasked += with.effort.unasked;
+  effort.linked += with.effort.linked;
   effort.forgotten += with.effort.forgotten;
   const auto& end = with.engine.phase_ends.back();
   REQUIRE(end.refresh[0] <= end.causes[static_cast<std::size_t>(program::Cause::kWeights)]);
@@ -387,6 +388,25 @@ TEST_CASE("behind any DRAM a run with shortcuts is the run without them, to the 
   CHECK(effort.forgotten > 0);
 }
 
+/// One product of `tokens` x `k` by `k` x `n`, in groups of `group`.
+void add_product(Work& work, const numerics::Format& format, numerics::LayoutKind layout, std::int64_t k,
+                 std::int64_t n, std::int64_t group, std::int64_t tokens) {
+  program::ProgramBuilder builder(work.core, work.image);
+  const program::WeightObject object =
+      builder.reserve("weights", std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
+                                     format, numerics::product_shapes(n, k, group),
+                                     {layout, static_cast<int>(work.core.rows), static_cast<int>(work.core.cols)})));
+  const auto bytes = [](std::int64_t count) { return static_cast<std::uint64_t>(count); };
+  const std::uint64_t x = work.image.allocate("x", Kind::kActivations, bytes(tokens * k)),
+                      y = work.image.allocate("y", Kind::kOutputs, bytes(tokens * 2 * n));
+  std::vector<program::TokenRow> rows;
+  for (std::int64_t t = 0; t < tokens; ++t) rows.push_back({x + bytes(t * k), y + bytes(t * 2 * n), 0, 0});
+  program::ProductOptions product;
+  product.out_bits = 16;
+  builder.product(object, rows, product);
+  work.commands = builder.take();
+}
+
 TEST_CASE("long products repeat with the DRAM unasked, and are the runs without shortcuts", "[unit][fast]") {
   base::Rng rng(33);
   fast::Effort effort;
@@ -406,23 +426,10 @@ TEST_CASE("long products repeat with the DRAM unasked, and are the runs without 
       work.memory.dram = memory::dram_preset(preset);
       work.memory.dram.channels = std::int64_t{1} << rng.below(3);
       work.period = base::Femtoseconds(rng.pick(std::vector<std::int64_t>{1000000, 500000, 1250000, 2000000}));
-      program::ProgramBuilder builder(work.core, work.image);
-      const std::int64_t k = 512, n = 32 * rng.range(100, 300),
-                         tokens = rng.pick(std::vector<std::int64_t>{1, 1, 3, 16});
+      const std::int64_t n = 32 * rng.range(100, 300), tokens = rng.pick(std::vector<std::int64_t>{1, 1, 3, 16});
       const auto format = rng.chance(1, 3) ? numerics::Format::nested(static_cast<int>(rng.range(2, 5)))
                                            : numerics::Format::integer(static_cast<int>(rng.range(2, 5)));
-      const program::WeightObject object = builder.reserve(
-          "weights", std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
-                         format, numerics::product_shapes(n, k, 128), {rng.pick(numerics::layout_kinds()), 32, 32})));
-      const auto bytes = [](std::int64_t count) { return static_cast<std::uint64_t>(count); };
-      const std::uint64_t x = work.image.allocate("x", Kind::kActivations, bytes(tokens * k)),
-                          y = work.image.allocate("y", Kind::kOutputs, bytes(tokens * 2 * n));
-      std::vector<program::TokenRow> rows;
-      for (std::int64_t t = 0; t < tokens; ++t) rows.push_back({x + bytes(t * k), y + bytes(t * 2 * n), 0, 0});
-      program::ProductOptions product;
-      product.out_bits = 16;
-      builder.product(object, rows, product);
-      work.commands = builder.take();
+      add_product(work, format, rng.pick(numerics::layout_kinds()), 512, n, 128, tokens);
       fast::Options options;
       options.eager = true;
       if (i == 4) options.state_bytes = 400000;
@@ -435,6 +442,32 @@ TEST_CASE("long products repeat with the DRAM unasked, and are the runs without 
   CHECK(effort.forgotten > 0);
 }
 
+TEST_CASE("where a long product goes on alike, many stretches are passed at once", "[unit][fast]") {
+  fast::Effort effort;
+  for (const std::string& preset : memory::dram_preset_names())
+    for (const numerics::LayoutKind layout : numerics::layout_kinds())
+      for (const std::int64_t tokens : {1, 6}) {
+        Work work;
+        work.core.rows = work.core.cols = 32;
+        work.core.planes_per_cycle = 2;
+        work.core.max_act_bits = 8;
+        work.core.axi_data_bits = 256;
+        work.core.max_tokens = 8;
+        work.core.act_depth = 512;
+        work.core.hidden_depth = 64;
+        work.core.fifo_depth = 64;
+        work.core.command_depth = 8;
+        work.memory.kind = "dram";
+        work.memory.dram = memory::dram_preset(preset);
+        work.memory.dram.channels = 2;
+        add_product(work, numerics::Format::integer(4), layout, 2048, 2048, 128, tokens);
+        fast::Options options;
+        options.eager = true;
+        INFO(preset << ", " << numerics::layout_kind_name(layout) << ", " << tokens << " tokens");
+        compare_shortcuts(work, options, effort);
+      }
+  CHECK(effort.linked > 10000);
+}
 TEST_CASE("where tiles share beats, long products repeat with the DRAM unasked, and are the runs without shortcuts",
           "[unit][fast]") {
   base::Rng rng(34);
@@ -456,26 +489,13 @@ TEST_CASE("where tiles share beats, long products repeat with the DRAM unasked, 
       work.memory.dram = memory::dram_preset(preset);
       work.memory.dram.channels = std::int64_t{1} << rng.below(2);
       work.period = base::Femtoseconds(rng.pick(std::vector<std::int64_t>{1000000, 500000, 2000000}));
-      program::ProgramBuilder builder(work.core, work.image);
       const std::int64_t k = rng.range(60, 128), n = rng.range(400, 1600), tokens = rng.range(1, 4),
                          group = 8 * rng.range(2, 16);
       const auto format = rng.pick(std::vector<numerics::Format>{
           numerics::Format::integer(static_cast<int>(rng.range(1, 8))),
           numerics::Format::nested(static_cast<int>(rng.range(1, 8))), rng.pick(numerics::mwq_formats())});
       const auto layout = rng.pick(numerics::layout_kinds());
-      const program::WeightObject object = builder.reserve(
-          "weights", std::make_shared<const numerics::StoredLayout>(numerics::stored_layout(
-                         format, numerics::product_shapes(n, k, group),
-                         {layout, static_cast<int>(work.core.rows), static_cast<int>(work.core.cols)})));
-      const auto bytes = [](std::int64_t count) { return static_cast<std::uint64_t>(count); };
-      const std::uint64_t x = work.image.allocate("x", Kind::kActivations, bytes(tokens * k)),
-                          y = work.image.allocate("y", Kind::kOutputs, bytes(tokens * 2 * n));
-      std::vector<program::TokenRow> rows;
-      for (std::int64_t t = 0; t < tokens; ++t) rows.push_back({x + bytes(t * k), y + bytes(t * 2 * n), 0, 0});
-      program::ProductOptions product;
-      product.out_bits = 16;
-      builder.product(object, rows, product);
-      work.commands = builder.take();
+      add_product(work, format, layout, k, n, group, tokens);
       fast::Options options;
       options.eager = true;
       INFO(preset << ", case " << i << ": " << format.name() << ", " << n << " columns, k " << k << ", " << tokens

@@ -1,0 +1,117 @@
+#include "sim/fast/memo.h"
+
+#include <algorithm>
+#include <string>
+
+#include "base/varint.h"
+
+namespace moesaic::fast {
+
+namespace {
+
+/// Counts of an outcome are bytes, and feeds can be looked into so far.
+constexpr std::size_t kMostTaken = Feeds::kRemembered / 2;
+
+template <class T>
+void append(std::vector<T>& all, const T* from, std::size_t count) {
+  all.insert(all.end(), from, from + count);
+}
+
+}  // namespace
+
+std::string_view keep_counts(const Counts& counts, Arena& arena) {
+  std::string bytes;
+  {
+    base::VarintWriter out(bytes);
+    for (const auto& block : counts.activity)
+      for (const std::uint32_t count : block) out.put(count);
+    for (const std::uint32_t count : counts.causes) out.put(count);
+  }
+  return {arena.copy(bytes.data(), bytes.size()), bytes.size()};
+}
+
+Counts read_counts(std::string_view bytes) {
+  Counts counts;
+  base::VarintReader in(bytes);
+  for (auto& block : counts.activity)
+    for (std::uint32_t& count : block) count = static_cast<std::uint32_t>(in.get());
+  for (std::uint32_t& count : counts.causes) count = static_cast<std::uint32_t>(in.get());
+  return counts;
+}
+
+bool may_link(const Round& round) {
+  const Outcome& outcome = *round.outcome;
+  return round.refresh == kNoRefresh && !outcome.news.any() && !outcome.news.idle &&
+         std::all_of(round.patterns, round.patterns + outcome.num_asked,
+                     [](const memory::Recurring::Pattern& one) { return one.rows == 0; });
+}
+
+Round* put_together(const std::vector<const Round*>& rounds, const memory::Recurring::Stretch& stretch, Arena& states,
+                    Arena& places) {
+  std::array<std::vector<Item>, kNumFeeds> of_feed;
+  std::vector<program::RefreshWaits::Wait> waits;
+  std::vector<std::uint32_t> begins, ends;
+  std::vector<Asked> asked;
+  std::vector<memory::Recurring::Pattern> patterns;
+  bool waits_somewhere = false;
+  Counts counts;
+  Outcome all;
+  for (const Round* const round : rounds) {
+    const Outcome& one = *round->outcome;
+    const Counts more = read_counts(one.counts);
+    for (unsigned b = 0; b < program::kNumBlocks; ++b)
+      for (unsigned a = 0; a < 4; ++a) counts.activity[b][a] += more.activity[b][a];
+    for (std::size_t c = 0; c < program::kNumCauses; ++c) counts.causes[c] += more.causes[c];
+    for (unsigned i = 0; i < one.num_waits; ++i)
+      waits.push_back({one.waits[i].begin + all.cycles, one.waits[i].end + all.cycles, one.waits[i].port});
+    for (std::uint32_t i = 0; i < one.num_begins; ++i) begins.push_back(one.tile_begins[i] + all.cycles);
+    for (std::uint32_t i = 0; i < one.num_ends; ++i) ends.push_back(one.tile_ends[i] + all.cycles);
+    for (unsigned i = 0; i < one.num_asked; ++i) {
+      asked.push_back(one.asked[i]);
+      asked.back().item += static_cast<std::int32_t>(of_feed[static_cast<unsigned>(one.asked[i].feed)].size());
+    }
+    append(patterns, round->patterns, one.num_asked);
+    waits_somewhere = waits_somewhere || round->stretch.waits;
+    const Item* item = one.items;
+    for (unsigned i = 0; i < one.num_taken; item += one.taken[i++].count)
+      append(of_feed[static_cast<unsigned>(one.taken[i].feed)], item, one.taken[i].count);
+    for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
+      all.beats[p] = static_cast<std::uint16_t>(all.beats[p] + one.beats[p]);
+    all.work.passed(one.work, all.cycles);
+    all.still = one.still < one.cycles ? one.still : all.still + one.cycles;
+    all.cycles += one.cycles;
+  }
+  std::vector<Taken> taken;
+  std::vector<Item> items;
+  for (unsigned f = 0; f < kNumFeeds; ++f) {
+    if (of_feed[f].empty()) continue;
+    if (of_feed[f].size() > kMostTaken) return nullptr;
+    taken.push_back({static_cast<Feed>(f), static_cast<std::uint8_t>(of_feed[f].size())});
+    append(items, of_feed[f].data(), of_feed[f].size());
+  }
+  if (asked.size() > kMostTaken) return nullptr;
+  all.next = rounds.back()->outcome->next;
+  all.counts = keep_counts(counts, states);
+  all.num_taken = static_cast<std::uint8_t>(taken.size());
+  all.taken = states.copy(taken);
+  all.num_items = static_cast<std::uint16_t>(items.size());
+  all.items = states.copy(items);
+  all.num_waits = static_cast<std::uint16_t>(waits.size());
+  all.waits = states.copy(waits);
+  all.num_begins = static_cast<std::uint32_t>(begins.size());
+  all.tile_begins = states.copy(begins);
+  all.num_ends = static_cast<std::uint32_t>(ends.size());
+  all.tile_ends = states.copy(ends);
+  all.num_asked = static_cast<std::uint8_t>(asked.size());
+  all.asked = states.copy(asked);
+  Outcome* const outcome = states.make<Outcome>();
+  *outcome = all;
+  Round* const chain = places.make<Round>();
+  chain->outcome = outcome;
+  chain->next = rounds.back()->next;
+  chain->patterns = places.copy(patterns);
+  chain->stretch = {stretch.what, waits_somewhere};
+  return chain;
+}
+
+}  // namespace moesaic::fast
