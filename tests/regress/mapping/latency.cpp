@@ -265,7 +265,8 @@ TEST_CASE("formats that the chip lacks are refused by map, profile and simulate,
   refused("simulate --engine fast --no-data --foreign-plan --plan " + plan + on + out, "format: " + lacks);
   const Outcome mapped = run_program("map --memory-budget 3bits --json" + table + on);
   REQUIRE(mapped.exit_code == 0);
-  for (const auto& [format, count] : json::parse(mapped.out)["experts"].items())
+  const json plan_of_map = json::parse(mapped.out);
+  for (const auto& [format, count] : plan_of_map["experts"].items())
     CHECK((format == "int2" || format == "int4"));
   const Outcome profiled = run_program("profile --no-cache --json" + on);
   REQUIRE(profiled.exit_code == 0);
