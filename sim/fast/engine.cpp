@@ -31,6 +31,7 @@ namespace {
 
 constexpr unsigned kBeatsAccepted = 64;  // of a read port, before it refuses addresses
 constexpr unsigned kWritesAccepted = 4;
+constexpr std::size_t kManyWaits = 1024, kFewWaits = 4;  // stretches kept before the memory is asked
 
 constexpr unsigned kWeights = static_cast<unsigned>(MemoryPort::kWeightRead);
 constexpr unsigned kActivations = static_cast<unsigned>(MemoryPort::kActivationRead);
@@ -109,7 +110,7 @@ class Machine {
         core_(params, feeds_),
         memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
         recurring_(memory_->recurring()),
-        refresh_waits_(*memory_),
+        refresh_waits_(*memory_, options.eager ? kFewWaits : kManyWaits),
         rng_(options.stall_seed.value_or(0)),
         // The order of CoreBench: each channel has a stream of its own.
         host_(agent.settings(), params, stalls()),

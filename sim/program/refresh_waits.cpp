@@ -7,8 +7,6 @@ namespace moesaic::program {
 
 namespace {
 
-constexpr std::size_t kRoom = 1024;
-
 std::uint64_t overlap(std::uint64_t begin, std::uint64_t end, const memory::MemoryModel::Held& held) {
   const std::uint64_t from = std::max(begin, static_cast<std::uint64_t>(held.begin.count()));
   const std::uint64_t until = std::min(end, static_cast<std::uint64_t>(held.end.count()));
@@ -17,7 +15,8 @@ std::uint64_t overlap(std::uint64_t begin, std::uint64_t end, const memory::Memo
 
 }  // namespace
 
-RefreshWaits::RefreshWaits(memory::MemoryModel& memory) : memory_(memory), room_(kRoom) {
+RefreshWaits::RefreshWaits(memory::MemoryModel& memory, std::size_t room)
+    : memory_(memory), least_room_(room), room_(room) {
   off_ = memory_.take_held(held_) == memory::MemoryModel::kNeverHeld;
 }
 
@@ -71,7 +70,7 @@ const RefreshWaits::Counts& RefreshWaits::counts(std::uint64_t now) {
 void RefreshWaits::make_room() {
   if (passed_.size() < room_) return;
   settle();
-  room_ = std::max(kRoom, 2 * passed_.size());
+  room_ = std::max(least_room_, 2 * passed_.size());
 }
 
 /// Counts the stretches that have passed, and forgets what no stretch can reach any more.

@@ -25,7 +25,8 @@ class RefreshWaits {
     MemoryPort port = MemoryPort::kWeightRead;
   };
 
-  explicit RefreshWaits(memory::MemoryModel& memory);
+  /// The memory is asked when so many stretches have been told and twice as many as were needed when last asked.
+  explicit RefreshWaits(memory::MemoryModel& memory, std::size_t room = 1024);
 
   /// The memory knows no refresh: nothing need be told.
   bool is_off() const { return off_; }
@@ -63,6 +64,7 @@ class RefreshWaits {
   memory::MemoryModel& memory_;
   bool off_ = false;
   std::deque<Passed> passed_;
+  const std::size_t least_room_;
   std::size_t room_;
   std::vector<memory::MemoryModel::Held> held_;  // that reach beyond what has passed
   Counts counts_{};
