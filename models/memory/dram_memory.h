@@ -58,7 +58,9 @@ class DramMemory final : public MemoryModel, public Recurring {
   std::optional<Pattern> pattern(std::uint64_t origin, std::uint64_t end, std::uint64_t address, std::uint64_t bytes,
                                  bool at_mark) override;
   void mark(unsigned port, Cycles now) override;
-  std::optional<bool> stretch(std::string& what) override;
+  std::optional<Stretch> stretch(std::string& what) override;
+  void export_open(std::string& open) const override;
+  bool is_open_alike(unsigned port, std::string_view open) const override;
   bool pass(unsigned port, const Stretch& stretch, std::uint64_t end, Cycles now) override;
 
   /// Called with every command of every channel from now on; commands of one channel are in order.

@@ -526,17 +526,17 @@ std::optional<DramMemory::Pattern> DramMemory::pattern(std::uint64_t origin, std
   place = place * banks + ((bank_of(last) - bank_of(before)) & (banks - 1));
   place = place * 2 + (first == before ? 1 : 0);
   pattern.place = static_cast<std::uint32_t>(place);
-  if (!at_mark && is_row_open(block_of(first)) && is_row_open(block_of(last))) return pattern;
-  for (std::uint64_t burst = first; burst <= last; ++burst)
-    pattern.rows = pattern.rows << 2 | row_state(burst, at_mark);
-  if (pattern.rows == 0) return pattern;
   // Which rows are opened, from where the reading began; and how many of the bursts are in the first of two blocks.
   const std::int64_t blocks = block_of(first) - block_of((origin >> burst_shift_) - 1);
   const std::uint64_t in_first =
-      std::min(last + 1, static_cast<std::uint64_t>(block_of(first) + 1) << row_shift_) - first;
+      block_of(first) == block_of(last) ? 0 : (static_cast<std::uint64_t>(block_of(last)) << row_shift_) - first;
   constexpr std::int64_t kMostBlocks = std::int64_t{1} << 24;
-  if (blocks >= kMostBlocks || blocks < -kMostBlocks) return std::nullopt;
-  pattern.blocks = static_cast<std::uint32_t>(blocks) << 6 | static_cast<std::uint32_t>(in_first);
+  const bool is_far = blocks >= kMostBlocks || blocks < -kMostBlocks;
+  pattern.blocks =
+      is_far ? Pattern::kFar : static_cast<std::uint32_t>(blocks) << 6 | static_cast<std::uint32_t>(in_first);
+  if (!at_mark && is_row_open(block_of(first)) && is_row_open(block_of(last))) return pattern;
+  for (std::uint64_t burst = first; burst <= last; ++burst)
+    pattern.rows = pattern.rows << 2 | row_state(burst, at_mark);
   return pattern;
 }
 
@@ -582,11 +582,12 @@ void DramMemory::mark(unsigned number, Cycles now) {
 
 /// Channels are counted from the reading's end on. Of each first the reads and how many found their row open, which is
 /// all that most stretches have.
-std::optional<bool> DramMemory::stretch(std::string& what) {
+std::optional<DramMemory::Stretch> DramMemory::stretch(std::string& what) {
   if (!mark_.stands) return std::nullopt;
   mark_.stands = false;
   base::VarintWriter out(what);
-  bool waits = false, more = !mark_.held.empty(), twice = false;
+  Stretch stretch;
+  bool more = !mark_.held.empty(), twice = false;
   out.put_signed(held_known_until() - mark_.now);
   out.put(read_beats_ - mark_.read_beats);
   out.put(read_bytes_ - mark_.read_bytes);
@@ -599,19 +600,57 @@ std::optional<bool> DramMemory::stretch(std::string& what) {
     out.put(counts.row_hits);
     counts.reads = counts.row_hits = 0;
     twice = twice || counts.refreshes > 1;
+    stretch.closes = stretch.closes || counts.precharge_alls + counts.refreshes != 0;
     for_each_count(counts, counts, [&more](std::uint64_t& count, std::uint64_t) { more = more || count != 0; });
     waiting_.clear();
     channels_[number].list_waiting(waiting_);
-    for (const DramChannel::Waiting& one : waiting_) waits = waits || !one.access->is_write;
+    for (const DramChannel::Waiting& one : waiting_) stretch.waits = stretch.waits || !one.access->is_write;
   }
   if (twice) return std::nullopt;
-  if (!more) return waits;
+  if (!more) return stretch;
   for (unsigned i = 0; i < channels; ++i) put_changes(i, out);
   for (const Held& held : mark_.held) {
     out.put_signed(held.begin.count() - mark_.now);
     out.put_signed(held.end.count() - mark_.now);
   }
-  return waits;
+  return stretch;
+}
+
+/// Of each channel whether the refresh had to close banks, and which were open before, counted as banks of a moment.
+void DramMemory::export_open(std::string& open) const {
+  base::VarintWriter out(open);
+  const auto banks = static_cast<unsigned>(config_.banks_per_channel());
+  for (unsigned i = 0; i < static_cast<unsigned>(channels_.size()); ++i) {
+    const unsigned number = first_channel(mark_.end, i);
+    const DramCounts &counts = channels_[number].counts(), &before = mark_.counts[number];
+    bool is_open = false;  // now
+    std::uint64_t mask = 0;
+    for (unsigned turned_number = 0; turned_number < banks; ++turned_number) {
+      const unsigned bank = turned(mark_.end, number, turned_number);
+      is_open = is_open || channels_[number].row(bank) >= 0;
+      if (mark_.rows[number * std::size_t{banks} + bank] >= 0) mask |= std::uint64_t{1} << turned_number;
+    }
+    const bool closes =
+        counts.precharge_alls != before.precharge_alls || (counts.refreshes == before.refreshes && is_open);
+    out.put(closes ? 1 : 0);
+    out.put(mask);
+  }
+}
+
+bool DramMemory::is_open_alike(unsigned number, std::string_view open) const {
+  base::VarintReader in(open);
+  const std::uint64_t end = ports_[number][0].last_burst + 1;
+  const auto banks = static_cast<unsigned>(config_.banks_per_channel());
+  for (unsigned i = 0; i < static_cast<unsigned>(channels_.size()); ++i) {
+    const unsigned channel = first_channel(end, i);
+    const bool closes = in.get() != 0;
+    const std::uint64_t then = in.get();
+    std::uint64_t now = 0;
+    for (unsigned turned_number = 0; turned_number < banks; ++turned_number)
+      if (channels_[channel].row(turned(end, channel, turned_number)) >= 0) now |= std::uint64_t{1} << turned_number;
+    if (closes ? (then & ~now) != 0 : then != now) return false;
+  }
+  return true;
 }
 
 /// Of a channel: its counts but those of reads, and how far they were at a refresh; rows that are open in the end and

@@ -882,9 +882,10 @@ class Machine {
   }
 
   /// Whether the refreshes are now as they were at the beginning of a stretch of so many cycles.
-  bool is_refreshed_alike(std::int64_t refresh, std::uint64_t count) {
+  bool is_refreshed_alike(std::int64_t refresh, std::uint64_t count, const memory::Recurring::Stretch& stretch) {
     if (refresh == kNoRefresh) return !refreshes_within(count);
-    return refreshes_within(count) && recurring_->until_refresh(cycles(now_)) == refresh;
+    return refreshes_within(count) && recurring_->until_refresh(cycles(now_)) == refresh &&
+           recurring_->is_open_alike(kWeights, stretch.open);
   }
 
   /// Whether it is worth knowing at which moment the memory is after the outcome: it was followed often, and moments of
@@ -951,24 +952,29 @@ class Machine {
   }
 
   /// What happened since the mark.
-  std::optional<memory::Recurring::Stretch> keep_stretch() {
+  std::optional<memory::Recurring::Stretch> keep_stretch(std::int64_t refresh) {
     stretch_.clear();
-    const auto waits = recurring_->stretch(stretch_);
-    if (!waits) return std::nullopt;
-    const std::string_view kept(places_.arena().copy(stretch_.data(), stretch_.size()), stretch_.size());
-    return memory::Recurring::Stretch{kept, *waits};
+    auto stretch = recurring_->stretch(stretch_);
+    if (!stretch) return std::nullopt;
+    stretch->what = {places_.arena().copy(stretch_.data(), stretch_.size()), stretch_.size()};
+    if (refresh == kNoRefresh) return stretch;
+    stretch_.clear();
+    recurring_->export_open(stretch_);
+    stretch->open = {places_.arena().copy(stretch_.data(), stretch_.size()), stretch_.size()};
+    return stretch;
   }
 
   /// So many cycles were skipped from the mark to `next`.
   void add_skip(Place& place, std::uint64_t count, Place* next) {
     if (place.num_skips >= kMostRefreshed) return;
-    const auto stretch = keep_stretch();
+    const std::int64_t refresh = refresh_since_mark(count);
+    const auto stretch = keep_stretch(refresh);
     if (!stretch) return;
     Skip& skip = *places_.arena().make<Skip>();
     skip.cycles = count;
     skip.next = next;
     skip.stretch = *stretch;
-    skip.refresh = refresh_since_mark(count);
+    skip.refresh = refresh;
     place.skips.add(&skip);
     ++place.num_skips;
   }
@@ -988,7 +994,7 @@ class Machine {
       patterns_.push_back(*pattern);
       end = recurring_->end_of(asked_at_[i], bytes);
     }
-    const auto stretch = keep_stretch();
+    const auto stretch = keep_stretch(refresh);
     if (!stretch) return;
     Round& round = *places_.arena().make<Round>();
     round.outcome = &outcome;
@@ -1039,7 +1045,7 @@ class Machine {
     const std::uint64_t most = undisturbed() == 0 ? 0 : most_skipped();
     Skip* before = nullptr;
     for (Skip* skip = place.skips.first; skip != nullptr; before = skip, skip = skip->beside) {
-      if (skip->cycles > most || !is_refreshed_alike(skip->refresh, skip->cycles)) continue;
+      if (skip->cycles > most || !is_refreshed_alike(skip->refresh, skip->cycles, skip->stretch)) continue;
       place.skips.to_front(skip, before);
       return skip;
     }
@@ -1048,7 +1054,7 @@ class Machine {
 
   bool may_go(const Round& round, std::uint64_t most) {
     const std::uint64_t count = round.outcome->cycles;
-    return count <= most && is_refreshed_alike(round.refresh, count) && fits(round);
+    return count <= most && is_refreshed_alike(round.refresh, count, round.stretch) && fits(round);
   }
 
   Round* find_round(Found<Round>& rounds, std::uint64_t most) {
@@ -1098,7 +1104,7 @@ class Machine {
 
   /// The rounds of the chain as one, with an outcome of its own.
   void end_chain() {
-    const auto stretch = keep_stretch();
+    const auto stretch = keep_stretch(kNoRefresh);
     if (stretch) chain_from_->chain = put_together(chain_, *stretch, states_.arena(), places_.arena());
     chain_.clear();
   }
@@ -1112,7 +1118,7 @@ class Machine {
   /// What is taken for reading straight on is that.
   void check_plain(std::uint64_t origin, std::uint64_t address, std::uint64_t bytes) {
     const auto pattern = recurring_->pattern(origin, round_end_, address, bytes, false);
-    if (!pattern || !pattern->equals(memory::Recurring::Pattern(), true))
+    if (!pattern || !pattern->equals(memory::Recurring::Pattern(), {{}, true, true, {}}))
       throw std::logic_error("fast: reading that does not go straight on was taken for such");
   }
 
@@ -1132,10 +1138,10 @@ class Machine {
       const std::uint64_t bytes = std::uint64_t{asked.beats} * beat_bytes_;
       if (address == round_end_ && address >= plain_from_ && address + bytes <= plain_until_) {
         if (options_.eager) check_plain(origin, address, bytes);
-        if (!memory::Recurring::Pattern().equals(round.patterns[i], round.stretch.waits)) return false;
+        if (!memory::Recurring::Pattern().equals(round.patterns[i], round.stretch)) return false;
       } else {
         const auto pattern = recurring_->pattern(origin, round_end_, address, bytes, false);
-        if (!pattern || !pattern->equals(round.patterns[i], round.stretch.waits)) return false;
+        if (!pattern || !pattern->equals(round.patterns[i], round.stretch)) return false;
       }
       round_end_ = recurring_->end_of(address, bytes);
     }
@@ -1295,11 +1301,13 @@ class Machine {
     return port == kWeights ? Feed::kSegment : port == kActivations ? Feed::kActSegment : Feed::kChunk;
   }
 
-  /// The address of the item's first beat: a state knows by how many beats the core is on, not where in one the item
-  /// begins.
+  /// The address of the chunk's first beat, or behind the segment's last: a state knows how many beats are left of a
+  /// segment that was taken before, not how many it had, nor where in a beat it begins.
   std::uint64_t beat_of(Feed feed, std::uint64_t item) const {
-    const std::uint64_t address = feeds_.address_of(feed, item);
-    return address - address % beat_bytes_;
+    std::uint64_t address = feeds_.address_of(feed, item);
+    address -= address % beat_bytes_;
+    if (feed == Feed::kChunk) return address;
+    return address + std::uint64_t{Segment::unpack(feeds_.item(feed, item)).beats} * beat_bytes_;
   }
 
   std::uint64_t item_of(unsigned port) const {
@@ -1377,7 +1385,9 @@ class Machine {
   void check_followed() const {
     bool same = came_at_ == came_.size() && submits_known_ == 0 && (!recordable_ || path_.size() < recorded_.num_legs);
     for (std::size_t i = 0; same && recordable_ && i < path_.size(); ++i)
-      same = recorded_.legs[i].until == path_[i]->until && recorded_.legs[i].count == path_[i]->count;
+      same = recorded_.legs[i].until == path_[i]->until && recorded_.legs[i].count == path_[i]->count &&
+             recorded_.legs[i].port == path_[i]->port && recorded_.legs[i].item == path_[i]->item &&
+             recorded_.legs[i].offset == path_[i]->offset;
     if (!same) throw std::logic_error("fast: a core in a known state did not do what it had done");
   }
 

@@ -110,7 +110,7 @@ Round* put_together(const std::vector<const Round*>& rounds, const memory::Recur
   chain->outcome = outcome;
   chain->next = rounds.back()->next;
   chain->patterns = places.copy(patterns);
-  chain->stretch = {stretch.what, waits_somewhere};
+  chain->stretch = {stretch.what, waits_somewhere, false, {}};
   return chain;
 }
 

@@ -190,8 +190,8 @@ struct Leg {
   const Item* items = nullptr;          ///< feed by feed
   const std::uint8_t* beats = nullptr;  ///< that came, in which cycle from the state on; ascending
   const std::uint8_t* ports = nullptr;  ///< on which ports; of a cycle ascending
-  std::int64_t offset = 0;              ///< of the beats asked for: bytes from the item's first beat on
-  std::int32_t item = 0;                ///< in which they lie: its number, from what the state has taken on
+  std::int64_t offset = 0;  ///< of the beats asked for: bytes from behind the segment, of a chunk from its first beat
+  std::int32_t item = 0;    ///< in which they lie: its number, from what the state has taken on
   std::uint8_t num_taken = 0, num_beats = 0;
   bool of_one_port = false;  ///< there are beats, all of them on one
   std::uint8_t until = 0;    ///< the cycle, from the state on, through which no others came

@@ -266,8 +266,7 @@ TEST_CASE("formats that the chip lacks are refused by map, profile and simulate,
   const Outcome mapped = run_program("map --memory-budget 3bits --json" + table + on);
   REQUIRE(mapped.exit_code == 0);
   const json plan_of_map = json::parse(mapped.out);
-  for (const auto& [format, count] : plan_of_map["experts"].items())
-    CHECK((format == "int2" || format == "int4"));
+  for (const auto& [format, count] : plan_of_map["experts"].items()) CHECK((format == "int2" || format == "int4"));
   const Outcome profiled = run_program("profile --no-cache --json" + on);
   REQUIRE(profiled.exit_code == 0);
   CHECK(json::parse(profiled.out)["cycles"].size() == 2);

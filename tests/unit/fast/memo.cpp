@@ -91,7 +91,7 @@ TEST_CASE("rounds put together are one behind the other", "[unit][fast]") {
   const std::vector<const Round*> rounds = {make_round(first, last_state, middle_place, arena),
                                             make_round(second, last_state, last_place, arena)};
   const std::string what = "changed";
-  const Round* const chain = put_together(rounds, {what, false}, arena, places);
+  const Round* const chain = put_together(rounds, {what, false, false, {}}, arena, places);
   REQUIRE(chain != nullptr);
   CHECK(chain->next == &last_place);
   CHECK(chain->refresh == kNoRefresh);

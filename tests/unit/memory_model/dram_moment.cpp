@@ -109,7 +109,8 @@ std::int64_t refresh_of(const DramMemory& memory, std::int64_t now) {
 struct Known {
   std::vector<Recurring::Pattern> patterns;
   std::string what;
-  bool waits = false;
+  Recurring::Stretch stretch;  ///< but for its bytes
+  std::string open;
   std::string next;
   std::vector<std::int64_t> came;
 };
@@ -171,13 +172,14 @@ void repeat(const memory::DramConfig& config, Femtoseconds period, base::Rng& rn
       const auto patterns = patterns_of(driver, driver.address, driver.memory.end(kReader), plan, false, end);
       for (const Known& one : known[{moment, which, refresh}]) {
         if (patterns.size() != one.patterns.size()) continue;
-        const bool waits = one.waits;
+        const Recurring::Stretch stretch{one.what, one.stretch.waits, one.stretch.closes, one.open};
+        if (refresh >= 0 && !driver.memory.is_open_alike(kReader, stretch.open)) continue;
         if (!std::equal(patterns.begin(), patterns.end(), one.patterns.begin(),
-                        [waits](const auto& a, const auto& b) { return a.equals(b, waits); }))
+                        [&stretch](const auto& a, const auto& b) { return a.equals(b, stretch); }))
           continue;
         expected = &one;
         other = std::make_unique<Driver>(driver);
-        other->memory.pass(kReader, {one.what, one.waits}, end, Cycles(other->now));
+        other->memory.pass(kReader, stretch, end, Cycles(other->now));
         other->now += kSteps;
         other->memory.import_moment(kReader, Cycles(other->now), one.next);
         break;
@@ -218,9 +220,10 @@ void repeat(const memory::DramConfig& config, Femtoseconds period, base::Rng& rn
       }
       REQUIRE(account(other->memory, other->now) == account(ours.memory, ours.now));
     } else if (is_moment && all && is_next && patterns.size() == plan.rows.size()) {
-      Known one{patterns, {}, false, next, came};
-      if (const auto waits = driver.memory.stretch(one.what)) {
-        one.waits = *waits;
+      Known one{patterns, {}, {}, {}, next, came};
+      if (const auto stretch = driver.memory.stretch(one.what)) {
+        one.stretch = *stretch;
+        driver.memory.export_open(one.open);
         known[{moment, which, refresh}].push_back(one);
       }
     }
