@@ -38,6 +38,27 @@ json summary(const Folder& folder, const std::string& run) {
 
 const char* const kSmall = "requests: [1]\nlayers: [2]\nmax_tokens: 3\n";
 
+/// The fast engine writes the same files with its shortcuts and without.
+void check_shortcuts(const std::string& chip, const std::string& shape, const std::string& trace,
+                     const std::string& rest, const std::string& plan) {
+  const Folder folder;
+  base::write_file(folder.file("chip.yaml"), chip);
+  base::write_file(folder.file("shape.yaml"), shape);
+  base::write_file(folder.file("trace.csv"), trace);
+  base::write_file(folder.file("work.yaml"), "model: shape.yaml\ntrace: trace.csv\n" + rest);
+  for (const std::string run : {"repeated", "stepped"}) {
+    const Outcome outcome =
+        run_program("simulate --engine fast --no-data" + std::string(run == "stepped" ? " --no-shortcuts" : "") +
+                    " --chip " + folder.file("chip.yaml") + " --workload " + folder.file("work.yaml") + " --plan " +
+                    plan + " --out " + folder.file(run));
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+  }
+  for (const char* name : {"/summary.json", "/layers.csv", "/timeline.json"})
+    CHECK(base::read_file(folder.file(std::string("repeated") + name)) ==
+          base::read_file(folder.file(std::string("stepped") + name)));
+}
+
 }  // namespace
 
 TEST_CASE("cycle and rtl write the same files, but for the engine's name", "[regress][simulate]") {
@@ -183,6 +204,117 @@ TEST_CASE("fast writes the cycle engine's files, with shortcuts, without, and wi
       CHECK((host["cycles_repeated"] > 0) == (run != "stepped"));
     }
   }
+}
+
+TEST_CASE("a refresh that finds a DRAM's banks closed is not repeated where one finds them open",
+          "[regress][simulate]") {
+  check_shortcuts(R"(name: closed-banks
+clock_mhz: 1000
+array: {rows: 32, cols: 32, planes_per_cycle: 4, max_act_bits: 8}
+axi_data_bits: 64
+buffers: {max_tokens: 16, activation_words: 256, hidden_words: 1024, reader_beats: 32, commands: 8}
+io_queue: {descriptors: 32, requests: 64, jobs: 8}
+layout: plane_major
+memory: {kind: dram, preset: gddr6-16000, channels: 1, rows: 524288, starvation_cap: 3, timing: {tREFI: 1900}}
+storage: {kind: nvme, preset: nvme-pcie4x4}
+cache: {policy: lfu, capacity_experts: 8, load_order: fifo, decision_cycles: 100, prefetch: {kind: perfect}, start: cold}
+)",
+                  R"(name: S
+source: drawn
+hidden: 2048
+expert_intermediate: 512
+experts: 8
+top_k: 2
+shared_experts: 0
+shared_intermediate: 0
+layers: 3
+dense_first: 0
+moe_every: 1
+dense_intermediate: 0
+heads: 8
+kv_heads: 2
+head_dim: 64
+gated: true
+vocab: 4096
+)",
+                  R"(request,step,phase,position,layer,experts,weights
+0,0,prefill,0,0,0;4,0.725916;0.274084
+0,0,prefill,0,1,2;4,0.532179;0.467821
+0,0,prefill,0,2,2;5,0.805958;0.194042
+0,1,decode,1,0,0;3,0.663165;0.336835
+0,1,decode,1,1,5;6,0.64288;0.35712
+0,1,decode,1,2,2;5,0.559222;0.440778
+0,2,decode,2,0,4;0,0.890436;0.109564
+0,2,decode,2,1,0;5,0.753432;0.246568
+0,2,decode,2,2,2;7,0.899135;0.100865
+0,3,decode,3,0,0;7,0.967586;0.032414
+0,3,decode,3,1,5;2,0.521711;0.478289
+0,3,decode,3,2,7;2,0.588021;0.411979
+0,4,decode,4,0,6;4,0.543812;0.456188
+0,4,decode,4,1,5;4,0.527801;0.472199
+0,4,decode,4,2,5;2,0.616543;0.383457
+0,5,decode,5,0,4;6,0.615836;0.384164
+0,5,decode,5,1,5;2,0.848103;0.151897
+0,5,decode,5,2,2;3,0.87595;0.12405
+0,6,decode,6,0,4;7,0.954266;0.045734
+0,6,decode,6,1,2;6,0.559304;0.440696
+0,6,decode,6,2,6;7,0.725435;0.274565
+)",
+                  "layers: [0]\nsteps: [2, 3]\n", "int4");
+}
+
+TEST_CASE("what is left of a segment is asked for where it lies, however long the segment was", "[regress][simulate]") {
+  check_shortcuts(R"(name: long-segments
+clock_mhz: 1000
+array: {rows: 16, cols: 16, planes_per_cycle: 4, max_act_bits: 8}
+axi_data_bits: 64
+buffers: {max_tokens: 16, activation_words: 1024, hidden_words: 16384, reader_beats: 32, commands: 8}
+io_queue: {descriptors: 32, requests: 8, jobs: 8}
+layout: tile_major
+memory: {kind: dram, preset: hbm2e-3200, channels: 2, rows: 524288, read_queue: 64, write_high: 20, write_low: 2}
+storage: {kind: nvme, preset: nvme-pcie4x4}
+cache: {policy: planes, capacity_experts: 2, load_order: fifo, decision_cycles: 100, prefetch: {kind: none}, start: popular}
+stated_costs: {norm: {cycles: 20, elements_per_cycle: 8}, router: {cycles: 40, macs_per_cycle: 256}, softmax: {cycles: 20, scores_per_cycle: 8}}
+)",
+                  R"(name: S
+source: drawn
+hidden: 1024
+expert_intermediate: 2816
+experts: 16
+top_k: 1
+shared_experts: 0
+shared_intermediate: 0
+layers: 3
+dense_first: 0
+moe_every: 1
+dense_intermediate: 0
+heads: 8
+kv_heads: 8
+head_dim: 64
+gated: true
+vocab: 4096
+)",
+                  R"(request,step,phase,position,layer,experts,weights
+0,0,prefill,0,0,10,1
+0,0,prefill,0,1,11,1
+0,0,prefill,0,2,4,1
+0,1,decode,1,0,13,1
+0,1,decode,1,1,11,1
+0,1,decode,1,2,3,1
+0,2,decode,2,0,13,1
+0,2,decode,2,1,15,1
+0,2,decode,2,2,0,1
+1,0,prefill,0,0,6,1
+1,0,prefill,0,1,15,1
+1,0,prefill,0,2,6,1
+1,1,decode,1,0,6,1
+1,1,decode,1,1,15,1
+1,1,decode,1,2,8,1
+1,2,decode,2,0,15,1
+1,2,decode,2,1,13,1
+1,2,decode,2,2,5,1
+)",
+                  "batch_requests: 2\nwhole_layers: {attention: int8}\n", "int5");
 }
 
 TEST_CASE("an interleaved chip reads the same weights as one stream, the same on all engines", "[regress][simulate]") {
