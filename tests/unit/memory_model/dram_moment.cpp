@@ -223,6 +223,7 @@ void repeat(const memory::DramConfig& config, Femtoseconds period, base::Rng& rn
       Known one{patterns, {}, {}, {}, next, came};
       if (const auto stretch = driver.memory.stretch(one.what)) {
         one.stretch = *stretch;
+        if (count_of(driver.memory, driver.now, "refreshes") != counts_before[2]) REQUIRE(stretch->closes);
         driver.memory.export_open(one.open);
         known[{moment, which, refresh}].push_back(one);
       }
@@ -231,6 +232,19 @@ void repeat(const memory::DramConfig& config, Femtoseconds period, base::Rng& rn
 }
 
 }  // namespace
+
+TEST_CASE("where rows are opened, or closed and opened again, it matters how far away they lie", "[unit][memory]") {
+  Recurring::Pattern one, other;
+  other.blocks = 1U << 6;
+  CHECK(one.equals(other, {{}, false, false, {}}));
+  CHECK_FALSE(one.equals(other, {{}, false, true, {}}));
+  one.rows = other.rows = 1;
+  CHECK_FALSE(one.equals(other, {{}, false, false, {}}));
+  other.blocks = 0;
+  CHECK(one.equals(other, {{}, false, true, {}}));
+  one.blocks = other.blocks = Recurring::Pattern::kFar;
+  CHECK_FALSE(one.equals(other, {{}, false, false, {}}));
+}
 
 TEST_CASE("a stretch of reading that is passed leaves the memory that living through it leaves", "[unit][memory]") {
   base::Rng rng(20261126);
