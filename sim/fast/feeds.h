@@ -216,6 +216,14 @@ class Feeds {
   std::uint64_t address_of(Feed feed, std::uint64_t index) const {
     return rings_[kRingOf[static_cast<unsigned>(feed)]].address[index % kRing];
   }
+  /// Where a state counts an item's beats from: a chunk's first beat, or behind a segment's last. Of a segment that was
+  /// taken before, a state knows how many beats are left, not how many it had, nor where in a beat it begins.
+  std::uint64_t origin_of(Feed feed, std::uint64_t index) const {
+    std::uint64_t address = address_of(feed, index);
+    address -= in_beat(address);
+    if (feed == Feed::kChunk) return address;
+    return address + std::uint64_t{Segment::unpack(item(feed, index)).beats} * beat_bytes_;
+  }
 
   /// Traffic of everything taken so far.
   const program::Traffic& traffic();

@@ -1,0 +1,107 @@
+#include "sim/fast/asked_memory.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace moesaic::fast {
+
+void AskedMemory::begin(std::uint64_t now) {
+  begin_ = now;
+  came_.clear();
+  came_ports_.clear();
+  came_at_ = 0;
+  ask_from_ = now;
+  for (unsigned p = 0; p < kNumPorts; ++p) {
+    if (looked_)
+      coming_[p].cycle = std::max(coming_[p].cycle, now);
+    else
+      look(p, now, now);
+  }
+  looked_ = true;
+}
+
+bool AskedMemory::came_as(const Leg& leg, std::size_t from) const {
+  const auto first = static_cast<std::ptrdiff_t>(from);
+  return std::equal(came_.begin() + first, came_.end(), leg.beats) &&
+         std::equal(came_ports_.begin() + first, came_ports_.end(), leg.ports);
+}
+
+bool AskedMemory::come(const Leg& leg, std::size_t done) {
+  const std::uint64_t until = begin_ + leg.until;
+  for (;;) {
+    const bool more = done < leg.num_beats;
+    const std::uint64_t expected = more ? begin_ + leg.beats[done] : until + 1;
+    unsigned port = 0;
+    for (;;) {
+      port = next_port();
+      if (coming_[port].known || coming_[port].cycle > expected || coming_[port].cycle > until) break;
+      look(port, coming_[port].cycle, coming_[port].cycle);  // a cycle before which nothing comes
+    }
+    const std::uint64_t next = coming_[port].cycle;
+    if (!more && next > until) {
+      ask_from_ = until + 1;
+      return true;
+    }
+    if (!more || next != expected || port != leg.ports[done]) {
+      ask_from_ = std::max(ask_from_, std::min(next, expected));
+      return false;
+    }
+    take_row(leg, done);
+  }
+}
+
+/// Takes the leg's next beat, which is there, and those after it on the same port that are known to come as on the leg
+/// before any on another port does.
+void AskedMemory::take_row(const Leg& leg, std::size_t& done) {
+  const unsigned port = leg.ports[done];
+  std::uint64_t limit = kNever;
+  for (unsigned p = 0; p < kNumPorts; ++p)
+    if (p != port) limit = std::min(limit, coming_[p].cycle);
+  const std::uint8_t* const beats = leg.beats;
+  const std::size_t all = leg.num_beats;
+  std::size_t end = leg.of_one_port && begin_ + beats[all - 1] < limit ? all : done + 1;
+  while (end < all && leg.ports[end] == port && begin_ + beats[end] < limit) ++end;
+  const std::size_t taken =
+      model_->take_as(port, port == kWrites, cycles(begin_), beats[done], beats + done, end - done);
+  if (taken == 0) throw std::logic_error("fast: a beat that was known to come did not");
+  owed_[port] -= taken;
+  came_.insert(came_.end(), beats + done, beats + done + taken);
+  came_ports_.insert(came_ports_.end(), leg.ports + done, leg.ports + done + taken);
+  done += taken;
+  const std::uint64_t last = begin_ + beats[done - 1];
+  look(port, last, last + 1);
+}
+
+/// When the port's next beat comes, at `first` or later, as the memory knows at `now`.
+void AskedMemory::look(unsigned port, std::uint64_t now, std::uint64_t first) {
+  if (owed_[port] == 0) {
+    coming_[port] = {kNever, false};
+    return;
+  }
+  const auto coming = model_->coming(port, port == kWrites, cycles(now));
+  coming_[port].known = coming && coming->known;
+  coming_[port].cycle = !coming ? kNever : std::max(first, static_cast<std::uint64_t>(coming->cycle.count()));
+}
+
+bool AskedMemory::ask(const Leg& leg, std::uint64_t address) {
+  const std::uint64_t at = begin_ + leg.until;
+  const std::int64_t accepted = model_->submit_row(beat(leg.port, leg.port == kWrites, address), leg.count, cycles(at));
+  submits_known_ += static_cast<std::uint64_t>(accepted);
+  owed_[leg.port] += static_cast<std::uint64_t>(accepted);
+  if (accepted != leg.count) return false;
+  for (unsigned p = 0; p < kNumPorts; ++p)
+    if (!coming_[p].known) look(p, at, ask_from_);
+  return true;
+}
+
+std::uint64_t AskedMemory::silence(std::uint64_t now) {
+  const bool asked = asked_at_ == now;
+  for (unsigned port = 0; asked && port < kNumPorts; ++port)
+    if (model_->finished(port, port == kWrites, cycles(now)) > 0) return 0;
+  const auto next = model_->next_change(cycles(asked ? now : now - 1));
+  if (!next) return kNever;
+  const auto cycle = static_cast<std::uint64_t>(next->count());
+  return cycle > now ? cycle - now : 0;
+}
+
+}  // namespace moesaic::fast

@@ -1,0 +1,144 @@
+#pragma once
+/// The memory behind the core's ports, which is asked beat by beat: by the core as it steps, or by a path that is
+/// followed (Paths) and asks what the core asked for before. Where such a path ends in something new, the core steps
+/// from its beginning: what the path asked for and what came is then told to the core in the memory's place, so that
+/// the memory sees everything once.
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "models/memory/memory_model.h"
+#include "sim/fast/leg_recorder.h"
+#include "sim/fast/memo.h"
+#include "sim/fast/ports.h"
+
+namespace moesaic::fast {
+
+class AskedMemory {
+ public:
+  AskedMemory(std::unique_ptr<memory::MemoryModel> model, unsigned beat_bytes)
+      : model_(std::move(model)), beat_bytes_(beat_bytes) {}
+  memory::MemoryModel& model() { return *model_; }
+  const memory::MemoryModel& model() const { return *model_; }
+
+  // ---- by the core, cycle by cycle ----
+
+  /// A cycle is stepped: what is known of beats that come is known no more.
+  void step() { looked_ = false; }
+  /// Whether the memory takes the beat.
+  bool submit(unsigned port, bool is_write, std::uint64_t address, std::uint64_t now) {
+    bool taken = true;
+    if (submits_known_ > 0) {
+      --submits_known_;
+    } else {
+      taken = model_->submit(beat(port, is_write, address), cycles(now));
+      owed_[port] += taken ? 1 : 0;
+    }
+    if (recorder_ != nullptr) recorder_->asked(port, address, taken, now);
+    return taken;
+  }
+  /// Whether the port's next beat is there. What was asked before is not asked again.
+  bool comes(unsigned port, bool is_write, std::uint64_t now) {
+    bool yes = false;
+    if (came_at_ < came_.size() && came_[came_at_] == static_cast<std::uint8_t>(now - begin_) &&
+        came_ports_[came_at_] == port) {
+      yes = true;
+      ++came_at_;
+    } else if (now >= ask_from_) {
+      yes = model_->finished(port, is_write, cycles(now)) > 0;
+      if (yes) take_ |= 1U << port;
+    }
+    if (yes && recorder_ != nullptr) recorder_->came(port, now);
+    return yes;
+  }
+  /// The core takes the beat that is there.
+  void take(unsigned port, bool is_write) {
+    if ((take_ >> port & 1) == 0) return;
+    take_ &= ~(1U << port);
+    --owed_[port];
+    model_->take(port, is_write);
+  }
+  /// Told what passes, until it is null.
+  void record_to(LegRecorder* recorder) { recorder_ = recorder; }
+  /// The core has been told all that a path came to know.
+  bool is_told() const { return came_at_ == came_.size() && submits_known_ == 0; }
+
+  // ---- by a path, ahead of the core ----
+
+  /// A path begins at `now`.
+  void begin(std::uint64_t now);
+  /// How many beats have come on the path.
+  std::size_t num_came() const { return came_.size(); }
+  /// Whether the beats from number `from` on are the leg's first.
+  bool came_as(const Leg& leg, std::size_t from) const;
+  /// Whether the next beat can be the leg's next, of which `done` have come, as far as is known without asking.
+  bool may_come(const Leg& leg, std::size_t done) const {
+    const unsigned port = next_port();
+    if (done == leg.num_beats) return !coming_[port].known || coming_[port].cycle > begin_ + leg.until;
+    const std::uint64_t expected = begin_ + leg.beats[done];
+    return coming_[port].known ? coming_[port].cycle == expected && leg.ports[done] == port
+                               : coming_[port].cycle <= expected;
+  }
+  /// Takes beats as they come while they come as they did on this leg, of which `done` have. Whether all did.
+  bool come(const Leg& leg, std::size_t done);
+  /// Asks for what the leg asks for at its end, from this address on. False: the memory has not taken all.
+  bool ask(const Leg& leg, std::uint64_t address);
+  /// The path has come to an end that is known, or the core has been told everything.
+  void end() {
+    came_.clear();
+    submits_known_ = ask_from_ = 0;
+  }
+
+  // ---- between cycles, `now` the next one ----
+
+  /// The cycles from `now` on in which the memory says nothing if it is not asked; kNever: never a word.
+  std::uint64_t silence(std::uint64_t now);
+  /// The memory was asked for something as of `now`: it is not asked about the cycle before any more.
+  void set_asked(std::uint64_t now) { asked_at_ = now; }
+  /// It was put to another moment, as of `now`, in which it owes so many beats of weights and no others.
+  void set_moment(std::uint64_t owed, std::uint64_t now) {
+    owed_ = {};
+    owed_[kWeights] = owed;
+    looked_ = false;
+    set_asked(now);
+  }
+
+ private:
+  /// The next beat of a port.
+  struct Coming {
+    std::uint64_t cycle = 0;
+    bool known = false;  // false: not before
+  };
+
+  memory::Request beat(unsigned port, bool is_write, std::uint64_t address) const {
+    return {port, is_write, address, base::Bytes(static_cast<std::int64_t>(beat_bytes_))};
+  }
+  unsigned next_port() const {
+    unsigned port = 0;
+    for (unsigned p = 1; p < kNumPorts; ++p)
+      if (coming_[p].cycle < coming_[port].cycle) port = p;
+    return port;
+  }
+  void take_row(const Leg& leg, std::size_t& done);
+  void look(unsigned port, std::uint64_t now, std::uint64_t first);
+
+  std::unique_ptr<memory::MemoryModel> model_;
+  const unsigned beat_bytes_;
+  LegRecorder* recorder_ = nullptr;
+  std::array<std::uint64_t, kNumPorts> owed_{};  // beats that the memory took and that were not taken
+  unsigned take_ = 0;                            // ports whose beat is the memory's still
+  std::uint64_t asked_at_ = kNever;
+  // Of the path.
+  std::uint64_t begin_ = 0;
+  std::array<Coming, kNumPorts> coming_{};
+  bool looked_ = false;                   // coming_ is what the memory knew when last asked
+  std::vector<std::uint8_t> came_;        // as Leg::beats
+  std::vector<std::uint8_t> came_ports_;  // as Leg::ports
+  std::size_t came_at_ = 0;               // those before were told to the core
+  std::uint64_t ask_from_ = 0;            // cycle; of earlier ones came_ says all
+  std::uint64_t submits_known_ = 0;       // that the memory took and the core has not yet made
+};
+
+}  // namespace moesaic::fast

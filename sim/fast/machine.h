@@ -1,0 +1,189 @@
+#pragma once
+/// The machine that the fast engine runs: core, host, ports, memory and storage, with the host's agent, which is told
+/// what happens. Time passes in three ways: a cycle is stepped; cycles in which nothing moves are skipped; or what
+/// followed a state before happens again (an Outcome), which moves everything but the machine's own state. That is then
+/// read from the state that the outcome led to. When which of them is right is decided elsewhere (repeat.h).
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/fast/asked_memory.h"
+#include "sim/fast/core.h"
+#include "sim/fast/counting.h"
+#include "sim/fast/engine.h"
+#include "sim/fast/feeds.h"
+#include "sim/fast/host.h"
+#include "sim/fast/memo.h"
+#include "sim/fast/memory_ports.h"
+#include "sim/fast/storage_port.h"
+#include "sim/program/stalls.h"
+
+namespace moesaic::fast {
+
+class Machine {
+ public:
+  /// All outlive the machine.
+  Machine(const program::CoreParams& params, program::HostAgent& agent, const program::MemoryImage& image,
+          const Options& options)
+      : Machine(params, agent, image, options, draw_stalls(options)) {}
+
+  const Options& options() const { return options_; }
+  std::uint64_t now() const { return now_; }  ///< cycles passed
+  Effort& effort() { return run_.effort; }
+  bool done() const { return agent_.is_finished() || is_cut(); }
+  /// What the run came to; the machine is of no use afterwards.
+  Run finish();
+
+  // ---- step ----
+
+  void step();
+  /// Whether there is something to tell at this edge, or the run is cut there.
+  bool has_news() const {
+    return is_cut() || events_.any() || events_.completed || (events_.idle && agent_.phase_is_pushed()) ||
+           (agent_.wake() && *agent_.wake() <= now_);
+  }
+  /// Tells the agent what happened at this edge, in the order of its contract, and hears what it answers.
+  void tell();
+  /// No block has moved for so long that the run is stuck if none does in the next cycle.
+  bool is_at_limit() const { return now_ - last_move_ > limit_; }
+
+  // ---- skip ----
+
+  /// After a step. 0: something changes in the next cycle. Otherwise nothing does until the memory, the storage or the
+  /// agent says something, but that after so many cycles the host is where it was.
+  unsigned stillness() const { return quiet_ ? host_.period(core_) : 0; }
+  /// While nothing changes, with stillness() at `period`: the cycles in which nothing will.
+  void skip(unsigned period);
+  /// Cycles in which the memory says nothing.
+  std::uint64_t silence() { return memory_.silence(now_); }
+  /// Cycles that may be skipped, whatever the memory says.
+  std::uint64_t most_skipped();
+
+  /// Whether the machine, in a state in which nothing moves, may be skipped on from here: not twice from one cycle, nor
+  /// where the memory was asked for its counters, which cannot be asked about the cycle before then.
+  bool may_rest() const { return rested_at_ != now_ && !is_at_limit() && counted_at_ != now_; }
+  /// It is in a state in which nothing moves. `activity` is that of the cycle before.
+  void rest(std::uint32_t activity) { counting_.rest(activity, now_); }
+  /// As skip(), or for so many cycles.
+  void skip_rest(unsigned period) {
+    skip(period);
+    rested_at_ = now_;
+  }
+  void pass_rest(std::uint64_t count) {
+    pass_still(count);
+    rested_at_ = now_;
+  }
+
+  // ---- states ----
+
+  /// Whether the memory's state is not part of the machine's: it does not export it, and is asked.
+  bool asks() const { return asks_; }
+  /// Between cycles: appends all that decides what comes next but what is ahead in the feeds. False: not now, there is
+  /// something under way that no state holds.
+  bool write_state(std::string& state);
+  /// Becomes what was written: it has passed outcomes without moving itself.
+  void read_state(std::string_view state);
+  /// It has.
+  bool is_behind() const { return behind_; }
+  /// Grows with every tile, activation step and command: where states are likely to repeat.
+  std::uint64_t marked() const {
+    return feeds_.taken(Feed::kSequenceTile) + feeds_.taken(Feed::kActStep) + feeds_.taken(Feed::kExecute);
+  }
+
+  // ---- outcomes ----
+
+  /// The cycles through which nothing comes from outside, neither from the storage nor from the host's agent, and the
+  /// I/O queue rests: only what happens in so many may be what happened before.
+  std::uint64_t undisturbed();
+  /// Whether these items are the next of their feeds, behind `ahead` others of each.
+  bool are_next(const Taken* taken, std::size_t count, const Item* items, const unsigned* ahead = nullptr) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const Feed feed = taken[i].feed;
+      if (!feeds_.matches(feed, items, taken[i].count, ahead == nullptr ? 0 : ahead[static_cast<unsigned>(feed)]))
+        return false;
+      if (feed == Feed::kQueue && !are_held(items, taken[i].count)) return false;
+      items += taken[i].count;
+    }
+    return true;
+  }
+  /// The outcome happens now: everything but the machine's own state moves on. It must stay where it is until let_go().
+  void pass(Outcome& outcome);
+  /// All that have passed may go.
+  void let_go() { counting_.let_go(now_); }
+
+  /// What is stepped from here on may become an outcome.
+  void begin_recording();
+  void end_recording() { counting_.end_recording(now_); }
+  /// Nothing has come from outside since recording began, completions of loads in the last cycle apart.
+  bool is_alone() const { return alone_; }
+  /// What was recorded can happen again: nothing came from outside.
+  bool can_keep() const { return alone_ && !events_.completed; }
+  /// What was recorded, up to the state `next`; without what was taken from the feeds.
+  Outcome& keep(State* next, Arena& arena);
+
+  Feeds& feeds() { return feeds_; }
+  const Core& core() const { return core_; }
+  AskedMemory& memory() { return memory_; }
+  std::uint32_t activity() const { return counting_.activity(); }
+  unsigned beat_bytes() const { return beat_bytes_; }
+
+ private:
+  /// What the host's agent is told at the edge that ends a cycle.
+  struct Events : News {
+    std::optional<std::size_t> completed;
+  };
+
+  /// Of the host, seven of the memory's ports, two of the storage: in the order of CoreBench.
+  using ManyStalls = std::array<program::Stalls, 10>;
+  static ManyStalls draw_stalls(const Options& options);
+  Machine(const program::CoreParams& params, program::HostAgent& agent, const program::MemoryImage& image,
+          const Options& options, const ManyStalls& stalls);
+
+  bool is_cut() const { return options_.max_cycles && now_ >= *options_.max_cycles; }
+  void count(std::uint32_t activity);
+  void watch_tiles(const Core::Wires& w);
+  void hear();
+  void end_phase();
+  program::EngineRun::PhaseEnd phase_end();
+  std::string stuck() const;
+  std::uint64_t until(std::uint64_t cycle) const { return cycle > now_ ? cycle - now_ : 0; }
+  void pass_still(std::uint64_t count);
+  template <class Visit>
+  void visit_state(Visit& visit);
+  bool are_held(const Item* items, unsigned count) const;
+
+  const Options& options_;
+  program::HostAgent& agent_;
+  const unsigned beat_bytes_;
+  Run run_;
+  program::RunLog log_;
+  Feeds feeds_;
+  Core core_;
+  AskedMemory memory_;
+  Counting counting_;
+  Host host_;
+  StoragePort storage_;
+  MemoryPorts ports_;
+  std::uint64_t now_ = 0, limit_ = 0;
+  std::uint64_t last_busy_ = 0, last_move_ = 0;  // of a block; of a block, the storage or the agent
+
+  Events events_;                 // of the edge behind the last cycle, not told yet
+  std::size_t known_ = 0;         // commands on offer that the feeds have
+  Effort counted_;                // up to the last phase's end
+  std::uint64_t counted_at_ = 0;  // cycle of that
+
+  bool quiet_ = false;                // nothing changed in the last cycle
+  std::uint64_t rested_at_ = kNever;  // the cycle to which was skipped from a state in which nothing moves
+
+  bool behind_ = false;
+  bool asks_ = false;
+  std::vector<std::int64_t> exported_;
+
+  bool alone_ = true;
+  std::uint64_t record_begin_ = 0;
+  std::array<std::uint64_t, kNumPorts> begin_beats_{};  // that had crossed where recording began
+};
+
+}  // namespace moesaic::fast

@@ -1,0 +1,59 @@
+#pragma once
+/// The core repeats itself behind a memory that is asked (docs/fast.md): to each state belongs a tree of legs. A path
+/// down it is what the core did once, up to the next state; the memory is asked what the core asked for, and the path
+/// holds as long as beats come as they did then.
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "sim/fast/leg_recorder.h"
+#include "sim/fast/machine.h"
+#include "sim/fast/states.h"
+
+namespace moesaic::fast {
+
+/// Cycles that are stepped to one outcome at the most.
+inline constexpr std::uint64_t kMostStepped = 180;
+static_assert(kMostStepped < 256, "cycles of a leg are bytes");
+
+class Paths {
+ public:
+  Paths(Machine& machine, States& states)
+      : machine_(machine),
+        states_(states),
+        memory_(machine.memory()),
+        recorder_(machine.core(), machine.feeds(), machine.beat_bytes()) {}
+
+  /// Goes on from the state as it did before, as long as the memory answers as it did before. Returns the outcome,
+  /// which is still to be passed, or null where this is something new: the machine must then record() from the same
+  /// state.
+  Outcome* follow(State& state);
+  /// Steps on from a state, with what follow() came to know of it, and remembers what happened. Returns the state after
+  /// it, or null when the agent was told something.
+  State* record(State& state);
+
+  /// The path that was followed to an outcome.
+  struct Path {
+    std::vector<Leg*> legs;                // but for the last
+    std::vector<std::uint64_t> addresses;  // asked for at their ends
+    const Leg* last = nullptr;
+  };
+  const Path& path() const { return path_; }
+
+ private:
+  Leg* follow_leg(Found<Leg>& legs);
+  unsigned advance();
+  void check_followed() const;
+  void keep(State& state, State* next);
+
+  Machine& machine_;
+  States& states_;
+  AskedMemory& memory_;
+  LegRecorder recorder_;
+  Path path_;
+  std::array<unsigned, kNumFeeds> ahead_{};  // items that the path takes
+  std::uint64_t undisturbed_ = 0;            // cycles from its beginning on
+  std::vector<Taken> taken_;                 // before they are kept
+};
+
+}  // namespace moesaic::fast
