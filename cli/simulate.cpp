@@ -16,9 +16,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
-#include "base/progress.h"
 #include "base/registry.h"
-#include "base/spill_file.h"
 #include "cli/child_process.h"
 #include "cli/commands.h"
 #include "cli/run_folder.h"
@@ -26,14 +24,10 @@
 #include "sim/cosim/builds.h"
 #include "sim/cosim/core_bench.h"
 #include "sim/fast/engine.h"
-#include "sim/run/run_inputs.h"
+#include "sim/run/run_files.h"
 #include "sim/run/run_recorder.h"
-#include "sim/run/schedule.h"
 #include "sim/run/streamed_program.h"
-#include "sim/run/summary.h"
 #include "sim/run/timed_run.h"
-#include "sim/run/timeline.h"
-#include "sim/run/totals.h"
 
 namespace moesaic::cli {
 namespace {
@@ -73,10 +67,9 @@ struct SimulateOptions {
   bool json = false;
 };
 
-/// All that a run leaves behind, but for the timeline and the steps' table, which lie in temporary files.
+/// All that a run leaves behind, but for what lies in temporary files (run::RunFiles).
 struct Results {
-  std::string summary, layers, experts, requests, page;
-  std::uint64_t cycles = 0;
+  run::RunTexts texts;
   double seconds = 0;                  ///< of the engine
   std::optional<fast::Effort> effort;  ///< of the fast engine
 };
@@ -119,87 +112,60 @@ class Bytes {
 class Simulation {
  public:
   Simulation(const SimulateOptions& options, const program::Chip& chip, const workloads::WorkloadFile& workload,
-             const run::RunInputs& inputs, const run::Scheduler* scheduler, const std::string& folder, unsigned threads)
-      : options_(options),
-        chip_(chip),
-        workload_(workload),
-        inputs_(inputs),
-        scheduler_(scheduler),
-        threads_(threads),
-        timeline_(chip, workload.network, folder),
-        steps_(folder) {}
+             const WorkloadRun& opened, const std::string& folder)
+      : options_(options), chip_(chip), files_(chip, workload, opened.inputs(), folder) {
+    files_options_.engine = options.engine;
+    files_options_.seed = options.seed;
+    files_options_.barriers = options.barriers;
+    files_options_.data = !options.no_data;
+    files_options_.threads = opened.threads();
+    files_options_.scheduler = opened.scheduler();
+    files_options_.progress = phase_progress;
+  }
 
   /// The fast engine runs here, others in a child process.
   Results run(const SimulateEngine& engine) {
     if (!engine.make) return simulate(engine);
     Bytes answer(run_in_child([&] {
-      const Results results = simulate(engine);
+      Results results = simulate(engine);
       Bytes bytes;
-      for (const std::string* text :
-           {&results.summary, &results.layers, &results.experts, &results.requests, &results.page})
-        bytes.put(*text);
-      bytes.put(results.cycles);
+      for (const std::string* text : texts_of(results)) bytes.put(*text);
+      bytes.put(results.texts.cycles);
       bytes.put(results.seconds);
       return bytes.text();
     }));
     Results results;
-    for (std::string* text : {&results.summary, &results.layers, &results.experts, &results.requests, &results.page})
-      answer.take(*text);
-    answer.take(results.cycles);
+    for (std::string* text : texts_of(results)) answer.take(*text);
+    answer.take(results.texts.cycles);
     answer.take(results.seconds);
     return results;
   }
 
   void write_timeline(base::AtomicFile& file) {
-    timeline_.write([&file](std::string_view piece) { file.write(piece); });
+    files_.write_timeline([&file](std::string_view piece) { file.write(piece); });
   }
   void write_steps(base::AtomicFile& file) {
-    file.write(run::kStepsCsvHeader);
-    steps_.read_all([&file](std::string_view piece) { file.write(piece); });
+    files_.write_steps([&file](std::string_view piece) { file.write(piece); });
   }
 
  private:
-  Results simulate(const SimulateEngine& engine) {
-    run::LowerChoices choices;
-    choices.barriers = options_.barriers;
-    choices.data = !options_.no_data;
-    run::StreamedProgram program(workload_, inputs_, chip_, choices);
-    std::vector<std::uint64_t> ends;  // of steps, where a schedule has to follow from them
-    run::Totals totals(chip_, workload_, inputs_, [&](const run::Step& step, const run::StepTimes& times) {
-      steps_.append(run::steps_csv_row(step, times));
-      if (scheduler_ != nullptr) ends.push_back(times.end);
-    });
-    run::RecorderOptions recording;
-    recording.totals = &totals;
-    recording.timeline = &timeline_;
-    recording.check = !options_.no_data;
-    recording.threads = threads_;
-    recording.progress = phase_progress("simulate", program.phases());
-    run::RunRecorder recorder(inputs_, program, std::move(recording));
+  static std::vector<std::string*> texts_of(Results& results) {
+    run::RunTexts& texts = results.texts;
+    return {&texts.summary, &texts.layers, &texts.experts, &texts.requests, &texts.page};
+  }
 
+  Results simulate(const SimulateEngine& engine) {
     Results results;
-    program::EngineRun engine_run;
-    if (engine.make) {
-      engine_run = run_bench(engine, program, recorder, results);
-    } else {
-      run::FastRun fast = run::run_fast(chip_, program, recorder, !options_.no_shortcuts);
-      engine_run = std::move(fast.run);
-      results.seconds = fast.seconds;
-      results.effort = fast.effort;
-    }
-    totals.close(program.program(), engine_run);
-    if (scheduler_ != nullptr && !scheduler_->follows_from(ends))
-      throw base::CheckError("continuous batching: got ends of steps from which another schedule follows");
-    timeline_.finish(engine_run, options_.engine);
-    steps_.flush();
-    const run::Run run{chip_,  workload_,       inputs_,       program.program(),         engine_run,
-                       totals, options_.engine, options_.seed, recorder.values_compared()};
-    results.summary = run::summary_json(run);
-    results.layers = run::layers_csv(run);
-    results.experts = run::experts_csv(run);
-    results.requests = run::requests_csv(run);
-    results.page = run::page(run);
-    results.cycles = engine_run.cycles;
+    results.texts = files_
+                        .make(files_options_,
+                              [&](run::StreamedProgram& program, run::RunRecorder& recorder) {
+                                if (engine.make) return run_bench(engine, program, recorder, results);
+                                run::FastRun fast = run::run_fast(chip_, program, recorder, {!options_.no_shortcuts});
+                                results.seconds = fast.seconds;
+                                results.effort = fast.effort;
+                                return std::move(fast.run);
+                              })
+                        .value();
     return results;
   }
 
@@ -223,23 +189,19 @@ class Simulation {
 
   const SimulateOptions& options_;
   const program::Chip& chip_;
-  const workloads::WorkloadFile& workload_;
-  const run::RunInputs& inputs_;
-  const run::Scheduler* scheduler_;
-  unsigned threads_;
-  run::Timeline timeline_;
-  base::SpillFile steps_;
+  run::RunFiles files_;
+  run::FilesOptions files_options_;
 };
 
 std::string host_json(const SimulateOptions& options, const Results& results) {
   nlohmann::ordered_json j;
   j["engine"] = options.engine;
   j["engine_seconds"] = results.seconds;
-  j["simulated_cycles_per_second"] = static_cast<double>(results.cycles) / results.seconds;
+  j["simulated_cycles_per_second"] = static_cast<double>(results.texts.cycles) / results.seconds;
   if (results.effort) {
     // How the engine got through the run's cycles: no result depends on it.
-    const fast::Effort& effort = *results.effort;
     j["shortcuts"]["on"] = !options.no_shortcuts;
+    const fast::Effort& effort = *results.effort;
     j["shortcuts"]["cycles_stepped"] = effort.stepped;
     j["shortcuts"]["cycles_skipped"] = effort.skipped;
     j["shortcuts"]["cycles_repeated"] = effort.repeated;
@@ -265,7 +227,7 @@ void check_options(const SimulateOptions& options) {
 std::string effort_line(const Results& results) {
   const fast::Effort& effort = *results.effort;
   const auto percent = [&](std::uint64_t cycles) {
-    return 100.0 * static_cast<double>(cycles) / static_cast<double>(std::max<std::uint64_t>(results.cycles, 1));
+    return 100.0 * static_cast<double>(cycles) / static_cast<double>(std::max<std::uint64_t>(results.texts.cycles, 1));
   };
   return fmt::format("  cycles stepped {:.2f} %, skipped {:.2f} %, repeated {:.2f} % ({} states)\n",
                      percent(effort.stepped), percent(effort.skipped), percent(effort.repeated), effort.states);
@@ -292,26 +254,25 @@ void run_simulate(const SimulateOptions& options) {
   opening.barriers = options.barriers;
   opening.shortcuts = !options.no_shortcuts;
   const WorkloadRun opened(chip, workload, opening);
-  Simulation simulation(options, chip, workload, opened.inputs(), opened.scheduler(), folder.parent(),
-                        opened.threads());
+  Simulation simulation(options, chip, workload, opened, folder.parent());
   const Results results = simulation.run(engine);
   const auto text = [](const std::string& content) {
     return [&content](base::AtomicFile& file) { file.write(content); };
   };
   const std::string host = host_json(options, results);
-  folder.commit({{"summary.json", text(results.summary)},
-                 {"layers.csv", text(results.layers)},
-                 {"experts.csv", text(results.experts)},
+  folder.commit({{"summary.json", text(results.texts.summary)},
+                 {"layers.csv", text(results.texts.layers)},
+                 {"experts.csv", text(results.texts.experts)},
                  {"steps.csv", [&simulation](base::AtomicFile& file) { simulation.write_steps(file); }},
-                 {"requests.csv", text(results.requests)},
+                 {"requests.csv", text(results.texts.requests)},
                  {"timeline.json", [&simulation](base::AtomicFile& file) { simulation.write_timeline(file); }},
                  {"host.json", text(host)}});
   if (options.json) {
-    fmt::print("{}", results.summary);
+    fmt::print("{}", results.texts.summary);
   } else {
-    fmt::print("{}\n{}  {:.1f} s of engine time, {:.0f} simulated cycles a second; files in {}\n", results.page,
+    fmt::print("{}\n{}  {:.1f} s of engine time, {:.0f} simulated cycles a second; files in {}\n", results.texts.page,
                results.effort ? effort_line(results) : "", results.seconds,
-               static_cast<double>(results.cycles) / results.seconds, options.out);
+               static_cast<double>(results.texts.cycles) / results.seconds, options.out);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "sim/program/host_agent.h"
@@ -19,6 +20,10 @@
 #include "sim/run/totals.h"
 
 namespace moesaic::run {
+
+/// Called with a run's name and the number of its phases when it begins; what it gives is called with how many
+/// thousandths of phases are done, and is gone when the run ends. May be empty.
+using RunProgress = std::function<std::function<void(std::size_t)>(const std::string& label, std::size_t phases)>;
 
 struct RecorderOptions {
   /// All may be empty or null; they are told in this order.

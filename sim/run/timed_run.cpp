@@ -26,13 +26,26 @@ void check_errors(bool shift, bool memory, bool storage, bool command) {
     if (failed) throw base::CheckError(std::string("the core reports ") + what);
 }
 
-FastRun run_fast(const program::Chip& chip, StreamedProgram& program, RunRecorder& recorder, bool shortcuts) {
+namespace {
+
+fast::Options options_of(const program::Chip& chip, StreamedProgram& program, const FastChoices& choices) {
   fast::Options options;
   options.memory = chip.memory;
   options.period = chip.clock_period();
-  options.shortcuts = shortcuts;
+  options.shortcuts = choices.shortcuts;
+  options.eager = choices.eager;
+  if (choices.state_bytes) options.state_bytes = *choices.state_bytes;
+  options.max_cycles = choices.max_cycles;
   options.fresh_phases = program.program().barriers;
   options.make_storage = storage_of(chip);
+  return options;
+}
+
+}  // namespace
+
+FastRun run_fast(const program::Chip& chip, StreamedProgram& program, RunRecorder& recorder,
+                 const FastChoices& choices) {
+  fast::Options options = options_of(chip, program, choices);
   options.sink = &recorder;
   program::MemoryImage& image = program.program().loaded.image;
   const std::unique_ptr<program::HostAgent> agent = make_agent(chip, program);
@@ -44,6 +57,21 @@ FastRun run_fast(const program::Chip& chip, StreamedProgram& program, RunRecorde
   result.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() - recorder.seconds_beside();
   check_errors(recorder.shift_error(), false, run.storage_error, run.command_error);
+  result.run = std::move(run.engine);
+  result.effort = run.effort;
+  return result;
+}
+
+FastRun run_fast(const program::Chip& chip, StreamedProgram& program, const FastChoices& choices) {
+  fast::Options options = options_of(chip, program, choices);
+  program::MemoryImage& image = program.program().loaded.image;
+  const std::unique_ptr<program::HostAgent> agent = make_agent(chip, program);
+  options.awaited = agent->prepare(image);
+  const auto start = std::chrono::steady_clock::now();
+  fast::Run run = fast::run(chip.core, *agent, image, options);
+  check_errors(false, false, run.storage_error, run.command_error);
+  FastRun result;
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() - program.seconds();
   result.run = std::move(run.engine);
   result.effort = run.effort;
   return result;
@@ -65,7 +93,7 @@ Timing time_inputs(const workloads::WorkloadFile& workload, const RunInputs& inp
     if (step_ended && record.closes_step) step_ended(record.end.cycles);
   };
   RunRecorder recorder(inputs, program, std::move(options));
-  run_fast(chip, program, recorder, shortcuts);
+  run_fast(chip, program, recorder, {shortcuts});
   return timing;
 }
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,21 +27,28 @@ namespace moesaic::run {
 std::function<std::unique_ptr<storage::CoreStorage>()> storage_of(const program::Chip& chip);
 
 struct FastRun {
-  program::EngineRun run;  ///< without the lists that grow with the run
+  program::EngineRun run;  ///< with a recorder without the lists that grow with the run
   fast::Effort effort;
   double seconds = 0;  ///< of the engine
 };
 
+/// How the fast engine goes: no result depends on it, but that of a run that is cut.
+struct FastChoices {
+  bool shortcuts = true;
+  bool eager = false;                         ///< fast::Options::eager
+  std::optional<std::size_t> state_bytes{};   ///< fast::Options::state_bytes, where not its own
+  std::optional<std::uint64_t> max_cycles{};  ///< the run is cut there: EngineRun::cut
+};
+
 /// Runs the program here, and computes its data into the image as it goes, unless that has no bytes. CheckError when
 /// the core reports an error.
-FastRun run_fast(const program::Chip& chip, StreamedProgram& program, RunRecorder& recorder, bool shortcuts = true);
+FastRun run_fast(const program::Chip& chip, StreamedProgram& program, RunRecorder& recorder,
+                 const FastChoices& choices = {});
+/// The same of a program without data, with nobody to tell: the run has its lists, which grow with it.
+FastRun run_fast(const program::Chip& chip, StreamedProgram& program, const FastChoices& choices);
 
 /// CheckError that names the first error that the core reports, if there is any.
 void check_errors(bool shift, bool memory, bool storage, bool command);
-
-/// Called with a run's name and the number of its phases when it begins; what it gives is called with how many
-/// thousandths of phases are done, and is gone when the run ends. May be empty.
-using RunProgress = std::function<std::function<void(std::size_t)>(const std::string& label, std::size_t phases)>;
 
 struct Timing {
   std::int64_t cycles = 0;
