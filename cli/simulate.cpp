@@ -19,6 +19,7 @@
 #include "base/registry.h"
 #include "cli/child_process.h"
 #include "cli/commands.h"
+#include "cli/effort.h"
 #include "cli/run_folder.h"
 #include "cli/workload_run.h"
 #include "sim/cosim/builds.h"
@@ -201,15 +202,7 @@ std::string host_json(const SimulateOptions& options, const Results& results) {
   if (results.effort) {
     // How the engine got through the run's cycles: no result depends on it.
     j["shortcuts"]["on"] = !options.no_shortcuts;
-    const fast::Effort& effort = *results.effort;
-    j["shortcuts"]["cycles_stepped"] = effort.stepped;
-    j["shortcuts"]["cycles_skipped"] = effort.skipped;
-    j["shortcuts"]["cycles_repeated"] = effort.repeated;
-    j["shortcuts"]["cycles_repeated_unasked"] = effort.unasked;
-    j["shortcuts"]["states"] = effort.states;
-    j["shortcuts"]["states_forgotten"] = effort.forgotten;
-    j["shortcuts"]["moments"] = effort.moments;
-    j["shortcuts"]["moments_forgotten"] = effort.moments_forgotten;
+    put_effort(*results.effort, j["shortcuts"]);
   }
   return j.dump(2) + "\n";
 }

@@ -75,6 +75,7 @@ struct Effort {
   std::uint64_t stepped = 0, skipped = 0, repeated = 0;
   std::uint64_t unasked = 0;              ///< of those repeated: without asking a DRAM
   std::uint64_t linked = 0;               ///< of those unasked: many stretches at once
+  std::uint64_t refreshes = 0;            ///< stretches repeated unasked, or skipped so, in which a refresh was due
   std::uint64_t states = 0, moments = 0;  ///< remembered, all in all: of the machine, and of it with a DRAM
   /// Times that all states were forgotten to make room, and times that only moments were.
   std::uint64_t forgotten = 0, moments_forgotten = 0;

@@ -90,6 +90,7 @@ Run Machine::finish() {
   run_.effort.repeated = counted_.repeated;
   run_.effort.unasked = counted_.unasked;
   run_.effort.linked = counted_.linked;
+  run_.effort.refreshes = counted_.refreshes;
   run_.storage_error = core_.io_queue().error();
   if (!engine.cut && storage_.completed() != log_.loads_pushed())
     throw CheckError("storage port: got " + std::to_string(storage_.completed()) + " completed loads, expected " +

@@ -166,6 +166,7 @@ const Round* Rounds::go(State& state, Place*& place) {
     machine_.rest(state.activity);
     chain_.clear();
     pass(skip->stretch, recurring_->end(kWeights));
+    if (skip->refresh != kNoRefresh) ++machine_.effort().refreshes;
     machine_.pass_rest(skip->cycles - skip->cycles % state.still);
     place = skip->next;
   }
@@ -255,6 +256,7 @@ void Rounds::pass(const memory::Recurring::Stretch& stretch, std::uint64_t end) 
 const Round* Rounds::pass(const Round& round) {
   pass(round.stretch, round_end_);
   machine_.effort().unasked += round.outcome->cycles;
+  if (round.refresh != kNoRefresh) ++machine_.effort().refreshes;
   machine_.pass(*round.outcome);
   return &round;
 }
