@@ -275,6 +275,125 @@ TEST_CASE("a stretch in which a refresh is due may be passed where another is du
   CHECK(tally.with_rows > 100);
 }
 
+namespace {
+
+constexpr std::int64_t kInterval = 960;  // from a refresh to the next, in cycles of the reader
+
+/// Bytes that lie in one row of every group of every channel: their rows are in one bank, those of the next bytes in
+/// the next, and after all banks in the first one's next row.
+std::uint64_t block_bytes(const memory::DramConfig& config) {
+  return static_cast<std::uint64_t>(config.channels * config.bank_groups * config.row_bytes);
+}
+
+/// Shortly before refresh `number`. Since the refresh before it the first bursts of some blocks were read, one after
+/// the other.
+Driver before_refresh(const memory::DramConfig& config, std::int64_t number, const std::vector<std::uint64_t>& blocks) {
+  Driver driver(config, Femtoseconds(3 * config.clock_period_fs));
+  const auto wait = [&driver](std::int64_t until) {
+    for (; driver.now < until; ++driver.now)
+      for (std::int64_t left = driver.memory.finished(kReader, false, Cycles(driver.now)); left > 0; --left)
+        driver.memory.take(kReader, false);
+  };
+  wait((number - 1) * kInterval + kInterval / 2);
+  for (const std::uint64_t block : blocks) {
+    driver.address = block * block_bytes(config);
+    const std::int64_t beats = config.burst_bytes() / kBeat;
+    REQUIRE(driver.memory.submit_row({kReader, false, driver.address, Bytes(kBeat)}, beats, Cycles(driver.now)) ==
+            beats);
+    driver.address += static_cast<std::uint64_t>(config.burst_bytes());
+    wait(driver.now + kInterval / 10);
+  }
+  wait(number * kInterval - 6);
+  return driver;
+}
+
+std::string moment_of(Driver& driver) {
+  std::string moment;
+  REQUIRE(driver.memory.export_moment(kReader, Cycles(driver.now), moment));
+  return moment;
+}
+
+/// What happens from there on when the next row of the bank is read that was read last: it is closed before the
+/// refresh.
+Known live_through(Driver driver, const Plan& plan) {
+  Known known;
+  driver.memory.mark(kReader, Cycles(driver.now));
+  const std::uint64_t address = driver.address, origin = driver.memory.end(kReader);
+  REQUIRE(driver.live(plan, known.came));
+  known.next = moment_of(driver);
+  std::uint64_t end = 0;
+  known.patterns = patterns_of(driver, address, origin, plan, true, end);
+  const auto stretch = driver.memory.stretch(known.what);
+  REQUIRE(stretch);
+  known.stretch = *stretch;
+  driver.memory.export_open(known.open);
+  return known;
+}
+
+/// Whether the memory is the same for having passed the stretch as for having lived through it.
+bool passes(const Driver& driver, const Plan& plan, const Known& known) {
+  Driver lived = driver, passed = driver;
+  const Recurring::Stretch stretch{known.what, known.stretch.waits, known.stretch.closes, known.open};
+  std::uint64_t end = 0;
+  const auto patterns = patterns_of(passed, passed.address, passed.memory.end(kReader), plan, false, end);
+  // All else is alike.
+  REQUIRE(patterns.size() == 1);
+  REQUIRE(patterns.front().equals(known.patterns.front(), stretch));
+  std::vector<std::int64_t> came;
+  lived.live(plan, came);
+  passed.memory.pass(kReader, stretch, end, Cycles(passed.now));
+  passed.now += kSteps;
+  passed.memory.import_moment(kReader, Cycles(passed.now), known.next);
+  passed.address = lived.address;
+  bool same = came == known.came;
+  for (int more = 0; more < 60; ++more) {
+    std::vector<std::int64_t> one, other;
+    const Plan after{{{1, 2, 0}}};
+    same = lived.live(after, one) == passed.live(after, other) && one == other && same;
+  }
+  return account(lived.memory, lived.now) == account(passed.memory, passed.now) && same;
+}
+
+}  // namespace
+
+TEST_CASE("a refresh that finds other banks open is another one, though the moment and what is read are the same",
+          "[unit][memory]") {
+  for (const std::string& preset : memory::dram_preset_names()) {
+    INFO(preset);
+    memory::DramConfig config = memory::dram_preset(preset);
+    config.channels = 2;
+    config.timing.refi = 3 * kInterval;
+    const auto rows_on = static_cast<std::uint64_t>(config.banks);  // in blocks
+    const Plan plan{{{2, config.burst_bytes() / kBeat,
+                      static_cast<std::int64_t>(rows_on * block_bytes(config)) - config.burst_bytes()}}};
+    // Open in the end: a bank; the one before it as well; and the one before that. The read closes the first.
+    const auto before = [&](std::int64_t number, std::uint64_t first, std::uint64_t second, std::uint64_t third) {
+      return before_refresh(config, number, {first, second, third});
+    };
+    Driver one = before(2, 64 - 2 * rows_on, 64 - rows_on, 64), later = before(5, 96 - 2 * rows_on, 96 - rows_on, 96);
+    Driver two = before(2, 63, 64 - rows_on, 64), two_later = before(4, 95, 96 - rows_on, 96);
+    Driver three = before(3, 62, 63, 64), others = before(3, 62, 64 - rows_on, 64);
+    for (Driver* driver : {&later, &two, &two_later, &three, &others}) REQUIRE((moment_of(*driver) == moment_of(one)));
+    const auto is_alike = [](const Driver& driver, const Known& known) {
+      return driver.memory.is_open_alike(kReader, known.open);
+    };
+    const Known of_one = live_through(one, plan), of_two = live_through(two, plan);
+    CHECK(is_alike(later, of_one));
+    CHECK(passes(later, plan, of_one));
+    CHECK(is_alike(two_later, of_two));
+    CHECK(passes(two_later, plan, of_two));
+    CHECK(is_alike(three, of_two));
+    CHECK(passes(three, plan, of_two));
+
+    CHECK_FALSE(is_alike(two, of_one));
+    CHECK_FALSE(passes(two, plan, of_one));
+    CHECK_FALSE(is_alike(three, of_one));
+    CHECK_FALSE(is_alike(one, of_two));
+    CHECK_FALSE(passes(one, plan, of_two));
+    CHECK_FALSE(is_alike(others, of_two));
+  }
+}
+
 TEST_CASE("behind random DRAMs a stretch that is passed is one that was lived through", "[unit][memory]") {
   base::Rng rng(7);
   Tally tally;
