@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -22,11 +24,13 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "cli/commands.h"
+#include "cli/effort.h"
 #include "cli/verify_workload.h"
 #include "reference/cuda/availability.h"
 #include "reference/cuda/run_case.h"
 #include "sim/cosim/builds.h"
 #include "sim/cosim/verify_case.h"
+#include "sim/run/drawn_workload.h"
 
 namespace moesaic::cli {
 
@@ -39,6 +43,8 @@ constexpr std::uint64_t kInjectionCycle = 100;
 struct VerifyOptions {
   std::string chip;
   std::uint64_t cases = 0, first = 0;
+  std::uint64_t workloads = 0;  ///< drawn ones, instead of cases
+  std::string keep;             ///< folder for the files of the only one
   std::optional<std::uint64_t> seed;
   // Of a workload instead of cases.
   std::string workload, plan;
@@ -50,6 +56,9 @@ struct VerifyOptions {
   bool json = false;
   // What the texts above mean.
   bool rtl = false, cuda = false, totals = false;
+  bool shortcuts = false;  ///< of workloads: the fast engine alone, with its shortcuts and without
+  std::int64_t slower = 0;
+  std::string scratch;  ///< where drawn workloads lie
   std::optional<program::Chip> chip_file;
   std::optional<unsigned> inject_bit;
 };
@@ -63,6 +72,10 @@ struct Batch {
 struct Totals {
   std::uint64_t cases = 0, cycles = 0, port_values = 0, loads = 0, tiles = 0;
   std::set<std::string> configurations;
+  // Of drawn workloads.
+  std::uint64_t whole = 0;    ///< that were compared to their end
+  std::uint64_t unasked = 0;  ///< in which something was repeated without asking a DRAM
+  fast::Effort plain, eager;
 };
 
 /// The first difference, or another end.
@@ -72,8 +85,8 @@ struct Failure {
   std::string text;
 };
 
-/// A child at work. Its lines: "begin INDEX", "configuration TEXT", "case INDEX CYCLES PORT_VALUES LOADS TILES",
-/// "difference|input|internal INDEX TEXT", "waves FILE".
+/// A child at work. Its lines: "begin INDEX", "configuration TEXT", "case INDEX CYCLES PORT_VALUES LOADS TILES", of a
+/// drawn workload "drawn WHOLE PLAIN... EAGER..." before it, "difference|input|internal INDEX TEXT", "waves FILE".
 struct Child {
   pid_t pid = -1;
   int pipe = -1;
@@ -99,6 +112,70 @@ void compare_with_cuda(const cosim::VerifyCase& c) {
   }
 }
 
+/// A folder that is gone at the end.
+class ScratchFolder {
+ public:
+  ScratchFolder() : path_((std::filesystem::temp_directory_path() / "moesaic_verify_XXXXXX").string()) {
+    if (mkdtemp(path_.data()) == nullptr)
+      throw base::InputError(path_ + ": got no new folder, expected one for temporary files ($TMPDIR)");
+  }
+  ~ScratchFolder() {
+    std::error_code ignored;  // nothing sensible is left to do with it in a destructor
+    std::filesystem::remove_all(path_, ignored);
+  }
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+/// A drawn workload's files lie in `folder`.
+void verify_files(const VerifyOptions& options, std::uint64_t index, const run::DrawnWorkload& drawn,
+                  const std::string& folder, int pipe) {
+  VerifyWorkloadOptions of_workload;
+  of_workload.chip = program::read_chip(folder + "/chip.yaml");
+  of_workload.workload = folder + "/workload.yaml";
+  of_workload.run.plan = drawn.plan;
+  of_workload.run.threads = 1;
+  of_workload.run.data = false;
+  of_workload.run.barriers = drawn.barriers;
+  of_workload.max_cycles = options.max_cycles;
+  if (index == options.first) of_workload.slower = options.slower;
+  std::ostringstream line;
+  if (options.shortcuts) {
+    const VerifyShortcutsTotals totals = verify_shortcuts(of_workload);
+    line << "drawn " << totals.ended;
+    for (const fast::Effort* effort : {&totals.plain, &totals.eager})
+      for (const auto& field : kEffortFields) line << ' ' << effort->*field.second;
+    line << "\ncase " << index << ' ' << totals.cycles << " 0 0 0";
+  } else {
+    const VerifyWorkloadTotals totals = verify_workload(of_workload);
+    line << "drawn " << totals.ended << "\ncase " << index << ' ' << totals.cycles << " 0 " << totals.loads << ' '
+         << totals.tiles;
+  }
+  send(pipe, "configuration " + drawn.configuration);
+  send(pipe, line.str());
+}
+
+void verify_drawn(const VerifyOptions& options, std::uint64_t index, int pipe) {
+  const run::DrawnWorkload drawn = run::draw_workload(*options.seed, index);
+  const std::string folder = options.keep.empty() ? fmt::format("{}/{}", options.scratch, index) : options.keep;
+  std::error_code error;
+  std::filesystem::create_directory(folder, error);
+  if (error) throw base::ConfigError("moesaic verify", "--keep", error.message(), "a place where a folder can be made");
+  run::write_files(drawn, folder);
+  try {
+    verify_files(options, index, drawn, folder, pipe);
+  } catch (const base::CheckError& difference) {
+    throw base::CheckError(drawn.text + ": " + difference.what());
+  } catch (const std::exception& other) {  // what is drawn is refused by nobody
+    throw std::runtime_error(drawn.text + ": " + other.what());
+  }
+  if (options.keep.empty()) std::filesystem::remove_all(folder, error);
+}
+
 void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
   std::uint64_t at = batch.indices.front();
   const auto report = [&](const char* kind, const std::exception& error) {
@@ -110,7 +187,7 @@ void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
     if (options.cuda) cuda::require_available("moesaic verify: --against cuda");
     std::unique_ptr<cosim::CoreBench> bench;
     const program::Chip* chip = options.chip_file ? &*options.chip_file : nullptr;
-    if (options.rtl || options.totals) {
+    if (options.workloads == 0 && (options.rtl || options.totals)) {
       bench = std::make_unique<cosim::CoreBench>(cosim::make_cycle_engine(batch.build.params),
                                                  options.rtl ? batch.build.make(batch.build.params) : nullptr);
       if (!options.waves.empty()) {
@@ -120,6 +197,10 @@ void run_batch(const Batch& batch, const VerifyOptions& options, int pipe) {
     for (const std::uint64_t index : batch.indices) {
       at = index;
       send(pipe, fmt::format("begin {}", index));
+      if (options.workloads != 0) {
+        verify_drawn(options, index, pipe);
+        continue;
+      }
       cosim::VerifyCase c = options.totals ? cosim::draw_totals_case(*options.seed, index, batch.build, chip)
                                            : cosim::draw_case(*options.seed, index, batch.build, chip);
       if (options.inject_bit && index == options.first) c.bench.injection = {*options.inject_bit, kInjectionCycle};
@@ -188,6 +269,16 @@ void take_line(const std::string& line, Child& child, Totals& totals, std::optio
     totals.loads += loads;
     totals.tiles += tiles;
     ++totals.cases;
+  } else if (word == "drawn") {
+    std::istringstream numbers(rest);
+    std::uint64_t number = 0;
+    const std::uint64_t before = totals.plain.unasked;
+    numbers >> number;
+    totals.whole += number;
+    for (fast::Effort* effort : {&totals.plain, &totals.eager})
+      for (const auto& field : kEffortFields)
+        if (numbers >> number) effort->*field.second += number;
+    totals.unasked += totals.plain.unasked > before ? 1 : 0;
   } else if (word == "configuration") {
     totals.configurations.insert(rest);
   } else if (!failure) {
@@ -203,7 +294,7 @@ void take_line(const std::string& line, Child& child, Totals& totals, std::optio
 }
 
 /// Reads what there is; false at the end of the child, which has then been waited for.
-bool listen(Child& child, Totals& totals, std::optional<Failure>& failure) {
+bool listen(Child& child, bool rtl, Totals& totals, std::optional<Failure>& failure) {
   char bytes[65536];
   const ssize_t n = read(child.pipe, bytes, sizeof bytes);
   if (n < 0 && errno == EINTR) return true;
@@ -222,9 +313,9 @@ bool listen(Child& child, Totals& totals, std::optional<Failure>& failure) {
   }
   if (!failure && WIFSIGNALED(status)) {
     // An assertion of the RTL stops its process.
-    failure =
-        Failure{Failure::Kind::kDifference, child.index,
-                fmt::format("the engines' process died by signal {} (an assertion of the RTL?)", WTERMSIG(status))};
+    failure = Failure{Failure::Kind::kDifference, child.index,
+                      fmt::format("the engines' process died by signal {}{}", WTERMSIG(status),
+                                  rtl ? " (an assertion of the RTL?)" : "")};
   } else if (!failure && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)) {
     failure =
         Failure{Failure::Kind::kInternal, child.index,
@@ -250,7 +341,8 @@ std::optional<Failure> run_batches(const std::vector<Batch>& batches, const Veri
     const std::uint64_t before = totals.cases;
     for (std::size_t i = children.size(); i-- > 0;) {
       if (polls[i].revents == 0) continue;
-      if (!listen(children[i], totals, failure)) children.erase(children.begin() + static_cast<std::ptrdiff_t>(i));
+      if (!listen(children[i], options.rtl, totals, failure))
+        children.erase(children.begin() + static_cast<std::ptrdiff_t>(i));
     }
     for (std::uint64_t done = before; done < totals.cases; ++done) progress.step();
     if (failure) {
@@ -268,6 +360,23 @@ std::optional<Failure> run_batches(const std::vector<Batch>& batches, const Veri
   return failure;
 }
 
+/// Of drawn workloads all is drawn.
+void check_drawn(VerifyOptions& options) {
+  for (const auto& [given, name] :
+       {std::pair(options.cases != 0, "--cases"), std::pair(!options.workload.empty(), "--workload"),
+        std::pair(!options.chip.empty(), "--chip"), std::pair(!options.against.empty(), "--against"),
+        std::pair(!options.plan.empty(), "--plan"), std::pair(options.foreign_plan, "--foreign-plan"),
+        std::pair(options.barriers, "--barriers"), std::pair(options.no_data, "--no-data"),
+        std::pair(!options.waves.empty(), "--waves")})
+    if (given) throw base::ConfigError("moesaic verify", name, "it with --workloads", "one of the two");
+  if (!options.seed) throw base::ConfigError("moesaic verify", "--seed", "nothing", "a seed with --workloads");
+  if (options.engines.empty()) options.engines = {"fast"};
+  if (std::count(options.engines.begin(), options.engines.end(), "rtl") != 0)
+    throw base::ConfigError("moesaic verify", "--engines", fmt::format("'{}'", fmt::join(options.engines, ",")),
+                            "fast or fast,cycle with --workloads, whose arrays are no builds");
+  options.cases = options.workloads;
+}
+
 void interpret(VerifyOptions& options) {
   for (const std::string& name : options.against) {
     if (name == "rtl")
@@ -277,22 +386,26 @@ void interpret(VerifyOptions& options) {
     else
       throw base::ConfigError("moesaic verify", "--against", "'" + name + "'", "a list of rtl, cuda");
   }
+  if (options.workloads != 0) check_drawn(options);
   for (const std::string& name : options.engines)
     if (name == "rtl") options.rtl = true;
   options.totals = !options.engines.empty();
+  options.shortcuts =
+      options.engines == std::vector<std::string>{"fast"} && (options.workloads != 0 || !options.workload.empty());
   const auto has = [&options](const char* name) {
     return std::count(options.engines.begin(), options.engines.end(), name) == 1;
   };
-  if (options.totals && (!has("fast") || !has("cycle") || options.engines.size() != (has("rtl") ? 3U : 2U)))
+  if (options.totals && !options.shortcuts &&
+      (!has("fast") || !has("cycle") || options.engines.size() != (has("rtl") ? 3U : 2U)))
     throw base::ConfigError("moesaic verify", "--engines", fmt::format("'{}'", fmt::join(options.engines, ",")),
-                            "fast,cycle or fast,cycle,rtl");
+                            "fast,cycle or fast,cycle,rtl, or of workloads fast");
   if (options.totals == !options.against.empty())
     throw base::ConfigError("moesaic verify", "--against", options.totals ? "it and --engines" : "nothing",
                             "either --against or --engines");
   const bool cases = options.workload.empty();
   if (cases && (options.cases == 0 || !options.seed))
     throw base::ConfigError("moesaic verify", options.cases == 0 ? "--cases" : "--seed", "nothing",
-                            "--cases and --seed, or a workload with --workload");
+                            "--cases and --seed, or a workload with --workload, or --workloads and --seed");
   if (!cases && (!options.totals || options.chip.empty() || options.cases != 0 || options.first != 0))
     throw base::ConfigError("moesaic verify", "--workload",
                             !options.totals        ? "it without --engines"
@@ -302,8 +415,10 @@ void interpret(VerifyOptions& options) {
   for (const auto& [given, name] :
        {std::pair(!options.plan.empty(), "--plan"), std::pair(options.foreign_plan, "--foreign-plan"),
         std::pair(options.barriers, "--barriers"), std::pair(options.no_data, "--no-data"),
-        std::pair(options.max_cycles.has_value(), "--max-cycles")})
+        std::pair(options.max_cycles && options.workloads == 0, "--max-cycles")})
     if (cases && given) throw base::ConfigError("moesaic verify", name, "it without --workload", "--workload with it");
+  if (!options.keep.empty() && options.workloads != 1)
+    throw base::ConfigError("moesaic verify", "--keep", "'" + options.keep + "'", "--workloads 1 with it");
   if (!options.chip.empty()) options.chip_file = program::read_chip(options.chip);
   if (options.jobs == 0) options.jobs = std::max(1u, std::thread::hardware_concurrency());
   if (!options.waves.empty() && ((cases && options.cases != 1) || !options.rtl)) {
@@ -321,21 +436,42 @@ cosim::Build build_of(std::uint64_t index, const VerifyOptions& options) {
   return cosim::builds()[cosim::draw_build(*options.seed, index, cosim::builds().size())];
 }
 
-void interpret_injection(VerifyOptions& options) {
-  if (options.inject.empty()) return;
-  const unsigned bits = cosim::output_bits(build_of(options.first, options).params);
-  const std::string expected = fmt::format("rtl:BIT with BIT in 0..{} and --against rtl", bits - 1);
-  const std::string digits = options.inject.rfind("rtl:", 0) == 0 ? options.inject.substr(4) : "";
+/// The number behind "PREFIX:", if it is one of six digits at most.
+std::optional<unsigned> injected(const std::string& text, const std::string& prefix) {
+  const std::string digits = text.rfind(prefix + ":", 0) == 0 ? text.substr(prefix.size() + 1) : "";
   const bool number = !digits.empty() && digits.size() < 7 &&
                       std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
-  if (!number || std::stoul(digits) >= bits || !options.rtl) {
-    throw base::ConfigError("moesaic verify", "--inject", "'" + options.inject + "'", expected);
+  if (!number) return std::nullopt;
+  return static_cast<unsigned>(std::stoul(digits));
+}
+
+void interpret_injection(VerifyOptions& options) {
+  if (options.inject.empty()) return;
+  if (options.shortcuts) {
+    const std::optional<unsigned> clocks = injected(options.inject, "fast");
+    if (!clocks || *clocks == 0)
+      throw base::ConfigError("moesaic verify", "--inject", "'" + options.inject + "'",
+                              "fast:CLOCKS with CLOCKS in 1..999999");
+    options.slower = *clocks;
+    return;
   }
-  options.inject_bit = static_cast<unsigned>(std::stoul(digits));
+  if (options.workloads != 0)
+    throw base::ConfigError("moesaic verify", "--inject", "'" + options.inject + "'",
+                            "--engines fast with --workloads");
+  const unsigned bits = cosim::output_bits(build_of(options.first, options).params);
+  const std::optional<unsigned> bit = injected(options.inject, "rtl");
+  if (!bit || *bit >= bits || !options.rtl)
+    throw base::ConfigError("moesaic verify", "--inject", "'" + options.inject + "'",
+                            fmt::format("rtl:BIT with BIT in 0..{} and --against rtl", bits - 1));
+  options.inject_bit = bit;
 }
 
 std::vector<Batch> make_batches(const VerifyOptions& options) {
   std::vector<Batch> batches;
+  if (options.workloads != 0) {
+    for (std::uint64_t i = options.first; i < options.first + options.cases; ++i) batches.push_back({{}, {i}});
+    return batches;
+  }
   std::map<std::string, std::size_t> open;  // batch being filled, by build
   for (std::uint64_t i = options.first; i < options.first + options.cases; ++i) {
     const cosim::Build build = build_of(i, options);
@@ -350,6 +486,13 @@ std::vector<Batch> make_batches(const VerifyOptions& options) {
 }
 
 std::string replay(const VerifyOptions& options, std::uint64_t index) {
+  if (options.workloads != 0) {
+    std::string text = fmt::format("moesaic verify --workloads 1 --seed {} --first {}", *options.seed, index);
+    if (!options.shortcuts) text += fmt::format(" --engines {}", fmt::join(options.engines, ","));
+    if (options.max_cycles) text += fmt::format(" --max-cycles {}", *options.max_cycles);
+    if (!options.inject.empty()) text += " --inject " + options.inject;
+    return text;
+  }
   std::string text = fmt::format("moesaic verify --seed {} --first {} --cases 1 --{} {}", *options.seed, index,
                                  options.totals ? "engines" : "against",
                                  fmt::join(options.totals ? options.engines : options.against, ","));
@@ -374,6 +517,19 @@ std::string replay_workload(const VerifyOptions& options) {
   return text;
 }
 
+/// A line of shares.
+std::string effort_text(const char* name, const fast::Effort& effort) {
+  const std::uint64_t all = effort.stepped + effort.skipped + effort.repeated;
+  const auto percent = [all](std::uint64_t cycles) {
+    return 100.0 * static_cast<double>(cycles) / static_cast<double>(std::max<std::uint64_t>(all, 1));
+  };
+  return fmt::format(
+      "  {}: {:.1f} % of cycles stepped, {:.1f} % skipped, {:.1f} % repeated ({:.1f} % without asking a DRAM, of these "
+      "{:.1f} % many stretches at once); {} refreshes repeated so, {} states, {} moments\n",
+      name, percent(effort.stepped), percent(effort.skipped), percent(effort.repeated), percent(effort.unasked),
+      percent(effort.linked), effort.refreshes, effort.states, effort.moments);
+}
+
 void run_verify_workload(const VerifyOptions& options) {
   VerifyWorkloadOptions of_workload;
   of_workload.chip = *options.chip_file;
@@ -381,19 +537,34 @@ void run_verify_workload(const VerifyOptions& options) {
   of_workload.run.plan = options.plan;
   of_workload.run.foreign_plan = options.foreign_plan;
   of_workload.run.seed = options.seed.value_or(1);
-  of_workload.run.data = !options.no_data;
+  of_workload.run.data = !options.no_data && !options.shortcuts;
   of_workload.run.barriers = options.barriers;
   of_workload.rtl = options.rtl;
   of_workload.max_cycles = options.max_cycles;
   if (options.inject_bit) of_workload.injection = {*options.inject_bit, kInjectionCycle};
+  of_workload.slower = options.slower;
   of_workload.waves = options.waves;
   VerifyWorkloadTotals totals;
+  VerifyShortcutsTotals shortcuts;
   try {
-    totals = verify_workload(of_workload);
+    if (options.shortcuts)
+      shortcuts = verify_shortcuts(of_workload);
+    else
+      totals = verify_workload(of_workload);
   } catch (const base::CheckError& error) {
     throw base::CheckError(std::string(error.what()) + "; replay: " + replay_workload(options));
   }
-  if (options.json) {
+  if (options.shortcuts) {
+    nlohmann::ordered_json json{{"cycles_compared", shortcuts.cycles}, {"whole_run", shortcuts.ended}};
+    put_effort(shortcuts.plain, json["shortcuts"]);
+    put_effort(shortcuts.eager, json["eager_shortcuts"]);
+    json["differences"] = 0;
+    if (options.json)
+      fmt::print("{}\n", json.dump(2));
+    else
+      fmt::print("{} cycles{}: 0 differences\n{}{}", shortcuts.cycles, shortcuts.ended ? ", the whole run" : "",
+                 effort_text("shortcuts", shortcuts.plain), effort_text("eager shortcuts", shortcuts.eager));
+  } else if (options.json) {
     const nlohmann::ordered_json json{{"cycles_compared", totals.cycles},
                                       {"whole_run", totals.ended},
                                       {"commands_compared", totals.commands},
@@ -409,9 +580,57 @@ void run_verify_workload(const VerifyOptions& options) {
   }
 }
 
+nlohmann::ordered_json drawn_json(const VerifyOptions& options, const Totals& totals) {
+  nlohmann::ordered_json json{{"workloads", totals.cases},
+                              {"configurations", totals.configurations.size()},
+                              {"cycles_compared", totals.cycles},
+                              {"whole_runs", totals.whole}};
+  if (options.shortcuts) {
+    json["workloads_repeated_unasked"] = totals.unasked;
+    put_effort(totals.plain, json["shortcuts"]);
+    put_effort(totals.eager, json["eager_shortcuts"]);
+  } else {
+    json["tiles_compared"] = totals.tiles;
+    json["planes_loaded"] = totals.loads;
+  }
+  return json;
+}
+
+void run_verify_drawn(VerifyOptions options) {
+  const ScratchFolder scratch;
+  options.scratch = scratch.path();
+  Totals totals;
+  const std::optional<Failure> failure = run_batches(make_batches(options), options, totals);
+  if (failure && failure->kind == Failure::Kind::kInput) throw base::InputError(failure->text);
+  const std::string text = failure ? fmt::format("workload {}: {}; replay: {}", failure->index, failure->text,
+                                                 replay(options, failure->index))
+                                   : "";
+  if (failure && failure->kind == Failure::Kind::kInternal) throw std::runtime_error(text);
+  if (options.json) {
+    nlohmann::ordered_json json = drawn_json(options, totals);
+    json["differences"] = failure ? 1 : 0;
+    if (failure) {
+      json["first_difference"] = fmt::format("workload {}: {}", failure->index, failure->text);
+      json["replay"] = replay(options, failure->index);
+    }
+    fmt::print("{}\n", json.dump(2));
+  } else if (!failure) {
+    fmt::print("{} workloads in {} configurations: {} cycles compared, {} whole runs, 0 differences\n", totals.cases,
+               totals.configurations.size(), totals.cycles, totals.whole);
+    if (options.shortcuts)
+      fmt::print("{}{}  without asking a DRAM in {} workloads\n", effort_text("shortcuts", totals.plain),
+                 effort_text("eager shortcuts", totals.eager), totals.unasked);
+  }
+  if (failure) throw base::CheckError(text);
+}
+
 void run_verify(VerifyOptions options) {
   interpret(options);
   interpret_injection(options);
+  if (options.workloads != 0) {
+    run_verify_drawn(std::move(options));
+    return;
+  }
   if (!options.workload.empty()) {
     run_verify_workload(options);
     return;
@@ -452,20 +671,29 @@ void add_verify(CLI::App& app) {
   const auto options = std::make_shared<VerifyOptions>();
   command->add_option("--chip", options->chip, "Only this chip's build, memory and layout")->type_name("FILE");
   command->add_option("--cases", options->cases, "How many cases")->check(CLI::Range(1u, 100000000u));
+  command
+      ->add_option("--workloads", options->workloads,
+                   "Instead of cases: so many drawn workloads on drawn chips, on the fast engine with its shortcuts "
+                   "and without, or on the engines of --engines")
+      ->check(CLI::Range(1u, 100000000u))
+      ->type_name("N");
+  command->add_option("--keep", options->keep, "Of a single drawn workload: write its files into this folder")
+      ->type_name("DIR");
   command->add_option("--seed", options->seed,
                       "What the cases are drawn from; with --workload for what it does not state, 1 unless given");
-  command->add_option("--first", options->first, "Number of the first case");
+  command->add_option("--first", options->first, "Number of the first case or drawn workload");
   command->add_option("--against", options->against, "Whom to check: rtl, cuda")->delimiter(',')->type_name("LIST");
   command
       ->add_option("--engines", options->engines,
-                   "Engines whose totals and tiles to compare: fast,cycle on any array, fast,cycle,rtl on the builds")
+                   "Engines whose totals and tiles to compare: fast,cycle on any array, fast,cycle,rtl on the builds; "
+                   "fast alone: a workload with its shortcuts and without")
       ->delimiter(',')
       ->type_name("LIST");
   command
       ->add_option("--workload", options->workload,
                    "Instead of cases: this workload on --chip, on the engines of --engines")
       ->type_name("FILE");
-  command->add_option("--max-cycles", options->max_cycles, "Only so many cycles from the workload's beginning")
+  command->add_option("--max-cycles", options->max_cycles, "Only so many cycles from a workload's beginning")
       ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40))
       ->type_name("N");
   command->add_option("--plan", options->plan, "Of the workload: a plan file or one format; int8 when absent")
@@ -476,8 +704,10 @@ void add_verify(CLI::App& app) {
   command->add_option("--jobs", options->jobs, "Processes at a time; all processors unless given")
       ->check(CLI::Range(1u, 1024u));
   command
-      ->add_option("--inject", options->inject, "Flip one output bit of the RTL in the first case, rtl:BIT: must fail")
-      ->type_name("rtl:BIT");
+      ->add_option("--inject", options->inject,
+                   "Must fail: flip one output bit of the RTL in the first case, rtl:BIT, or have reads "
+                   "take so many clocks longer where no shortcut is taken, fast:CLOCKS")
+      ->type_name("rtl:BIT|fast:CLOCKS");
   command->add_option("--waves", options->waves, "Write the waves of a single case: RTL in FST, twin in VCD")
       ->type_name("FILE");
   command->add_flag("--json", options->json, "Print the totals as JSON");

@@ -2,18 +2,28 @@
 
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <sstream>
+#include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "cli/child_process.h"
 #include "sim/cosim/builds.h"
 #include "sim/cosim/verify_case.h"
+#include "sim/program/engine_run.h"
+#include "sim/run/run_files.h"
 #include "sim/run/streamed_program.h"
 #include "sim/run/timed_run.h"
 #include "workloads/workload_file.h"
 
 namespace moesaic::cli {
 namespace {
+
+void check_storage(const VerifyWorkloadOptions& options) {
+  if (options.chip.storage && options.run.barriers)
+    throw base::ConfigError("moesaic verify", "--barriers", "a chip with a storage", "one without");
+}
 
 VerifyWorkloadTotals compare(const VerifyWorkloadOptions& options, const workloads::WorkloadFile& workload,
                              const run::RunInputs& inputs) {
@@ -54,11 +64,120 @@ VerifyWorkloadTotals compare(const VerifyWorkloadOptions& options, const workloa
           twin.engine.loads.size(), twin.port_values_compared,  !twin.engine.cut};
 }
 
+/// One way of the fast engine through a run.
+struct Way {
+  const char* name;
+  run::FastChoices choices;
+};
+
+program::Chip slower_chip(program::Chip chip, std::int64_t clocks) {
+  chip.memory.read_latency_cycles += clocks;
+  chip.memory.dram.timing.cl += clocks;
+  chip.memory.dram.timing.rtw += clocks;  // which leaves room for it
+  return chip;
+}
+
+/// Little is remembered at once beside what eager runs remember: now and then it is forgotten.
+constexpr std::size_t kEagerStateBytes = std::size_t{24} << 20;
+
+/// The run on one way: its files, or where it is cut its numbers.
+class FastWay {
+ public:
+  FastWay(const VerifyWorkloadOptions& options, const program::Chip& chip, const workloads::WorkloadFile& workload,
+          const WorkloadRun& opened, Way way)
+      : options_(options),
+        chip_(chip),
+        workload_(workload),
+        opened_(opened),
+        way_(std::move(way)),
+        files_(chip, workload, opened.inputs(), "") {
+    way_.choices.max_cycles = options.max_cycles;
+  }
+
+  /// `cut`: it is known that the run is.
+  void go(bool cut) {
+    run::FilesOptions files;
+    files.engine = "fast";
+    files.seed = options_.run.seed;
+    files.barriers = options_.run.barriers;
+    files.data = false;
+    files.scheduler = opened_.scheduler();
+    if (!cut)
+      texts_ = files_.make(files, [&](run::StreamedProgram& program, run::RunRecorder& recorder) {
+        return take(run::run_fast(chip_, program, recorder, way_.choices));
+      });
+    if (texts_) return;
+    run::LowerChoices choices;
+    choices.barriers = options_.run.barriers;
+    choices.data = false;
+    run::StreamedProgram program(workload_, opened_.inputs(), chip_, choices);
+    numbers_ = take(run::run_fast(chip_, program, way_.choices));
+  }
+
+  /// base::CheckError where this run is not the stepped one.
+  void compare(FastWay& stepped) {
+    std::string difference;
+    if (is_cut() != stepped.is_cut())
+      difference = "cycles: " + std::string(is_cut() ? way_.name : stepped.way_.name) + " more than " +
+                   std::to_string(*options_.max_cycles) + ", " + (is_cut() ? stepped : *this).way_.name + " " +
+                   std::to_string((is_cut() ? stepped : *this).cycles());
+    else if (is_cut())
+      difference = program::first_run_difference(numbers_, stepped.numbers_, way_.name, stepped.way_.name);
+    else
+      difference =
+          run::first_file_difference(files_, *texts_, stepped.files_, *stepped.texts_, way_.name, stepped.way_.name);
+    if (!difference.empty()) throw base::CheckError(difference);
+  }
+
+  bool is_cut() const { return !texts_; }
+  std::uint64_t cycles() const { return texts_ ? texts_->cycles : numbers_.cycles; }
+  const fast::Effort& effort() const { return effort_; }
+
+ private:
+  program::EngineRun take(run::FastRun fast) {
+    effort_ = fast.effort;
+    const std::uint64_t all = effort_.stepped + effort_.skipped + effort_.repeated;
+    if (all != fast.run.cycles || (!way_.choices.shortcuts && effort_.stepped != all) ||
+        effort_.unasked > effort_.repeated || effort_.linked > effort_.unasked)
+      throw base::CheckError(std::string(way_.name) + ": stepped, skipped and repeated cycles do not add up");
+    return std::move(fast.run);
+  }
+
+  const VerifyWorkloadOptions& options_;
+  const program::Chip& chip_;
+  const workloads::WorkloadFile& workload_;
+  const WorkloadRun& opened_;
+  Way way_;
+  run::RunFiles files_;
+  std::optional<run::RunTexts> texts_;
+  program::EngineRun numbers_;
+  fast::Effort effort_;
+};
+
 }  // namespace
 
+VerifyShortcutsTotals verify_shortcuts(const VerifyWorkloadOptions& options) {
+  check_storage(options);
+  const workloads::WorkloadFile workload = workloads::read_workload(options.workload);
+  const WorkloadRun opened(options.chip, workload, options.run);
+  run::FastChoices shortcuts, eager, none;
+  eager.eager = true;
+  eager.state_bytes = kEagerStateBytes;
+  none.shortcuts = false;
+  const program::Chip slower = slower_chip(options.chip, options.slower);
+  FastWay plain_way(options, options.chip, workload, opened, {"shortcuts", shortcuts});
+  FastWay eager_way(options, options.chip, workload, opened, {"eager shortcuts", eager});
+  FastWay stepped(options, slower, workload, opened, {"none", none});
+  plain_way.go(false);
+  stepped.go(plain_way.is_cut());
+  plain_way.compare(stepped);
+  eager_way.go(plain_way.is_cut());
+  eager_way.compare(stepped);
+  return {plain_way.cycles(), !plain_way.is_cut(), plain_way.effort(), eager_way.effort()};
+}
+
 VerifyWorkloadTotals verify_workload(const VerifyWorkloadOptions& options) {
-  if (options.chip.storage && options.run.barriers)
-    throw base::ConfigError("moesaic verify", "--barriers", "a chip with a storage", "one without");
+  check_storage(options);
   if (options.rtl) cosim::find_build(options.chip.core, options.chip.path, "array");
   const workloads::WorkloadFile workload = workloads::read_workload(options.workload);
   const WorkloadRun opened(options.chip, workload, options.run);
