@@ -524,7 +524,7 @@ std::string effort_text(const char* name, const fast::Effort& effort) {
     return 100.0 * static_cast<double>(cycles) / static_cast<double>(std::max<std::uint64_t>(all, 1));
   };
   return fmt::format(
-      "  {}: {:.1f} % of cycles stepped, {:.1f} % skipped, {:.1f} % repeated ({:.1f} % without asking a DRAM, of these "
+      "  {}: {:.1f} % of cycles stepped, {:.1f} % skipped, {:.1f} % repeated ({:.1f} % without asking a DRAM, "
       "{:.1f} % many stretches at once); {} refreshes repeated so, {} states, {} moments\n",
       name, percent(effort.stepped), percent(effort.skipped), percent(effort.repeated), percent(effort.unasked),
       percent(effort.linked), effort.refreshes, effort.states, effort.moments);

@@ -49,7 +49,7 @@ std::int64_t draw_refresh_interval(base::Rng& rng, memory::DramConfig config) {
   const std::uint64_t kind = rng.below(8);
   if (kind == 0) return least;
   if (kind == 1) return least + rng.range(1, 900);
-  return kind < 5 ? std::max(least, own / 2) : 4 * own;
+  return kind == 7 ? 4 * own : std::max(least, own / rng.range(2, 4));
 }
 
 /// At its peak, in cycles of the core.
@@ -79,7 +79,9 @@ void draw_dram(base::Rng& rng, DrawnChip& chip) {
     config = other;
     memory[key] = value;
   };
-  if (rng.chance(3, 10)) set("row_bytes", &memory::DramConfig::row_bytes, pick<std::int64_t>(rng, {512, 1024, 8192}));
+  // In short rows more of them are opened, and closed by refreshes.
+  if (rng.chance(1, 2))
+    set("row_bytes", &memory::DramConfig::row_bytes, pick<std::int64_t>(rng, {512, 512, 1024, 8192}));
   if (rng.chance(3, 10)) set("read_queue", &memory::DramConfig::read_queue, pick<std::int64_t>(rng, {8, 16, 64}));
   if (rng.chance(2, 10)) set("write_queue", &memory::DramConfig::write_queue, pick<std::int64_t>(rng, {24, 64}));
   if (rng.chance(2, 10))
@@ -107,7 +109,7 @@ void draw_dram(base::Rng& rng, DrawnChip& chip) {
     config = other;
     timing[key] = config.timing.*member;
   }
-  if (rng.chance(1, 2)) timing["tREFI"] = config.timing.refi = draw_refresh_interval(rng, config);
+  if (rng.chance(2, 3)) timing["tREFI"] = config.timing.refi = draw_refresh_interval(rng, config);
   if (!timing.empty()) memory["timing"] = timing;
   chip.memory_text = fmt::format("{} x{}", config.preset, config.channels);
   if (timing.contains("tREFI")) chip.memory_text += fmt::format(" tREFI {}", config.timing.refi);
@@ -167,26 +169,31 @@ DrawnChip draw_chip(base::Rng& rng) {
 }
 
 struct DrawnPlan {
-  const char* name;
-  double planes;  ///< of an expert's weight, on average
+  std::string name;
+  double planes = 0;  ///< of an expert's weight, on average
 };
-const std::vector<DrawnPlan> kPlans{{"int1", 1},
-                                    {"int2", 2},
-                                    {"int3", 3},
-                                    {"int4", 4},
-                                    {"int4", 4},
-                                    {"int5", 5},
-                                    {"int6", 6},
-                                    {"int8", 8},
-                                    {"int2+int3", 2.5},
-                                    {"int3+int4", 3.5},
-                                    {"int2+int4+binary", 2.4},
-                                    {"int2/int2/int4", 2.7},
-                                    {"nested3", 3},
-                                    {"nested5", 5},
-                                    {"binary", 1},
-                                    {"ternary", 2},
-                                    {"mwq2+1of2", 3}};
+
+/// One format, or several: what is remembered of one expert then meets segments of other lengths in the next.
+DrawnPlan draw_plan(base::Rng& rng) {
+  const std::vector<DrawnPlan> formats{{"int1", 1},    {"int2", 2},
+                                       {"int3", 3},    {"int4", 4},
+                                       {"int5", 5},    {"int6", 6},
+                                       {"int8", 8},    {"nested3", 3},
+                                       {"nested5", 5}, {"binary", 1},
+                                       {"ternary", 2}, {"mwq2+1of2", 3},
+                                       {"int4", 4},    {"int2/int2/int4", 2.7}};
+  if (rng.chance(1, 2)) return rng.pick(formats);
+  const std::vector<DrawnPlan> plain{{"int1", 1}, {"int2", 2}, {"int3", 3},   {"int4", 4},
+                                     {"int5", 5}, {"int6", 6}, {"ternary", 2}};
+  const std::int64_t count = rng.range(2, 4);
+  DrawnPlan plan;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const DrawnPlan one = rng.pick(plain);
+    plan.name += (i == 0 ? "" : "+") + one.name;
+    plan.planes += one.planes / static_cast<double>(count);
+  }
+  return plan;
+}
 
 struct DrawnShape {
   std::int64_t hidden = 0, width = 0, experts = 0, top_k = 0;
@@ -250,7 +257,7 @@ std::string draw_offloading(base::Rng& rng, const DrawnShape& shape, bool has_st
 DrawnWorkload draw_workload(std::uint64_t seed, std::uint64_t index) {
   base::Rng rng = base::Rng(seed).stream("workload", index);
   DrawnChip chip = draw_chip(rng);
-  const DrawnPlan plan = rng.pick(kPlans);
+  const DrawnPlan plan = draw_plan(rng);
   const std::int64_t layers = rng.range(2, 3);  // with experts
   DrawnShape shape = draw_shape(rng);
   const bool is_short = rng.chance(1, 4);

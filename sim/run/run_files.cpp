@@ -87,17 +87,24 @@ std::string first_text_difference(const std::string& name, std::string_view a, s
   const std::size_t begin = same.rfind('\n') == std::string_view::npos ? 0 : same.rfind('\n') + 1;
   const auto line = 1 + std::count(same.begin(), same.end(), '\n');
   std::string where = fmt::format("{}:{}", name, line);
+  std::string_view left = line_at(a, begin), right = line_at(b, begin);
+  std::size_t from = begin;  // of what is shown
   if (name.size() > 4 && name.compare(name.size() - 4, 4, ".csv") == 0 && line > 1) {
     const auto column = std::count(same.begin() + static_cast<std::ptrdiff_t>(begin), same.end(), ',');
     const std::string_view header = line_at(a, 0);
     std::size_t first = 0;
     for (std::ptrdiff_t i = 0; i < column && first <= header.size(); ++i)
       first = std::min(header.find(',', first), header.size()) + 1;
+    from = same.find_last_of(",\n") + 1;
+    const auto cell = [&](std::string_view text) {
+      const std::string_view rest = line_at(text, from);
+      return rest.substr(0, rest.find(','));
+    };
+    left = cell(a), right = cell(b);
     if (first < header.size())
       where += fmt::format(": {}", header.substr(first, std::min(header.find(',', first), header.size()) - first));
   }
-  return fmt::format("{}: {} {}, {} {}", where, a_name, excerpt(line_at(a, begin), at - begin), b_name,
-                     excerpt(line_at(b, begin), at - begin));
+  return fmt::format("{}: {} {}, {} {}", where, a_name, excerpt(left, at - from), b_name, excerpt(right, at - from));
 }
 
 std::string first_file_difference(RunFiles& a, const RunTexts& a_texts, RunFiles& b, const RunTexts& b_texts,

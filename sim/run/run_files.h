@@ -62,8 +62,8 @@ class RunFiles {
   base::SpillFile steps_;
 };
 
-/// Empty when two texts are equal; else "NAME:LINE: A_NAME `...`, B_NAME `...`", the first line that differs, from
-/// shortly before where it does; of a table (a name that ends in .csv) also the column's name.
+/// Empty when two texts are equal; else "NAME:LINE: A_NAME `...`, B_NAME `...`": the first lines that differ, from
+/// shortly before where they do; of a table (a name that ends in .csv) "NAME:LINE: COLUMN: ...", and its two cells.
 std::string first_text_difference(const std::string& name, std::string_view a, std::string_view b,
                                   const std::string& a_name, const std::string& b_name);
 
