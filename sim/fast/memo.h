@@ -204,6 +204,7 @@ struct State : Remembered {
   Found<Leg> legs;                      ///< without
   std::uint32_t tried = 0, passed = 0;  ///< times that the memory's moment was looked up, that it needed not be asked
   std::uint32_t activity = 0;           ///< while nothing moves until a beat comes
+  std::uint32_t number = 0;             ///< in the order of adding: names it wherever it lies
   std::uint8_t still = 0;               ///< if nothing does: cycles to skip are a multiple of it
 };
 
@@ -230,7 +231,7 @@ struct Skip {
   std::int64_t refresh = kNoRefresh;  ///< as Round's
 };
 
-/// A state and a moment of the memory: its key is the state's address and the moment.
+/// A state and a moment of the memory: its key is the state's number and the moment.
 struct Place : Remembered {
   Found<Round> rounds, refreshed;  ///< without and with a refresh
   Round* chain = nullptr;          ///< several rounds as one: each reads open rows and leaves them as they are
@@ -238,7 +239,7 @@ struct Place : Remembered {
   std::uint16_t passes = 0;  ///< since a chain was tried
   Found<Skip> skips;         ///< of a state in which nothing moves until a beat comes
   unsigned num_skips = 0;
-  std::string_view moment() const { return key.substr(sizeof(State*)); }
+  std::string_view moment() const { return key.substr(sizeof(State::number)); }
 };
 
 // ---- several rounds as one ----

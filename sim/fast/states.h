@@ -17,8 +17,9 @@ class States {
     if (!machine_.write_state(key_)) return nullptr;
     const std::size_t hash = memo_.hash(key_);
     if (State* const found = memo_.find(key_, hash)) return found;
-    ++machine_.effort().states;
-    return memo_.add(key_, hash);
+    State* const added = memo_.add(key_, hash);
+    added->number = static_cast<std::uint32_t>(++machine_.effort().states);
+    return added;
   }
   /// The machine, which is at this state, becomes it in full if it is not.
   void restore(const State& state) {
