@@ -80,7 +80,7 @@ void draw_dram(base::Rng& rng, DrawnChip& chip) {
     memory[key] = value;
   };
   // In short rows more of them are opened, and closed by refreshes.
-  if (rng.chance(1, 2))
+  if (rng.chance(1, 3))
     set("row_bytes", &memory::DramConfig::row_bytes, pick<std::int64_t>(rng, {512, 512, 1024, 8192}));
   if (rng.chance(3, 10)) set("read_queue", &memory::DramConfig::read_queue, pick<std::int64_t>(rng, {8, 16, 64}));
   if (rng.chance(2, 10)) set("write_queue", &memory::DramConfig::write_queue, pick<std::int64_t>(rng, {24, 64}));
@@ -109,7 +109,7 @@ void draw_dram(base::Rng& rng, DrawnChip& chip) {
     config = other;
     timing[key] = config.timing.*member;
   }
-  if (rng.chance(2, 3)) timing["tREFI"] = config.timing.refi = draw_refresh_interval(rng, config);
+  if (rng.chance(1, 2)) timing["tREFI"] = config.timing.refi = draw_refresh_interval(rng, config);
   if (!timing.empty()) memory["timing"] = timing;
   chip.memory_text = fmt::format("{} x{}", config.preset, config.channels);
   if (timing.contains("tREFI")) chip.memory_text += fmt::format(" tREFI {}", config.timing.refi);
@@ -329,7 +329,7 @@ DrawnWorkload draw_workload(std::uint64_t seed, std::uint64_t index) {
   const bool has_steps_before = rng.chance(1, 4);
   if (has_steps_before) workload["phase"] = "decode";
   std::string offloading;
-  if (rng.chance(1, 3)) {
+  if (rng.chance(1, 4)) {
     offloading = draw_offloading(rng, shape, has_steps_before && !in_batches, chip.json);
   } else if (rng.chance(3, 20)) {
     drawn.barriers = true;
