@@ -14,6 +14,12 @@ if(MOESAIC_SANITIZE)
   add_link_options(-fsanitize=${MOESAIC_SANITIZE})
 endif()
 
+# Catch2, which takes a second to read, is read once. Not with a compiler cache, which would know no test again in another folder.
+set(MOESAIC_PRECOMPILE ON)
+if(CMAKE_CXX_COMPILER_LAUNCHER)
+  set(MOESAIC_PRECOMPILE OFF)
+endif()
+
 # moesaic_library(NAME SOURCES a.cpp ... LIBS lower ...): one library per second-level folder.
 # Without SOURCES it is an interface library (headers only).
 function(moesaic_library name)
@@ -36,6 +42,9 @@ function(moesaic_test name)
   target_compile_options(${name} PRIVATE $<$<AND:$<NOT:$<CONFIG:Debug>>,$<COMPILE_LANGUAGE:CXX>>:-O1>)  # compiles sooner; the libraries do the work
   if(NOT ARG_NO_MAIN)
     target_link_libraries(${name} PRIVATE moesaic_test_main)
+  endif()
+  if(MOESAIC_PRECOMPILE)
+    target_precompile_headers(${name} REUSE_FROM moesaic_test_headers)
   endif()
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
