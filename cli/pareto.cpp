@@ -358,7 +358,7 @@ class Sweep {
     std::string text = fmt::format(
         "# moesaic pareto 1\n# chip: {}\n# memory: {}\n# storage: {}\n", chip_.hash,
         memory::make_memory(chip_.memory, chip_.clock_period())->name(),
-        chip_.storage ? storage::make_storage(*chip_.storage)->name() : "none: every expert lies in the memory");
+        chip_.storage ? storage::describe_storage(*chip_.storage) : "none: every expert lies in the memory");
     text +=
         "budget,allocator,status,table_loss,memory_bytes,memory_budget_bytes,io_bytes_per_token,cycles,cycles_per_"
         "token";

@@ -17,7 +17,7 @@ ALLOWED = {
     "workloads": ["base", "reference/numerics"],
     "models/memory": ["base"],
     "models/host": ["base", "reference/numerics"],
-    "models/storage": ["base"],
+    "models/storage": ["base", "models/memory"],
     "reference/network": ["base", "reference/numerics", "reference/cuda", "reference/quantise", "workloads"],
     "mapping": ["base", "reference/numerics", "workloads"],
     "sim/program": ["base", "reference/numerics", "workloads", "models/memory", "models/storage", "models/host"],

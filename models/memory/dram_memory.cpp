@@ -321,7 +321,7 @@ void DramMemory::accept(Port& port, const Request& request, const Bursts& bursts
       Port& reader = ports_[number][0];
       if (reader.last_burst >= first && reader.last_burst <= last) reader.has_last = false;
     }
-    port.add_finished(to_core(horizon_), 1);
+    if (!request.posted) port.add_finished(to_core(horizon_), 1);
     ++written_beats_;
     written_bytes_ += static_cast<std::uint64_t>(request.bytes.count());
   } else {

@@ -24,6 +24,8 @@ struct Request {
   bool is_write = false;
   std::uint64_t address = 0;  ///< first byte
   Bytes bytes;                ///< of the beat, >= 1
+  /// A write without an answer: it never counts as finished().
+  bool posted = false;
 };
 
 /// A number that a model reports on itself: "reads", in what its name says.

@@ -13,6 +13,7 @@ std::string SimpleMemory::name() const {
 
 bool SimpleMemory::submit(const Request& request, Cycles now) {
   next_byte_ = std::max(next_byte_, now.count() * config_.bytes_per_cycle) + request.bytes.count();
+  if (request.posted) return true;
   const std::int64_t latency = request.is_write ? config_.write_latency_cycles : config_.read_latency_cycles;
   queue(request.port, request.is_write).push_back(base::ceil_div(next_byte_, config_.bytes_per_cycle) + latency);
   return true;

@@ -3,6 +3,7 @@
 /// here: a model says when a request is done, the engine moves the bytes. Time is the core's clock; StorageDevice
 /// (storage_device.h) puts a device that keeps femtoseconds there.
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,6 +24,12 @@ struct StorageRequest {
 class CoreStorage {
  public:
   virtual ~CoreStorage() = default;
+  /// Called before all else in each cycle that next_change() names, and in any others. Whether something was submitted
+  /// to a memory.
+  virtual bool advance(base::Cycles now) {
+    static_cast<void>(now);
+    return false;
+  }
   /// What results are labelled with.
   virtual std::string name() const = 0;
   /// Takes a request at `now`; false: its queue is full, try later. Never goes back in time.
@@ -31,8 +38,15 @@ class CoreStorage {
   virtual std::optional<unsigned> finished(base::Cycles now) = 0;
   /// Takes what finished() last returned.
   virtual void take(unsigned id) = 0;
-  /// The earliest cycle after `now` at which a request will be done if nothing more is submitted; nothing when none is.
+  /// The earliest cycle after `now` at which a request will be done, or bytes that come through are to be submitted, if
+  /// nothing more is submitted, here or to that memory; nothing when there is none. May be early, never late.
   virtual std::optional<base::Cycles> next_change(base::Cycles now) = 0;
+  /// Bytes have come through that the memory has refused so far: what is submitted to it may change next_change().
+  virtual bool waits_for_memory() const { return false; }
+  /// Of the request that was taken last, in cycle t: the cycle in which its first so many bytes, 1 to all, have come
+  /// through. After t, ascending, and for all bytes not after the request is done.
+  using Arrival = std::function<base::Cycles(base::Bytes)>;
+  virtual Arrival arrival() const = 0;
 };
 
 struct SimpleStorageConfig {
@@ -41,6 +55,7 @@ struct SimpleStorageConfig {
   std::int64_t queue_depth = 32;   ///< requests taken and not done
   std::int64_t spread_cycles = 0;  ///< each request takes up to this much longer, drawn from `seed`: any order
   std::uint64_t seed = 1;
+  std::int64_t dma_bytes = 0;  ///< as StorageConfig::dma_bytes
 };
 
 /// One bandwidth, first come, first served; a request of b bytes takes b / bytes_per_cycle cycles and is done
@@ -53,11 +68,13 @@ class SimpleStorage final : public CoreStorage {
   std::optional<unsigned> finished(base::Cycles now) override;
   void take(unsigned id) override;
   std::optional<base::Cycles> next_change(base::Cycles now) override;
+  Arrival arrival() const override;
 
  private:
   SimpleStorageConfig config_;
   base::Rng rng_;
   std::int64_t next_byte_ = 0;                 // bytes the storage could have moved until it is free
+  std::int64_t first_byte_ = 0;                // the same, when the last request began
   std::multimap<std::int64_t, unsigned> due_;  // id by cycle
 };
 

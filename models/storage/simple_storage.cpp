@@ -15,7 +15,8 @@ std::string SimpleStorage::name() const {
 
 bool SimpleStorage::submit(const StorageRequest& request, Cycles now) {
   if (static_cast<std::int64_t>(due_.size()) >= config_.queue_depth) return false;
-  next_byte_ = std::max(next_byte_, now.count() * config_.bytes_per_cycle) + request.bytes.count();
+  first_byte_ = std::max(next_byte_, now.count() * config_.bytes_per_cycle);
+  next_byte_ = first_byte_ + request.bytes.count();
   const std::int64_t end = base::ceil_div(next_byte_, config_.bytes_per_cycle) + config_.latency_cycles;
   due_.emplace(end + rng_.range(0, config_.spread_cycles), request.id);
   return true;
@@ -34,6 +35,12 @@ std::optional<Cycles> SimpleStorage::next_change(Cycles now) {
   const auto later = due_.upper_bound(now.count());
   if (later == due_.end()) return std::nullopt;
   return Cycles(later->first);
+}
+
+CoreStorage::Arrival SimpleStorage::arrival() const {
+  return [first = first_byte_, rate = config_.bytes_per_cycle, latency = config_.latency_cycles](base::Bytes bytes) {
+    return Cycles(base::ceil_div(first + bytes.count(), rate) + latency);
+  };
 }
 
 }  // namespace moesaic::storage

@@ -31,11 +31,17 @@ class StorageDevice final : public CoreStorage {
   std::optional<base::Cycles> next_change(base::Cycles now) override {
     const auto next = device_->next_change(time(now));
     if (!next) return std::nullopt;
-    return base::Cycles(base::ceil_div(next->count(), period_.count()));
+    return edge(*next);
+  }
+  Arrival arrival() const override {
+    return [this, arrival = device_->arrival()](base::Bytes bytes) { return edge(arrival(bytes)); };
   }
 
  private:
   base::Femtoseconds time(base::Cycles now) const { return period_ * now.count(); }
+  base::Cycles edge(base::Femtoseconds time) const {
+    return base::Cycles(base::ceil_div(time.count(), period_.count()));
+  }
   std::unique_ptr<StorageModel> device_;
   base::Femtoseconds period_;
   std::optional<unsigned> done_;  // completed in the device, not taken by the core

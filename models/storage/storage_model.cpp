@@ -17,6 +17,7 @@ constexpr std::int64_t kMaxLatencyNs = 1000000000;             // a second
 constexpr std::int64_t kMaxBytesPerSecond = 1000000000000000;  // a petabyte
 constexpr std::int64_t kMaxQueueDepth = 65536;                 // NVMe's
 constexpr std::int64_t kMaxGranularity = std::int64_t{1} << 30;
+constexpr std::int64_t kMaxDmaBytes = std::int64_t{1} << 20;
 
 struct Preset {
   const char* name;
@@ -80,10 +81,8 @@ class StorageLink final : public StorageModel {
     }
     refused_ = false;
     const std::int64_t whole = base::round_up(bytes.count(), config_.granularity_bytes);
-    using Wide = unsigned __int128;  // bytes times femtoseconds
-    const Wide rate = static_cast<Wide>(config_.bytes_per_second);
-    const Wide time = (static_cast<Wide>(whole) * static_cast<Wide>(kFemtosecondsPerSecond) + rate - 1) / rate;
-    free_ = std::max(free_, now) + Femtoseconds(static_cast<std::int64_t>(time));
+    begin_ = std::max(free_, now);
+    free_ = begin_ + transfer(whole, config_.bytes_per_second);
     moved_ += Bytes(whole);
     pending_.push_back({id, free_ + config_.latency});
     return true;
@@ -105,6 +104,12 @@ class StorageLink final : public StorageModel {
     return later->time;
   }
 
+  Arrival arrival() const override {
+    return [begin = begin_ + config_.latency, rate = config_.bytes_per_second](Bytes bytes) {
+      return begin + transfer(bytes.count(), rate);
+    };
+  }
+
   std::int64_t outstanding(Femtoseconds now) const override {
     const auto later = std::upper_bound(pending_.begin(), pending_.end(), now,
                                         [](Femtoseconds at, const Completion& c) { return at < c.time; });
@@ -115,15 +120,23 @@ class StorageLink final : public StorageModel {
 
   void reset() override {
     pending_.clear();
-    now_ = free_ = Femtoseconds(0);
+    now_ = begin_ = free_ = Femtoseconds(0);
     moved_ = Bytes(0);
     refused_ = false;
   }
 
  private:
+  static Femtoseconds transfer(std::int64_t bytes, std::int64_t bytes_per_second) {
+    using Wide = unsigned __int128;  // bytes times femtoseconds
+    const Wide rate = static_cast<Wide>(bytes_per_second);
+    const Wide time = (static_cast<Wide>(bytes) * static_cast<Wide>(kFemtosecondsPerSecond) + rate - 1) / rate;
+    return Femtoseconds(static_cast<std::int64_t>(time));
+  }
+
   StorageConfig config_;
   std::deque<Completion> pending_;  // not returned yet, in order of completion
-  Femtoseconds now_, free_;         // of the last submit(); when the link has moved everything
+  Femtoseconds now_;                // of the last submit()
+  Femtoseconds begin_, free_;       // when the link began to move the last request; when it has moved everything
   Bytes moved_;
   bool refused_ = false;
 };
@@ -133,7 +146,7 @@ class StorageLink final : public StorageModel {
 bool operator==(const StorageConfig& a, const StorageConfig& b) {
   return a.kind == b.kind && a.preset == b.preset && a.latency == b.latency &&
          a.bytes_per_second == b.bytes_per_second && a.queue_depth == b.queue_depth &&
-         a.granularity_bytes == b.granularity_bytes;
+         a.granularity_bytes == b.granularity_bytes && a.dma_bytes == b.dma_bytes;
 }
 
 std::vector<std::string> storage_preset_names(const std::string& kind) {
@@ -150,7 +163,8 @@ StorageConfig storage_preset(const std::string& name) {
           Femtoseconds(p.latency_ns * kFemtosecondsPerNanosecond),
           p.bytes_per_second,
           p.queue_depth,
-          p.granularity_bytes};
+          p.granularity_bytes,
+          0};
 }
 
 std::string storage_preset_source(const std::string& name) { return find_preset(name).source; }
@@ -164,11 +178,21 @@ StorageConfig read_storage_config(const base::YamlNode& node) {
   config.bytes_per_second = node.integer_or("bytes_per_second", config.bytes_per_second, 1, kMaxBytesPerSecond);
   config.queue_depth = node.integer_or("queue_depth", config.queue_depth, 1, kMaxQueueDepth);
   config.granularity_bytes = node.integer_or("granularity_bytes", config.granularity_bytes, 1, kMaxGranularity);
+  if (node.find("dma_bytes")) config.dma_bytes = node.integer("dma_bytes", 64, kMaxDmaBytes);
   return config;
 }
 
 std::unique_ptr<StorageModel> make_storage(const StorageConfig& config) {
   return std::make_unique<StorageLink>(config);
+}
+
+std::string describe_storage(const StorageConfig& config) {
+  return make_storage(config)->name() + describe_dma(config.dma_bytes);
+}
+
+std::string describe_dma(std::int64_t dma_bytes) {
+  if (dma_bytes == 0) return ", loads take none of the memory's bandwidth";
+  return ", written to the memory in pieces of " + std::to_string(dma_bytes) + " bytes";
 }
 
 }  // namespace moesaic::storage

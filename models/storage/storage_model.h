@@ -6,6 +6,7 @@
 /// finished one latency after its last byte; at most `queue_depth` are outstanding. So latencies overlap, and a stream
 /// of requests of b bytes moves min(bandwidth, queue_depth * b / (latency + b / bandwidth)).
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,6 +27,9 @@ struct StorageConfig {
   std::int64_t bytes_per_second = 1;   ///< all requests together
   std::int64_t queue_depth = 1;        ///< requests outstanding
   std::int64_t granularity_bytes = 1;  ///< what a request is rounded up to
+  /// Loads are written to the memory in pieces of so many bytes, which take its bandwidth (dma_storage.h); 0: they take
+  /// nothing of it.
+  std::int64_t dma_bytes = 0;
 };
 bool operator==(const StorageConfig& a, const StorageConfig& b);
 
@@ -49,6 +53,10 @@ class StorageModel {
   /// The earliest time after `now` at which, if nothing more is submitted, another request completes or a refused
   /// submit() could be taken; nothing when neither can happen. May be early, never late.
   virtual std::optional<Femtoseconds> next_change(Femtoseconds now) const = 0;
+  /// Of the request that was taken last: the time at which its first so many bytes, 1 to all, have come through: one
+  /// latency after they crossed the link.
+  using Arrival = std::function<Femtoseconds(Bytes)>;
+  virtual Arrival arrival() const = 0;
   /// Requests that have not completed at `now`.
   virtual std::int64_t outstanding(Femtoseconds now) const = 0;
   /// Bytes of all requests so far, rounded up to granules.
@@ -67,5 +75,9 @@ std::string storage_preset_source(const std::string& name);
 /// and granularity_bytes. Refuses what cannot be: `file:line: key: got X, expected Y`.
 StorageConfig read_storage_config(const base::YamlNode& node);
 std::unique_ptr<StorageModel> make_storage(const StorageConfig& config);
+/// The model's name, and what loads take of the memory.
+std::string describe_storage(const StorageConfig& config);
+/// ", written to the memory in pieces of 4096 bytes".
+std::string describe_dma(std::int64_t dma_bytes);
 
 }  // namespace moesaic::storage

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "models/storage/dma_storage.h"
 #include "sim/cosim/axil_host.h"
 #include "sim/cosim/memory_ports.h"
 #include "sim/program/refresh_waits.h"
@@ -82,8 +83,8 @@ class CoreBench::Run final : private AxilHost::Listener {
         memory_(options.make_memory ? options.make_memory() : memory::make_memory(options.memory, options.period)),
         refresh_waits_(*memory_),
         log_(result_.engine, options.sink),
-        storage_(options.make_storage ? options.make_storage()
-                                      : std::make_unique<storage::SimpleStorage>(options.storage)),
+        storage_(options.make_storage ? options.make_storage(*memory_)
+                                      : storage::make_storage(options.storage, *memory_, engine.params().beat_bytes())),
         rng_(options.stall_seed.value_or(0)),
         host_(agent, *this, engine.params(), Stalls::channel(options.stall_seed, rng_), options.fresh_phases),
         weights_(program::MemoryPort::kWeightRead, image, *memory_, result_.engine.traffic, engine.params(),

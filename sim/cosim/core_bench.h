@@ -25,8 +25,8 @@ struct BenchOptions {
   /// Another model in the place of the one that `memory` describes.
   std::function<std::unique_ptr<memory::MemoryModel>()> make_memory;
   storage::SimpleStorageConfig storage;
-  /// Another model in the place of the one that `storage` describes.
-  std::function<std::unique_ptr<storage::CoreStorage>()> make_storage;
+  /// Another model in the place of the one that `storage` describes; told which memory it may write to.
+  std::function<std::unique_ptr<storage::CoreStorage>(memory::MemoryModel&)> make_storage;
   /// Random stalls on every channel of every port, each with its own rate.
   std::optional<std::uint64_t> stall_seed;
   /// Flips bit `bit` of the second engine's outputs (all ports' bits in order) in cycle `cycle`: the run must then

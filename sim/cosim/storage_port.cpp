@@ -45,6 +45,7 @@ void StoragePort::poison(const Descriptor& d) {
 void StoragePort::drive(CoreInputs& in, std::uint64_t now) {
   const bool stall = answer_stalls_.now();
   in.io_req_ready_i = !request_stalls_.now() && !refused_;
+  model_.advance(cycles(now));
   if (!holding_ && !stall) holding_ = model_.finished(cycles(now));
   in.io_done_valid_i = holding_.has_value();
   in.io_done_id_i = holding_.value_or(0);

@@ -32,7 +32,7 @@ class TlmMemory final : public sc_core::sc_module, public memory::MemoryModel {
   void reset() override;
 
  private:
-  static constexpr std::size_t kPorts = 3;
+  static constexpr std::size_t kPorts = 4;  // the core's, and the storage's
   std::deque<std::int64_t>& due(unsigned port, bool is_write) { return due_.at(2 * port + (is_write ? 1 : 0)); }
 
   sc_core::sc_time period_;

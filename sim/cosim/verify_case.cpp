@@ -50,7 +50,12 @@ storage::SimpleStorageConfig draw_storage(base::Rng& rng) {
   config.queue_depth = rng.range(1, 16);
   config.spread_cycles = rng.chance(1, 2) ? rng.range(1, 300) : 0;
   config.seed = rng.next();
+  if (rng.chance(1, 2)) config.dma_bytes = rng.pick(std::vector<std::int64_t>{64, 100, 512, 4096});
   return config;
+}
+
+std::string dma_text(const BenchOptions& bench) {
+  return bench.storage.dma_bytes == 0 ? "" : " dma " + std::to_string(bench.storage.dma_bytes);
 }
 
 /// A run of bytes of a stored object that one descriptor, or several, ask for.
@@ -284,12 +289,13 @@ VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build
     if (chip != nullptr) c.offload_layout = chip->layout;
     c.bench.storage = draw_storage(offload_rng);
     const program::OffloadCase offload = offload_case(c);
-    c.text = build.name + " " + c.bench.memory.kind + (c.bench.stall_seed ? " stalls" : "") + " cache " + offload.text;
+    c.text = build.name + " " + c.bench.memory.kind + (c.bench.stall_seed ? " stalls" : "") + " cache" +
+             dma_text(c.bench) + " " + offload.text;
     const program::CacheConfig& cache = offload.cache;
     c.configurations.push_back(build.name + " " + numerics::layout_kind_name(offload.layout) + " " +
                                c.bench.memory.kind + " " + cache.policy + " " +
                                std::string(program::kLoadOrderNames[static_cast<std::size_t>(cache.load_order)]) + " " +
-                               cache.prefetch.kind);
+                               cache.prefetch.kind + (c.bench.storage.dma_bytes == 0 ? "" : " dma"));
     return c;
   }
 
@@ -297,11 +303,12 @@ VerifyCase draw_case(std::uint64_t seed, std::uint64_t index, const Build& build
   const std::string& memory = c.bench.memory.kind;
   const std::string part = memory == "dram" ? " " + c.bench.memory.dram.preset : "";
   c.text = build.name + " " + layout + " " + memory + part + (c.bench.stall_seed ? " stalls" : "") +
-           (c.load_seed ? " storage" : "");
+           (c.load_seed ? " storage" + dma_text(c.bench) : "");
   for (const numerics::KernelCase& kernel : c.kernels) {
     const std::string what = numerics::describe(kernel);
     c.text += (&kernel == &c.kernels.front() ? " " : ", then ") + what;
-    c.configurations.push_back(build.name + " " + layout + " " + memory + kind_of(what));
+    c.configurations.push_back(build.name + " " + layout + " " + memory +
+                               (c.bench.storage.dma_bytes == 0 ? "" : " dma") + kind_of(what));
   }
   return c;
 }

@@ -40,8 +40,8 @@ struct Options {
   /// Another model in the place of the one that `memory` describes.
   std::function<std::unique_ptr<memory::MemoryModel>()> make_memory;
   storage::SimpleStorageConfig storage;
-  /// Another model in the place of the one that `storage` describes.
-  std::function<std::unique_ptr<storage::CoreStorage>()> make_storage;
+  /// Another model in the place of the one that `storage` describes; told which memory it may write to.
+  std::function<std::unique_ptr<storage::CoreStorage>(memory::MemoryModel&)> make_storage;
   /// Random stalls: the same as CoreBench's of this seed.
   std::optional<std::uint64_t> stall_seed;
   /// So many eighths of all cycles on every channel, instead of a share drawn for each.

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "base/varint.h"
+#include "models/storage/dma_storage.h"
 
 namespace moesaic::fast {
 
@@ -57,10 +58,10 @@ Machine::Machine(const program::CoreParams& params, program::HostAgent& agent, c
               beat_bytes_),
       counting_(memory_.model(), options.eager ? kFewWaits : kManyWaits, run_.engine.tiles),
       host_(agent.settings(), params, stalls[0]),
-      storage_(
-          agent, image,
-          options.make_storage ? options.make_storage() : std::make_unique<storage::SimpleStorage>(options.storage),
-          log_, {stalls[8], stalls[9]}),
+      storage_(agent, image,
+               options.make_storage ? options.make_storage(memory_.model())
+                                    : storage::make_storage(options.storage, memory_.model(), beat_bytes_),
+               log_, {stalls[8], stalls[9]}),
       ports_(core_, memory_, beat_bytes_, image, storage_.awaited(),
              {stalls[1], stalls[2], stalls[3], stalls[4], stalls[5], stalls[6], stalls[7]}) {
   limit_ = options.watchdog_cycles + static_cast<std::uint64_t>(memory_.model().longest_wait().count());
@@ -105,7 +106,7 @@ void Machine::step() {
   events_ = Events{};
   host_.drive(in);
   ports_.drive(in, now_);
-  storage_.drive(in.io, now_);
+  const bool written_to = storage_.drive(in.io, now_);  // the memory, by the storage
 
   const Core::Wires w = core_.evaluate(in);
   count(w.activity);
@@ -129,7 +130,7 @@ void Machine::step() {
   ++run_.effort.stepped;
   events_.idle = was_idle && !w.retired && host_.unfinished() == 0;
   quiet_ = !counting_.moves() && !restless && !submitted && !storage.moved && !has_news();
-  alone_ = alone_ && !w.io.any() && !w.pass && !w.retire && !storage.moved && host_.is_plain();
+  alone_ = alone_ && !written_to && !w.io.any() && !w.pass && !w.retire && !storage.moved && host_.is_plain();
 }
 
 inline void Machine::count(std::uint32_t activity) {
@@ -293,6 +294,7 @@ void Machine::visit_state(Visit& visit) {
 // ---- outcomes ----
 
 std::uint64_t Machine::undisturbed() {
+  if (storage_.waits_for_memory()) return 0;
   const IoQueue& queue = core_.io_queue();
   if (queue.offers() ? !storage_.refuses() : queue.selects(host_.credits())) return 0;
   std::uint64_t end = storage_.next_word(now_);
@@ -326,6 +328,7 @@ void Machine::begin_recording() {
   counting_.begin_recording(now_);
   record_begin_ = now_;
   begin_beats_ = ports_.beats();
+  record_most_ = undisturbed();
   alone_ = true;
 }
 

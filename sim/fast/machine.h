@@ -78,6 +78,8 @@ class Machine {
 
   // ---- states ----
 
+  /// The storage writes to the memory what that has refused so far.
+  bool waits_for_memory() const { return storage_.waits_for_memory(); }
   /// Whether the memory's state is not part of the machine's: it does not export it, and is asked.
   bool asks() const { return asks_; }
   /// Between cycles: appends all that decides what comes next but what is ahead in the feeds. False: not now, there is
@@ -118,8 +120,9 @@ class Machine {
   void end_recording() { counting_.end_recording(now_); }
   /// Nothing has come from outside since recording began, completions of loads in the last cycle apart.
   bool is_alone() const { return alone_; }
-  /// What was recorded can happen again: nothing came from outside.
-  bool can_keep() const { return alone_ && !events_.completed; }
+  /// What was recorded can happen again, as nothing came from outside, and is new: what is known and as long was looked
+  /// at before.
+  bool can_keep() const { return alone_ && !events_.completed && now_ - record_begin_ <= record_most_; }
   /// What was recorded, up to the state `next`; without what was taken from the feeds.
   Outcome& keep(State* next, Arena& arena);
 
@@ -182,7 +185,7 @@ class Machine {
   std::vector<std::int64_t> exported_;
 
   bool alone_ = true;
-  std::uint64_t record_begin_ = 0;
+  std::uint64_t record_begin_ = 0, record_most_ = 0;    // where recording began; undisturbed() there
   std::array<std::uint64_t, kNumPorts> begin_beats_{};  // that had crossed where recording began
 };
 

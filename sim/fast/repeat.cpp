@@ -135,6 +135,14 @@ class RepeatCore {
         }
         rounds_.land(place_);
       }
+      if (machine_.waits_for_memory()) {
+        if (state_ != nullptr) states_.restore(*state_);
+        wait();
+        machine_.tell();
+        state_ = nullptr;
+        place_ = nullptr;
+        continue;
+      }
       if (state_ == nullptr) state_ = states_.find();
       if (state_ == nullptr) {
         advance(machine_);
@@ -187,6 +195,16 @@ class RepeatCore {
       ++machine_.effort().moments_forgotten;
       place_ = nullptr;
     }
+  }
+
+  /// Until the memory has taken what the storage writes, or there is something to tell.
+  void wait() {
+    do {
+      machine_.step();
+      if (machine_.has_news()) return;
+      const unsigned still = machine_.stillness();
+      if (still != 0) machine_.skip(still);
+    } while (machine_.waits_for_memory());
   }
 
   /// The agent hears something: no state is known after that.

@@ -40,7 +40,8 @@ class StoragePort {
   void push(const program::Descriptor& load, std::uint64_t now);
 
   /// One cycle: drive() before the core's evaluate(), sample() before its clock().
-  void drive(IoQueue::Inputs& in, std::uint64_t now);
+  /// Whether the storage wrote to the memory.
+  bool drive(IoQueue::Inputs& in, std::uint64_t now);
   struct Told {
     bool moved = false;                    ///< the model took or gave something
     std::optional<std::size_t> completed;  ///< load whose completion the core took
@@ -53,6 +54,8 @@ class StoragePort {
   /// the earliest `now`; kNever when it has nothing to say.
   std::uint64_t next_word(std::uint64_t now);
   bool refuses() const { return refused_.has_value(); }
+  /// It may write to the memory in any cycle in which something else is submitted.
+  bool waits_for_memory() const { return model_->waits_for_memory(); }
 
   const program::AwaitedBytes& awaited() const { return awaited_; }
   std::size_t completed() const { return completed_; }

@@ -331,6 +331,12 @@ DrawnWorkload draw_workload(std::uint64_t seed, std::uint64_t index) {
   std::string offloading;
   if (rng.chance(1, 4)) {
     offloading = draw_offloading(rng, shape, has_steps_before && !in_batches, chip.json);
+    base::Rng dma = base::Rng(seed).stream("dma", index);
+    if (dma.chance(1, 2)) {
+      const auto bytes = pick<std::int64_t>(dma, {256, 1000, 4096, 4096, 65536});
+      chip.json["storage"]["dma_bytes"] = bytes;
+      offloading += fmt::format(" dma {}", bytes);
+    }
   } else if (rng.chance(3, 20)) {
     drawn.barriers = true;
     rest += " barriers";

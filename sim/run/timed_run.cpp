@@ -8,14 +8,16 @@
 #include <utility>
 
 #include "base/error.h"
+#include "models/storage/dma_storage.h"
 #include "models/storage/storage_device.h"
 
 namespace moesaic::run {
 
-std::function<std::unique_ptr<storage::CoreStorage>()> storage_of(const program::Chip& chip) {
+std::function<std::unique_ptr<storage::CoreStorage>(memory::MemoryModel&)> storage_of(const program::Chip& chip) {
   if (!chip.storage) return {};
-  return [&chip] {
-    return std::make_unique<storage::StorageDevice>(storage::make_storage(*chip.storage), chip.clock_period());
+  return [&chip](memory::MemoryModel& memory) {
+    auto device = std::make_unique<storage::StorageDevice>(storage::make_storage(*chip.storage), chip.clock_period());
+    return storage::through_memory(std::move(device), memory, chip.storage->dma_bytes, chip.core.beat_bytes());
   };
 }
 

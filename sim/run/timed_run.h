@@ -24,7 +24,7 @@
 namespace moesaic::run {
 
 /// What makes the storage behind the core's port; empty when the chip has none. The chip outlives it.
-std::function<std::unique_ptr<storage::CoreStorage>()> storage_of(const program::Chip& chip);
+std::function<std::unique_ptr<storage::CoreStorage>(memory::MemoryModel&)> storage_of(const program::Chip& chip);
 
 struct FastRun {
   program::EngineRun run;  ///< with a recorder without the lists that grow with the run

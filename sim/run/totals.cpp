@@ -142,6 +142,7 @@ void Totals::load(const program::EngineRun::Load& load) {
 
 void Totals::close(const program::RunProgram& program, const program::EngineRun& run) {
   check_loads(run, loaded_bytes);
+  check_memory(run, written_bytes(chip_, loaded_bytes));
   for (const program::EngineRun::CacheOfLayer& of : run.cache_layers) layers[static_cast<int>(of.layer)].cache = of;
   // Weights and caches are read in whole beats: what of a layer's come from no region of its own, come from the cache.
   constexpr auto kCache = index(Kind::kExpertCache);
@@ -188,6 +189,17 @@ void check_phase(std::size_t number, const program::EngineRun::PhaseEnd& before,
     for (const std::uint64_t count : end.activity[b]) sum += count;
     if (sum != end.cycles) fail(std::string(program::kBlocks[b].name), sum, end.cycles);
   }
+}
+
+void check_memory(const program::EngineRun& run, std::uint64_t loaded) {
+  const auto total = [&run](MemoryPort port) { return run.traffic.total(port); };
+  const std::uint64_t read = total(MemoryPort::kWeightRead) + total(MemoryPort::kActivationRead),
+                      written = total(MemoryPort::kWrite) + loaded;
+  for (const memory::Counter& counter : run.memory_counters)
+    for (const auto& [name, bytes] : {std::pair("port_bytes_read", read), std::pair("port_bytes_written", written)})
+      if (counter.name == name && counter.value != bytes)
+        throw base::CheckError(
+            fmt::format("memory: {}: got {}, expected {}, those of all ports", name, counter.value, bytes));
 }
 
 void check_loads(const program::EngineRun& run, std::uint64_t loaded) {

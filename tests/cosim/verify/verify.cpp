@@ -175,7 +175,7 @@ cosim::Report run_from_nvme() {
   const storage::StorageConfig config = storage::storage_preset(storage::storage_preset_names("nvme").front());
   cosim::CoreBench bench(cosim::make_cycle_engine(params));
   cosim::BenchOptions options;
-  options.make_storage = [&] {
+  options.make_storage = [&](memory::MemoryModel&) {
     return std::make_unique<storage::StorageDevice>(storage::make_storage(config), period);
   };
   const FromStorage work(params, true);
@@ -289,6 +289,7 @@ class DeadStorage final : public storage::CoreStorage {
   std::optional<unsigned> finished(base::Cycles) override { return std::nullopt; }
   void take(unsigned) override {}
   std::optional<base::Cycles> next_change(base::Cycles) override { return std::nullopt; }
+  Arrival arrival() const override { return {}; }
 };
 
 cosim::Report run_on_dead_storage() {
@@ -297,7 +298,7 @@ cosim::Report run_on_dead_storage() {
   const FromStorage work(params, true);
   cosim::BenchOptions options;
   options.watchdog_cycles = 500;
-  options.make_storage = [] { return std::make_unique<DeadStorage>(); };
+  options.make_storage = [](memory::MemoryModel&) { return std::make_unique<DeadStorage>(); };
   program::MemoryImage image = work.loaded.image;
   bench.run(work.loaded.commands, work.phases, image, options, &work.loads);
   return {};

@@ -21,7 +21,7 @@ TEST_CASE("drawn workloads meet all that the fast engine remembers, and no resul
   CHECK(json.at("whole_runs") > 0);
   CHECK(json.at("whole_runs") < 16);
   CHECK(json.at("cycles_compared") > 15000000);
-  CHECK(json.at("workloads_repeated_unasked") > 12);  // where nothing was, little is proved
+  CHECK(json.at("workloads_repeated_unasked") > 10);  // where nothing was, little is proved
   for (const char* ways : {"shortcuts", "eager_shortcuts"}) {
     const auto& effort = json.at(ways);
     INFO(ways << effort.dump());

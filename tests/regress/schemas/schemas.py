@@ -46,7 +46,7 @@ DRAM = {
                "tWR": 96, "tWTR_S": 8, "tWTR_L": 32, "tRTP": 24, "tRTW": 14, "tREFI": 12480, "tRFC": 944, "tCMD": 2},
 }
 STORAGE = {"kind": "nvme", "preset": "nvme-pcie4x4", "latency_ns": 50000, "bytes_per_second": 7000000000,
-           "queue_depth": 32, "granularity_bytes": 512}
+           "queue_depth": 32, "granularity_bytes": 512, "dma_bytes": 4096}
 CACHE = {"policy": "lru", "capacity_experts": 6, "load_order": "hebf", "decision_cycles": 10,
          "prefetch": {"kind": "none"}, "start": "cold"}
 WORKLOAD = {

@@ -727,6 +727,56 @@ TEST_CASE("with experts in a storage all engines write the same files, bytes are
   CHECK(*std::max_element(depths["requests"].begin(), depths["requests"].end()) <= 8);
 }
 
+TEST_CASE("loads that are written through the memory take its bandwidth, in every engine alike",
+          "[regress][simulate]") {
+  const Folder folder;
+  const std::string dram = "memory: {kind: dram, preset: lpddr5-6400, channels: 1}";
+  const auto chip = [&](const std::string& name, const std::string& dma) {
+    const std::string path = offloading_chip(folder, name, "latency_ns: 4000", "latency_ns: 4000" + dma);
+    std::string text = base::read_file(path);
+    const std::size_t begin = text.find("memory:");
+    text.replace(begin, text.find('\n', begin) - begin, dram);
+    base::write_file(path, text);
+    return path;
+  };
+  const std::string through = chip("through", ", bytes_per_second: 8000000000, dma_bytes: 512");
+  for (const auto& [engine, options] :
+       {std::pair("cycle", "--engine cycle"), std::pair("rtl", "--engine rtl"), std::pair("fast", "--engine fast"),
+        std::pair("stepped", "--engine fast --no-shortcuts")}) {
+    const Outcome outcome = decode(folder, through, std::string(options) + " --out " + folder.file(engine));
+    INFO(engine << ": " << outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+  }
+  const json cycle = summary(folder, "cycle");
+  for (const std::string engine : {"rtl", "fast", "stepped"}) {
+    json other = summary(folder, engine);
+    other["engine"] = "cycle";
+    CHECK(cycle == other);
+    for (const char* name : {"layers.csv", "experts.csv", "steps.csv"})
+      CHECK(base::read_file(folder.file(std::string("cycle/") + name)) ==
+            base::read_file(folder.file(engine + "/" + name)));
+  }
+  REQUIRE(
+      decode(folder, chip("beside", ", bytes_per_second: 8000000000"), "--out " + folder.file("beside")).exit_code ==
+      0);
+  const json beside = summary(folder, "beside");
+  const auto ends_with = [](const json& name, const std::string& end) {
+    const std::string text = name.get<std::string>();
+    return text.size() > end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+  };
+  CHECK(ends_with(cycle["facts"]["storage"], ", written to the memory in pieces of 512 bytes"));
+  CHECK(ends_with(beside["facts"]["storage"], ", loads take none of the memory's bandwidth"));
+  CHECK(cycle["storage"]["name"] == cycle["facts"]["storage"]);
+  CHECK(cycle["check"] == beside["check"]);
+  CHECK(cycle["storage"]["bytes"] == beside["storage"]["bytes"]);
+  CHECK(number(cycle["memory"]["port_bytes_written"]) ==
+        number(beside["memory"]["port_bytes_written"]) + number(cycle["storage"]["bytes"]));
+  CHECK(cycle["memory"]["port_bytes_read"] == beside["memory"]["port_bytes_read"]);
+  CHECK(cycle["cycles"] > beside["cycles"]);
+  CHECK(cycle["utilisation"]["memory"] > beside["utilisation"]["memory"]);
+  CHECK(cycle["roofline"]["least_cycles"]["memory"] > beside["roofline"]["least_cycles"]["memory"]);
+}
+
 TEST_CASE("experts in a storage change no result; a larger cache, a warm start and prefetch save io cycles",
           "[regress][simulate]") {
   const Folder folder;

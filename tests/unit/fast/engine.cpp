@@ -285,6 +285,41 @@ TEST_CASE("loading from storage, a run with shortcuts is the run without them, a
   CHECK(skipped > cycles / 20);
 }
 
+TEST_CASE("what the storage writes to the memory, a run with shortcuts meets as the run without them does",
+          "[unit][fast]") {
+  base::Rng rng(23);
+  std::uint64_t cycles = 0, repeated = 0, later = 0;
+  const std::vector<std::string> presets = memory::dram_preset_names();
+  for (std::size_t i = 0; i < 30; ++i) {
+    Work work = draw_work(rng);
+    load_from_storage(rng, work, 12);
+    work.storage.bytes_per_cycle = rng.pick(std::vector<std::int64_t>{2, 16, 100});
+    if (i % 5 != 4) {
+      work.memory.kind = "dram";
+      work.memory.dram = i % 5 < 2 ? memory::random_dram(rng) : memory::dram_preset(presets[i % presets.size()]);
+      work.period = base::Femtoseconds(rng.range(300000, 4000000));
+    }
+    fast::Options options;
+    options.eager = rng.chance(1, 2);
+    const fast::Run free = run(work, options);
+    work.storage.dma_bytes = rng.pick(std::vector<std::int64_t>{64, 1000, 4096});
+    const fast::Run with = run(work, options);
+    options.shortcuts = false;
+    const fast::Run without = run(work, options);
+    INFO("case " << i);
+    REQUIRE(difference(with, without) == "");
+    REQUIRE(with.engine.loads.size() == work.loads.loads.size());
+    for (const memory::Counter& counter : with.engine.memory_counters)
+      if (counter.name == "port_bytes_written")
+        REQUIRE(counter.value == with.engine.storage_bytes + with.engine.traffic.total(program::MemoryPort::kWrite));
+    cycles += with.engine.cycles;
+    repeated += with.effort.repeated;
+    later += with.engine.cycles > free.engine.cycles;
+  }
+  CHECK(repeated > cycles / 20);
+  CHECK(later > 15);
+}
+
 TEST_CASE("a run that is cut is the beginning of the whole run, with shortcuts and without", "[unit][fast]") {
   base::Rng rng(31);
   std::uint64_t repeated = 0, skipped = 0, under_way = 0;

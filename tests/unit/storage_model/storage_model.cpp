@@ -143,6 +143,12 @@ TEST_CASE("every storage preset states its source, and a file may change its num
   CHECK(read("kind: nvme, preset: nvme-pcie4x4, queue_depth: 8, latency_ns: 20000") == changed);
   CHECK(storage::make_storage(changed)->name() ==
         "nvme(nvme-pcie4x4, latency 20000 ns, 6800000000 bytes/s, queue depth 8, granularity 4096 bytes)");
+  CHECK(storage::describe_storage(changed) ==
+        storage::make_storage(changed)->name() + ", loads take none of the memory's bandwidth");
+  changed.dma_bytes = 256;
+  CHECK(read("kind: nvme, preset: nvme-pcie4x4, queue_depth: 8, latency_ns: 20000, dma_bytes: 256") == changed);
+  CHECK(storage::describe_storage(changed) ==
+        storage::make_storage(changed)->name() + ", written to the memory in pieces of 256 bytes");
 }
 
 TEST_CASE("a storage that cannot be is refused with file, line and key", "[unit][bad_config][storage]") {
@@ -151,6 +157,8 @@ TEST_CASE("a storage that cannot be is refused with file, line and key", "[unit]
   CHECK_THAT(refusal(nvme + "bytes_per_second: 0"), Contains("chip.yaml:1: storage.bytes_per_second: got 0, expected"));
   CHECK_THAT(refusal(nvme + "granularity_bytes: 0"), Contains("storage.granularity_bytes: got 0, expected"));
   CHECK_THAT(refusal(nvme + "latency_ns: -1"), Contains("storage.latency_ns: got -1, expected"));
+  CHECK_THAT(refusal(nvme + "dma_bytes: 0"), Contains("chip.yaml:1: storage.dma_bytes: got 0, expected"));
+  CHECK_THAT(refusal(nvme + "dma_bytes: 2097152"), Contains("storage.dma_bytes: got 2097152, expected"));
   CHECK_THAT(refusal(nvme + "depth: 3"), Contains("chip.yaml:1: storage.depth: "));
   CHECK_THAT(refusal("kind: nvme, preset: ufs4"), Contains("storage.preset: got ufs4, expected"));
   CHECK_THAT(refusal("kind: tape, preset: ufs4"), Contains("storage.kind: got tape, expected"));
