@@ -24,12 +24,8 @@ struct StorageRequest {
 class CoreStorage {
  public:
   virtual ~CoreStorage() = default;
-  /// Called before all else in each cycle that next_change() names, and in any others. Whether something was submitted
-  /// to a memory.
-  virtual bool advance(base::Cycles now) {
-    static_cast<void>(now);
-    return false;
-  }
+  /// Called before all else in each cycle that next_change() names, and in any others.
+  virtual void advance(base::Cycles now) { static_cast<void>(now); }
   /// What results are labelled with.
   virtual std::string name() const = 0;
   /// Takes a request at `now`; false: its queue is full, try later. Never goes back in time.

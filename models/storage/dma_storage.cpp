@@ -12,8 +12,7 @@ using base::Cycles;
 
 std::string DmaStorage::name() const { return storage_->name() + describe_dma(piece_); }
 
-bool DmaStorage::advance(Cycles now) {
-  bool wrote = false;
+void DmaStorage::advance(Cycles now) {
   while (const auto id = storage_->finished(now)) {
     storage_->take(*id);
     std::find_if(loads_.begin(), loads_.end(), [&id](const Load& load) { return load.id == *id; })->is_done = true;
@@ -21,14 +20,11 @@ bool DmaStorage::advance(Cycles now) {
   retry_.reset();
   for (; written_ < loads_.size(); ++written_) {
     Load& load = loads_[written_];
-    const std::uint64_t before = load.next;
     while (load.piece_cycle <= now && write_piece(load, now) && !load.is_written()) begin_piece(load);
-    wrote = wrote || load.next != before;
     if (load.is_written()) continue;
     if (load.piece_cycle <= now) retry_ = memory_.next_change(now).value_or(now + Cycles(1));
     break;
   }
-  return wrote;
 }
 
 /// Whether the memory took all of the piece that was left.

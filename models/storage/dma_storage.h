@@ -27,7 +27,7 @@ class DmaStorage final : public CoreStorage {
       : storage_(std::move(storage)), memory_(memory), piece_(piece.count()), beat_bytes_(beat_bytes) {}
 
   std::string name() const override;
-  bool advance(base::Cycles now) override;
+  void advance(base::Cycles now) override;
   bool submit(const StorageRequest& request, base::Cycles now) override;
   std::optional<unsigned> finished(base::Cycles now) override;
   void take(unsigned id) override;

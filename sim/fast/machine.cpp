@@ -106,7 +106,7 @@ void Machine::step() {
   events_ = Events{};
   host_.drive(in);
   ports_.drive(in, now_);
-  const bool written_to = storage_.drive(in.io, now_);  // the memory, by the storage
+  storage_.drive(in.io, now_);
 
   const Core::Wires w = core_.evaluate(in);
   count(w.activity);
@@ -130,7 +130,7 @@ void Machine::step() {
   ++run_.effort.stepped;
   events_.idle = was_idle && !w.retired && host_.unfinished() == 0;
   quiet_ = !counting_.moves() && !restless && !submitted && !storage.moved && !has_news();
-  alone_ = alone_ && !written_to && !w.io.any() && !w.pass && !w.retire && !storage.moved && host_.is_plain();
+  alone_ = alone_ && !w.io.any() && !w.pass && !w.retire && !storage.moved && host_.is_plain();
 }
 
 inline void Machine::count(std::uint32_t activity) {

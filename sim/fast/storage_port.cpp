@@ -24,16 +24,16 @@ void StoragePort::push(const Descriptor& d, std::uint64_t now) {
   waiting_.push_back(log_.load_pushed(d, now));
 }
 
-bool StoragePort::drive(IoQueue::Inputs& in, std::uint64_t now) {
+void StoragePort::drive(IoQueue::Inputs& in, std::uint64_t now) {
   const bool stall = answer_stalls_.now();
   in.req_ready = !request_stalls_.now() && !refused_;
-  if (under_way_ == 0) return false;
-  const bool wrote = model_->advance(cycles(now));
-  if (wrote || model_->waits_for_memory()) next_ = 0;
+  if (under_way_ == 0) return;
+  if (model_->waits_for_memory()) next_ = 0;
+  model_->advance(cycles(now));
+  if (model_->waits_for_memory()) next_ = 0;
   if (!holding_ && !stall) holding_ = model_->finished(cycles(now));
   in.done_valid = holding_.has_value();
   in.done_id = holding_.value_or(0);
-  return wrote;
 }
 
 StoragePort::Told StoragePort::sample(const IoQueue& queue, const IoQueue::Inputs& in, const IoQueue::Wires& wires,

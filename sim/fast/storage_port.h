@@ -40,8 +40,7 @@ class StoragePort {
   void push(const program::Descriptor& load, std::uint64_t now);
 
   /// One cycle: drive() before the core's evaluate(), sample() before its clock().
-  /// Whether the storage wrote to the memory.
-  bool drive(IoQueue::Inputs& in, std::uint64_t now);
+  void drive(IoQueue::Inputs& in, std::uint64_t now);
   struct Told {
     bool moved = false;                    ///< the model took or gave something
     std::optional<std::size_t> completed;  ///< load whose completion the core took

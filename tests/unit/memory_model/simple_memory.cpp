@@ -101,6 +101,33 @@ TEST_CASE("the next change is the next finish of any port, and there is none whe
   CHECK_FALSE(model->next_change(Cycles(121)).has_value());
 }
 
+TEST_CASE("of posted writes 64 beats are taken ahead, which have no answer and take their bandwidth",
+          "[unit][memory]") {
+  const auto model = memory::make_memory({"simple", 20, 10, 8}, kPeriod);
+  memory::Request posted = beat(3, 16, true);
+  posted.posted = true;
+  for (int i = 0; i < 64; ++i) CHECK(model->submit(posted, Cycles(100)));
+  CHECK_FALSE(model->submit(posted, Cycles(100)));
+  CHECK(model->next_change(Cycles(100)) == Cycles(102));  // two cycles a beat
+  CHECK_FALSE(model->submit(posted, Cycles(101)));
+  // A memory in the same state, at another time.
+  std::vector<std::int64_t> state;
+  REQUIRE(model->export_state(Cycles(101), state));
+  const auto other = memory::make_memory({"simple", 20, 10, 8}, kPeriod);
+  other->import_state(Cycles(1), state);
+  CHECK(other->next_change(Cycles(1)) == Cycles(2));
+  CHECK_FALSE(other->submit(posted, Cycles(1)));
+  for (const auto& [memory, now] : {std::pair(model.get(), Cycles(102)), std::pair(other.get(), Cycles(2))}) {
+    CHECK(memory->submit(posted, now));
+    CHECK_FALSE(memory->submit(posted, now));
+    CHECK(memory->finished(3, true, now + Cycles(1000)) == 0);
+    // Another port's read waits for all of them: 64 are left.
+    CHECK(memory->submit(beat(0, 8, false), now));
+    CHECK(memory->finished(0, false, now + Cycles(128 + 1 + 20) - Cycles(1)) == 0);
+    CHECK(memory->finished(0, false, now + Cycles(128 + 1 + 20)) == 1);
+  }
+}
+
 TEST_CASE("a memory that takes over another's state at another time answers as the other does", "[unit][memory]") {
   base::Rng rng(8);
   for (int round = 0; round < 200; ++round) {
