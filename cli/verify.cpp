@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
@@ -112,23 +113,46 @@ void compare_with_cuda(const cosim::VerifyCase& c) {
   }
 }
 
-/// A folder that is gone at the end.
+/// A folder that is gone at the end, whatever ends the process: another one waits for that and removes it. To be made
+/// while no other thread runs.
 class ScratchFolder {
  public:
   ScratchFolder() : path_((std::filesystem::temp_directory_path() / "moesaic_verify_XXXXXX").string()) {
+    int ends[2] = {};
+    if (pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("no pipe");
     if (mkdtemp(path_.data()) == nullptr)
       throw base::InputError(path_ + ": got no new folder, expected one for temporary files ($TMPDIR)");
+    life_ = ends[1];
+    remover_ = fork();
+    if (remover_ == 0) {
+      setsid();  // signals to the group are not for it
+      close(life_);
+      char none = 0;
+      while (read(ends[0], &none, 1) < 0 && errno == EINTR) continue;
+      remove();
+      _exit(0);
+    }
+    close(ends[0]);
   }
   ~ScratchFolder() {
-    std::error_code ignored;  // nothing sensible is left to do with it in a destructor
-    std::filesystem::remove_all(path_, ignored);
+    close(life_);
+    if (remover_ > 0)
+      waitpid(remover_, nullptr, 0);
+    else
+      remove();
   }
   ScratchFolder(const ScratchFolder&) = delete;
   ScratchFolder& operator=(const ScratchFolder&) = delete;
   const std::string& path() const { return path_; }
 
  private:
+  void remove() const {
+    std::error_code ignored;  // there is nobody to tell
+    std::filesystem::remove_all(path_, ignored);
+  }
   std::string path_;
+  int life_ = -1;  // closed when this process and all that it forked have ended
+  pid_t remover_ = -1;
 };
 
 /// A drawn workload's files lie in `folder`.

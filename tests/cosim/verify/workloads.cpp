@@ -1,8 +1,13 @@
 // `moesaic verify --workloads`: drawn workloads on the fast engine, with its shortcuts and without.
+#include <sys/wait.h>
+
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 
 #include "base/atomic_file.h"
 #include "tests/bad_config/cli/run_program.h"
@@ -65,6 +70,21 @@ TEST_CASE("a drawn workload's difference is named, and one command replays it al
   REQUIRE(by_hand.exit_code == 0);
   CHECK(nlohmann::json::parse(by_hand.out).at("cycles_compared") == 60000);
   CHECK(testing::run_program(kept + " --inject fast:1").exit_code == 1);
+}
+
+TEST_CASE("drawn workloads leave no files behind, not even when they are interrupted or killed", "[cosim][verify]") {
+  for (const char* signal : {"INT", "TERM", "KILL"}) {
+    const testing::Folder folder;
+    const std::string command = "TMPDIR=" + folder.path() + " timeout -s " + signal +
+                                " 2 " MOESAIC_PROGRAM " verify --workloads 50 --seed 1 > /dev/null 2>&1";
+    const int status = std::system(command.c_str());
+    INFO(signal << " " << status);
+    REQUIRE(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == (std::string(signal) == "KILL" ? 137 : 124));
+    int waited = 0;  // tenths of a second
+    for (; waited < 100 && folder.count() != 0; ++waited) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    CHECK(folder.count() == 0);
+  }
 }
 
 TEST_CASE("drawn workloads run on the cycle engine too, and the same ones whatever the number of processes",
