@@ -123,8 +123,7 @@ class ScratchFolder {
     if (mkdtemp(path_.data()) == nullptr)
       throw base::InputError(path_ + ": got no new folder, expected one for temporary files ($TMPDIR)");
     life_ = ends[1];
-    remover_ = fork();
-    if (remover_ == 0) {
+    if (fork() == 0) {
       setsid();  // signals to the group are not for it
       close(life_);
       char none = 0;
@@ -135,11 +134,8 @@ class ScratchFolder {
     close(ends[0]);
   }
   ~ScratchFolder() {
+    remove();
     close(life_);
-    if (remover_ > 0)
-      waitpid(remover_, nullptr, 0);
-    else
-      remove();
   }
   ScratchFolder(const ScratchFolder&) = delete;
   ScratchFolder& operator=(const ScratchFolder&) = delete;
@@ -152,7 +148,6 @@ class ScratchFolder {
   }
   std::string path_;
   int life_ = -1;  // closed when this process and all that it forked have ended
-  pid_t remover_ = -1;
 };
 
 /// A drawn workload's files lie in `folder`.

@@ -275,6 +275,7 @@ bool DramMemory::export_moment(unsigned number, Cycles now, std::string& moment)
   base::VarintWriter out(moment);
   out.put(static_cast<std::uint64_t>(now_ * period_ - by_clock_.floor(now_ * period_) * config_.clock_period_fs));
   if (!turns_) out.put(end & ((std::uint64_t{1} << row_shift_) - 1));
+  out.put(ports_used_);
   const auto channels = static_cast<unsigned>(channels_.size());
   for (unsigned i = 0; i < channels; ++i) {
     const unsigned number_of = first_channel(end, i);
@@ -441,13 +442,14 @@ void DramMemory::import_moment(unsigned number, Cycles now, std::string_view mom
   base::VarintReader in(moment);
   in.get();
   if (!turns_) in.get();
+  const auto writers = static_cast<unsigned>(in.get());  // there may be more now
   const auto channels = static_cast<unsigned>(channels_.size());
   for (unsigned i = 0; i < channels; ++i) {
     const unsigned number_of = first_channel(end, i);
     channels_[number_of].import_clocks(horizon_, first_group(end, number_of), bank_of(end - 1), in);
     import_waiting(number, number_of, in);
     import_credits(port.credits[number_of], in);
-    for (unsigned writer = 0; writer < ports_used_; ++writer) import_credits(ports_[writer][1].credits[number_of], in);
+    for (unsigned writer = 0; writer < writers; ++writer) import_credits(ports_[writer][1].credits[number_of], in);
   }
   import_port(number, in);
   away_ = false;

@@ -42,8 +42,8 @@ std::optional<Cycles> SimpleMemory::next_change(Cycles now) {
     if (later != due.end() && (!next || Cycles(*later) < *next)) next = Cycles(*later);
   }
   // A posted write may have been refused.
-  if (posted_.size() == kMostPosted) {
-    const Cycles place(std::max(base::ceil_div(posted_.front(), config_.bytes_per_cycle), now.count() + 1));
+  if (posted_.size() == kMostPosted && posted_.front() > now.count() * config_.bytes_per_cycle) {
+    const Cycles place(base::ceil_div(posted_.front(), config_.bytes_per_cycle));
     if (!next || place < *next) next = place;
   }
   return next;

@@ -35,8 +35,11 @@ class CoreStorage {
   /// Takes what finished() last returned.
   virtual void take(unsigned id) = 0;
   /// The earliest cycle after `now` at which a request will be done, or bytes that come through are to be submitted, if
-  /// nothing more is submitted, here or to that memory; nothing when there is none. May be early, never late.
+  /// nothing more is submitted, here or to the memory that they go to; nothing when there is none. May be early, never
+  /// late.
   virtual std::optional<base::Cycles> next_change(base::Cycles now) = 0;
+  /// Bytes that the storage has written to a memory.
+  virtual std::uint64_t written_bytes() const { return 0; }
   /// Bytes have come through that the memory has refused so far: what is submitted to it may change next_change().
   virtual bool waits_for_memory() const { return false; }
   /// Of the request that was taken last, in cycle t: the cycle in which its first so many bytes, 1 to all, have come

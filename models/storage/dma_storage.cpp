@@ -34,6 +34,7 @@ bool DmaStorage::write_piece(Load& load, Cycles now) {
     memory::Request beat{kPort, true, load.next, Bytes(static_cast<std::int64_t>(end - load.next))};
     beat.posted = true;
     if (!memory_.submit(beat, now)) return false;
+    written_bytes_ += end - load.next;
     load.next = end;
   }
   return true;

@@ -32,6 +32,7 @@ class DmaStorage final : public CoreStorage {
   std::optional<unsigned> finished(base::Cycles now) override;
   void take(unsigned id) override;
   std::optional<base::Cycles> next_change(base::Cycles now) override;
+  std::uint64_t written_bytes() const override { return written_bytes_; }
   bool waits_for_memory() const override { return retry_.has_value(); }
   Arrival arrival() const override { return storage_->arrival(); }
 
@@ -53,7 +54,8 @@ class DmaStorage final : public CoreStorage {
   memory::MemoryModel& memory_;
   std::int64_t piece_;
   unsigned beat_bytes_;
-  std::deque<Load> loads_;             // that are not taken
+  std::deque<Load> loads_;  // that are not taken
+  std::uint64_t written_bytes_ = 0;
   std::size_t written_ = 0;            // the first so many of them are written
   std::optional<base::Cycles> retry_;  // the memory has refused a beat and may take it then
 };

@@ -31,16 +31,16 @@ class StorageDevice final : public CoreStorage {
   std::optional<base::Cycles> next_change(base::Cycles now) override {
     const auto next = device_->next_change(time(now));
     if (!next) return std::nullopt;
-    return edge(*next);
+    return edge(*next, period_);
   }
   Arrival arrival() const override {
-    return [this, arrival = device_->arrival()](base::Bytes bytes) { return edge(arrival(bytes)); };
+    return [period = period_, arrival = device_->arrival()](base::Bytes bytes) { return edge(arrival(bytes), period); };
   }
 
  private:
   base::Femtoseconds time(base::Cycles now) const { return period_ * now.count(); }
-  base::Cycles edge(base::Femtoseconds time) const {
-    return base::Cycles(base::ceil_div(time.count(), period_.count()));
+  static base::Cycles edge(base::Femtoseconds time, base::Femtoseconds period) {
+    return base::Cycles(base::ceil_div(time.count(), period.count()));
   }
   std::unique_ptr<StorageModel> device_;
   base::Femtoseconds period_;

@@ -120,8 +120,8 @@ class Machine {
   void end_recording() { counting_.end_recording(now_); }
   /// Nothing has come from outside since recording began, completions of loads in the last cycle apart.
   bool is_alone() const { return alone_; }
-  /// What was recorded can happen again, as nothing came from outside; and is new, as what is known and no longer was
-  /// looked at before.
+  /// What was recorded can happen again: nothing came from outside. Up to where undisturbed() said so when recording
+  /// began, or else the storage may have written to the memory, or something shorter that is known was left out.
   bool can_keep() const { return alone_ && !events_.completed && now_ - record_begin_ <= record_most_; }
   /// What was recorded, up to the state `next`; without what was taken from the feeds.
   Outcome& keep(State* next, Arena& arena);

@@ -90,6 +90,7 @@ struct EngineRun {
     ActivityCounts activity{};   ///< of all cycles until then: every block's four counts add up to `cycles`
     std::array<std::uint64_t, kNumCauses> causes{};      ///< of all cycles until then, adding up to `cycles`
     std::array<std::uint64_t, kNumMemoryPorts> bytes{};  ///< Traffic::total() then
+    std::uint64_t loaded_bytes = 0;                      ///< that the storage had written to the memory's model then
     /// Of the cycles of causes kWeights and kActivations: those in which a refresh of the memory held up the next beat
     /// of weight_read, of activation_read (refresh_waits.h).
     std::array<std::uint64_t, kNumMemoryPorts> refresh{};
@@ -121,6 +122,7 @@ struct EngineRun {
   std::vector<TileTime> tiles;                   ///< in order; only of engines that were asked to watch them
   Traffic traffic;                               ///< by counter; of a run that is cut, none
   std::uint64_t storage_bytes = 0;               ///< that came from the storage
+  std::uint64_t written_bytes = 0;               ///< of these to the memory's model, at the last phase's end or the cut
   std::vector<memory::Counter> memory_counters;  ///< of the memory's model, at the last phase's end or the cut
   memory::History memory_history;                ///< of the memory's model, until then
   std::vector<memory::Counter> host_counters;    ///< of the host agent, at the end

@@ -100,11 +100,11 @@ struct Roofline {
   }
 };
 
-/// `loaded_bytes` come from the storage.
+/// `written_bytes` come from the storage.
 Roofline roofline(const Run& run, std::uint64_t plane_adds,
-                  const std::array<std::uint64_t, kNumMemoryPorts>& port_bytes, std::uint64_t loaded_bytes) {
+                  const std::array<std::uint64_t, kNumMemoryPorts>& port_bytes, std::uint64_t written_bytes) {
   const auto cycles = [](std::uint64_t work, std::uint64_t per_cycle) { return (work + per_cycle - 1) / per_cycle; };
-  std::uint64_t bytes = written_bytes(run.chip, loaded_bytes);
+  std::uint64_t bytes = written_bytes;
   for (const std::uint64_t of_port : port_bytes) bytes += of_port;
   Roofline line;
   line.cycles.emplace_back("array", cycles(plane_adds, array_capacity(run, 1)));
@@ -122,7 +122,7 @@ Roofline roofline(const Run& run, std::uint64_t plane_adds,
 Roofline whole_roofline(const Run& run, std::uint64_t plane_adds) {
   std::array<std::uint64_t, kNumMemoryPorts> port_bytes{};
   for (const MemoryPort port : kPorts) port_bytes[static_cast<std::size_t>(port)] = run.engine_run.traffic.total(port);
-  Roofline line = roofline(run, plane_adds, port_bytes, run.totals.loaded_bytes);
+  Roofline line = roofline(run, plane_adds, port_bytes, run.engine_run.written_bytes);
   if (!run.chip.storage) return line;
   using Wide = unsigned __int128;  // bytes times femtoseconds
   const Wide work = static_cast<Wide>(run.totals.loaded_granules) * 1000000000000000U,
@@ -360,8 +360,7 @@ std::string summary_json(const Run& run) {
   j["utilisation"]["array"] = share(totals.plane_adds, array_capacity(run, cycles));
   j["utilisation"]["array_computing"] =
       share(totals.last.causes[static_cast<std::size_t>(program::Cause::kComputing)], cycles);
-  j["utilisation"]["memory"] =
-      memory_share(run, totals.all_bytes + written_bytes(run.chip, totals.loaded_bytes), cycles);
+  j["utilisation"]["memory"] = memory_share(run, totals.all_bytes + run.engine_run.written_bytes, cycles);
   j["roofline"] = roofline_json(whole_roofline(run, totals.plane_adds), cycles);
   j["plane_additions"] = totals.plane_adds;
   j["plane_addition_slots"] = array_capacity(run, cycles);
@@ -424,9 +423,7 @@ std::string summary_json(const Run& run) {
     one["cycles"] = total.cycles;
     one["utilisation_array"] = share(total.plane_adds, array_capacity(run, total.cycles));
     one["roofline"] =
-        roofline_json(roofline(run, total.plane_adds, total.port_bytes,
-                               total.cache.loaded_bytes + total.cache.prefetched_bytes - total.cache.dropped_bytes),
-                      total.cycles);
+        roofline_json(roofline(run, total.plane_adds, total.port_bytes, total.written_bytes), total.cycles);
     one["cycles_by_cause"] = causes_json(total.causes);
     one["cycles_split"] = split_json(total.causes, total.refresh, total.stated, total.arrivals);
     for (std::size_t p = 0; p < kNumParts; ++p)
@@ -591,10 +588,8 @@ std::string page(const Run& run) {
                              static_cast<double>(cycles) / static_cast<double>(tokens(run))));
   line("time", fmt::format("{:.3f} ms at {:g} MHz", static_cast<double>(time_fs(run)) * 1e-12,
                            1e9 / static_cast<double>(run.chip.clock_period().count())));
-  line(
-      "utilisation",
-      fmt::format("array {}, memory {}", percent(share(totals.plane_adds, array_capacity(run, cycles))),
-                  percent(memory_share(run, totals.all_bytes + written_bytes(run.chip, totals.loaded_bytes), cycles))));
+  line("utilisation", fmt::format("array {}, memory {}", percent(share(totals.plane_adds, array_capacity(run, cycles))),
+                                  percent(memory_share(run, totals.all_bytes + run.engine_run.written_bytes, cycles))));
   const auto bound = whole_roofline(run, totals.plane_adds).bound();
   line("bound", fmt::format("{}: it alone needs {} cycles, {} of the run", bound.first, with_commas(bound.second),
                             percent(share(bound.second, cycles))));

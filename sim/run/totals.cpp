@@ -61,6 +61,7 @@ void Totals::add_times(const PhaseRecord& record) {
     layer.causes[c] += end.causes[c] - before.causes[c];
     part.causes[c] += end.causes[c] - before.causes[c];
   }
+  layer.written_bytes += end.loaded_bytes - before.loaded_bytes;
   for (std::size_t i = 0; i < kNumMemoryPorts; ++i) {
     layer.port_bytes[i] += end.bytes[i] - before.bytes[i];
     part.port_bytes[i] += end.bytes[i] - before.bytes[i];
@@ -142,7 +143,7 @@ void Totals::load(const program::EngineRun::Load& load) {
 
 void Totals::close(const program::RunProgram& program, const program::EngineRun& run) {
   check_loads(run, loaded_bytes);
-  check_memory(run, written_bytes(chip_, loaded_bytes));
+  check_memory(run);
   for (const program::EngineRun::CacheOfLayer& of : run.cache_layers) layers[static_cast<int>(of.layer)].cache = of;
   // Weights and caches are read in whole beats: what of a layer's come from no region of its own, come from the cache.
   constexpr auto kCache = index(Kind::kExpertCache);
@@ -191,10 +192,10 @@ void check_phase(std::size_t number, const program::EngineRun::PhaseEnd& before,
   }
 }
 
-void check_memory(const program::EngineRun& run, std::uint64_t loaded) {
+void check_memory(const program::EngineRun& run) {
   const auto total = [&run](MemoryPort port) { return run.traffic.total(port); };
   const std::uint64_t read = total(MemoryPort::kWeightRead) + total(MemoryPort::kActivationRead),
-                      written = total(MemoryPort::kWrite) + loaded;
+                      written = total(MemoryPort::kWrite) + run.written_bytes;
   for (const memory::Counter& counter : run.memory_counters)
     for (const auto& [name, bytes] : {std::pair("port_bytes_read", read), std::pair("port_bytes_written", written)})
       if (counter.name == name && counter.value != bytes)

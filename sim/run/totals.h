@@ -33,6 +33,7 @@ struct LayerTotals {
   std::uint64_t stated = 0, arrivals = 0;  ///< cycles of stated costs, of waiting for a request
   std::array<std::uint64_t, program::kNumParts> part_cycles{};
   PortCounts port_bytes{}, refresh{};
+  std::uint64_t written_bytes = 0;  ///< by the storage to the memory's model, in the layer's cycles
   Causes causes{};
   KindBytes bytes{};
   program::ActivityCounts activity{};
@@ -116,12 +117,8 @@ class Totals {
 void check_phase(std::size_t number, const program::EngineRun::PhaseEnd& before,
                  const program::EngineRun::PhaseEnd& end);
 
-/// Of `loaded` bytes that come from the storage, those that it writes through the memory's model.
-inline std::uint64_t written_bytes(const program::Chip& chip, std::uint64_t loaded) {
-  return chip.storage && chip.storage->dma_bytes != 0 ? loaded : 0;
-}
-/// base::CheckError when a DRAM did not take what crossed the ports, and `loaded` bytes from the storage.
-void check_memory(const program::EngineRun& run, std::uint64_t loaded);
+/// base::CheckError when a DRAM did not take what crossed the ports and what the storage wrote to it.
+void check_memory(const program::EngineRun& run);
 /// base::CheckError when counts of a run's loads, `loaded` bytes by their descriptors, do not add up: to the bytes that
 /// came from the storage and to those that the host asked for; the cache's counts of layers to its counts of the run.
 void check_loads(const program::EngineRun& run, std::uint64_t loaded);

@@ -777,6 +777,44 @@ TEST_CASE("loads that are written through the memory take its bandwidth, in ever
   CHECK(cycle["roofline"]["least_cycles"]["memory"] > beside["roofline"]["least_cycles"]["memory"]);
 }
 
+TEST_CASE("loads that are on their way when a run or a layer ends count as far as they are written",
+          "[regress][simulate]") {
+  const Folder folder;
+  const auto run = [&](const std::string& name, const std::string& storage, const std::string& memory,
+                       const std::string& prefetch, const std::string& options) {
+    std::string text = base::read_file(offloading_chip(folder, name));
+    const auto line = [&text](const std::string& key, const std::string& value) {
+      const std::size_t begin = text.find(key);
+      text.replace(begin, text.find('\n', begin) - begin, value);
+    };
+    line("storage:", "storage: " + storage);
+    line("memory:", "memory: " + memory);
+    text.replace(text.find("{kind: none}"), 12, prefetch);
+    base::write_file(folder.file(name + ".yaml"), text);
+    const Outcome outcome =
+        decode(folder, folder.file(name + ".yaml"), options + " --out " + folder.file("run_" + name));
+    INFO(name << ": " << outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return summary(folder, "run_" + name);
+  };
+  const std::string slow =
+      "{kind: nvme, preset: nvme-pcie4x4, latency_ns: 4000, bytes_per_second: 500000000, dma_bytes: 4096}";
+  const std::string guess = "{kind: next_layer, recall: 1.0, precision: 0.1, seed: 1}";
+  const std::string dram = "{kind: dram, preset: lpddr5-6400, channels: 1}";
+  const json cycle = run("cycle", slow, dram, guess, "--engine cycle");
+  json fast = run("fast", slow, dram, guess, "--engine fast");
+  fast["engine"] = "cycle";
+  fast["facts"]["chip"] = cycle["facts"]["chip"];
+  CHECK(fast["memory"] == cycle["memory"]);
+  CHECK(fast["layers"] == cycle["layers"]);
+  CHECK(number(cycle["memory"]["port_bytes_written"]) < number(cycle["storage"]["bytes"]));
+  // A layer's bound is one, whosever the bytes are that come in its cycles.
+  const json ahead = run("ahead", "{kind: host, preset: host-pcie5x16, dma_bytes: 4096}",
+                         "{kind: simple, read_latency_cycles: 20, write_latency_cycles: 10, bytes_per_cycle: 8}",
+                         "{kind: perfect}", "--engine fast");
+  for (const json& layer : ahead["layers"]) CHECK(layer["roofline"]["share_of_bound"] <= 1);
+}
+
 TEST_CASE("experts in a storage change no result; a larger cache, a warm start and prefetch save io cycles",
           "[regress][simulate]") {
   const Folder folder;
