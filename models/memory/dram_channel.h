@@ -120,6 +120,8 @@ class DramChannel {
   /// Clocks relative to `clock`, before which all has happened; groups are counted from `group` on, banks from `bank`
   /// on. What waits is not in it.
   void export_clocks(std::int64_t clock, unsigned group, unsigned bank, base::VarintWriter& moment) const;
+  /// A number that follows from what export_clocks() appends, and from how much waits.
+  std::uint64_t glance(std::int64_t clock, unsigned group) const;
   /// Becomes that, with nothing waiting.
   void import_clocks(std::int64_t clock, unsigned group, unsigned bank, base::VarintReader& moment);
   struct Waiting {

@@ -46,6 +46,7 @@ class DramMemory final : public MemoryModel, public Recurring {
   // Moments: dram_moment.cpp.
   Recurring* recurring() override { return recurs_ ? this : nullptr; }
   bool export_moment(unsigned port, Cycles now, std::string& moment) override;
+  std::optional<std::uint64_t> glance(unsigned port, Cycles now) override;
   void import_moment(unsigned port, Cycles now, std::string_view moment) override;
   Cycles undisturbed_until(Cycles now) const override;
   std::int64_t until_refresh(Cycles now) const override;

@@ -39,6 +39,11 @@ void take_known(base::VarintReader& in, std::array<std::uint64_t, Count>& values
   for (std::size_t i = 0; i < Count; ++i) values[i] = (known >> i & 1) != 0 ? in.get() : 0;
 }
 
+std::uint64_t mixed(std::uint64_t seen, std::uint64_t more) {
+  seen = (seen ^ more) * 0x9e3779b97f4a7c15U;
+  return seen ^ seen >> 32;
+}
+
 // All counts are powers of two.
 
 /// The bank that is `number` when groups are counted from `group` on and banks from `bank` on.
@@ -90,6 +95,22 @@ void DramChannel::export_clocks(std::int64_t clock, unsigned group, unsigned ban
         moment);
   }
   moment.put(0);
+}
+
+std::uint64_t DramChannel::glance(std::int64_t clock, unsigned group) const {
+  std::uint64_t seen = queued_[kReads] + 64 * queued_[kWrites];
+  const auto see = [&seen, clock](std::int64_t when) {
+    if (when > clock) seen = mixed(seen, static_cast<std::uint64_t>(when - clock));
+  };
+  see(next_cmd_), see(next_rd_), see(next_act_), see(all_act_), see(all_pre_);
+  seen = mixed(seen, static_cast<std::uint64_t>(trouble(clock)));
+  if (trouble(clock) != Trouble::kNone) seen = mixed(seen, static_cast<std::uint64_t>(clock - last_due(clock)));
+  const auto groups = static_cast<unsigned>(config_.bank_groups);
+  for (unsigned number = 0; number < groups; ++number) {
+    see(groups_[(number + group) & (groups - 1)].next_rd);
+    seen = mixed(seen, number);
+  }
+  return seen;
 }
 
 void DramChannel::import_clocks(std::int64_t clock, unsigned group, unsigned bank, base::VarintReader& moment) {
@@ -286,6 +307,21 @@ bool DramMemory::export_moment(unsigned number, Cycles now, std::string& moment)
   }
   export_port(port, out);
   return note_writes();
+}
+
+std::optional<std::uint64_t> DramMemory::glance(unsigned number, Cycles now) {
+  if (number >= kMaxPorts) refuse_port(number);
+  settle_all(now.count());
+  if (!is_alone(number)) return std::nullopt;
+  const Port& port = ports_[number][0];
+  const std::uint64_t end = port.last_burst + 1;
+  auto seen = static_cast<std::uint64_t>(now_ * period_ - by_clock_.floor(now_ * period_) * config_.clock_period_fs);
+  const auto channels = static_cast<unsigned>(channels_.size());
+  for (unsigned i = 0; i < channels; ++i) {
+    const unsigned number_of = first_channel(end, i);
+    seen = mixed(seen, channels_[number_of].glance(horizon_, first_group(end, number_of)));
+  }
+  return seen;
 }
 
 /// Where the writes lie that wait; whether all reads that do lie elsewhere.

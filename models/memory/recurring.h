@@ -21,6 +21,9 @@ class Recurring {
   /// refresh is due: clocks relative to `now`; channels, groups and banks counted from those behind end() on. False:
   /// not now, as other ports have something under way.
   virtual bool export_moment(unsigned port, base::Cycles now, std::string& moment) = 0;
+  /// A number that equal moments share, and different ones seldom, for less than export_moment() costs. Nothing where
+  /// other ports have something under way.
+  virtual std::optional<std::uint64_t> glance(unsigned port, base::Cycles now) = 0;
   /// Becomes what export_moment() appended, as of `now`, after the stretches that were passed since.
   virtual void import_moment(unsigned port, base::Cycles now, std::string_view moment) = 0;
   /// No refresh is due from `now` on for what is asked before this cycle.

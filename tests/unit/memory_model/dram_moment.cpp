@@ -150,6 +150,7 @@ void repeat(const memory::DramConfig& config, Femtoseconds period, base::Rng& rn
   std::vector<Plan> choice;
   for (int i = 0; i < 2; ++i) choice.push_back(random_plan(rng));
   std::map<std::tuple<std::string, std::size_t, std::int64_t>, std::vector<Known>> known;
+  std::map<std::string, std::uint64_t> glances;
   const std::uint64_t results = std::uint64_t{1} << 29;
   std::uint64_t written = results;
   for (int i = 0; i < plans; ++i) {
@@ -168,6 +169,9 @@ void repeat(const memory::DramConfig& config, Femtoseconds period, base::Rng& rn
     const std::int64_t begin = driver.now;
     const std::int64_t refresh = refresh_of(driver.memory, driver.now);
     if (is_moment) {
+      const auto glance = driver.memory.glance(kReader, Cycles(driver.now));
+      REQUIRE(glance);
+      CHECK(glances.emplace(moment, *glance).first->second == *glance);
       std::uint64_t end = 0;
       const auto patterns = patterns_of(driver, driver.address, driver.memory.end(kReader), plan, false, end);
       for (const Known& one : known[{moment, which, refresh}]) {
