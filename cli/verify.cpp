@@ -543,10 +543,10 @@ std::string effort_text(const char* name, const fast::Effort& effort) {
     return 100.0 * static_cast<double>(cycles) / static_cast<double>(std::max<std::uint64_t>(all, 1));
   };
   return fmt::format(
-      "  {}: {:.1f} % of cycles stepped, {:.1f} % skipped, {:.1f} % repeated ({:.1f} % without asking a DRAM, "
-      "{:.1f} % many stretches at once); {} refreshes repeated so, {} states, {} moments\n",
-      name, percent(effort.stepped), percent(effort.skipped), percent(effort.repeated), percent(effort.unasked),
-      percent(effort.linked), effort.refreshes, effort.states, effort.moments);
+      "  {}: {:.1f} % of cycles stepped, {:.1f} % skipped, {:.1f} % repeated ({:.1f} % whenever a DRAM answered, "
+      "{:.1f} % without asking it, {:.1f} % many stretches at once); {} refreshes repeated so, {} states, {} moments\n",
+      name, percent(effort.stepped), percent(effort.skipped), percent(effort.repeated), percent(effort.stocked),
+      percent(effort.unasked), percent(effort.linked), effort.refreshes, effort.states, effort.moments);
 }
 
 void run_verify_workload(const VerifyOptions& options) {

@@ -26,6 +26,14 @@ bool AskedMemory::came_as(const Leg& leg, std::size_t from) const {
          std::equal(came_ports_.begin() + first, came_ports_.end(), leg.ports);
 }
 
+bool AskedMemory::came_all_as(const Leg& leg, std::size_t from) const {
+  const std::size_t end = from + leg.num_beats;
+  if (end > came_.size() || (end != came_.size() && came_[end] <= leg.until)) return false;
+  const auto first = static_cast<std::ptrdiff_t>(from);
+  return std::equal(leg.beats, leg.beats + leg.num_beats, came_.begin() + first) &&
+         std::equal(leg.ports, leg.ports + leg.num_beats, came_ports_.begin() + first);
+}
+
 bool AskedMemory::come(const Leg& leg, std::size_t done) {
   const std::uint64_t until = begin_ + leg.until;
   for (;;) {
@@ -72,8 +80,71 @@ void AskedMemory::take_row(const Leg& leg, std::size_t& done) {
   look(port, last, last + 1);
 }
 
+bool AskedMemory::come_stocked(const Leg& leg, std::uint32_t& in_store) {
+  const std::uint64_t until = begin_ + leg.until;
+  for (unsigned i = 0; i < leg.num_left; ++i) {
+    if (in_store < 2) {
+      const std::uint64_t cycle = begin_ + leg.left[i];
+      if (!take_until(cycle, until, in_store)) return false;
+      if (in_store < 2) {
+        ask_from_ = std::max(ask_from_, cycle + 1);
+        return false;
+      }
+    }
+    --in_store;
+  }
+  if (!take_until(until, until, in_store)) return false;
+  ask_from_ = until + 1;
+  return true;
+}
+
+/// Takes the beats of weights that come up to the cycle, and those that come one a cycle behind them, up to the cycle
+/// `end`: while one comes in each cycle the buffer does not get emptier. False: a beat of another port comes.
+bool AskedMemory::take_until(std::uint64_t cycle, std::uint64_t end, std::uint32_t& in_store) {
+  static constexpr auto kStraight = [] {
+    std::array<std::uint8_t, 256> all{};
+    for (unsigned i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint8_t>(i);
+    return all;
+  }();
+  for (;;) {
+    const unsigned port = next_port();
+    const std::uint64_t next = coming_[port].cycle;
+    if (next > cycle) return true;
+    if (!coming_[port].known) {
+      look(port, next, next);  // a cycle before which nothing comes
+      continue;
+    }
+    if (port != kWeights) {
+      ask_from_ = std::max(ask_from_, next);
+      return false;
+    }
+    std::uint64_t last = end;
+    for (unsigned p = 0; p < kNumPorts; ++p)
+      if (p != kWeights) last = std::min(last, coming_[p].cycle);
+    const std::uint64_t first = next - begin_;
+    const std::size_t taken = model_->take_as(kWeights, false, cycles(begin_), static_cast<std::uint32_t>(first),
+                                              &kStraight[first], static_cast<std::size_t>(last - next + 1));
+    if (taken == 0) throw std::logic_error("fast: a beat that was known to come did not");
+    owed_[kWeights] -= taken;
+    in_store += static_cast<std::uint32_t>(taken);
+    came_.insert(came_.end(), &kStraight[first], &kStraight[first] + taken);
+    came_ports_.insert(came_ports_.end(), taken, static_cast<std::uint8_t>(kWeights));
+    look(kWeights, next + taken - 1, next + taken);
+  }
+}
+
+Came AskedMemory::sum_up(const Outcome& outcome) const {
+  Came came;
+  came.beats = static_cast<std::uint16_t>(came_.size());
+  came.still = outcome.still;
+  came.busy = outcome.stock->count_others(came_);
+  if (!came_.empty()) came.still = std::min(came.still, outcome.cycles - came_.back());
+  return came;
+}
+
 /// When the port's next beat comes, at `first` or later, as the memory knows at `now`.
 void AskedMemory::look(unsigned port, std::uint64_t now, std::uint64_t first) {
+  asked_about_ = now;
   if (owed_[port] == 0) {
     coming_[port] = {kNever, false};
     return;

@@ -62,8 +62,13 @@ class AskedMemory {
   }
   /// Told what passes, until it is null.
   void record_to(LegRecorder* recorder) { recorder_ = recorder; }
-  /// The core has been told all that a path came to know.
-  bool is_told() const { return came_at_ == came_.size() && submits_known_ == 0; }
+  /// The core, at `now`, has been told all that a path came to know.
+  bool is_told(std::uint64_t now) const {
+    return came_at_ == came_.size() && submits_known_ == 0 && now >= ask_from_ && now > asked_about_;
+  }
+
+  /// Beats that the memory took and that were not taken from it.
+  std::uint64_t owed(unsigned port) const { return owed_[port]; }
 
   // ---- by a path, ahead of the core ----
 
@@ -73,16 +78,25 @@ class AskedMemory {
   std::size_t num_came() const { return came_.size(); }
   /// Whether the beats from number `from` on are the leg's first.
   bool came_as(const Leg& leg, std::size_t from) const;
+  /// Whether the beats from number `from` on that came up to the leg's end are the leg's.
+  bool came_all_as(const Leg& leg, std::size_t from) const;
   /// Whether the next beat can be the leg's next, of which `done` have come, as far as is known without asking.
   bool may_come(const Leg& leg, std::size_t done) const {
+    const std::uint64_t until = begin_ + leg.until;
+    if (until + 1 < ask_from_ || until < asked_about_) return false;  // the memory is past its end
     const unsigned port = next_port();
-    if (done == leg.num_beats) return !coming_[port].known || coming_[port].cycle > begin_ + leg.until;
+    if (done == leg.num_beats) return !coming_[port].known || coming_[port].cycle > until;
     const std::uint64_t expected = begin_ + leg.beats[done];
     return coming_[port].known ? coming_[port].cycle == expected && leg.ports[done] == port
                                : coming_[port].cycle <= expected;
   }
   /// Takes beats as they come while they come as they did on this leg, of which `done` have. Whether all did.
   bool come(const Leg& leg, std::size_t done);
+  /// Takes beats of weights as they come, as long as one stays in the buffer whenever one leaves it on this leg, which
+  /// is stocked; `in_store` are there. Whether that was so, and no other beats came.
+  bool come_stocked(const Leg& leg, std::uint32_t& in_store);
+  /// What has come on the path, to such an outcome.
+  Came sum_up(const Outcome& outcome) const;
   /// Asks for what the leg asks for at its end, from this address on. False: the memory has not taken all.
   bool ask(const Leg& leg, std::uint64_t address);
   /// The path has come to an end that is known, or the core has been told everything.
@@ -122,6 +136,7 @@ class AskedMemory {
     return port;
   }
   void take_row(const Leg& leg, std::size_t& done);
+  bool take_until(std::uint64_t cycle, std::uint64_t end, std::uint32_t& in_store);
   void look(unsigned port, std::uint64_t now, std::uint64_t first);
 
   std::unique_ptr<memory::MemoryModel> model_;
@@ -138,6 +153,7 @@ class AskedMemory {
   std::vector<std::uint8_t> came_ports_;  // as Leg::ports
   std::size_t came_at_ = 0;               // those before were told to the core
   std::uint64_t ask_from_ = 0;            // cycle; of earlier ones came_ says all
+  std::uint64_t asked_about_ = 0;         // the last cycle of which the memory was asked when beats come
   std::uint64_t submits_known_ = 0;       // that the memory took and the core has not yet made
 };
 

@@ -44,7 +44,7 @@ void Core::reset() {
   wgt_.burst_count = act_.burst_count = 0;
   io_.reset();
   visit_state(zero);
-  restored();
+  restored(0);
 }
 
 /// Nothing is between the accumulators and the memory, and nothing may come.
@@ -201,7 +201,7 @@ void Core::evaluate_streams(const Inputs& in, Wires& w) const {
   // Weights.
   w.wgt = evaluate_reader(wgt_, fetch_, in.wgt_ar_ready, in.wgt_r_valid);
   w.fetch_start = !fetch_ && dispatch_fetch_ != 0;
-  w.fetch_pop = w.wgt.seg_fire && Segment::unpack(fetch_segment_).last;
+  w.fetch_pop = w.wgt.seg_fire && Segment::unpack(feeds_.peek(Feed::kSegment)).last;
   w.activity |= code(program::Block::kWeightFetch, name(w.wgt.seg_fire || w.fetch_start, fetch_, false));
   const bool enough = loader_ && wgt_.avail >= plan_bits_;
   bool room = param_count_ != 2;
@@ -296,7 +296,7 @@ void Core::clock_reader(Reader& reader, std::uint32_t pop, const ReaderWires& w)
     const std::uint32_t beats = reader.burst(), asked = reader.asked();
     const bool last = beats == reader.beats_left;
     reader.bursts[(reader.burst_read + reader.burst_count) & (depth - 1)] = {
-        static_cast<std::uint8_t>(beats), reader.skip, last ? reader.end : static_cast<std::uint8_t>(beat_bytes_),
+        static_cast<std::uint16_t>(beats), reader.skip, last ? reader.end : static_cast<std::uint8_t>(beat_bytes_),
         reader.resume};
     ++reader.burst_count;
     reader.owed += asked;
@@ -316,16 +316,17 @@ void Core::clock_reader(Reader& reader, std::uint32_t pop, const ReaderWires& w)
   }
 }
 
-void Core::take_segment(Reader& reader, Item item, std::uint64_t number, std::uint64_t address) {
-  const Segment segment = Segment::unpack(item);
+Segment Core::take_segment(Reader& reader, Feed feed) {
+  const Segment segment = Segment::unpack(feeds_.take(feed));
   reader.segment = true;
   reader.resume = segment.resume;
   reader.beats_left = segment.beats;
   reader.page = segment.page;
   reader.skip = segment.skip;
   reader.end = segment.end;
-  reader.item = number;
-  reader.address = address - segment.skip + (segment.resume ? beat_bytes_ : 0);
+  reader.item = feeds_.taken(feed) - 1;
+  reader.address = feeds_.address(feed) - segment.skip + (segment.resume ? beat_bytes_ : 0);
+  return segment;
 }
 
 void Core::restore_address(Reader& reader, Feed feed) const {
@@ -333,6 +334,44 @@ void Core::restore_address(Reader& reader, Feed feed) const {
   const Segment segment = Segment::unpack(feeds_.item(feed, reader.item));
   reader.address = feeds_.address_of(feed, reader.item) - segment.skip +
                    std::uint64_t{segment.beats - reader.beats_left + (reader.resume ? 1 : 0)} * beat_bytes_;
+}
+
+/// How many beats a burst in the ring has decides nothing but when the ring is full. It never is before the buffer is,
+/// as every burst in it has a beat there, or else consists of a kept one. So bursts are joined as long as none in the
+/// ring begins in a kept beat, and none can come before those in it are gone: before the memory is asked for as many
+/// beats as the buffer holds.
+bool Core::join_bursts() {
+  act_.join_bursts(beat_bytes_, true);
+  const bool joins = joins_after(0);
+  wgt_.join_bursts(beat_bytes_, joins);
+  return joins;
+}
+
+bool Core::joins_after(unsigned segments) const { return feeds_.asks_for_all(depth_, segments); }
+
+void Reader::join_bursts(unsigned beat_bytes, bool asks_for_all) {
+  if (burst_count == 0) return;
+  const auto size = static_cast<std::uint32_t>(bursts.size());
+  if (beat_in_burst != 0) {
+    Burst& first = bursts[burst_read];
+    first = {static_cast<std::uint16_t>(first.beats - beat_in_burst), 0, first.end, false};
+    beat_in_burst = 0;
+  }
+  if (!asks_for_all || resume) return;
+  for (std::uint32_t i = 0; i < burst_count; ++i)
+    if (bursts[(burst_read + i) & (size - 1)].resume) return;
+  std::uint32_t joined = 0;  // the last that stays
+  for (std::uint32_t i = 1; i < burst_count; ++i) {
+    const Burst& next = bursts[(burst_read + i) & (size - 1)];
+    Burst& last = bursts[(burst_read + joined) & (size - 1)];
+    if (last.end == beat_bytes && next.skip == 0) {
+      last.beats = static_cast<std::uint16_t>(last.beats + next.beats);
+      last.end = next.end;
+    } else {
+      bursts[(burst_read + ++joined) & (size - 1)] = next;
+    }
+  }
+  burst_count = joined + 1;
 }
 
 /// What the loader's next step would take: it follows from the tile and where it stands in it.
@@ -399,16 +438,8 @@ void Core::step_loader() {
 
 void Core::clock_weights(const Wires& w) {
   if (w.wgt.any() || w.loader_goes) clock_reader(wgt_, w.loader_goes ? plan_pop_ : 0, w.wgt);
-  if (w.wgt.seg_fire) {
-    take_segment(wgt_, fetch_segment_, feeds_.taken(Feed::kSegment) - 1, fetch_address_);
-    fetch_ = !w.fetch_pop;
-    fetch_segment_ = 0;
-  }
-  if ((w.wgt.seg_fire && fetch_) || w.fetch_start) {
-    fetch_ = true;
-    fetch_segment_ = feeds_.take(Feed::kSegment);
-    fetch_address_ = feeds_.address(Feed::kSegment);
-  }
+  if (w.wgt.seg_fire) fetch_ = !take_segment(wgt_, Feed::kSegment).last;
+  if (w.fetch_start) fetch_ = true;
   if (w.param_pop) --param_count_;
   if (w.rq_pop) --rq_count_;
   if (w.loader_goes) {
@@ -451,18 +482,9 @@ void Core::clock_activations(const Wires& w) {
     act_row_ = 0;
     plan_act();
     act_left_ = !act_step_.hidden;
-    if (act_left_) {
-      act_segment_ = feeds_.take(Feed::kActSegment);
-      act_address_ = feeds_.address(Feed::kActSegment);
-    }
     return;
   }
-  if (w.act.seg_fire) {
-    take_segment(act_, act_segment_, feeds_.taken(Feed::kActSegment) - 1, act_address_);
-    act_left_ = !Segment::unpack(act_segment_).last;
-    act_segment_ = act_left_ ? feeds_.take(Feed::kActSegment) : 0;
-    if (act_left_) act_address_ = feeds_.address(Feed::kActSegment);
-  }
+  if (w.act.seg_fire) act_left_ = !take_segment(act_, Feed::kActSegment).last;
   if (!pops && !w.direct_fire) return;
   bool step_done = false;
   if (w.load_step) {
@@ -641,13 +663,12 @@ void Core::clock_output(const Inputs& in, const Wires& w) {
   }
 }
 
-void Core::restored() {
+void Core::restored(std::uint32_t weights_owed) {
+  wgt_.owed = weights_owed;
   plan_loader();
   plan_act();
   tile_ = Tile::unpack(tile_item_);
   block_ = fast::Block::unpack(block_item_);
-  if (fetch_) fetch_address_ = feeds_.address(Feed::kSegment);
-  if (act_left_) act_address_ = feeds_.address(Feed::kActSegment);
   restore_address(wgt_, Feed::kSegment);
   restore_address(act_, Feed::kActSegment);
   if (chunk_) {

@@ -17,7 +17,8 @@ namespace moesaic::fast {
 struct Reader {
   explicit Reader(unsigned depth) : bursts(depth) {}
   struct Burst {
-    std::uint8_t beats = 0, skip = 0, end = 0;
+    std::uint16_t beats = 0;
+    std::uint8_t skip = 0, end = 0;
     bool resume = false;  ///< its first beat is a kept one
   };
   bool segment = false;
@@ -38,7 +39,9 @@ struct Reader {
   bool has_room(std::uint32_t depth) const { return used + asked() <= depth && burst_count != depth; }
   /// The next beat for the gearbox is a kept one.
   bool resumes() const { return burst_count != 0 && beat_in_burst == 0 && bursts[burst_read].resume; }
-  bool holds_beat() const { return used != owed || resumes(); }
+  std::uint32_t in_store() const { return used - owed; }  ///< beats that came and are not in the gearbox
+  bool holds_beat() const { return in_store() != 0 || resumes(); }
+  void join_bursts(unsigned beat_bytes, bool asks_for_all);
 };
 
 class Core {
@@ -121,12 +124,17 @@ class Core {
   bool tile_begins(const Wires& wires) const { return wires.beat_fire && (beat_ & kTileFirst) != 0; }
   bool tile_ends(const Wires& wires) const { return wires.sum_fire && (oldest() & kTileLast) != 0; }
 
-  /// Calls visit(field) on everything that decides what comes next, in a fixed order. A field that is missing here
-  /// makes states equal that are not.
+  /// Readers whose bursts differ only in where the memory was asked for them become alike; nothing else changes.
+  /// Returns whether those of the weights may: that depends on segments which are still to be taken.
+  bool join_bursts();
+  /// The same when so many segments of weights more have been taken.
+  bool joins_after(unsigned segments) const;
+  /// Calls visit(field) on everything that decides what comes next but the beats of weights that are owed, in a fixed
+  /// order. A field that is missing here makes states equal that are not.
   template <class Visit>
   void visit_state(Visit& visit);
   /// After visit_state() has written new values.
-  void restored();
+  void restored(std::uint32_t weights_owed);
 
  private:
   // A beat on its way through the array.
@@ -151,7 +159,7 @@ class Core {
   void clock_drain(const Wires& w);
   void clock_output(const Inputs& in, const Wires& w);
   void clock_reader(Reader& reader, std::uint32_t pop, const ReaderWires& w);
-  void take_segment(Reader& reader, Item item, std::uint64_t number, std::uint64_t address);
+  Segment take_segment(Reader& reader, Feed feed);
   void restore_address(Reader& reader, Feed feed) const;
   void issue_beat();
   void step_loader();
@@ -172,9 +180,7 @@ class Core {
   std::uint8_t dispatch_fetch_ = 0, dispatch_load_ = 0;
   bool running_ = false, load_wait_ = false, sequence_wait_ = false, drain_wait_ = false, command_error_ = false;
   // weight fetch
-  bool fetch_ = false;
-  Item fetch_segment_ = 0;
-  std::uint64_t fetch_address_ = 0;  // follows from the segment
+  bool fetch_ = false;  // a segment is offered
   Reader wgt_;
   // weight loader
   bool loader_ = false;
@@ -183,8 +189,6 @@ class Core {
   std::uint8_t plane_ = 0, col_ = 0, param_count_ = 0, rq_count_ = 0;
   // activation loader
   bool act_left_ = false;  // a segment is offered
-  Item act_segment_ = 0;
-  std::uint64_t act_address_ = 0;  // follows from the segment
   Reader act_;
   bool act_works_ = false, load_done_ = false;
   Item act_item_ = 0;
@@ -236,10 +240,10 @@ void Core::visit_state(Visit& visit) {
     visit(back);
     item = feeds_.taken(feed) - back;
   };
-  const auto reader = [&visit](Reader& r) {
+  const auto reader = [this, &visit](Reader& r) {
     visit(r.segment), visit(r.resume), visit(r.beats_left), visit(r.page), visit(r.skip), visit(r.end);
-    visit(r.owed), visit(r.used);
-    visit(r.avail), visit(r.beat_in_burst), visit(r.burst_count);
+    if (&r != &wgt_) visit(r.owed);
+    visit(r.used), visit(r.avail), visit(r.beat_in_burst), visit(r.burst_count);
     const auto size = static_cast<std::uint32_t>(r.bursts.size());
     for (std::uint32_t i = 0; i < r.burst_count; ++i) {
       Reader::Burst& burst = r.bursts[(r.burst_read + i) % size];
@@ -249,9 +253,9 @@ void Core::visit_state(Visit& visit) {
   visit(queue_used_), visit(queue_fetch_), visit(queue_next_), visit(queue_job_), visit(dispatch_fetch_),
       visit(dispatch_load_);
   visit(running_), visit(load_wait_), visit(sequence_wait_), visit(drain_wait_), visit(command_error_);
-  visit(fetch_), visit(fetch_segment_), reader(wgt_);
+  visit(fetch_), reader(wgt_);
   visit(loader_), visit(loader_item_), visit(stage_), visit(plane_), visit(col_), visit(param_count_), visit(rq_count_);
-  visit(act_left_), visit(act_segment_), reader(act_);
+  visit(act_left_), reader(act_);
   visit(act_works_), visit(load_done_), visit(act_item_), visit(part_), visit(act_row_);
   visit(sequencing_), visit(walking_tiles_), visit(tile_item_), visit(token_), visit(digit_), visit(beat_);
   visit(flight_), visit(banks_), visit(pipe_), visit(group1_), visit(group2_), visit(group3_), visit(acc_banks_);

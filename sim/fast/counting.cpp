@@ -55,6 +55,10 @@ void Counting::settle(std::uint64_t now) {
     outcome->times = 0;
   }
   used_.clear();
+  auto& reader = total_[static_cast<std::size_t>(program::Block::kWeightReader)];
+  reader[static_cast<std::size_t>(program::Activity::kBusy)] += reader_busy_;
+  reader[static_cast<std::size_t>(program::Activity::kBlocked)] -= reader_busy_;
+  reader_busy_ = 0;
 }
 
 /// What is of no outcome.

@@ -25,7 +25,7 @@ class Counting {
     if (activity != activity_) {
       flush(now);
       activity_ = activity;
-      moves_ = (activity & ~(activity >> 1) & 0x55555555U) != 0;
+      moves_ = moves(activity);
     }
     ++same_;
   }
@@ -39,6 +39,7 @@ class Counting {
   }
   std::uint32_t activity() const { return activity_; }
   bool moves() const { return moves_; }  ///< a block does, in the last cycle
+  static bool moves(std::uint32_t activity) { return (activity & ~(activity >> 1) & 0x55555555U) != 0; }
   /// In the cycle `now`.
   void tile_begins(std::uint64_t now);
   void tile_ends(std::uint64_t now);
@@ -51,6 +52,9 @@ class Counting {
     work_.passed(outcome.work, now);
     if (outcome.times++ == 0) used_.push_back(&outcome);
   }
+
+  /// Of what has passed: in so many cycles the weight reader was not blocked, but took a beat.
+  void reader_is_busy(std::uint32_t cycles) { reader_busy_ += cycles; }
 
   /// Up to `now`, all cycles before which have been counted, and afterwards from there on.
   void flush(std::uint64_t now) {
@@ -96,7 +100,8 @@ class Counting {
   std::uint32_t activity_ = 0, same_ = 0;
   bool moves_ = false;
   Counts counts_;
-  std::vector<Outcome*> used_;  // outcomes that happened and are not in the total
+  std::uint64_t reader_busy_ = 0;  // reader_is_busy(), not in the total
+  std::vector<Outcome*> used_;     // outcomes that happened and are not in the total
   program::ActivityCounts total_{};
   std::array<std::uint64_t, program::kNumCauses> total_causes_{};
 

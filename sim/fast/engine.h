@@ -73,7 +73,8 @@ struct Options {
 /// Where the cycles went: they add up to the run's.
 struct Effort {
   std::uint64_t stepped = 0, skipped = 0, repeated = 0;
-  std::uint64_t unasked = 0;              ///< of those repeated: without asking a DRAM
+  std::uint64_t stocked = 0;              ///< of those repeated: behind a DRAM, whenever it answered
+  std::uint64_t unasked = 0;              ///< of those repeated, others: without asking a DRAM
   std::uint64_t linked = 0;               ///< of those unasked: many stretches at once
   std::uint64_t refreshes = 0;            ///< stretches repeated unasked, or skipped so, in which a refresh was due
   std::uint64_t states = 0, moments = 0;  ///< remembered, all in all: of the machine, and of it with a DRAM

@@ -116,6 +116,7 @@ void Feeds::reset() {
   first_ = 0;
   segment_tile_ = tile_ = step_tile_ = TileCursor(params_.rows, params_.cols);
   stage_ = Stage::kParams;
+  resumed_ = 0;
   act_rows_.assign(params_.max_tokens, Row{});
   chunk_rows_.assign(params_.max_tokens, Row{});
   act_left_ = step_combine_ = block_left_ = chunk_left_ = false;
@@ -150,6 +151,19 @@ Item Feeds::take(Feed feed) {
   ++taken_[static_cast<unsigned>(feed)];
   if (image_ != nullptr && kCounted[static_cast<unsigned>(feed)]) account(feed);
   return item;
+}
+
+bool Feeds::asks_for_all(std::uint64_t beats, unsigned ahead) {
+  constexpr unsigned kMost = 64;  // segments; with those of an outcome still fewer than the ring has
+  const Ring& ring = rings_[kSegmentRing];
+  const std::uint64_t first = taken(Feed::kSegment) + ahead, last = first + kMost;
+  const auto until = [this](std::uint64_t end) { return end == 0 ? 0 : beats_until_[(end - 1) % kRing]; };
+  while (ring.made < first || until(std::min(ring.made, last)) - until(first) < beats)
+    if (ring.made >= last || !make(kSegmentRing)) return false;
+  if (resumed_ <= first) return true;
+  for (std::uint64_t end = first; until(end) - until(first) < beats; ++end)
+    if (Segment::unpack(ring.item[end % kRing]).resume) return false;
+  return true;
 }
 
 bool Feeds::make(unsigned ring) {
@@ -298,6 +312,9 @@ bool Feeds::make_segment() {
   s.last = tile_done && segment_tile_.last();
   s.resume = beat_of(address) == kept;
   kept = beat_of((address + bytes - 1) & kAddrMask);
+  const std::uint64_t number = rings_[kSegmentRing].made;
+  beats_until_[number % kRing] = s.beats + (number == 0 ? 0 : beats_until_[(number - 1) % kRing]);
+  if (s.resume) resumed_ = number + 1;
   put(kSegmentRing, s.pack(), address);
   if (tile_done) segment_tile_.advance();
   return true;

@@ -196,6 +196,9 @@ class Feeds {
       if (items[i] != ring.item[i - first]) return false;
     return true;
   }
+  /// Whether the next `beats` beats of weights, behind the next `ahead` segments, belong to segments that the memory is
+  /// asked for in full: none begins in a kept beat. False where that is not known.
+  bool asks_for_all(std::uint64_t beats, unsigned ahead = 0);
   /// Takes the next `count` items, which have been looked at.
   void take_seen(Feed feed, unsigned count) {
     const unsigned f = static_cast<unsigned>(feed);
@@ -294,6 +297,8 @@ class Feeds {
   std::uint64_t plane_offset_ = 0, weight_at_ = 0, params_at_ = 0, requant_at_ = 0;
   std::uint64_t group_weight_at_ = 0, bundle_offset_ = 0, level_params_at_ = 0, level_offset_ = 0;
   std::array<std::uint64_t, 3> kept_{};  // of each stage the beat in which the command's last segment ended, or kNone
+  std::array<std::uint64_t, kRing> beats_until_{};  // of all segments up to each in the ring
+  std::uint64_t resumed_ = 0;                       // segments up to the last one that begins in a kept beat
   // tiles
   TileCursor tile_;
   program::Command tile_command_;

@@ -8,8 +8,27 @@ void LegRecorder::begin(std::uint64_t now) {
   begin_ = now;
   for (unsigned f = 0; f < kNumFeeds; ++f) begin_taken_[f] = leg_taken_[f] = feeds_.taken(static_cast<Feed>(f));
   whole_ = true;
+  in_store_ = core_.weight_reader().in_store();
+  stocked_ = is_stocked_now();
+  came_ = 0;
+  works_ = {};
   size_ = 0;
   begin_leg();
+}
+
+bool LegRecorder::is_stocked_now() const {
+  const Reader& reader = core_.weight_reader();
+  return reader.in_store() != 0 && reader.owed < kBeatsAccepted;
+}
+
+void LegRecorder::cycle(bool works, std::uint64_t now) {
+  const std::uint64_t cycle = now - begin_;
+  const std::uint32_t in_store = core_.weight_reader().in_store();
+  if (in_store_ + came_ != in_store) leg().left.push_back(static_cast<std::uint8_t>(cycle));
+  if (works) works_[cycle / 64] |= std::uint64_t{1} << cycle % 64;
+  stocked_ = stocked_ && is_stocked_now();
+  in_store_ = in_store;
+  came_ = 0;
 }
 
 /// Of the leg: what was taken since the one before.

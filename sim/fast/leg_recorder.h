@@ -9,6 +9,7 @@
 #include "sim/fast/core.h"
 #include "sim/fast/feeds.h"
 #include "sim/fast/memo.h"
+#include "sim/fast/ports.h"
 
 namespace moesaic::fast {
 
@@ -16,11 +17,11 @@ namespace moesaic::fast {
 struct RecordedLeg {
   std::vector<Taken> taken;
   std::vector<Item> items;
-  std::vector<std::uint8_t> beats, ports;
+  std::vector<std::uint8_t> beats, ports, left;
   std::int64_t item = 0, offset = 0;
   std::uint8_t until = 0, port = 0, count = 0;
   void clear() {
-    taken.clear(), items.clear(), beats.clear(), ports.clear();
+    taken.clear(), items.clear(), beats.clear(), ports.clear(), left.clear();
     item = offset = 0;
     until = port = count = 0;
   }
@@ -36,12 +37,21 @@ class LegRecorder {
   void came(unsigned port, std::uint64_t now) {
     leg().beats.push_back(static_cast<std::uint8_t>(now - begin_));
     leg().ports.push_back(static_cast<std::uint8_t>(port));
+    ++came_;
+    if (port != kWeights) stocked_ = false;
   }
+  /// After each cycle, as which `now` is over. `works`: the weight reader did more than to take a beat.
+  void cycle(bool works, std::uint64_t now);
   /// A beat was asked for. Where the memory refused it nothing more is recorded: this is no leg that can happen again.
   void asked(unsigned port, std::uint64_t address, bool accepted, std::uint64_t now);
   void end(std::uint64_t now) { end_leg(now); }
 
   bool is_whole() const { return whole_; }  ///< no beat was refused
+  /// At the beginning and after each cycle a beat of weights lay in the buffer, and the port took addresses; and no
+  /// other port's beats came.
+  bool is_stocked() const { return stocked_; }
+  /// Stock::works.
+  const std::array<std::uint64_t, 3>& works() const { return works_; }
   /// The last is the one that ended without asking.
   std::size_t size() const { return size_; }
   const RecordedLeg& operator[](std::size_t i) const { return legs_[i]; }
@@ -49,6 +59,7 @@ class LegRecorder {
   std::uint64_t taken(Feed feed) const { return feeds_.taken(feed) - begin_taken_[static_cast<unsigned>(feed)]; }
 
  private:
+  bool is_stocked_now() const;
   RecordedLeg& leg(std::size_t back = 0) { return legs_[size_ - 1 - back]; }
   void begin_leg() {
     if (legs_.size() == size_) legs_.emplace_back();
@@ -63,6 +74,9 @@ class LegRecorder {
   std::uint64_t begin_ = 0;
   std::array<std::uint64_t, kNumFeeds> begin_taken_{}, leg_taken_{};  // at the beginning of all, of the leg
   bool whole_ = true;
+  bool stocked_ = false;
+  std::uint32_t in_store_ = 0, came_ = 0;  // beats of weights in the buffer; that came, not in it yet
+  std::array<std::uint64_t, 3> works_{};
   std::vector<RecordedLeg> legs_;  // the first `size_`
   std::size_t size_ = 0;
 };

@@ -89,6 +89,7 @@ Run Machine::finish() {
   run_.effort.stepped = counted_.stepped;
   run_.effort.skipped = counted_.skipped;
   run_.effort.repeated = counted_.repeated;
+  run_.effort.stocked = counted_.stocked;
   run_.effort.unasked = counted_.unasked;
   run_.effort.linked = counted_.linked;
   run_.effort.refreshes = counted_.refreshes;
@@ -109,6 +110,7 @@ void Machine::step() {
   storage_.drive(in.io, now_);
 
   const Core::Wires w = core_.evaluate(in);
+  reader_works_ = w.wgt.issue || w.wgt.seg_fire || w.wgt.insert || w.loader_goes;
   count(w.activity);
   const bool restless = core_.restless();
   const bool was_idle = core_.idle();
@@ -130,6 +132,7 @@ void Machine::step() {
   ++run_.effort.stepped;
   events_.idle = was_idle && !w.retired && host_.unfinished() == 0;
   quiet_ = !counting_.moves() && !restless && !submitted && !storage.moved && !has_news();
+  if (!quiet_) moved_at_ = now_;
   alone_ = alone_ && !w.io.any() && !w.pass && !w.retire && !storage.moved && host_.is_plain();
 }
 
@@ -260,6 +263,7 @@ bool Machine::write_state(std::string& state) {
   if (!ports_.is_plain() || !host_.is_plain()) return false;
   exported_.clear();
   if (asks_ ? ports_.is_holding() : !memory_.model().export_state(cycles(now_), exported_)) return false;
+  joins_ = core_.join_bursts();
   Writer write(state);
   visit_state(write);
   write.put(exported_.size());
@@ -267,10 +271,10 @@ bool Machine::write_state(std::string& state) {
   return true;
 }
 
-void Machine::read_state(std::string_view state) {
+void Machine::read_state(std::string_view state, std::uint32_t weights_owed) {
   Reading read(state);
   visit_state(read);
-  core_.restored();
+  core_.restored(weights_owed);
   exported_.resize(read.get());
   for (std::int64_t& value : exported_) value = static_cast<std::int64_t>(read.get());
   if (!asks_) memory_.model().import_state(cycles(now_), exported_);
@@ -312,12 +316,20 @@ bool Machine::are_held(const Item* items, unsigned count) const {
   return true;
 }
 
-void Machine::pass(Outcome& outcome) {
+void Machine::pass(Outcome& outcome, const Came& came) {
+  pass(outcome, came.still);
+  run_.effort.stocked += outcome.cycles;
+  counting_.reader_is_busy(came.busy);
+  ports_.crossed(kWeights, came.beats);
+}
+
+void Machine::pass(Outcome& outcome, std::uint32_t still) {
   counting_.happens(outcome, now_);
   for (unsigned i = 0; i < outcome.num_taken; ++i) feeds_.take_seen(outcome.taken[i].feed, outcome.taken[i].count);
   ports_.crossed(outcome.beats);
   now_ += outcome.cycles;
-  if (outcome.still < outcome.cycles) last_move_ = last_busy_ = now_ - outcome.still;
+  if (still <= outcome.cycles) last_move_ = last_busy_ = now_ - still;
+  if (still == 1) moved_at_ = now_;
   if (storage_.is_working(now_ - 1) || agent_.wake()) last_move_ = now_ - 1;
   run_.effort.repeated += outcome.cycles;
   behind_ = true;
@@ -328,6 +340,7 @@ void Machine::pass(Outcome& outcome) {
 void Machine::begin_recording() {
   counting_.begin_recording(now_);
   record_begin_ = now_;
+  begin_segments_ = feeds_.taken(Feed::kSegment);
   begin_beats_ = ports_.beats();
   record_most_ = undisturbed();
   alone_ = true;
@@ -341,6 +354,8 @@ Outcome& Machine::keep(State* next, Arena& arena) {
   outcome.cycles = static_cast<std::uint32_t>(now_ - record_begin_);
   outcome.still = static_cast<std::uint32_t>(now_ - last_busy_);
   outcome.news = events_;
+  outcome.segments = static_cast<std::uint8_t>(feeds_.taken(Feed::kSegment) - begin_segments_);
+  outcome.joins = joins_;
   for (std::size_t p = 0; p < kNumPorts; ++p)
     outcome.beats[p] = static_cast<std::uint16_t>(ports_.beats()[p] - begin_beats_[p]);
   return outcome;

@@ -61,9 +61,10 @@ class Machine {
   /// Cycles that may be skipped, whatever the memory says.
   std::uint64_t most_skipped();
 
-  /// Whether the machine, in a state in which nothing moves, may be skipped on from here: not twice from one cycle, nor
-  /// where the memory was asked for its counters, which cannot be asked about the cycle before then.
-  bool may_rest() const { return rested_at_ != now_ && !is_at_limit() && counted_at_ != now_; }
+  /// Whether the machine, in a state in which nothing moves, may be skipped on from here. Not twice from one cycle. Not
+  /// where the memory was asked for its counters: it cannot be asked about the cycle before then. Not where something
+  /// has just moved: behind a beat another one may be there that the memory does not announce.
+  bool may_rest() const { return rested_at_ != now_ && moved_at_ != now_ && !is_at_limit() && counted_at_ != now_; }
   /// It is in a state in which nothing moves. `activity` is that of the cycle before.
   void rest(std::uint32_t activity) { counting_.rest(activity, now_); }
   /// As skip(), or for so many cycles.
@@ -86,9 +87,13 @@ class Machine {
   /// something under way that no state holds.
   bool write_state(std::string& state);
   /// Becomes what was written: it has passed outcomes without moving itself.
-  void read_state(std::string_view state);
+  void read_state(std::string_view state, std::uint32_t weights_owed);
   /// It has.
   bool is_behind() const { return behind_; }
+  /// In the last cycle that was stepped: whether the weight reader did more than to take a beat, and whether any block
+  /// moved but for that.
+  bool reader_works() const { return reader_works_; }
+  bool moves_otherwise() const { return reader_works_ || Counting::moves(activity() & ~(3U << kReaderShift)); }
   /// Grows with every tile, activation step and command: where states are likely to repeat.
   std::uint64_t marked() const {
     return feeds_.taken(Feed::kSequenceTile) + feeds_.taken(Feed::kActStep) + feeds_.taken(Feed::kExecute);
@@ -110,8 +115,15 @@ class Machine {
     }
     return true;
   }
+  /// Whether the state after the outcome is that one here too: Core::join_bursts() looks at segments behind it.
+  bool ends_alike(const Outcome& outcome) const {
+    return core_.joins_after(outcome.segments) == outcome.joins &&
+           (outcome.joined == Outcome::kNotJoined || core_.joins_after(outcome.joined));
+  }
   /// The outcome happens now: everything but the machine's own state moves on. It must stay where it is until let_go().
-  void pass(Outcome& outcome);
+  void pass(Outcome& outcome) { pass(outcome, outcome.still); }
+  /// A stocked one, with the beats of weights that come.
+  void pass(Outcome& outcome, const Came& came);
   /// All that have passed may go.
   void let_go() { counting_.let_go(now_); }
 
@@ -133,6 +145,7 @@ class Machine {
   unsigned beat_bytes() const { return beat_bytes_; }
 
  private:
+  static constexpr unsigned kReaderShift = 2 * static_cast<unsigned>(program::Block::kWeightReader);
   /// What the host's agent is told at the edge that ends a cycle.
   struct Events : News {
     std::optional<std::size_t> completed;
@@ -153,6 +166,7 @@ class Machine {
   std::string stuck() const;
   std::uint64_t until(std::uint64_t cycle) const { return cycle > now_ ? cycle - now_ : 0; }
   void pass_still(std::uint64_t count);
+  void pass(Outcome& outcome, std::uint32_t still);
   template <class Visit>
   void visit_state(Visit& visit);
   bool are_held(const Item* items, unsigned count) const;
@@ -178,13 +192,18 @@ class Machine {
   std::uint64_t counted_at_ = 0;  // cycle of that
 
   bool quiet_ = false;                // nothing changed in the last cycle
+  std::uint64_t moved_at_ = kNever;   // the cycle behind one in which something moved
   std::uint64_t rested_at_ = kNever;  // the cycle to which was skipped from a state in which nothing moves
 
   bool behind_ = false;
+  bool reader_works_ = false;
   bool asks_ = false;
   std::vector<std::int64_t> exported_;
 
+  bool joins_ = false;  // of the state that was written last
+
   bool alone_ = true;
+  std::uint64_t begin_segments_ = 0;                    // of weights, taken where recording began
   std::uint64_t record_begin_ = 0, record_most_ = 0;    // where recording began; undisturbed() there
   std::array<std::uint64_t, kNumPorts> begin_beats_{};  // that had crossed where recording began
 };

@@ -17,9 +17,7 @@ void append(std::vector<T>& all, const T* from, std::size_t count) {
   all.insert(all.end(), from, from + count);
 }
 
-}  // namespace
-
-std::string_view keep_counts(const Counts& counts, Arena& arena) {
+std::string pack(const Counts& counts) {
   std::string bytes;
   {
     base::VarintWriter out(bytes);
@@ -27,8 +25,25 @@ std::string_view keep_counts(const Counts& counts, Arena& arena) {
       for (const std::uint32_t count : block) out.put(count);
     for (const std::uint32_t count : counts.causes) out.put(count);
   }
+  return bytes;
+}
+
+std::string_view keep(const std::string& bytes, Arena& arena) {
   return {arena.copy(bytes.data(), bytes.size()), bytes.size()};
 }
+
+/// The counts with so many cycles more in which the weight reader is busy, and not blocked.
+std::string count_beats(std::string_view bytes, std::uint32_t busy) {
+  Counts counts = read_counts(bytes);
+  auto& reader = counts.activity[static_cast<std::size_t>(program::Block::kWeightReader)];
+  reader[static_cast<std::size_t>(program::Activity::kBusy)] += busy;
+  reader[static_cast<std::size_t>(program::Activity::kBlocked)] -= busy;
+  return pack(counts);
+}
+
+}  // namespace
+
+std::string_view keep_counts(const Counts& counts, Arena& arena) { return keep(pack(counts), arena); }
 
 Counts read_counts(std::string_view bytes) {
   Counts counts;
@@ -37,6 +52,33 @@ Counts read_counts(std::string_view bytes) {
     for (std::uint32_t& count : block) count = static_cast<std::uint32_t>(in.get());
   for (std::uint32_t& count : counts.causes) count = static_cast<std::uint32_t>(in.get());
   return counts;
+}
+
+Outcome& with_beats(Outcome& stocked, const Came& came, State* next, Arena& arena) {
+  constexpr auto kPort = static_cast<std::size_t>(program::MemoryPort::kWeightRead);
+  const std::string counts = count_beats(stocked.counts, came.busy);
+  for (Outcome* known = stocked.stock->variants.first; known != nullptr; known = known->beside)
+    if (known->next == next && known->beats[kPort] == came.beats && known->still == came.still &&
+        known->counts == counts)
+      return *known;
+  Outcome& outcome = *arena.make<Outcome>();
+  outcome = stocked;
+  outcome.stock = nullptr;
+  outcome.next = next;
+  outcome.times = 0;
+  outcome.followed = 0;
+  outcome.still = came.still;
+  outcome.beats[kPort] = came.beats;
+  outcome.counts = keep(counts, arena);
+  stocked.stock->variants.add(&outcome);
+  return outcome;
+}
+
+void leave_out_beats(Outcome& outcome, const Came& came, Arena& arena) {
+  outcome.next = nullptr;
+  outcome.beats[static_cast<std::size_t>(program::MemoryPort::kWeightRead)] = 0;
+  outcome.counts = keep(count_beats(outcome.counts, 0 - came.busy), arena);
+  outcome.still = came.still;
 }
 
 bool may_link(const Round& round) {
@@ -56,6 +98,7 @@ Round* put_together(const std::vector<const Round*>& rounds, const memory::Recur
   bool waits_somewhere = false;
   Counts counts;
   Outcome all;
+  all.still = 1;
   for (const Round* const round : rounds) {
     const Outcome& one = *round->outcome;
     const Counts more = read_counts(one.counts);
@@ -78,8 +121,11 @@ Round* put_together(const std::vector<const Round*>& rounds, const memory::Recur
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
       all.beats[p] = static_cast<std::uint16_t>(all.beats[p] + one.beats[p]);
     all.work.passed(one.work, all.cycles);
-    all.still = one.still < one.cycles ? one.still : all.still + one.cycles;
+    all.still = one.still <= one.cycles ? one.still : all.still + one.cycles;
     all.cycles += one.cycles;
+    all.segments = static_cast<std::uint8_t>(all.segments + one.segments);
+    all.joins = one.joins;
+    if (one.joins) all.joined = all.segments;
   }
   std::vector<Taken> taken;
   std::vector<Item> items;
@@ -91,6 +137,7 @@ Round* put_together(const std::vector<const Round*>& rounds, const memory::Recur
   }
   if (asked.size() > kMostTaken) return nullptr;
   all.next = rounds.back()->outcome->next;
+  if (all.joins) all.joined = Outcome::kNotJoined;
   all.counts = keep_counts(counts, states);
   all.num_taken = static_cast<std::uint8_t>(taken.size());
   all.taken = states.copy(taken);

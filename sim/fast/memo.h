@@ -147,6 +147,26 @@ struct News {
 };
 
 struct State;
+struct Kind;
+struct Outcome;
+
+/// What a stocked outcome is beyond an Outcome: one in which beats of weights lie in the reader's buffer in every
+/// cycle, so that it does not matter in which of them more of these come.
+struct Stock {
+  Kind* next = nullptr;
+  std::uint8_t still = 0;      ///< State::still at its end
+  std::uint32_t activity = 0;  ///< State::activity there
+  Found<Outcome> variants;     ///< with_beats()
+  static constexpr unsigned kMostCycles = 192;
+  std::array<std::uint64_t, kMostCycles / 64>
+      works{};  ///< bit by bit, the cycles in which the reader does more than to take a beat
+  /// Of the cycles of beats that come, those in which it does not.
+  std::uint32_t count_others(const std::vector<std::uint8_t>& beats) const {
+    std::uint32_t count = 0;
+    for (const std::uint8_t cycle : beats) count += (works[cycle / 64] >> cycle % 64 & 1) == 0 ? 1 : 0;
+    return count;
+  }
+};
 
 /// What was asked for, as Leg has it.
 struct Asked {
@@ -160,13 +180,19 @@ struct Asked {
 /// I/O queue and the storage rested. Cycles are from the state on.
 struct Outcome {
   Outcome* beside = nullptr;
-  State* next = nullptr;  ///< before the agent answers
+  State* next = nullptr;   ///< before the agent answers; null of a stocked one
+  Stock* stock = nullptr;  ///< of a stocked one, all else of which is as if no beat of weights came
   std::uint32_t cycles = 0;
-  std::uint32_t still = 0;                                      ///< cycles at the end in which no block moved
-  News news;                                                    ///< at the end
+  std::uint32_t still = 0;  ///< cycles from the last in which a block moved to the end; more than `cycles` if none did
+  News news;                ///< at the end
   std::array<std::uint16_t, program::kNumMemoryPorts> beats{};  ///< that crossed each port
   std::uint8_t followed = 0;
   std::uint8_t num_taken = 0, num_asked = 0;
+  std::uint8_t segments = 0;  ///< of weights that are taken
+  bool joins = false;         ///< Core::join_bursts() at its end
+  /// Of several put together: segments taken up to the last at whose end it was true, if it is not at the end of all.
+  std::uint8_t joined = kNotJoined;
+  static constexpr std::uint8_t kNotJoined = 255;
   std::uint16_t num_items = 0, num_waits = 0;
   std::uint32_t num_begins = 0, num_ends = 0;
   const Taken* taken = nullptr;  ///< of each feed from which something was taken
@@ -180,6 +206,19 @@ struct Outcome {
   std::uint64_t times = 0;  ///< not yet in the run's counts
 };
 
+/// What beats of weights that come in a stocked outcome add to it.
+struct Came {
+  std::uint16_t beats = 0;
+  std::uint32_t busy = 0;   ///< cycles in which they are all that the reader does
+  std::uint32_t still = 0;  ///< Outcome::still with them
+};
+
+/// Of an outcome that was recorded: what came in it is left out, so that it may be a stocked one. Came::still is its
+/// Outcome::still without them.
+void leave_out_beats(Outcome& outcome, const Came& came, Arena& arena);
+/// The stocked outcome with what came as an outcome of its own, one of Stock::variants.
+Outcome& with_beats(Outcome& stocked, const Came& came, State* next, Arena& arena);
+
 /// A stretch of what followed a state behind a memory that was asked as the run went: the beats that came, up to the
 /// next time that the core asked for some, or to the end of the outcome.
 struct Leg {
@@ -190,18 +229,32 @@ struct Leg {
   const Item* items = nullptr;          ///< feed by feed
   const std::uint8_t* beats = nullptr;  ///< that came, in which cycle from the state on; ascending
   const std::uint8_t* ports = nullptr;  ///< on which ports; of a cycle ascending
+  /// Stocked, in place of those two: the cycles in which a beat left the buffer; that of the cycle in which a leg asks
+  /// is the next leg's.
+  const std::uint8_t* left = nullptr;
   std::int64_t offset = 0;  ///< of the beats asked for: bytes from behind the segment, of a chunk from its first beat
   std::int32_t item = 0;    ///< in which they lie: its number, from what the state has taken on
-  std::uint8_t num_taken = 0, num_beats = 0;
+  std::uint8_t num_taken = 0, num_beats = 0, num_left = 0;
+  std::uint16_t num_items = 0;
   bool of_one_port = false;  ///< there are beats, all of them on one
   std::uint8_t until = 0;    ///< the cycle, from the state on, through which no others came
   std::uint8_t port = 0;     ///< asked for in that cycle
   std::uint8_t count = 0;    ///< beats; 0: none
 };
 
-struct State : Remembered {
+/// States that differ only in how many of the beats of weights that were asked for have come.
+struct Kind : Remembered {
+  Found<State> states;
+  Found<Leg> stocked;
+  std::uint32_t used = 0;  ///< places in the buffer that are taken, by a beat or for one that is owed
+};
+
+struct State {
+  State* beside = nullptr;
+  Kind* kind = nullptr;
   Found<Outcome> outcomes;              ///< with the memory's state in the key
-  Found<Leg> legs;                      ///< without
+  Found<Leg> legs;                      ///< without; none of them stocked
+  std::uint32_t owed = 0;               ///< beats of weights
   std::uint32_t tried = 0, passed = 0;  ///< times that the memory's moment was looked up, that it needed not be asked
   std::uint32_t activity = 0;           ///< while nothing moves until a beat comes
   std::uint32_t number = 0;             ///< in the order of adding: names it wherever it lies

@@ -8,7 +8,6 @@ namespace moesaic::fast {
 
 namespace {
 
-constexpr unsigned kBeatsAccepted = 64;  // of a read port, before it refuses addresses
 constexpr unsigned kWritesAccepted = 4;
 
 std::string at_address(std::uint64_t address) {

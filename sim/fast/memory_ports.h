@@ -54,6 +54,7 @@ class MemoryPorts {
   void crossed(const std::array<std::uint16_t, kNumPorts>& beats) {
     for (unsigned p = 0; p < kNumPorts; ++p) beats_[p] += beats[p];
   }
+  void crossed(unsigned port, std::uint16_t beats) { beats_[port] += beats; }
 
  private:
   struct ReadPort {

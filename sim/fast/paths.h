@@ -1,7 +1,9 @@
 #pragma once
 /// The core repeats itself behind a memory that is asked (docs/fast.md): to each state belongs a tree of legs. A path
 /// down it is what the core did once, up to the next state; the memory is asked what the core asked for, and the path
-/// holds as long as beats come as they did then.
+/// holds as long as beats come as they did then. On a stocked path a beat of weights lay in the reader's buffer in
+/// every cycle: then it does not matter when more of them come, as long as they are there in time, and the path holds
+/// from all states of its kind.
 #include <array>
 #include <cstdint>
 #include <vector>
@@ -15,6 +17,7 @@ namespace moesaic::fast {
 /// Cycles that are stepped to one outcome at the most.
 inline constexpr std::uint64_t kMostStepped = 180;
 static_assert(kMostStepped < 256, "cycles of a leg are bytes");
+static_assert(kMostStepped <= Stock::kMostCycles);
 
 class Paths {
  public:
@@ -32,19 +35,27 @@ class Paths {
   /// it, or null when the agent was told something.
   State* record(State& state);
 
+  /// The outcome to which a path was followed happens. Returns the state after it.
+  State& pass(Outcome& outcome);
   /// The path that was followed to an outcome.
   struct Path {
     std::vector<Leg*> legs;                // but for the last
     std::vector<std::uint64_t> addresses;  // asked for at their ends
     const Leg* last = nullptr;
+    bool is_stocked = false;
+    Came came;  // of a stocked one
   };
   const Path& path() const { return path_; }
 
  private:
+  bool is_next(const Leg& leg);
   Leg* follow_leg(Found<Leg>& legs);
+  Leg* follow_stocked(Found<Leg>& legs);
+  Found<Leg>* leave_stock(State& state);
   unsigned advance();
   void check_followed() const;
   void keep(State& state, State* next);
+  void keep_stocked(Outcome& outcome, const State& next);
 
   Machine& machine_;
   States& states_;
@@ -52,8 +63,12 @@ class Paths {
   LegRecorder recorder_;
   Path path_;
   std::array<unsigned, kNumFeeds> ahead_{};  // items that the path takes
+  std::size_t leg_begin_ = 0;                // beats that came on the legs before this one
+  std::uint32_t in_store_ = 0;               // Reader::in_store() on it
   std::uint64_t undisturbed_ = 0;            // cycles from its beginning on
-  std::vector<Taken> taken_;                 // before they are kept
+  std::uint64_t moved_ = 0;                  // the last cycle in which, on what is recorded, Machine::moves_otherwise()
+  std::vector<Leg*> exact_;
+  std::vector<Taken> taken_;  // before they are kept
 };
 
 }  // namespace moesaic::fast

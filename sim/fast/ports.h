@@ -13,6 +13,9 @@ inline constexpr unsigned kActivations = static_cast<unsigned>(program::MemoryPo
 inline constexpr unsigned kWrites = static_cast<unsigned>(program::MemoryPort::kWrite);
 inline constexpr unsigned kNumPorts = program::kNumMemoryPorts;
 
+/// Beats that a read port owes before it takes no more addresses.
+inline constexpr unsigned kBeatsAccepted = 64;
+
 /// Of cycles: not that anybody knows.
 inline constexpr std::uint64_t kNever = ~std::uint64_t{0};
 

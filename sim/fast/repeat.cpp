@@ -67,7 +67,9 @@ class RepeatAll {
     const std::uint64_t most = machine_.undisturbed();
     Outcome* before = nullptr;
     for (Outcome* outcome = state.outcomes.first; outcome != nullptr; before = outcome, outcome = outcome->beside) {
-      if (outcome->cycles > most || !machine_.are_next(outcome->taken, outcome->num_taken, outcome->items)) continue;
+      if (outcome->cycles > most || !machine_.are_next(outcome->taken, outcome->num_taken, outcome->items) ||
+          !machine_.ends_alike(*outcome))
+        continue;
       state.outcomes.to_front(outcome, before);
       return outcome;
     }
@@ -160,14 +162,13 @@ class RepeatCore {
       if (place_ != nullptr) rounds_.mark();
       Outcome* const outcome = paths_.follow(*state_);
       if (outcome != nullptr) {
-        machine_.pass(*outcome);
-        state_ = outcome->next;
+        state_ = &paths_.pass(*outcome);
         if (machine_.has_news()) {
           tell();
           continue;
         }
-        Place* const next = rounds_.find_after(*outcome);
-        if (place_ != nullptr && next != nullptr) rounds_.add_round(*place_, *outcome, paths_.path(), next);
+        Place* const next = rounds_.find_after(*outcome, *state_);
+        if (place_ != nullptr && next != nullptr) rounds_.add_round(*place_, *outcome, paths_.path(), *state_, next);
         place_ = next;
         continue;
       }

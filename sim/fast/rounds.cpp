@@ -15,11 +15,10 @@ constexpr unsigned kMostRounds = 16, kMostRefreshed = 64;  // that are kept of a
 
 /// Whether it is worth knowing at which moment the memory is after the outcome: it was followed often, and moments of
 /// its state have saved asking often enough.
-bool Rounds::is_familiar(Outcome& outcome) const {
+bool Rounds::is_familiar(Outcome& outcome, const State& next) const {
   constexpr std::uint8_t kFamiliar = 16;
   constexpr std::uint32_t kTrials = 64, kFewestSaved = 4;  // one of so many
   if (outcome.followed < kFamiliar) ++outcome.followed;
-  const State& next = *outcome.next;
   const bool pays = next.tried < kTrials || kFewestSaved * next.passed >= next.tried;
   return (outcome.followed == kFamiliar && pays) || eager_;
 }
@@ -29,19 +28,24 @@ Place* Rounds::find(State& state) {
   ++state.tried;
   machine_.memory().set_asked(machine_.now());
   plain_until_ = 0;
+  // Most moments are met once: only what may be met a second time is looked at closely.
+  if (!eager_) {
+    const auto glance = recurring_->glance(kWeights, cycles(machine_.now()));
+    if (!glance) return nullptr;
+    if (met_.empty()) met_.resize(std::size_t{1} << 18);
+    const std::uint64_t seen = (*glance ^ state.number) * 0x9e3779b97f4a7c15U;
+    std::uint32_t& met = met_[seen >> 46];
+    const auto part = static_cast<std::uint32_t>(seen) | 1U;
+    if (met != part) {
+      met = part;
+      return nullptr;
+    }
+  }
   key_.clear();
   key_.append(reinterpret_cast<const char*>(&state.number), sizeof state.number);
   if (!recurring_->export_moment(kWeights, cycles(machine_.now()), key_)) return nullptr;
   const std::size_t hash = memo_.hash(key_);
   if (Place* const found = memo_.find(key_, hash)) return found;
-  // Most moments are met once, and few of these again: only what is met a second time is kept.
-  if (met_.empty()) met_.resize(std::size_t{1} << 18);
-  std::uint32_t& met = met_[hash % met_.size()];
-  const auto part = static_cast<std::uint32_t>(hash >> 32) | 1U;
-  if (met != part && !eager_) {
-    met = part;
-    return nullptr;
-  }
   ++machine_.effort().moments;
   return memo_.add(key_, hash);
 }
@@ -128,7 +132,7 @@ void Rounds::add_skip(Place& place, std::uint64_t count, Place* next) {
   ++place.num_skips;
 }
 
-void Rounds::add_round(Place& place, Outcome& outcome, const Paths::Path& path, Place* next) {
+void Rounds::add_round(Place& place, Outcome& outcome, const Paths::Path& path, State& state, Place* next) {
   const std::int64_t refresh = refresh_since_mark(outcome.cycles);
   const bool is_free = refresh == kNoRefresh;
   if (is_free ? place.num_rounds >= kMostRounds : place.num_refreshed >= kMostRefreshed) return;
@@ -145,7 +149,7 @@ void Rounds::add_round(Place& place, Outcome& outcome, const Paths::Path& path, 
   const auto stretch = keep_stretch(refresh);
   if (!stretch) return;
   Round& round = *memo_.arena().make<Round>();
-  round.outcome = &outcome;
+  round.outcome = outcome.stock == nullptr ? &outcome : &with_beats(outcome, path.came, &state, states_.arena());
   round.patterns = memo_.arena().copy(patterns_);
   round.stretch = *stretch;
   round.refresh = refresh;
@@ -215,7 +219,8 @@ bool Rounds::may_go(const Round& round, std::uint64_t most) {
 
 bool Rounds::fits(const Round& round) {
   const Outcome& outcome = *round.outcome;
-  if (!machine_.are_next(outcome.taken, outcome.num_taken, outcome.items)) return false;
+  if (!machine_.are_next(outcome.taken, outcome.num_taken, outcome.items) || !machine_.ends_alike(outcome))
+    return false;
   const std::uint64_t origin = recurring_->end(kWeights);
   round_end_ = origin;
   if (origin < plain_from_ || origin >= plain_until_) {

@@ -25,18 +25,18 @@ class Rounds {
         recurring_(machine.memory().model().recurring()),
         eager_(machine.options().eager) {}
 
-  /// The place at hand after the outcome among those remembered, new if need be; null when the memory is not in a
-  /// moment, or it does not seem worth knowing.
-  Place* find_after(Outcome& outcome) { return is_familiar(outcome) ? find(*outcome.next) : nullptr; }
+  /// The place at hand after the outcome, at the state `next`, among those remembered, new if need be; null when the
+  /// memory is not in a moment, or it does not seem worth knowing.
+  Place* find_after(Outcome& outcome, State& next) { return is_familiar(outcome, next) ? find(next) : nullptr; }
   /// The same of a state.
   Place* find(State& state);
 
   /// From here on a stretch of the memory.
   void mark();
   /// What happened from the mark on, at `place`, to `next`: so many cycles were skipped, or the path was followed to
-  /// the outcome.
+  /// the outcome, to `state`.
   void add_skip(Place& place, std::uint64_t count, Place* next);
-  void add_round(Place& place, Outcome& outcome, const Paths::Path& path, Place* next);
+  void add_round(Place& place, Outcome& outcome, const Paths::Path& path, State& state, Place* next);
 
   /// Goes on from a place as it did before; null, and nothing done but that cycles were skipped, where this is
   /// something new.
@@ -49,7 +49,7 @@ class Rounds {
   void forget() { memo_.clear(); }
 
  private:
-  bool is_familiar(Outcome& outcome) const;
+  bool is_familiar(Outcome& outcome, const State& next) const;
   bool refreshes_within(std::uint64_t count);
   std::int64_t refresh_since_mark(std::uint64_t count) const;
   bool is_refreshed_alike(std::int64_t refresh, std::uint64_t count, const memory::Recurring::Stretch& stretch);
@@ -75,7 +75,7 @@ class Rounds {
   const bool eager_;
 
   Memo<Place> memo_;
-  std::vector<std::uint32_t> met_;  // parts of hashes of keys
+  std::vector<std::uint32_t> met_;  // parts of numbers of glances
   std::string key_;
   bool away_ = false;                               // the memory is not where the place at hand is, which is
   std::uint64_t marked_at_ = 0;                     // cycle of the last mark

@@ -15,15 +15,33 @@ class States {
   State* find() {
     key_.clear();
     if (!machine_.write_state(key_)) return nullptr;
+    const Reader& reader = machine_.core().weight_reader();
     const std::size_t hash = memo_.hash(key_);
-    if (State* const found = memo_.find(key_, hash)) return found;
-    State* const added = memo_.add(key_, hash);
-    added->number = static_cast<std::uint32_t>(++machine_.effort().states);
-    return added;
+    Kind* kind = memo_.find(key_, hash);
+    if (kind == nullptr) {
+      kind = memo_.add(key_, hash);
+      kind->used = reader.used;
+    }
+    return &of(*kind, reader.owed);
+  }
+  /// The one of the kind in which so many beats of weights are owed, new if need be.
+  State& of(Kind& kind, std::uint32_t owed) {
+    State* before = nullptr;
+    for (State* state = kind.states.first; state != nullptr; before = state, state = state->beside) {
+      if (state->owed != owed) continue;
+      kind.states.to_front(state, before);
+      return *state;
+    }
+    State& state = *memo_.arena().make<State>();
+    state.kind = &kind;
+    state.owed = owed;
+    state.number = static_cast<std::uint32_t>(++machine_.effort().states);
+    kind.states.add(&state);
+    return state;
   }
   /// The machine, which is at this state, becomes it in full if it is not.
   void restore(const State& state) {
-    if (machine_.is_behind()) machine_.read_state(state.key);
+    if (machine_.is_behind()) machine_.read_state(state.kind->key, state.owed);
   }
   bool are_full() const { return memo_.bytes() > machine_.options().state_bytes; }
   /// All of them. Nothing else may refer to them then.
@@ -36,7 +54,7 @@ class States {
 
  private:
   Machine& machine_;
-  Memo<State> memo_;
+  Memo<Kind> memo_;
   std::string key_;
 };
 

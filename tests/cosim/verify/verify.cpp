@@ -426,6 +426,14 @@ TEST_CASE("the engines' totals are compared on drawn cores and on the builds, in
   CHECK_THAT(flipped.err, Contains("--engines fast,cycle,rtl --inject rtl:0"));
 }
 
+TEST_CASE("behind a machine at rest the other beats of a burst are not forgotten", "[cosim][verify]") {
+  // Case 1416 had a machine rest behind the first beat of a burst of which all beats were there.
+  const testing::Outcome run =
+      testing::run_program("verify --cases 1 --seed 20261127 --first 1416 --engines fast,cycle");
+  INFO(run.err);
+  CHECK(run.exit_code == 0);
+}
+
 TEST_CASE("verify draws the same cases from the same seed whatever the number of processes", "[cosim][verify]") {
   const testing::Outcome one = testing::run_program("verify --cases 60 --seed 4 --against rtl --json --jobs 1");
   const testing::Outcome three = testing::run_program("verify --cases 60 --seed 4 --against rtl --json --jobs 3");

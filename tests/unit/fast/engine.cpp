@@ -179,6 +179,7 @@ std::uint64_t compare_shortcuts(const Work& work, fast::Options options, fast::E
   effort.stepped += with.effort.stepped;
   effort.skipped += with.effort.skipped;
   effort.repeated += with.effort.repeated;
+  effort.stocked += with.effort.stocked;
   effort.unasked += with.effort.unasked;
   effort.linked += with.effort.linked;
   effort.forgotten += with.effort.forgotten;
@@ -503,6 +504,62 @@ TEST_CASE("where a long product goes on alike, many stretches are passed at once
       }
   CHECK(effort.linked > 10000);
 }
+
+/// For a product on a square array, without it.
+Work square_work(unsigned size, unsigned data_bits, unsigned buffer, const std::string& preset) {
+  Work work;
+  work.core.rows = work.core.cols = size;
+  work.core.planes_per_cycle = 2;
+  work.core.max_act_bits = 8;
+  work.core.axi_data_bits = data_bits;
+  work.core.max_tokens = 8;
+  work.core.act_depth = 512;
+  work.core.hidden_depth = 64;
+  work.core.fifo_depth = buffer;
+  work.core.command_depth = 8;
+  work.memory.kind = "dram";
+  work.memory.dram = memory::dram_preset(preset);
+  return work;
+}
+
+TEST_CASE("joined bursts are not seen by a burst of a kept beat, which comes when a block of columns ends",
+          "[unit][fast]") {
+  fast::Effort effort;
+  for (const std::int64_t n : {330, 338, 346})
+    for (const std::int64_t k : {880, 912, 944}) {
+      Work work = square_work(16, 256, 64, "hbm2e-3200");
+      add_product(work, numerics::Format::integer(4), numerics::LayoutKind::kInterleaved, k, n, 128, 8);
+      fast::Options options;
+      options.eager = true;
+      INFO(k << " x " << n);
+      compare_shortcuts(work, options, effort);
+    }
+}
+
+TEST_CASE("where the array is the bound, stretches repeat whenever the DRAM answers", "[unit][fast]") {
+  base::Rng rng(47);
+  fast::Effort effort;
+  for (const std::string& preset : memory::dram_preset_names())
+    for (const numerics::LayoutKind layout : numerics::layout_kinds())
+      for (int i = 0; i < 4; ++i) {
+        Work work = square_work(16U << rng.below(2), 128U << rng.below(2), 32U << rng.below(3), preset);
+        work.core.planes_per_cycle = 1U << rng.below(2);
+        work.memory.dram.channels = 1 << rng.below(2);
+        if (rng.below(3) == 0) work.period = base::Femtoseconds(700000 + static_cast<std::int64_t>(rng.below(1000000)));
+        const auto tokens = static_cast<std::int64_t>(3 + rng.below(6));
+        const auto k = static_cast<std::int64_t>(256 + 8 * rng.below(96)),
+                   n = static_cast<std::int64_t>(300 + rng.below(600)), group = std::int64_t{64} << rng.below(2);
+        const numerics::Format format = numerics::Format::integer(3 + static_cast<int>(rng.below(2)));
+        add_product(work, format, layout, k, n, group, tokens);
+        fast::Options options;
+        options.eager = i % 2 == 1;
+        INFO(preset << ", " << numerics::layout_kind_name(layout) << ", case " << i << ": " << format.name() << ", "
+                    << k << " x " << n << ", " << tokens << " tokens");
+        compare_shortcuts(work, options, effort);
+      }
+  CHECK(2 * effort.stocked > effort.stepped);
+}
+
 TEST_CASE("where tiles share beats, long products repeat with the DRAM unasked, and are the runs without shortcuts",
           "[unit][fast]") {
   base::Rng rng(34);

@@ -85,7 +85,7 @@ TEST_CASE("rounds put together are one behind the other", "[unit][fast]") {
   second.taken = {{Feed::kSegment, 1}, {Feed::kSequenceTile, 1}};
   second.items = {21, 22};
   second.asked = {{0, 1, 8, Feed::kSegment}, {32, 0, 4, Feed::kLoadTile}};
-  second.still = 40;  // all of it
+  second.still = 41;  // all of it
   second.waits = {{0, 2, Port::kActivationRead}, {4, 6, Port::kWeightRead}};
   second.reads_wait = false;
   const std::vector<const Round*> rounds = {make_round(first, last_state, middle_place, arena),
@@ -121,7 +121,71 @@ TEST_CASE("rounds put together are one behind the other", "[unit][fast]") {
   CHECK((all.work.array.begin == 2 && all.work.array.end == 50));
   const Counts counts = read_counts(all.counts);
   CHECK(counts.activity[2][1] == 70);
-  CHECK(counts.causes[3] == 44);
+  CHECK(counts.causes[3] == 45);
+}
+
+TEST_CASE("of rounds put together the last end where bursts were joined is known, if it is not the last of all",
+          "[unit][fast]") {
+  Arena arena, places;
+  State state;
+  Place place;
+  Given given;
+  given.cycles = 30;
+  given.asked = {{0, 0, 16, Feed::kSegment}};
+  const auto chain_of = [&](const std::vector<bool>& joins) {
+    std::vector<const Round*> rounds;
+    for (const bool joined : joins) {
+      Round* const round = make_round(given, state, place, arena);
+      round->outcome->segments = 3;
+      round->outcome->joins = joined;
+      rounds.push_back(round);
+    }
+    const Round* const chain = put_together(rounds, {"", false, false, {}}, arena, places);
+    REQUIRE(chain != nullptr);
+    CHECK(chain->outcome->segments == 3 * joins.size());
+    CHECK(chain->outcome->joins == joins.back());
+    return chain->outcome->joined;
+  };
+  CHECK(chain_of({false, false}) == Outcome::kNotJoined);
+  CHECK(chain_of({true, false, true}) == Outcome::kNotJoined);
+  CHECK(chain_of({true, true, false}) == 6);
+  CHECK(chain_of({true, false, false}) == 3);
+}
+
+TEST_CASE("a stocked outcome is kept without the beats that came, and has a variant with each that come",
+          "[unit][fast]") {
+  constexpr auto kReader = static_cast<std::size_t>(program::Block::kWeightReader);
+  Arena arena;
+  State next, other;
+  Outcome outcome;
+  Counts counts;
+  counts.activity[kReader][1] = 20;  // busy
+  counts.activity[kReader][3] = 10;  // blocked
+  outcome.cycles = 30;
+  outcome.counts = keep_counts(counts, arena);
+  outcome.beats[0] = 9;
+  outcome.still = 2;
+  Stock stock;
+  stock.works[0] = 0b1010;
+  outcome.stock = &stock;
+  const std::vector<std::uint8_t> beats{0, 1, 2, 3, 70};
+  CHECK(stock.count_others(beats) == 3);
+  leave_out_beats(outcome, {9, 3, 31}, arena);
+  CHECK(outcome.beats[0] == 0);
+  CHECK(outcome.still == 31);
+  CHECK(read_counts(outcome.counts).activity[kReader][1] == 17);
+  CHECK(read_counts(outcome.counts).activity[kReader][3] == 13);
+  const Outcome& variant = with_beats(outcome, {5, 4, 1}, &next, arena);
+  CHECK(variant.next == &next);
+  CHECK(variant.stock == nullptr);
+  CHECK(variant.beats[0] == 5);
+  CHECK(variant.still == 1);
+  CHECK(read_counts(variant.counts).activity[kReader][1] == 21);
+  CHECK(read_counts(variant.counts).activity[kReader][3] == 9);
+  CHECK(&with_beats(outcome, {5, 4, 1}, &next, arena) == &variant);
+  for (const Came& came : {Came{6, 4, 1}, Came{5, 3, 1}, Came{5, 4, 2}})
+    CHECK(&with_beats(outcome, came, &next, arena) != &variant);
+  CHECK(&with_beats(outcome, {5, 4, 1}, &other, arena) != &variant);
 }
 
 TEST_CASE("rounds of which the agent hears, with a refresh or with closed rows are not linked", "[unit][fast]") {
@@ -148,16 +212,16 @@ TEST_CASE("rounds of which the agent hears, with a refresh or with closed rows a
 }
 
 TEST_CASE("what is remembered is found by its whole key, and forgotten at once", "[unit][fast]") {
-  Memo<State> memo;
+  Memo<Kind> memo;
   const std::size_t hash = 5;  // of all keys
-  State* const one = memo.add("one", hash);
-  State* const two = memo.add("two", hash);
+  Kind* const one = memo.add("one", hash);
+  Kind* const two = memo.add("two", hash);
   CHECK(memo.find("one", hash) == one);
   CHECK(memo.find("two", hash) == two);
   CHECK(memo.find("three", hash) == nullptr);
   CHECK(memo.find("one", hash + 1) == nullptr);
-  CHECK(memo.bytes() >= 2 * sizeof(State));
+  CHECK(memo.bytes() >= 2 * sizeof(Kind));
   memo.clear();
   CHECK(memo.find("one", hash) == nullptr);
-  CHECK(memo.bytes() < sizeof(State));
+  CHECK(memo.bytes() < sizeof(Kind));
 }
