@@ -115,7 +115,7 @@ Speed measure_in_child(const cosim::Build& build, Engine engine, double seconds)
 }
 
 /// One of Mixtral-8x7B's expert projections, K 4096 and N 14336 in int4 and groups of 128, without data, at 1 GHz on a
-/// 32x32 array whose activation buffer holds 16 rows of K.
+/// 32x32 array whose activation buffer holds 128 rows of K.
 struct Projection {
   std::int64_t tokens = 0;
   std::uint64_t cycles = 0, states = 0;
@@ -144,8 +144,8 @@ Projection run_projection(const memory::MemoryConfig& memory, std::int64_t token
   core.planes_per_cycle = 2;
   core.max_act_bits = 8;
   core.axi_data_bits = 256;
-  core.max_tokens = 16;
-  core.act_depth = 2048;
+  core.max_tokens = 128;
+  core.act_depth = 16384;
   core.hidden_depth = 1024;
   core.fifo_depth = 64;
   core.command_depth = 8;
