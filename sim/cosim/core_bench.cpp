@@ -204,7 +204,7 @@ class CoreBench::Run final : private AxilHost::Listener {
     end.causes = causes_;
     for (std::size_t p = 0; p < program::kNumMemoryPorts; ++p)
       end.bytes[p] = result_.engine.traffic.total(static_cast<program::MemoryPort>(p));
-    end.loaded_bytes = result_.engine.written_bytes = storage_->written_bytes();
+    end.written_bytes = result_.engine.written_bytes = storage_->written_bytes();
     result_.engine.memory_counters = memory_->counters(base::Cycles(static_cast<std::int64_t>(now_)));
     memory_->add_history(base::Cycles(static_cast<std::int64_t>(now_)), result_.engine.memory_history);
     return end;

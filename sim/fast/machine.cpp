@@ -220,7 +220,7 @@ program::EngineRun::PhaseEnd Machine::phase_end() {
   end.activity = counting_.activities();
   end.causes = counting_.causes();
   for (std::size_t p = 0; p < kNumPorts; ++p) end.bytes[p] = ports_.beats()[p] * beat_bytes_;
-  end.loaded_bytes = run_.engine.written_bytes = storage_.model().written_bytes();
+  end.written_bytes = run_.engine.written_bytes = storage_.model().written_bytes();
   run_.engine.memory_counters = memory_.model().counters(cycles(now_));
   memory_.model().add_history(cycles(now_), run_.engine.memory_history);
   counted_at_ = now_;

@@ -118,7 +118,7 @@ std::string first_run_difference(const EngineRun& a, const EngineRun& b, const s
     }
     for (std::size_t port = 0; port < kNumMemoryPorts; ++port)
       same(phase + std::string(kMemoryPortNames[port]) + " bytes", left.bytes[port], right.bytes[port]);
-    same(phase + "bytes written by the storage", left.loaded_bytes, right.loaded_bytes);
+    same(phase + "bytes written by the storage", left.written_bytes, right.written_bytes);
     for (std::size_t port = 0; port < kNumMemoryPorts; ++port)
       same(phase + std::string(kMemoryPortNames[port]) + " refresh cycles", left.refresh[port], right.refresh[port]);
   };

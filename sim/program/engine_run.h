@@ -90,7 +90,7 @@ struct EngineRun {
     ActivityCounts activity{};   ///< of all cycles until then: every block's four counts add up to `cycles`
     std::array<std::uint64_t, kNumCauses> causes{};      ///< of all cycles until then, adding up to `cycles`
     std::array<std::uint64_t, kNumMemoryPorts> bytes{};  ///< Traffic::total() then
-    std::uint64_t loaded_bytes = 0;                      ///< that the storage had written to the memory's model then
+    std::uint64_t written_bytes = 0;                     ///< that the storage had written to the memory's model then
     /// Of the cycles of causes kWeights and kActivations: those in which a refresh of the memory held up the next beat
     /// of weight_read, of activation_read (refresh_waits.h).
     std::array<std::uint64_t, kNumMemoryPorts> refresh{};

@@ -61,7 +61,7 @@ void Totals::add_times(const PhaseRecord& record) {
     layer.causes[c] += end.causes[c] - before.causes[c];
     part.causes[c] += end.causes[c] - before.causes[c];
   }
-  layer.written_bytes += end.loaded_bytes - before.loaded_bytes;
+  layer.written_bytes += end.written_bytes - before.written_bytes;
   for (std::size_t i = 0; i < kNumMemoryPorts; ++i) {
     layer.port_bytes[i] += end.bytes[i] - before.bytes[i];
     part.port_bytes[i] += end.bytes[i] - before.bytes[i];
