@@ -3,10 +3,13 @@
 #include <array>
 #include <stdexcept>
 
+#include "base/mixed.h"
 #include "models/memory/dram_channel.h"
 #include "models/memory/dram_memory.h"
 
 namespace moesaic::memory {
+
+using base::mixed;
 
 namespace {
 
@@ -37,11 +40,6 @@ template <std::size_t Count>
 void take_known(base::VarintReader& in, std::array<std::uint64_t, Count>& values) {
   const std::uint64_t known = in.get();
   for (std::size_t i = 0; i < Count; ++i) values[i] = (known >> i & 1) != 0 ? in.get() : 0;
-}
-
-std::uint64_t mixed(std::uint64_t seen, std::uint64_t more) {
-  seen = (seen ^ more) * 0x9e3779b97f4a7c15U;
-  return seen ^ seen >> 32;
 }
 
 // All counts are powers of two.

@@ -51,7 +51,7 @@ class LegRecorder {
   /// other port's beats came.
   bool is_stocked() const { return stocked_; }
   /// Stock::works.
-  const std::array<std::uint64_t, 3>& works() const { return works_; }
+  const Stock::Cycles& works() const { return works_; }
   /// The last is the one that ended without asking.
   std::size_t size() const { return size_; }
   const RecordedLeg& operator[](std::size_t i) const { return legs_[i]; }
@@ -76,7 +76,7 @@ class LegRecorder {
   bool whole_ = true;
   bool stocked_ = false;
   std::uint32_t in_store_ = 0, came_ = 0;  // beats of weights in the buffer; that came, not in it yet
-  std::array<std::uint64_t, 3> works_{};
+  Stock::Cycles works_{};
   std::vector<RecordedLeg> legs_;  // the first `size_`
   std::size_t size_ = 0;
 };

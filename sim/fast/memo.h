@@ -158,8 +158,8 @@ struct Stock {
   std::uint32_t activity = 0;  ///< State::activity there
   Found<Outcome> variants;     ///< with_beats()
   static constexpr unsigned kMostCycles = 192;
-  std::array<std::uint64_t, kMostCycles / 64>
-      works{};  ///< bit by bit, the cycles in which the reader does more than to take a beat
+  using Cycles = std::array<std::uint64_t, kMostCycles / 64>;  ///< a bit each
+  Cycles works{};                                              ///< in which the reader does more than to take a beat
   /// Of the cycles of beats that come, those in which it does not.
   std::uint32_t count_others(const std::vector<std::uint8_t>& beats) const {
     std::uint32_t count = 0;

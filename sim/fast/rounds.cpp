@@ -2,6 +2,8 @@
 
 #include <stdexcept>
 
+#include "base/mixed.h"
+
 namespace moesaic::fast {
 
 namespace {
@@ -33,7 +35,7 @@ Place* Rounds::find(State& state) {
     const auto glance = recurring_->glance(kWeights, cycles(machine_.now()));
     if (!glance) return nullptr;
     if (met_.empty()) met_.resize(std::size_t{1} << 18);
-    const std::uint64_t seen = (*glance ^ state.number) * 0x9e3779b97f4a7c15U;
+    const std::uint64_t seen = base::mixed(*glance, state.number);
     std::uint32_t& met = met_[seen >> 46];
     const auto part = static_cast<std::uint32_t>(seen) | 1U;
     if (met != part) {
