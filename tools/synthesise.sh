@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Synthesises the RTL with Yosys and prints cells and estimated transistors per block (docs/area.md). Needs node and npm.
-#   tools/synthesise.sh [--build NAME] [--json FILE] [--pe-only]
+#   tools/synthesise.sh [--build NAME] [--json FILE] [--pe-only | --read-only]
 # --build   one of rtl/builds.yaml (default r8c8p2a16)
 # --json    also write the table to FILE
 # --pe-only only the comparison of processing elements (seconds, not minutes)
+# --read-only only reads the RTL: exits with 1 where Yosys cannot
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 dir=$root/build/synthesis

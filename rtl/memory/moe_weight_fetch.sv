@@ -52,7 +52,7 @@ module moe_weight_fetch #(
 
   /// Bytes from parameters or requantisation to what follows them in an interleaved object: whole 64, a DRAM's burst.
   function automatic logic [8:0] in_bursts(input logic [8:0] bytes);
-    return (bytes + 9'd63) & 9'h1c0;
+    in_bursts = (bytes + 9'd63) & 9'h1c0;
   endfunction
 
   moe_tile_walker #(

@@ -3,7 +3,7 @@ import fs from 'fs';
 import path from 'path';
 import { runYosys } from '@yowasp/yosys';
 
-const usage = 'usage: tools/synthesise.sh [--build NAME] [--json FILE] [--pe-only]';
+const usage = 'usage: tools/synthesise.sh [--build NAME] [--json FILE] [--pe-only | --read-only]';
 
 // Yosys's table of static CMOS has no flop with an asynchronous clear: its plain flop (16) and one gate more in each latch (2 x 2).
 const kClearedFlop = '$_DFF_PN0_';
@@ -35,7 +35,7 @@ function structureArrays(files) {
 class InputError extends Error {}
 
 function readArguments(argv) {
-  const options = { build: 'r8c8p2a16', json: null, peOnly: false };
+  const options = { build: 'r8c8p2a16', json: null, peOnly: false, readOnly: false };
   for (let i = 0; i < argv.length; ++i) {
     const value = () => {
       if (i + 1 >= argv.length) throw new InputError(`${argv[i]}: got nothing, expected a value`);
@@ -44,6 +44,7 @@ function readArguments(argv) {
     if (argv[i] === '--build') options.build = value();
     else if (argv[i] === '--json') options.json = value();
     else if (argv[i] === '--pe-only') options.peOnly = true;
+    else if (argv[i] === '--read-only') options.readOnly = true;
     else throw new InputError(`got ${argv[i]}; ${usage}`);
   }
   return options;
@@ -78,11 +79,20 @@ async function yosys(files, script) {
   }
 }
 
-async function synthesise(files, top, parameters, folders = kFolders, abc = 'abc -fast') {
+// Reads the folders' files, runs the commands, returns what these wrote.
+async function read(files, folders, commands) {
   const sources = Object.keys(files).filter((name) => folders.includes(files[name].folder));
+  const script = `read_verilog -sv -DSYNTHESIS ${sources.join(' ')}; ${commands}`;
+  return yosys(Object.fromEntries(sources.map((name) => [name, files[name].text])), script);
+}
+
+const chparam = (top, parameters) => {
   const set = Object.entries(parameters).map(([key, value]) => `-set ${key} ${value}`).join(' ');
-  const script = `read_verilog -sv -DSYNTHESIS ${sources.join(' ')}; ${set ? `chparam ${set} ${top}; ` : ''}${kSynthesis(top, abc)}`;
-  const out = await yosys(Object.fromEntries(sources.map((name) => [name, files[name].text])), script);
+  return set ? `chparam ${set} ${top}; ` : '';
+};
+
+async function synthesise(files, top, parameters, folders = kFolders, abc = 'abc -fast') {
+  const out = await read(files, folders, `${chparam(top, parameters)}${kSynthesis(top, abc)}`);
   return { modules: JSON.parse(out['stat.json']).modules, top };
 }
 
@@ -156,6 +166,11 @@ async function main(root, argv) {
     for (const name of fs.readdirSync(dir).filter((n) => n.endsWith('.sv')).sort()) {
       files[name] = { folder, text: fs.readFileSync(path.join(dir, name), 'utf8') };
     }
+  }
+  if (options.readOnly) {
+    await read(files, kFolders, `${chparam('moe_core', parameters)}hierarchy -check -top moe_core`);
+    console.log(`Yosys reads the ${Object.keys(files).length} files of moe_core`);
+    return;
   }
   const report = { tool: 'yosys 0.55.944', build: options.build, parameters, pe: await comparePes(files) };
   print('Processing elements: transistors, and transistors x cycles per weight of b bits (a column of 8 rows with its adder tree)',
