@@ -56,19 +56,21 @@ class Timeline::Events {
   /// `arguments`: the inside of a JSON object.
   void span(Track track, const std::string& name, std::uint64_t begin, std::uint64_t end,
             const std::string& arguments) {
-    event(fmt::format(R"({{"ph":"X","pid":1,"tid":{},"name":{},"ts":{},"dur":{},"args":{{"cycles":{}{}{}}}}})",
-                      static_cast<int>(track), quoted(name), microseconds(begin), microseconds(end - begin),
-                      end - begin, arguments.empty() ? "" : ",", arguments));
+    span_fs(static_cast<int>(track), name, time_of(chip_, begin), time_of(chip_, end),
+            fmt::format(R"("cycles":{}{}{})", end - begin, arguments.empty() ? "" : ",", arguments));
   }
   void counter(const std::string& name, std::uint64_t at, double value) {
     event(fmt::format(R"({{"ph":"C","pid":1,"name":{},"ts":{},"args":{{"bytes per cycle":{:.4f}}}}})", quoted(name),
                       microseconds(at), value));
   }
-  /// Of a clock that is not the core's.
+  /// Of any clock. A beginning and an end, not a beginning and a duration: viewers add these two in floating point, and
+  /// take a span that so ends behind the beginning of the next for one that holds it.
   void span_fs(int track, const std::string& name, std::uint64_t begin, std::uint64_t end,
                const std::string& arguments) {
-    event(fmt::format(R"({{"ph":"X","pid":1,"tid":{},"name":{},"ts":{},"dur":{},"args":{{{}}}}})", track, quoted(name),
-                      microseconds_of(begin), microseconds_of(end - begin), arguments));
+    const std::string label = quoted(name);
+    event(fmt::format(R"({{"ph":"B","pid":1,"tid":{},"name":{},"ts":{},"args":{{{}}}}})", track, label,
+                      microseconds_of(begin), arguments));
+    event(fmt::format(R"({{"ph":"E","pid":1,"tid":{},"name":{},"ts":{}}})", track, label, microseconds_of(end)));
   }
   void rate_fs(const std::string& name, std::uint64_t at, double value) {
     event(fmt::format(R"({{"ph":"C","pid":1,"name":{},"ts":{},"args":{{"GB/s":{:.3f}}}}})", quoted(name),

@@ -1,6 +1,6 @@
 #pragma once
-/// A run as a timeline that opens in the Perfetto UI (https://ui.perfetto.dev) or chrome://tracing: the JSON form of
-/// the Trace Event Format. One process, named after the chip, with these tracks:
+/// A run as a timeline that opens in the Perfetto UI (https://ui.perfetto.dev) or another viewer: the JSON form of the
+/// Trace Event Format. One process, named after the chip, with these tracks:
 ///
 ///   layers          each (step, layer); its arguments give cycles by cause and bytes by port
 ///   experts         each expert's commands ("expert 3, int2"), with rows, the combination, and products of whole
@@ -18,7 +18,8 @@
 ///                   refresh is there (memory::History)
 ///
 /// and one counter a memory port, in bytes per cycle, constant over a layer. A command's span begins when the command
-/// before it was executed. Times are exact: whole femtoseconds, written as microseconds with nine decimals.
+/// before it was executed. Times are exact: whole femtoseconds, written as microseconds with nine decimals. A span is a
+/// beginning and an end; where one follows another without a gap, both have the same number there.
 ///
 /// Events are written as they come, each track's to a temporary file of its own; the timeline has the tracks one after
 /// the other. In memory are those requests to the storage that wait for an earlier one.

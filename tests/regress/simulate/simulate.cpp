@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tests/bad_config/cli/run_program.h"
+#include "tests/timeline_spans.h"
 
 using namespace moesaic;
 using moesaic::testing::Folder;
@@ -120,44 +121,42 @@ TEST_CASE("all engines agree with a DRAM behind the ports, count its commands an
   CHECK(rtl_timeline == timeline);
   std::uint64_t refreshes = 0, read = 0, written = 0;
   std::map<int, std::string> tracks;
-  std::map<std::string, std::vector<json>> spans;  // by track and name, of commands; by track, of the array and results
+  // By track and name, of commands; by track, of the array and results.
+  std::map<std::string, std::vector<tests::TimelineSpan>> spans;
   const json trace = json::parse(timeline);
-  for (const json& event : trace["traceEvents"]) {
+  for (const json& event : trace["traceEvents"])
     if (event["ph"] == "M" && event["name"] == "thread_name") tracks[event["tid"]] = event["args"]["name"];
-    if (event["ph"] == "X" && tracks[event["tid"]] == "commands") spans[event["name"]].push_back(event);
-    if (event["ph"] == "X" && (tracks[event["tid"]] == "array" || tracks[event["tid"]] == "post-processing"))
-      spans[tracks[event["tid"]]].push_back(event);
-    if (event["ph"] != "X" || event["tid"] < 10) continue;
-    if (event["name"] == "refresh") {
-      ++refreshes;
-      const double end = event["ts"].get<double>() + event["dur"].get<double>();  // tRFC is 295 ns
-      CHECK((event["dur"].get<double>() >= 0.295 || end * 1e9 > cycle["time_fs"].get<double>() - 1));
+  for (const tests::TimelineSpan& span : tests::timeline_spans(trace)) {
+    const std::string& track = tracks[span.track];
+    if (track == "commands") spans[span.name].push_back(span);
+    if (track == "array" || track == "post-processing") spans[track].push_back(span);
+    if (span.track < 10) continue;
+    if (span.name == "refresh") {
+      ++refreshes;  // tRFC is 295 ns
+      CHECK((span.end - span.begin >= 295000000 || span.end == cycle["time_fs"].get<long long>()));
       continue;
     }
-    read += event["args"]["bytes_read"].get<std::uint64_t>();
-    written += event["args"]["bytes_written"].get<std::uint64_t>();
+    read += span.args["bytes_read"].get<std::uint64_t>();
+    written += span.args["bytes_written"].get<std::uint64_t>();
   }
   // The array works within each product, and what follows it within each product and combination; none are left out.
-  const auto end_of = [](const json& span) {  // femtoseconds
-    return std::llround(span["ts"].get<double>() * 1e9) + std::llround(span["dur"].get<double>() * 1e9);
-  };
   REQUIRE(spans["matmul"].size() > 4);
   REQUIRE(spans["array"].size() == spans["matmul"].size());
   REQUIRE(spans["post-processing"].size() == spans["matmul"].size() + spans["combine"].size());
   std::size_t product = 0;
   for (std::size_t i = 0; i < spans["array"].size(); ++i) {
-    const json &array = spans["array"][i], &matmul = spans["matmul"][i];
-    CHECK(array["ts"] >= matmul["ts"]);
-    CHECK(end_of(array) <= end_of(matmul));
-    CHECK(array["name"].get<std::string>().find("expert ") == 0);
-    for (const char* extent : {"tokens", "n", "k"}) CHECK(array["args"][extent] == matmul["args"][extent]);
+    const tests::TimelineSpan &array = spans["array"][i], &matmul = spans["matmul"][i];
+    CHECK(array.begin >= matmul.begin);
+    CHECK(array.end <= matmul.end);
+    CHECK(array.name.find("expert ") == 0);
+    for (const char* extent : {"tokens", "n", "k"}) CHECK(array.args[extent] == matmul.args[extent]);
     // Post-processing ends behind the array.
-    while (spans["post-processing"][product]["name"] == "combination") ++product;
-    const json& results = spans["post-processing"][product++];
-    CHECK(results["name"] == array["name"]);
-    CHECK(results["ts"] >= matmul["ts"]);
-    CHECK(end_of(results) > end_of(array));
-    CHECK(end_of(results) <= end_of(matmul));
+    while (spans["post-processing"][product].name == "combination") ++product;
+    const tests::TimelineSpan& results = spans["post-processing"][product++];
+    CHECK(results.name == array.name);
+    CHECK(results.begin >= matmul.begin);
+    CHECK(results.end > array.end);
+    CHECK(results.end <= matmul.end);
   }
   CHECK(tracks.at(10) == "DRAM channel 0");
   CHECK(tracks.at(11) == "DRAM channel 1");

@@ -16,6 +16,7 @@
 #include "sim/run/summary.h"
 #include "sim/run/timeline.h"
 #include "tests/temporary_folder.h"
+#include "tests/timeline_spans.h"
 #include "tests/unit/run/told_run.h"
 #include "workloads/checkpoint.h"
 #include "workloads/plan.h"
@@ -119,24 +120,23 @@ TEST_CASE("a timeline parses back into spans that lie within their parents and c
   const auto trace = nlohmann::json::parse(told.timeline_json);
   CHECK(trace["displayTimeUnit"] == "ns");
   // Times are whole cycles of the 2 ns clock.
-  const auto cycles_of = [](const nlohmann::json& microseconds) {
-    const long long femtoseconds = std::llround(microseconds.get<double>() * 1e9);
+  const auto cycles_of = [](long long femtoseconds) {
     CHECK(femtoseconds % 2000000 == 0);
     return static_cast<std::uint64_t>(femtoseconds / 2000000);
   };
   std::map<int, std::vector<std::pair<std::uint64_t, std::uint64_t>>> spans;
+  for (const tests::TimelineSpan& span : tests::timeline_spans(trace)) {
+    const std::uint64_t begin = cycles_of(span.begin), end = cycles_of(span.end);
+    CHECK(span.args["cycles"] == end - begin);
+    spans[span.track].push_back({begin, end});
+  }
   std::map<int, std::string> names;
   std::size_t counters = 0;
   for (const auto& event : trace["traceEvents"]) {
     const std::string kind = event["ph"];
-    REQUIRE((kind == "M" || kind == "X" || kind == "C"));
     CHECK(event["pid"] == 1);
     if (kind == "M" && event["name"] == "thread_name") names[event["tid"]] = event["args"]["name"];
     counters += kind == "C";
-    if (kind != "X") continue;
-    const std::uint64_t begin = cycles_of(event["ts"]), length = cycles_of(event["dur"]);
-    CHECK(event["args"]["cycles"] == length);
-    spans[event["tid"]].push_back({begin, begin + length});
   }
   CHECK(names == std::map<int, std::string>{
                      {1, "layers"}, {2, "experts"}, {3, "commands"}, {4, "array"}, {5, "post-processing"}});
@@ -182,21 +182,14 @@ TEST_CASE("a timeline shows each DRAM channel's refreshes and what it moved betw
   for (std::uint64_t i = 1; i <= 2; ++i) history.channels[1].refreshes.push_back({4 * i * gap, 4 * i * gap + 7, {}});
 
   const tests::ToldRun told(chip, workload, inputs, lowered, engine_run);
-  struct Span {
-    long long begin, end;
-    std::string name;
-    nlohmann::json args;
-  };
   const auto parse = [&](const std::string& text, std::map<int, std::string>& names, std::string& process) {
-    std::map<int, std::vector<Span>> spans;
+    std::map<int, std::vector<tests::TimelineSpan>> spans;
     const auto trace = nlohmann::json::parse(text);
     for (const auto& event : trace["traceEvents"]) {
       if (event["ph"] == "M" && event["name"] == "thread_name") names[event["tid"]] = event["args"]["name"];
       if (event["ph"] == "M" && event["name"] == "process_name") process = event["args"]["name"];
-      if (event["ph"] != "X") continue;
-      const auto fs = [&event](const char* key) { return std::llround(event[key].get<double>() * 1e9); };
-      spans[event["tid"]].push_back({fs("ts"), fs("ts") + fs("dur"), event["name"], event["args"]});
     }
+    for (tests::TimelineSpan& span : tests::timeline_spans(trace)) spans[span.track].push_back(std::move(span));
     return spans;
   };
   std::map<int, std::string> names;
@@ -207,7 +200,7 @@ TEST_CASE("a timeline shows each DRAM channel's refreshes and what it moved betw
   CHECK(names.at(11) == "DRAM channel 1 (one refresh of 4 shown)");
   std::uint64_t read = 0, refreshes = 0;
   long long at = 0;
-  for (const Span& span : spans.at(10)) {  // without a gap to the end
+  for (const tests::TimelineSpan& span : spans.at(10)) {  // without a gap to the end
     CHECK(span.begin == at);
     at = span.end;
     if (span.name == "refresh")
@@ -230,7 +223,7 @@ TEST_CASE("a timeline shows each DRAM channel's refreshes and what it moved betw
   CHECK(cut.at(1).size() == 1);
   CHECK(cut.at(2).size() < lowered.jobs.size());
   for (const auto& [track, of] : cut)
-    for (const Span& span : of) CHECK(span.end <= static_cast<long long>(shown * 2000000));
+    for (const tests::TimelineSpan& span : of) CHECK(span.end <= static_cast<long long>(shown * 2000000));
   CHECK(tests::ToldRun(chip, workload, inputs, lowered, engine_run, 1000000).timeline_json == told.timeline_json);
 }
 
