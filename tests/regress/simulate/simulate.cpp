@@ -801,9 +801,7 @@ TEST_CASE("loads that are on their way when a run or a layer ends count as far a
   const std::string guess = "{kind: next_layer, recall: 1.0, precision: 0.1, seed: 1}";
   const std::string dram = "{kind: dram, preset: lpddr5-6400, channels: 1}";
   const json cycle = run("cycle", slow, dram, guess, "--engine cycle");
-  json fast = run("fast", slow, dram, guess, "--engine fast");
-  fast["engine"] = "cycle";
-  fast["facts"]["chip"] = cycle["facts"]["chip"];
+  const json fast = run("fast", slow, dram, guess, "--engine fast");
   CHECK(fast["memory"] == cycle["memory"]);
   CHECK(fast["layers"] == cycle["layers"]);
   CHECK(number(cycle["memory"]["port_bytes_written"]) < number(cycle["storage"]["bytes"]));
