@@ -176,6 +176,7 @@ std::string read_file(const std::string& path) {
 }
 
 void remove_temporaries_on_signals() {
+  std::signal(SIGXFSZ, SIG_IGN);  // a file over the shell's limit is then an error like any other
   for (const int signal_number : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) {
     struct sigaction old {};
     sigaction(signal_number, nullptr, &old);
