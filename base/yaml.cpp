@@ -7,6 +7,7 @@
 #include <limits>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "base/atomic_file.h"
 
@@ -53,9 +54,10 @@ namespace {
 using Tree = YamlNode::Tree;
 
 constexpr int kMaxNodes = 4'000'000;  // aliases expand: a few lines could otherwise ask for all memory
+constexpr int kMaxDepth = 1000;       // and an alias in what it names for more
 
 std::unique_ptr<Tree> copy_tree(const YAML::Node& node, const std::string& file, const std::string& key,
-                                int parent_line, int& nodes) {
+                                int parent_line, int& nodes, int depth = 0) {
   auto tree = std::make_unique<Tree>();
   tree->file = file;
   tree->key = key;
@@ -63,6 +65,9 @@ std::unique_ptr<Tree> copy_tree(const YAML::Node& node, const std::string& file,
   if (++nodes > kMaxNodes)
     throw ConfigError(tree->where(), tree->shown_key(), "a document of more nodes",
                       "at most " + std::to_string(kMaxNodes));
+  if (depth > kMaxDepth)
+    throw ConfigError(tree->where(), "document", "nodes within nodes, or within themselves",
+                      "at most " + std::to_string(kMaxDepth) + " deep");
   switch (node.Type()) {
     case YAML::NodeType::Undefined:
     case YAML::NodeType::Null:
@@ -75,7 +80,8 @@ std::unique_ptr<Tree> copy_tree(const YAML::Node& node, const std::string& file,
     case YAML::NodeType::Sequence:
       tree->kind = Tree::Kind::kSequence;
       for (std::size_t i = 0; i < node.size(); ++i)
-        tree->children.push_back(copy_tree(node[i], file, key + "[" + std::to_string(i) + "]", tree->line, nodes));
+        tree->children.push_back(
+            copy_tree(node[i], file, key + "[" + std::to_string(i) + "]", tree->line, nodes, depth + 1));
       break;
     case YAML::NodeType::Map:
       tree->kind = Tree::Kind::kMap;
@@ -85,7 +91,7 @@ std::unique_ptr<Tree> copy_tree(const YAML::Node& node, const std::string& file,
         const std::string& name = pair.first.Scalar();
         const std::string path = key.empty() ? name : key + "." + name;
         if (tree->child(name) != nullptr) throw ConfigError(where, path, "the key a second time", "each key once");
-        auto child = copy_tree(pair.second, file, path, pair.first.Mark().line + 1, nodes);
+        auto child = copy_tree(pair.second, file, path, pair.first.Mark().line + 1, nodes, depth + 1);
         // A map or sequence starts on the line after its key; the key's line is what a reader looks for.
         if (child->kind != Tree::Kind::kScalar) child->line = pair.first.Mark().line + 1;
         tree->names.push_back(name);
@@ -119,9 +125,11 @@ YamlNode YamlNode::load(const std::string& path) { return parse(read_file(path),
 
 YamlNode YamlNode::parse(const std::string& text, const std::string& name) {
   try {
-    const YAML::Node node = YAML::Load(text);
+    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    if (documents.size() > 1)
+      throw ConfigError(name + ":" + std::to_string(documents[1].Mark().line + 1), "document", "a second one", "one");
     int nodes = 0;
-    auto tree = copy_tree(node, name, "", 1, nodes);
+    auto tree = copy_tree(documents.empty() ? YAML::Node() : documents[0], name, "", 1, nodes);
     if (tree->kind == Tree::Kind::kNull) throw ConfigError(name + ":1", "document", "nothing", "YAML");
     tree->read = true;
     std::shared_ptr<Tree> root = std::move(tree);

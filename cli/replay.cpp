@@ -427,7 +427,7 @@ void print_json(const Report& r) {
       one["warm"] = counts_json(r.at(c, p).warm(), r.sized());
       j["results"].push_back(std::move(one));
     }
-  fmt::print("{}\n", j.dump());
+  fmt::print("{}\n", j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 void print_table(const Report& r) {

@@ -204,7 +204,7 @@ std::string host_json(const SimulateOptions& options, const Results& results) {
     j["shortcuts"]["on"] = !options.no_shortcuts;
     put_effort(*results.effort, j["shortcuts"]);
   }
-  return j.dump(2) + "\n";
+  return j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 void check_options(const SimulateOptions& options) {

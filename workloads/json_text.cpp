@@ -16,6 +16,8 @@ base::YamlNode parse_json(const std::string& text, const std::string& file) {
     const auto line = 1 + std::count(text.begin(), end, '\n');
     throw base::ConfigError(file + ":" + std::to_string(line), "document",
                             "no JSON (" + std::string(error.what()) + ")", "a JSON document");
+  } catch (const nlohmann::json::exception& error) {  // a number that no double holds
+    throw base::ConfigError(file + ":1", "document", "no JSON (" + std::string(error.what()) + ")", "a JSON document");
   }
   std::string spaced = text;
   std::replace(spaced.begin(), spaced.end(), '\t', ' ');

@@ -169,7 +169,7 @@ void TraceReader::parse_jsonl(const std::string& line, TraceRow& row) {
       if (depth == 1 && event == nlohmann::json::parse_event_t::key) keys.push_back(value.get<std::string>());
       return true;
     });
-  } catch (const nlohmann::json::parse_error& error) {
+  } catch (const nlohmann::json::exception& error) {
     throw base::ConfigError(at, "row", "no JSON (" + std::string(error.what()) + ")", "one JSON object");
   }
   if (!object.is_object()) throw base::ConfigError(at, "row", shown(line), "one JSON object");

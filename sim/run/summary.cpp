@@ -504,7 +504,7 @@ std::string summary_json(const Run& run) {
 
   j["check"]["values_compared"] = run.values_compared;
   j["check"]["differences"] = 0;
-  return j.dump(2) + "\n";
+  return j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 std::string layers_csv(const Run& run) {

@@ -141,6 +141,10 @@ TEST_CASE("a YAML key given twice, an empty and a malformed document are refused
   CHECK_THROWS_WITH(YamlNode::parse("a: 1\nb: 2\na: 3\n", "c.yaml"),
                     "c.yaml:3: a: got the key a second time, expected each key once");
   CHECK_THROWS_WITH(YamlNode::parse("", "c.yaml"), "c.yaml:1: document: got nothing, expected YAML");
+  CHECK_THROWS_WITH(YamlNode::parse("a: 1\n---\nb: 2\n", "c.yaml"),
+                    "c.yaml:3: document: got a second one, expected one");
+  CHECK_THROWS_WITH(YamlNode::parse("a: &a [*a]\n", "c.yaml"),
+                    Catch::Matchers::Contains("got nodes within nodes, or within themselves"));
   CHECK_THROWS_WITH(YamlNode::parse("a: [1,\n", "c.yaml"),
                     Catch::Matchers::StartsWith("c.yaml:2: document: got malformed YAML"));
   CHECK_THROWS_AS(YamlNode::load("no/such/file.yaml"), InputError);

@@ -190,6 +190,7 @@ TEST_CASE("a config.json that lacks or misspells something is refused with file,
                         Catch::Contains("config.json:2: model_type: got mixtrel, expected"));
   CHECK_THROWS_WITH(parse("{}"), Catch::Contains("config.json:1: model_type: "));
   CHECK_THROWS_WITH(parse("{\"model_type\": \"mixtral\",}"), Catch::Contains("config.json:1: document: got no JSON"));
+  CHECK_THROWS_WITH(parse("{\"hidden_size\": 1e999}"), Catch::Contains("config.json:1: document: got no JSON"));
   CHECK_THROWS_WITH(parse("{\n\n\"a\": 1 2}"), Catch::Contains("config.json:3: document: got no JSON"));
   CHECK_THROWS_WITH(parse("[]"), Catch::Contains("config.json:1: document: got array, expected an object"));
   std::string text = mixtral(4096, 14336, 32, 32);

@@ -151,6 +151,7 @@ TEST_CASE("a JSONL row that breaks a rule is refused with file, line and key", "
   refused("[0.5,0.5]", "0.5", "weights: got 0.5, expected an array");
   refused("[0.5,0.5]", "[0.5,0.5],\"levels\":[1,1]", "levels: got a value, expected as in the first row");
   refused("}", "} x", "row: got no JSON");
+  refused("[0.5,0.5]", "[0.5,1e999]", "row: got no JSON");
   refused("{", "[{", "row: got no JSON");
 }
 
