@@ -559,8 +559,9 @@ std::vector<Counter> DramMemory::counters(Cycles now) {
 
 Cycles DramMemory::longest_wait() const {
   const DramTiming& t = config_.timing;
-  const std::int64_t access =
-      t.rc + t.rp + t.rtw + t.cl + t.cwl + config_.burst_clocks() + t.wr + t.wtr_l + t.ccd_l_mwr;
+  const std::int64_t access = t.rc + t.ras + t.rp + std::max(t.rcd, t.rcd_wr) + t.rtw + t.cl + t.cwl +
+                              config_.burst_clocks() + t.wr + t.wtr_l + t.rtp + std::max(t.ccd_l, t.ccd_l_mwr) +
+                              t.rrd_l + t.faw + t.cmd;
   const std::int64_t clocks =
       2 * (4 * (config_.read_queue + config_.write_queue) * access + t.rfc + config_.longest_close());
   return Cycles(to_core(clocks) + kSynchroniserCycles);

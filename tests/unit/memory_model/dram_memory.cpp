@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 #include <map>
+#include <memory>
 
 #include "base/error.h"
 #include "models/memory/dram_random.h"
@@ -36,6 +37,18 @@ std::int64_t lone_read(DramMemory& model, std::uint64_t address, std::int64_t no
 }
 
 }  // namespace
+
+TEST_CASE("the bound on how long a beat can take knows every distance between commands", "[unit][memory]") {
+  using Timing = memory::DramTiming;
+  for (std::int64_t Timing::*const distance :
+       {&Timing::rcd_wr, &Timing::ccd_l, &Timing::ccd_l_mwr, &Timing::rrd_l, &Timing::faw, &Timing::rtp, &Timing::rtw,
+        &Timing::wtr_l, &Timing::wr, &Timing::rfc}) {
+    DramConfig config = memory::dram_preset("ddr5-6400");
+    config.timing.refi = 4000000;
+    config.timing.*distance = 400000;
+    CHECK(std::make_unique<DramMemory>(config, Femtoseconds(config.clock_period_fs))->longest_wait() > Cycles(400000));
+  }
+}
 
 TEST_CASE("a lone read takes the formula's time to the cycle: closed bank, open row, other row", "[unit][memory]") {
   for (const std::string& name : memory::dram_preset_names()) {
