@@ -29,9 +29,11 @@ void prune(double ratio, RoutedRows& rows, Dropped& dropped) {
   for (std::size_t first = 0; first < rows.experts.size(); first += top_k) {
     const auto begin = rows.weights.begin() + static_cast<std::ptrdiff_t>(first);
     const auto greatest = std::max_element(begin, begin + static_cast<std::ptrdiff_t>(top_k));
-    const double least = ratio * *greatest;
+    if (*greatest <= 0) continue;
+    const double most = *greatest;
+    // The quotient, as MedianRatio has it: a row with that very ratio keeps its experts.
     for (std::size_t c = first; c < first + top_k; ++c)
-      if (rows.experts[c] != RoutedRows::kDropped && rows.weights[c] < least) drop(rows, c, dropped.pruned);
+      if (rows.experts[c] != RoutedRows::kDropped && rows.weights[c] / most < ratio) drop(rows, c, dropped.pruned);
   }
 }
 

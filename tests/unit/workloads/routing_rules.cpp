@@ -78,6 +78,22 @@ TEST_CASE("pruning at the layer's median drops at most half of all second expert
       CHECK((rows.experts[row] != kGone || rows.experts[row + 1] != kGone));
 }
 
+TEST_CASE("a row whose ratio is the median itself keeps its experts, whatever a product would round to",
+          "[unit][workloads]") {
+  RoutingRules rules;
+  rules.prune_at_median = true;
+  unsigned rounded = 0;
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    RoutedRows row = random_rows(seed, 1, 8, 2);
+    workloads::MedianRatio ratio;
+    ratio.add(row);
+    const double greater = std::max(row.weights[0], row.weights[1]), less = std::min(row.weights[0], row.weights[1]);
+    rounded += less < *ratio.median() * greater ? 1 : 0;
+    CHECK(workloads::apply(rules, 8, ratio.median(), row).pruned == 0);
+  }
+  CHECK(rounded > 0);
+}
+
 TEST_CASE("no expert of a batch keeps more than its capacity, and it keeps its first rows", "[unit][workloads]") {
   for (const double factor : {0.5, 1.0, 1.25}) {
     RoutedRows rows = random_rows(3, 100, 8, 2);
