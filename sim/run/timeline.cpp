@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <utility>
+#include <vector>
 
 namespace moesaic::run {
 namespace {
@@ -35,7 +37,9 @@ std::uint64_t time_of(const program::Chip& chip, std::uint64_t cycles) {
   return static_cast<std::uint64_t>(chip.time(base::Cycles(static_cast<std::int64_t>(cycles))).count());
 }
 
-std::string quoted(const std::string& text) { return nlohmann::json(text).dump(); }
+std::string quoted(const std::string& text) {
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
 
 }  // namespace
 
@@ -158,9 +162,18 @@ void Timeline::phase(const PhaseRecord& record) {
   }
   phases.span(kLayers, record.rows.name, before.cycles, end.cycles, arguments);
 
-  for (std::size_t j = 0; j < record.lowered.jobs.size(); ++j) {
+  // With experts in a storage jobs are executed in another order than they were planned in.
+  const auto in_time = [&record](std::vector<std::size_t>& numbers, const auto& command_of) {
+    std::stable_sort(numbers.begin(), numbers.end(), [&](std::size_t a, std::size_t b) {
+      return record.executed[command_of(a)] < record.executed[command_of(b)];
+    });
+  };
+  std::vector<std::size_t> order;
+  for (std::size_t j = 0; j < record.lowered.jobs.size(); ++j)
+    if (record.first_of(j) != record.end_of(j)) order.push_back(j);
+  in_time(order, [&record](std::size_t job) { return record.first_of(job); });
+  for (const std::size_t j : order) {
     const std::size_t first = record.first_of(j), after = record.end_of(j);
-    if (first == after) continue;
     const std::string name = job_name(record, j);
     jobs.span(kExperts, name, record.command_begin(first), record.executed[after - 1],
               fmt::format(R"("layer":{},"rows":{})", record.rows.layer, record.lowered.jobs[j].rows));
@@ -172,7 +185,10 @@ void Timeline::phase(const PhaseRecord& record) {
       if (!work.results.is_empty()) results.span(kResults, name, work.results.begin, work.results.end, extent);
     }
   }
-  for (std::size_t i = 0; i < record.lowered.commands.size(); ++i) {
+  order.resize(record.lowered.commands.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  in_time(order, [](std::size_t command) { return command; });
+  for (const std::size_t i : order) {
     const program::Command& command = record.lowered.commands[i];
     const char* name = opcode_name(command.opcode);
     if (name == nullptr) continue;
