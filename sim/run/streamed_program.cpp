@@ -70,6 +70,7 @@ StreamedProgram::StreamedProgram(const workloads::WorkloadFile& workload, const 
       lowering_(make_lowering(choices.data)) {
   survey();
   lowering_->place();
+  check_addresses(lowering_->program().loaded.image);
   check_capacity();
   if (!offloading_) return;
   uses_.popularity.assign(offloaded().layout.size(), 0);
@@ -151,6 +152,15 @@ std::uint64_t StreamedProgram::next_use(std::size_t job) {
   return use;
 }
 
+/// Of what is in the image so far.
+void StreamedProgram::check_addresses(const program::MemoryImage& image) const {
+  constexpr std::uint64_t kMost = std::uint64_t{1} << program::CoreParams::kAddrBits;
+  if (image.regions().empty() || image.regions().back().end() <= kMost) return;
+  throw base::ConfigError(chip_.path, "memory", fmt::format("{} bytes to address", image.regions().back().end()),
+                          fmt::format("at most {}: a core's addresses have {} bits", kMost,
+                                      static_cast<unsigned>(program::CoreParams::kAddrBits)));
+}
+
 /// The chip's memory holds the whole run: addresses are not used twice. Where they end is known when all is lowered.
 void StreamedProgram::check_capacity() {
   const auto holds = memory::capacity(chip_.memory);
@@ -166,6 +176,7 @@ void StreamedProgram::check_capacity() {
   const program::MemoryImage& image = trial->program().loaded.image;
   for_each_phase([&](const program::LayerRows& rows) {
     const program::LoweredPhase phase = trial->lower(rows);
+    check_addresses(image);
     end = std::max(end, image.regions().back().end());
     trial->forget(phase);
   });
@@ -192,6 +203,7 @@ const program::LoweredPhase& StreamedProgram::phase(std::size_t number) {
     const std::size_t next = running_ + lowered_.size();
     const program::LayerRows& of = rows(next);
     program::LoweredPhase& phase = lowered_.emplace_back(lowering_->lower(of));
+    check_addresses(lowering_->program().loaded.image);
     phase.phase.after = program::stated_cycles(of.stated, chip_);
     if (opens_step(next)) phase.phase.at = step_of(next).not_before;
   }

@@ -84,6 +84,7 @@ class StreamedProgram final : public program::PhaseSource {
   void survey();
   void survey_jobs(const program::LayerRows& rows);
   void find_next_uses();
+  void check_addresses(const program::MemoryImage& image) const;
   void check_capacity();
   std::unique_ptr<program::PhaseLowering> make_lowering(bool data) const;
 
