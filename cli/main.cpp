@@ -10,6 +10,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/option_values.h"
 
 namespace {
 
@@ -43,6 +44,8 @@ int run(int argc, char** argv) {
   moesaic::cli::add_verify(app);
   moesaic::cli::add_workload(app);
   moesaic::cli::add_replay(app);
+  for (CLI::App* const command : app.get_subcommands([](const CLI::App*) { return true; }))
+    moesaic::cli::check_option_values(*command);
 
   const std::vector<CLI::App*> commands = app.get_subcommands([](const CLI::App*) { return true; });
   if (argc > 1 && argv[1][0] != '-' &&

@@ -72,6 +72,10 @@ fs::path beside(const std::string& path, const char* what) {
 RunFolder::RunFolder(std::string path, std::vector<std::string> names)
     : path_(std::move(path)), names_(std::move(names)) {
   std::error_code error;
+  // The folder is replaced by another one: whoever stands in it would be left in neither, and ".." lead astray.
+  const fs::path here = fs::current_path(error), real = fs::weakly_canonical(path_, error);
+  if (std::mismatch(real.begin(), real.end(), here.begin(), here.end()).first == real.end())
+    refuse(path_, "a folder that this command runs in", "another one");
   const fs::file_status status = fs::status(path_, error);
   if (fs::exists(status)) {
     if (!fs::is_directory(status)) refuse(path_, "a file", "a new folder, an empty one or an earlier run's");

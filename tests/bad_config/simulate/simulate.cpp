@@ -87,6 +87,13 @@ TEST_CASE("simulate refuses an engine, a plan and a seed that do not exist", "[b
   CHECK(refusal(folder, arguments).find("int9") != std::string::npos);
   arguments.more = "--seed one";
   CHECK(refusal(folder, arguments).find("--seed") != std::string::npos);
+  for (const std::string seed : {"-5", "010", "0x10", "18446744073709551616"}) {
+    arguments.more = "--seed " + seed;
+    CHECK(refusal(folder, arguments) ==
+          "moesaic simulate: --seed: got " + seed + ", expected a whole number from 0 on\n");
+  }
+  arguments.more = "--plan ''";
+  CHECK(refusal(folder, arguments) == "moesaic simulate: --plan: got nothing, expected a value, or not the option\n");
 }
 
 TEST_CASE("simulate refuses a plan for another model", "[bad_config][simulate]") {
@@ -113,6 +120,35 @@ TEST_CASE("simulate refuses a folder it cannot make before it works", "[bad_conf
     CHECK(outcome.one_error_line());
     CHECK(outcome.err.find("--out") != std::string::npos);
   }
+}
+
+TEST_CASE("simulate refuses to replace the folder it runs in, or one around it, and leaves it",
+          "[bad_config][simulate]") {
+  const Folder folder;
+  const std::string here = std::filesystem::current_path().string();
+  base::write_file(folder.file("summary.json"), "{}");
+  for (const char* out : {".", "../$(basename $PWD)"}) {
+    const std::string command = "cd " + folder.path() + " && " + MOESAIC_PROGRAM + " simulate --chip " + here +
+                                "/chips/demo.yaml --workload " + here + "/configs/demo_workload.yaml --out " + out +
+                                " 2>" + folder.file("../moesaic_err_") + "$$; code=$?; rm -f " +
+                                folder.file("../moesaic_err_") + "$$; exit $code";
+    INFO(out);
+    CHECK(WEXITSTATUS(std::system(command.c_str())) == 2);
+    CHECK(base::read_file(folder.file("summary.json")) == "{}");
+  }
+}
+
+TEST_CASE("what does not fit into the addresses of a core is refused", "[bad_config][simulate]") {
+  const Folder folder;
+  Arguments arguments;
+  arguments.chip = folder.file("chip.yaml");
+  base::write_file(arguments.chip, base::read_file("chips/demo.yaml") +
+                                       "storage: {kind: nvme, preset: nvme-pcie4x4}\n"
+                                       "cache: {policy: lru, capacity_bytes: 1099511627776, load_order: fifo, "
+                                       "decision_cycles: 10, prefetch: {kind: none}, start: cold}\n");
+  arguments.more = "--engine fast --no-data --plan int2";
+  CHECK_THAT(refusal(folder, arguments),
+             Catch::Contains("expected at most 1099511627776: a core's addresses have 40 bits"));
 }
 
 TEST_CASE("simulate refuses activations wider than the array's", "[bad_config][simulate]") {

@@ -1,0 +1,66 @@
+#include "cli/option_values.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "base/error.h"
+
+namespace moesaic::cli {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string shown(const CLI::App& command) { return "moesaic " + command.get_name(); }
+
+template <class T>
+bool is_decimal(const std::string& text) {
+  const std::size_t sign = text.size() > 1 && text[0] == '-' ? 1 : 0;
+  if (text.size() > sign + 1 && text[sign] == '0') return false;  // octal, or hexadecimal
+  T value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+void check_value(const CLI::App& command, const CLI::Option& option, const std::string& value) {
+  const std::string type = option.get_type_name();
+  if (value.empty())
+    throw base::ConfigError(shown(command), option.get_name(), "nothing", "a value, or not the option");
+  const bool is_natural = type.rfind("UINT", 0) == 0;
+  if (is_natural ? !is_decimal<std::uint64_t>(value) : type.rfind("INT", 0) == 0 && !is_decimal<std::int64_t>(value))
+    throw base::ConfigError(shown(command), option.get_name(), value,
+                            is_natural ? "a whole number from 0 on" : "a whole number");
+}
+
+bool is_output(const CLI::Option& option) {
+  return option.check_lname("out") || option.check_lname("per-window") || option.check_lname("costs-out");
+}
+
+void check(const CLI::App& command) {
+  const std::vector<const CLI::Option*> options =
+      command.get_options([](const CLI::Option* option) { return !option->results().empty(); });
+  for (const CLI::Option* option : options)
+    if (option->get_items_expected_max() > 0)  // no flag
+      for (const std::string& value : option->results()) check_value(command, *option, value);
+  std::error_code none;
+  for (const CLI::Option* output : options)
+    for (const std::string& file : output->results())
+      for (const CLI::Option* input :
+           is_output(*output) && fs::is_regular_file(file, none) ? options : decltype(options)())
+        for (const std::string& other : input->results())
+          if (input != output && fs::equivalent(file, other, none))
+            throw base::ConfigError(shown(command), output->get_name(), "the file of " + input->get_name(),
+                                    "another file: that one would be lost");
+}
+
+}  // namespace
+
+void check_option_values(CLI::App& command) {
+  command.parse_complete_callback([&command] { check(command); });
+  for (CLI::App* const one : command.get_subcommands([](const CLI::App*) { return true; })) check_option_values(*one);
+}
+
+}  // namespace moesaic::cli
