@@ -16,6 +16,7 @@
 #include "cli/latency_source.h"
 #include "cli/plan_check.h"
 #include "mapping/problem.h"
+#include "models/memory/memory_model.h"
 #include "sim/program/chip.h"
 #include "workloads/sensitivity.h"
 #include "workloads/workload_file.h"
@@ -118,9 +119,11 @@ void run_profile(const ProfileCommand& command) {
       sum.most = std::max(sum.most, own);
     }
   }
+  const std::string memory_name = memory::make_memory(chip.memory, chip.clock_period())->name();
   if (command.json) {
     nlohmann::ordered_json j;
     j["chip"] = source.chip;
+    j["memory"] = memory_name;
     j["work"] = source.work;
     j["engine"] = source.engine;
     j["tokens"] = source.tokens;
@@ -138,8 +141,8 @@ void run_profile(const ProfileCommand& command) {
     fmt::print("{:<{}} {:>16} {:>16.1f} {:>24}\n", readings[f].name(), wide, sums[f].cycles + rest,
                static_cast<double>(sums[f].cycles + rest) / static_cast<double>(source.tokens),
                fmt::format("{}..{}", sums[f].least, sums[f].most));
-  fmt::print("{} tokens; {} of these cycles beside the experts; {} of {} runs from the cache\n", source.tokens, rest,
-             profile.cached, profile.runs);
+  fmt::print("{} tokens; {} of these cycles beside the experts; {} of {} runs from the cache\nmemory: {}\n",
+             source.tokens, rest, profile.cached, profile.runs, memory_name);
 }
 
 }  // namespace

@@ -76,6 +76,7 @@ RunFolder::RunFolder(std::string path, std::vector<std::string> names)
   const fs::path here = fs::current_path(error), real = fs::weakly_canonical(path_, error);
   if (std::mismatch(real.begin(), real.end(), here.begin(), here.end()).first == real.end())
     refuse(path_, "a folder that this command runs in", "another one");
+  if (fs::is_symlink(path_, error)) path_ = real.string();  // the link stays, what it names is replaced
   const fs::file_status status = fs::status(path_, error);
   if (fs::exists(status)) {
     if (!fs::is_directory(status)) refuse(path_, "a file", "a new folder, an empty one or an earlier run's");
@@ -88,6 +89,7 @@ RunFolder::RunFolder(std::string path, std::vector<std::string> names)
       is_run = is_run || name == "summary.json";
     }
     if (error) refuse(path_, error.message(), "a folder that can be read");
+    if (access(path_.c_str(), W_OK) != 0) refuse(path_, std::strerror(errno), "a folder that can be replaced");
     if (!is_empty && !is_run)
       refuse(path_, "a folder without summary.json", "a new folder, an empty one or an earlier run's");
   }

@@ -4,6 +4,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "base/atomic_file.h"
 #include "base/sha256.h"
 #include "base/yaml.h"
 #include "models/host/eviction_policy.h"
@@ -166,11 +167,7 @@ std::string Chip::format_names() const {
   return names;
 }
 
-Chip read_chip(const std::string& path) {
-  Chip chip = read(base::YamlNode::load(path));
-  chip.hash = base::sha256_file(path);
-  return chip;
-}
+Chip read_chip(const std::string& path) { return parse_chip(base::read_file(path), path); }
 
 Chip parse_chip(const std::string& text, const std::string& name) {
   Chip chip = read(base::YamlNode::parse(text, name));

@@ -597,6 +597,13 @@ TEST_CASE("an earlier run's folder is replaced, any other is left alone", "[regr
                            "earlier run's\n");
   CHECK(summary(folder, "run")["bits"]["experts_by_format"]["binary"] == 8);
   CHECK(folder.count() == 2);  // the workload and the run: nothing hidden is left
+  // A link to a run's folder stays one, and leads to the new run.
+  std::filesystem::remove(folder.file("run/notes.txt"));
+  std::filesystem::create_directory_symlink(folder.file("run"), folder.file("link"));
+  REQUIRE(simulate(folder, kSmall, "demo", "--plan int2 --out " + folder.file("link")).exit_code == 0);
+  CHECK(std::filesystem::is_symlink(folder.file("link")));
+  CHECK(summary(folder, "run")["bits"]["experts_by_format"]["int2"] == 8);
+  CHECK(folder.count() == 3);
 }
 
 TEST_CASE("an interrupted run leaves nothing", "[regress][simulate]") {
