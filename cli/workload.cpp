@@ -126,6 +126,8 @@ void print_describe(const workloads::Network& n) {
 
 void run_describe(const DescribeOptions& options) {
   if (options.list) {
+    if (!options.network.empty())
+      throw base::ConfigError("moesaic workload describe", "NETWORK", options.network, "none with --list");
     if (options.json)
       fmt::print("{}\n", nlohmann::json(workloads::zoo_names()).dump());
     else

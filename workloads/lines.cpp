@@ -38,6 +38,8 @@ Compression compression_of(const std::string& path) {
   return Compression::kNone;
 }
 
+constexpr const char* kReadable = "a readable file";
+
 /// A file descriptor as a Boost source.
 class DescriptorSource : public io::source {
  public:
@@ -47,7 +49,7 @@ class DescriptorSource : public io::source {
       const ssize_t got = ::read(fd_, to, static_cast<std::size_t>(count));
       if (got > 0) return got;
       if (got == 0) return -1;
-      if (errno != EINTR) throw base::InputError(path_ + ": cannot read: " + std::strerror(errno));
+      if (errno != EINTR) throw base::ConfigError(path_, "read", std::strerror(errno), kReadable);
     }
   }
 
@@ -140,9 +142,10 @@ LineReader::LineReader(const std::string& path) : impl_(std::make_unique<Impl>()
   Impl& m = *impl_;
   m.path = path;
   m.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (m.fd < 0) throw base::InputError(path + ": cannot open: " + std::strerror(errno));
+  if (m.fd < 0) throw base::ConfigError(path, "read", std::strerror(errno), kReadable);
   struct stat status = {};
-  if (fstat(m.fd, &status) == 0 && S_ISDIR(status.st_mode)) throw base::InputError(path + ": cannot read: is a folder");
+  if (fstat(m.fd, &status) == 0 && S_ISDIR(status.st_mode))
+    throw base::ConfigError(path, "read", "a folder", kReadable);
   const Compression compression = compression_of(path);
   if (compression == Compression::kGzip) m.stream.push(io::gzip_decompressor());
   DescriptorSource file(m.fd, path);

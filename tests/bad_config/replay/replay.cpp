@@ -95,7 +95,8 @@ TEST_CASE("replay refuses a trace longer than the network, a layer twice, levels
                 "t.csv:2: levels: got 5, expected at most 4: nested4 stores 8 planes and reads 4");
   check_refused(run_program(levels + "--network data/model --format int4"),
                 "t.csv:2: levels: got 5, expected at most 0");
-  check_refused(run_program("replay --capacity 2experts --trace " + folder.file("none.csv")), "none.csv: cannot open");
+  check_refused(run_program("replay --capacity 2experts --trace " + folder.file("none.csv")),
+                "none.csv: read: got No such file or directory, expected a readable file");
   base::write_file(folder.file("p.csv"), "layer,expert,count\n0,8,3\n");
   check_refused(replay("--capacity 2experts --popularity " + folder.file("p.csv")), "p.csv:2: row: got '0,8,3'");
   base::write_file(folder.file("p.csv"), "layer,expert,count\n0,1,3\n0,1,3\n");
