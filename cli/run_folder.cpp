@@ -39,13 +39,20 @@ class SignalsWait {
   sigset_t before_;
 };
 
+fs::path beside(const std::string& path, const char* what) {
+  fs::path clean = fs::path(path).lexically_normal();
+  if (clean.filename().empty()) clean = clean.parent_path();  // "out/"
+  return clean.parent_path() / ("." + clean.filename().string() + what + std::to_string(getpid()));
+}
+
 /// A folder that is gone at the end unless it was kept.
 class Scratch {
  public:
-  explicit Scratch(fs::path path) : path_(std::move(path)) {
+  /// Beside the folder that the command was told to make.
+  Scratch(const std::string& folder, const char* what) : path_(beside(folder, what)) {
     std::error_code error;
     fs::create_directory(path_, error);
-    if (error) refuse(path_.string(), error.message(), "a place where a folder can be made");
+    if (error) refuse(folder, error.message(), "a place where a folder can be made");
   }
   ~Scratch() {
     std::error_code ignored;  // a destructor must not throw, and there is nobody left to tell
@@ -60,12 +67,6 @@ class Scratch {
   fs::path path_;
   bool kept_ = false;
 };
-
-fs::path beside(const std::string& path, const char* what) {
-  fs::path clean = fs::path(path).lexically_normal();
-  if (clean.filename().empty()) clean = clean.parent_path();  // "out/"
-  return clean.parent_path() / ("." + clean.filename().string() + what + std::to_string(getpid()));
-}
 
 }  // namespace
 
@@ -93,7 +94,7 @@ RunFolder::RunFolder(std::string path, std::vector<std::string> names)
     if (!is_empty && !is_run)
       refuse(path_, "a folder without summary.json", "a new folder, an empty one or an earlier run's");
   }
-  const Scratch probe(beside(path_, ".probe-"));
+  const Scratch probe(path_, ".probe-");
 }
 
 std::string RunFolder::parent() const {
@@ -103,7 +104,7 @@ std::string RunFolder::parent() const {
 
 void RunFolder::commit(const std::vector<File>& files) const {
   const SignalsWait signals_wait;
-  Scratch made(beside(path_, ".partial-"));
+  Scratch made(path_, ".partial-");
   for (const auto& [name, write] : files) {
     base::AtomicFile file((made.path() / name).string());
     write(file);
@@ -111,7 +112,7 @@ void RunFolder::commit(const std::vector<File>& files) const {
   }
   std::error_code error;
   if (fs::exists(path_)) {
-    Scratch old(beside(path_, ".old-"));  // removed at the end of this scope, with what it holds
+    Scratch old(path_, ".old-");  // removed at the end of this scope, with what it holds
     fs::rename(path_, old.path() / "run", error);
     if (error) refuse(path_, error.message(), "a folder that can be replaced");
     fs::rename(made.path(), path_, error);

@@ -118,7 +118,7 @@ TEST_CASE("simulate refuses a folder it cannot make before it works", "[bad_conf
     INFO(out);
     CHECK(outcome.exit_code == 2);
     CHECK(outcome.one_error_line());
-    CHECK(outcome.err.find("--out") != std::string::npos);
+    CHECK(outcome.err.find(out + ": --out: got ") == 0);
   }
 }
 
