@@ -63,7 +63,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::CallForVersion&) {
     std::puts(app.version().c_str());
   } catch (const CLI::ParseError& error) {
-    return complain(kBadInput, std::string("moesaic: ") + error.what());
+    return complain(kBadInput, "moesaic: " + moesaic::cli::refusal_of(error));
   }
   errno = 0;
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)

@@ -4,7 +4,9 @@
 #include <charconv>
 #include <cstdint>
 #include <filesystem>
+#include <regex>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 
@@ -57,6 +59,25 @@ void check(const CLI::App& command) {
 }
 
 }  // namespace
+
+std::string refusal_of(const CLI::ParseError& error) {
+  static const std::pair<const char*, const char*> kWordings[] = {
+      {"^(\\S+): Value (.*) not in range (\\S+) to (\\S+)$", "$1: got $2, expected a number from $3 to $4"},
+      {"^(\\S+): (.*) not in \\{(.*)\\}$", "$1: got $2, expected one of $3"},
+      {"^Could not convert: (\\S+) = (.*)$", "$1: got $2, expected a number"},
+      {"^(\\S+): At Most 1 required but received (\\d+)$", "$1: got it $2 times, expected it once"},
+      {"^(\\S+): 1 required (\\S+) missing$", "$1: got nothing, expected $2"},
+      {"^A subcommand is required$", "command: got none, expected one"},
+      {"^(\\S+) is required$", "$1: got nothing, expected a value"},
+      {"^The following arguments? (?:was|were) not expected: (.*)$", "arguments: got $1, expected none of that"},
+  };
+  const std::string text = error.what();
+  for (const auto& [theirs, ours] : kWordings) {
+    const std::regex wording(theirs);
+    if (std::regex_match(text, wording)) return std::regex_replace(text, wording, ours);
+  }
+  return text;
+}
 
 void check_option_values(CLI::App& command) {
   command.parse_complete_callback([&command] { check(command); });

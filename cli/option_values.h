@@ -1,6 +1,7 @@
 #pragma once
 /// What the option parser lets pass and no command means.
 #include <CLI/CLI.hpp>
+#include <string>
 
 namespace moesaic::cli {
 
@@ -8,5 +9,9 @@ namespace moesaic::cli {
 /// set; a whole number in anything but decimal digits, or one that its type does not hold; and an output file that is
 /// one of the command's input files. base::ConfigError.
 void check_option_values(CLI::App& command);
+
+/// What the option parser refused, as every refusal is worded: `key: got X, expected Y`. A wording of its own that is
+/// not known here stays as it is.
+std::string refusal_of(const CLI::ParseError& error);
 
 }  // namespace moesaic::cli

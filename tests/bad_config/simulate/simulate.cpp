@@ -86,7 +86,18 @@ TEST_CASE("simulate refuses an engine, a plan and a seed that do not exist", "[b
   arguments.more = "--plan int9";
   CHECK(refusal(folder, arguments).find("int9") != std::string::npos);
   arguments.more = "--seed one";
-  CHECK(refusal(folder, arguments).find("--seed") != std::string::npos);
+  CHECK(refusal(folder, arguments) == "moesaic: --seed: got one, expected a number\n");
+  arguments.more = "--seed 1 --seed 2";
+  CHECK(refusal(folder, arguments) == "moesaic: --seed: got it 2 times, expected it once\n");
+  arguments.more = "--threads 5000";
+  CHECK(refusal(folder, arguments) == "moesaic: --threads: got 5000, expected a number from 0 to 1024\n");
+  arguments.more = "--sede 1";
+  CHECK(refusal(folder, arguments).find("expected none of that") != std::string::npos);
+  arguments.more = "--plan";
+  CHECK(refusal(folder, arguments) == "moesaic: --plan: got nothing, expected PLAN|FORMAT\n");
+  CHECK(run_program("simulate").err == "moesaic: --chip: got nothing, expected a value\n");
+  CHECK(run_program("profile --per all --chip a --workload b").err ==
+        "moesaic: --per: got all, expected one of expert,projection\n");
   for (const std::string seed : {"-5", "010", "0x10", "18446744073709551616"}) {
     arguments.more = "--seed " + seed;
     CHECK(refusal(folder, arguments) ==
