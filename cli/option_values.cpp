@@ -7,6 +7,7 @@
 #include <regex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 
@@ -41,21 +42,28 @@ bool is_output(const CLI::Option& option) {
   return option.check_lname("out") || option.check_lname("per-window") || option.check_lname("costs-out");
 }
 
-void check(const CLI::App& command) {
-  const std::vector<const CLI::Option*> options =
-      command.get_options([](const CLI::Option* option) { return !option->results().empty(); });
-  for (const CLI::Option* option : options)
-    if (option->get_items_expected_max() > 0)  // no flag
-      for (const std::string& value : option->results()) check_value(command, *option, value);
+using Options = std::vector<const CLI::Option*>;
+
+void check_output(const CLI::App& command, const CLI::Option& output, const Options& options) {
   std::error_code none;
-  for (const CLI::Option* output : options)
-    for (const std::string& file : output->results())
-      for (const CLI::Option* input :
-           is_output(*output) && fs::is_regular_file(file, none) ? options : decltype(options)())
-        for (const std::string& other : input->results())
-          if (input != output && fs::equivalent(file, other, none))
-            throw base::ConfigError(shown(command), output->get_name(), "the file of " + input->get_name(),
-                                    "another file: that one would be lost");
+  for (const std::string& file : output.results()) {
+    if (!fs::is_regular_file(file, none)) continue;
+    for (const CLI::Option* input : options)
+      for (const std::string& other : input->results())
+        if (input != &output && fs::equivalent(file, other, none))
+          throw base::ConfigError(shown(command), output.get_name(), "the file of " + input->get_name(),
+                                  "another file: that one would be lost");
+  }
+}
+
+void check(const CLI::App& command) {
+  const Options options = command.get_options([](const CLI::Option* option) { return !option->results().empty(); });
+  for (const CLI::Option* option : options) {
+    const bool is_flag = option->get_items_expected_max() == 0;
+    for (const std::string& value : option->results())
+      if (!is_flag) check_value(command, *option, value);
+    if (is_output(*option)) check_output(command, *option, options);
+  }
 }
 
 }  // namespace

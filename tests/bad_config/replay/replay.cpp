@@ -1,6 +1,7 @@
 // moesaic replay: bad input ends in one line on standard error, exit code 2 and no output.
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "tests/bad_config/cli/run_program.h"
@@ -72,6 +73,17 @@ TEST_CASE("replay refuses a cache smaller than one expert, unknown names and opt
   check_refused(replay("--capacity 2experts --network data/model --plan none.yaml"), "none.yaml");
   check_refused(replay("--capacity 2experts --network Mixtrel"), "--network: got 'Mixtrel'");
   check_refused(replay("--capacity 2experts --policies lru --popularity none.csv"), "--popularity: got none.csv");
+}
+
+TEST_CASE("an output file that is one of the command's own input files is refused, and stays", "[bad_config][cli]") {
+  const Folder folder;
+  const std::string trace = folder.file("t.csv.gz"), text = base::read_file(kTrace);
+  base::write_file(trace, text);
+  std::filesystem::create_symlink(trace, folder.file("link"));
+  for (const std::string& out : {trace, folder.path() + "/./t.csv.gz", folder.file("link")})
+    check_refused(run_program("replay --capacity 2experts --trace " + trace + " --out " + out),
+                  "moesaic replay: --out: got the file of --trace, expected another file");
+  CHECK(base::read_file(trace) == text);
 }
 
 TEST_CASE("replay refuses a trace longer than the network, a layer twice, levels that no plane is stored for",
