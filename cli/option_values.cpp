@@ -17,7 +17,11 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string shown(const CLI::App& command) { return "moesaic " + command.get_name(); }
+/// "moesaic workload synth".
+std::string shown(const CLI::App& command) {
+  const CLI::App* const above = command.get_parent();
+  return (above == nullptr ? "" : shown(*above) + " ") + command.get_name();
+}
 
 template <class T>
 bool is_decimal(const std::string& text) {

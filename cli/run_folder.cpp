@@ -75,7 +75,7 @@ RunFolder::RunFolder(std::string path, std::vector<std::string> names)
   std::error_code error;
   // The folder is replaced by another one: whoever stands in it would be left in neither, and ".." lead astray.
   const fs::path here = fs::current_path(error), real = fs::weakly_canonical(path_, error);
-  if (std::mismatch(real.begin(), real.end(), here.begin(), here.end()).first == real.end())
+  if (!real.empty() && std::mismatch(real.begin(), real.end(), here.begin(), here.end()).first == real.end())
     refuse(path_, "a folder that this command runs in", "another one");
   if (fs::is_symlink(path_, error)) path_ = real.string();  // the link stays, what it names is replaced
   const fs::file_status status = fs::status(path_, error);

@@ -110,6 +110,8 @@ TEST_CASE("workload import refuses a trace that names expert 9 of 8, and writes 
   CHECK_FALSE(std::filesystem::exists(out));
   CHECK(run_program("workload import --in " + trace + " --out " + out).exit_code == 0);
   CHECK(std::filesystem::exists(out));
+  check_refused("workload synth --network Mixtral-8x7B --requests '' --out t.csv",
+                "moesaic workload synth: --requests: got nothing, expected a value");
   check_refused("workload describe Mixtral-8x7B --list", "NETWORK: got Mixtral-8x7B, expected none with --list");
   check_refused("workload import --in " + folder.file("none.csv"),
                 "none.csv: read: got No such file or directory, expected a readable file");
