@@ -14,11 +14,13 @@ void check_made_for(const workloads::Plan& plan, const std::string& path, const 
                             const std::string& what) {
     if (stated && *stated != found)
       throw base::ConfigError(path, std::string("made_from.") + key, *stated,
-                              found + ", the hash of " + what + ", or --foreign-plan");
+                              found + ", " + what + ", or --foreign-plan");
   };
-  same("chip", plan.made_from.chip, chip.hash, chip.path);
-  if (plan.made_from.trace) same("trace", plan.made_from.trace, base::sha256_file(workload.trace), workload.trace);
-  same("work", plan.made_from.work, workloads::selection_hash(workload), "what " + workload.path + " runs");
+  same("chip", plan.made_from.chip, chip.hash, "the hash of " + chip.path);
+  same("memory", plan.made_from.memory, chip.memory_name(), "the memory of " + chip.path);
+  if (plan.made_from.trace)
+    same("trace", plan.made_from.trace, base::sha256_file(workload.trace), "the hash of " + workload.trace);
+  same("work", plan.made_from.work, workloads::selection_hash(workload), "the hash of what " + workload.path + " runs");
 }
 
 void check_memory(const workloads::Plan& plan, const std::string& path, const program::Chip& chip,

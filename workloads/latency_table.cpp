@@ -17,7 +17,7 @@ using numerics::ExpertFormats;
 
 namespace {
 
-constexpr std::string_view kFirst = "# moesaic profile 1";
+constexpr std::string_view kFirst = "# moesaic profile 2";
 constexpr std::string_view kHeader = "layer,expert,format,jobs,rows,cycles";
 constexpr std::string_view kClassHeader = "layer,expert,format,classes,jobs,rows,cycles";
 constexpr std::string_view kClasses = "# classes: ";
@@ -57,7 +57,7 @@ LatencyTable::LatencyTable(Source source, std::vector<LatencyRow> rows, std::str
 }
 
 LatencyTable LatencyTable::parse(const std::string& text, const std::string& path) {
-  constexpr std::array<std::string_view, 5> kKeys{"chip", "work", "engine", "group_size", "tokens"};
+  constexpr std::array<std::string_view, 6> kKeys{"chip", "memory", "work", "engine", "group_size", "tokens"};
   LatencyTable table;
   table.path_ = path;
   std::set<int> layers, rested;
@@ -83,6 +83,7 @@ LatencyTable LatencyTable::parse(const std::string& text, const std::string& pat
         throw ConfigError(where, "header", "'" + std::string(content.substr(0, 80)) + "'", "'" + start + "...'");
       const std::string_view value = content.substr(start.size());
       if (key == "chip") table.source_.chip = hash(value, where, key);
+      if (key == "memory") table.source_.memory = value;
       if (key == "work") table.source_.work = hash(value, where, key);
       if (key == "engine") table.source_.engine = hash(value, where, key);
       if (key == "group_size") table.source_.group_size = whole_number(value, where, key, 8, 1 << 24);
@@ -141,8 +142,9 @@ LatencyTable LatencyTable::parse(const std::string& text, const std::string& pat
 
 std::string LatencyTable::text() const {
   const bool has_classes = source_.classes > 0;
-  std::string text = fmt::format("{}\n# chip: {}\n# work: {}\n# engine: {}\n# group_size: {}\n# tokens: {}\n", kFirst,
-                                 source_.chip, source_.work, source_.engine, source_.group_size, source_.tokens);
+  std::string text =
+      fmt::format("{}\n# chip: {}\n# memory: {}\n# work: {}\n# engine: {}\n# group_size: {}\n# tokens: {}\n", kFirst,
+                  source_.chip, source_.memory, source_.work, source_.engine, source_.group_size, source_.tokens);
   if (has_classes) text += fmt::format("{}{}\n", kClasses, source_.classes);
   text += fmt::format("{}\n", has_classes ? kClassHeader : kHeader);
   for (const LatencyRow& row : rows_)

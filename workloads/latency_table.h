@@ -2,8 +2,9 @@
 /// The latency table: how many cycles each expert of a workload takes in each format, all its rows together, measured
 /// with a barrier between experts. What `profile` writes and `map` budgets. A CSV whose first lines say what it is of:
 ///
-///   # moesaic profile 1
+///   # moesaic profile 2
 ///   # chip: <SHA-256 of the chip file>
+///   # memory: <the chip's memory, in words>
 ///   # work: <SHA-256 of the shapes, batches and routing that were run>
 ///   # engine: <SHA-256 of the engine's sources>
 ///   # group_size: 64
@@ -46,6 +47,7 @@ class LatencyTable {
  public:
   struct Source {
     std::string chip, work, engine;  ///< hashes
+    std::string memory;              ///< the chip's, in words
     std::int64_t group_size = 0;
     std::int64_t tokens = 0;  ///< (request, position) pairs of the workload
     std::size_t classes = 0;  ///< 2 or more; 0 where rows are not told apart

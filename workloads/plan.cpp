@@ -137,6 +137,7 @@ Plan read_plan(const std::string& path) {
   plan.made_from.trace = find_hash(sources, "trace");
   plan.made_from.work = find_hash(sources, "work");
   plan.made_from.chip = find_hash(sources, "chip");
+  if (const std::optional<base::YamlNode> memory = sources.find("memory")) plan.made_from.memory = memory->as_text();
   plan.made_from.costs = find_hash(sources, "costs");
   const base::YamlNode group = root.at("group_size");
   plan.group_size = static_cast<int>(group.as_integer(8, 1 << 24));
@@ -222,13 +223,16 @@ void check_plan(const Plan& plan, const std::string& path, const Network& networ
                             std::to_string(wanted) + ", one for each (layer, expert)");
 }
 
-void write_plan(const Plan& plan, const std::string& path) {
+void write_plan(const Plan& plan, const std::string& path) { base::write_file(path, plan_text(plan, path)); }
+
+std::string plan_text(const Plan& plan, const std::string& path) {
   std::string text =
       fmt::format("plan_version: {}\nmade_from:\n  checkpoint: {}\n", kVersion, quoted(plan.made_from.checkpoint));
   if (plan.made_from.sensitivity) text += "  sensitivity: " + quoted(*plan.made_from.sensitivity) + "\n";
   if (plan.made_from.trace) text += "  trace: " + quoted(*plan.made_from.trace) + "\n";
   if (plan.made_from.work) text += "  work: " + quoted(*plan.made_from.work) + "\n";
   if (plan.made_from.chip) text += "  chip: " + quoted(*plan.made_from.chip) + "\n";
+  if (plan.made_from.memory) text += "  memory: " + quoted(*plan.made_from.memory) + "\n";
   if (plan.made_from.costs) text += "  costs: " + quoted(*plan.made_from.costs) + "\n";
   text += fmt::format("group_size: {}\n", plan.group_size) + format_quantiser(plan.quantiser, path);
   text += fmt::format("memory_bytes: {}\n", plan.memory_bytes);
@@ -256,7 +260,7 @@ void write_plan(const Plan& plan, const std::string& path) {
     text += fmt::format("  - {{layer: {}, expert: {}, format: {}{}}}\n", entry.layer, entry.expert,
                         formats_text(entry.format), reads);
   }
-  base::write_file(path, text);
+  return text;
 }
 
 Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, const numerics::ExpertFormats& format,

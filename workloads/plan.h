@@ -22,11 +22,12 @@ struct PlanSources {
   std::optional<std::string> trace;
   std::optional<std::string> work;  ///< selection_hash() of the workload file
   std::optional<std::string> chip;
-  std::optional<std::string> costs;  ///< of the cost table or the latency table
-  int checkpoint_line = 0;           ///< of the file it was read from, for messages; 0 when not read
+  std::optional<std::string> memory;  ///< the chip's, in words
+  std::optional<std::string> costs;   ///< of the cost table or the latency table
+  int checkpoint_line = 0;            ///< of the file it was read from, for messages; 0 when not read
   bool operator==(const PlanSources& o) const {
     return checkpoint == o.checkpoint && sensitivity == o.sensitivity && trace == o.trace && work == o.work &&
-           chip == o.chip && costs == o.costs;
+           chip == o.chip && memory == o.memory && costs == o.costs;
   }
 };
 
@@ -101,6 +102,8 @@ void check_plan(const Plan& plan, const std::string& path, const Network& networ
 
 /// Writes atomically; the same plan gives the same bytes.
 void write_plan(const Plan& plan, const std::string& path);
+/// What that writes: the file's text at this path, from which the quantiser's tokens are found.
+std::string plan_text(const Plan& plan, const std::string& path);
 
 /// One format for every routed expert; `--plan int8` is this with int8. Bound to no sensitivity table.
 Plan uniform_plan(const Network& network, const std::string& checkpoint_hash, const numerics::ExpertFormats& format,

@@ -298,6 +298,7 @@ Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::in
   }
   workloads::LatencyTable::Source source;
   source.chip = chip.hash;
+  source.memory = chip.memory_name();
   source.work = work_hash(inputs);
   source.engine = engine_hash();
   source.group_size = inputs.facts.group_size;

@@ -161,6 +161,12 @@ bool Chip::has(numerics::Format format) const {
   return formats.empty() || std::find(formats.begin(), formats.end(), format) != formats.end();
 }
 
+std::string Chip::memory_name() const { return memory::make_memory(memory, clock_period())->name(); }
+
+std::string Chip::storage_name() const {
+  return storage ? storage::describe_storage(*storage) : "none: every expert lies in the memory";
+}
+
 std::string Chip::format_names() const {
   std::string names;
   for (const numerics::Format format : formats) names += (names.empty() ? "" : ",") + format.name();

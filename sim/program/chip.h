@@ -50,6 +50,8 @@ struct Chip {
 
   base::Femtoseconds clock_period() const { return period; }
   base::Femtoseconds time(base::Cycles cycles) const { return period * cycles.count(); }
+  std::string memory_name() const;   ///< what results are labelled with
+  std::string storage_name() const;  ///< the same
   bool has(numerics::Format format) const;
   std::string format_names() const;  ///< "int2,int4"
   /// The layout of every object stored for this chip.

@@ -13,7 +13,6 @@
 
 #include "base/error.h"
 #include "models/memory/memory_model.h"
-#include "models/storage/storage_model.h"
 
 namespace moesaic::run {
 
@@ -55,10 +54,6 @@ double memory_share(const Run& run, std::uint64_t bytes, std::uint64_t cycles) {
   const double peak =
       memory::peak_bytes(run.chip.memory, run.chip.clock_period(), base::Cycles(static_cast<std::int64_t>(cycles)));
   return cycles == 0 ? 0.0 : static_cast<double>(bytes) / peak;
-}
-
-std::string memory_name(const Run& run) {
-  return memory::make_memory(run.chip.memory, run.chip.clock_period())->name();
 }
 
 std::int64_t time_fs(const Run& run) {
@@ -258,10 +253,6 @@ bool is_offloaded(const Run& run, int expert) {
   return run.program.offloaded && expert < run.program.offloaded->experts;
 }
 
-std::string storage_name(const Run& run) {
-  return run.chip.storage ? storage::describe_storage(*run.chip.storage) : "none: every expert lies in the memory";
-}
-
 std::uint64_t host_counter(const Run& run, const char* name) {
   for (const memory::Counter& counter : run.engine_run.host_counters)
     if (counter.name == name) return counter.value;
@@ -385,7 +376,7 @@ std::string summary_json(const Run& run) {
 
   for (const memory::Counter& counter : run.engine_run.memory_counters) j["memory"][counter.name] = counter.value;
   if (run.program.offloaded) {
-    j["storage"]["name"] = storage_name(run);
+    j["storage"]["name"] = run.chip.storage_name();
     j["storage"]["requests"] = totals.loads;
     j["storage"]["bytes"] = run.engine_run.storage_bytes;
     j["cache"] = cache_json(run);
@@ -438,8 +429,8 @@ std::string summary_json(const Run& run) {
   facts["dataflow"] = dataflow(run);
   facts["preload_overlap"] = kOverlap;
   if (run.program.barriers) facts["barriers"] = kBarriers;
-  facts["memory_model"] = memory_name(run);
-  facts["storage"] = storage_name(run);
+  facts["memory_model"] = run.chip.memory_name();
+  facts["storage"] = run.chip.storage_name();
   facts["layout"] = numerics::layout_kind_name(run.chip.layout);
   facts["batching"] = batching(run);
   facts["whole_layers"] = run.inputs.facts.whole_layers.empty() ? "routed experts and their combination only"
@@ -593,8 +584,8 @@ std::string page(const Run& run) {
   const auto bound = whole_roofline(run, totals.plane_adds).bound();
   line("bound", fmt::format("{}: it alone needs {} cycles, {} of the run", bound.first, with_commas(bound.second),
                             percent(share(bound.second, cycles))));
-  line("memory", memory_name(run));
-  line("storage", storage_name(run));
+  line("memory", run.chip.memory_name());
+  line("storage", run.chip.storage_name());
   if (run.program.offloaded) {
     const std::uint64_t jobs = host_counter(run, "jobs"), hits = host_counter(run, "hits");
     line("expert cache", fmt::format("{} bytes, {}, {}; {} of {} jobs hit ({}), {} bytes loaded, {} of them ahead",

@@ -370,8 +370,8 @@ TEST_CASE("a profile's hash of its work sees routing, shapes and groups", "[unit
 
 TEST_CASE("a latency table refuses what it was not written as", "[unit][profile]") {
   const std::string hash(64, 'c'),
-      start = "# moesaic profile 1\n# chip: " + hash + "\n# work: " + hash + "\n# engine: " + hash +
-              "\n# group_size: 64\n# tokens: 4\n",
+      start = "# moesaic profile 2\n# chip: " + hash + "\n# memory: m, of one line\n# work: " + hash +
+              "\n# engine: " + hash + "\n# group_size: 64\n# tokens: 4\n",
       header = start + "layer,expert,format,jobs,rows,cycles\n";
   const auto refusal = [](const std::string& text) -> std::string {
     try {
@@ -383,29 +383,30 @@ TEST_CASE("a latency table refuses what it was not written as", "[unit][profile]
   };
   CHECK(refusal(header + "0,0,int2,1,4,10\n0,rest,,1,4,3\n") == "accepted");
   CHECK(refusal("layer,expert,format,cycles\n0,0,int2,1\n") ==
-        "p.csv:1: header: got 'layer,expert,format,cycles', expected # moesaic profile 1");
-  CHECK(refusal("# moesaic profile 1\n# work: x\n").find("p.csv:2: header") == 0);
-  CHECK(refusal("# moesaic profile 1\n# chip: ab\n").find("p.csv:2: chip: got 'ab', expected 64") == 0);
+        "p.csv:1: header: got 'layer,expert,format,cycles', expected # moesaic profile 2");
+  CHECK(refusal("# moesaic profile 2\n# work: x\n").find("p.csv:2: header") == 0);
+  CHECK(refusal("# moesaic profile 2\n# chip: ab\n").find("p.csv:2: chip: got 'ab', expected 64") == 0);
   CHECK(refusal(header) == "p.csv: rows: got none, expected at least one");
-  CHECK(refusal(header + "0,0,int2,1,4,-1\n").find("p.csv:8: cycles: got '-1', expected a whole number") == 0);
-  CHECK(refusal(header + "0,0,int2,1,4,nan\n").find("p.csv:8: cycles: got 'nan'") == 0);
-  CHECK(refusal(header + "0,0,int9,1,4,1\n").find("p.csv:8: format: got 'int9'") == 0);
-  CHECK(refusal(header + "0,0,int2,1,4\n") == "p.csv:8: row: got 5 fields, expected 6");
+  CHECK(refusal(header + "0,0,int2,1,4,-1\n").find("p.csv:9: cycles: got '-1', expected a whole number") == 0);
+  CHECK(refusal(header + "0,0,int2,1,4,nan\n").find("p.csv:9: cycles: got 'nan'") == 0);
+  CHECK(refusal(header + "0,0,int9,1,4,1\n").find("p.csv:9: format: got 'int9'") == 0);
+  CHECK(refusal(header + "0,0,int2,1,4\n") == "p.csv:9: row: got 5 fields, expected 6");
   CHECK(refusal(header + "0,0,int2,1,4,1\n0,0,int2,1,4,1\n") ==
-        "p.csv:9: row: got layer 0, 0 a second time, expected each once");
+        "p.csv:10: row: got layer 0, 0 a second time, expected each once");
   CHECK(refusal(header + "0,0,int2,1,4,1\n") == "p.csv: layer 0: got no row rest, expected one for every layer");
 
   const std::string of_classes = "layer,expert,format,classes,jobs,rows,cycles\n", two = start + "# classes: 2\n",
                     rest = "0,rest,,,1,4,3\n";
   CHECK(refusal(two + of_classes + "0,0,int2,0,1,4,10\n0,0,int2,0;1,1,4,10\n" + rest) == "accepted");
-  CHECK(refusal(start + "# classes: 1\n").find("p.csv:7: classes: got '1', expected a whole number from 2 to 16") == 0);
-  CHECK(refusal(start + of_classes).find("p.csv:7: header: got 'layer,expert,format,classes") == 0);
-  CHECK(refusal(two + "layer,expert,format,jobs,rows,cycles\n").find("p.csv:8: header: got ") == 0);
+  CHECK(refusal(start + "# classes: 1\n").find("p.csv:8: classes: got '1', expected a whole number from 2 to 16") == 0);
+  CHECK(refusal(start + of_classes).find("p.csv:8: header: got 'layer,expert,format,classes") == 0);
+  CHECK(refusal(two + "layer,expert,format,jobs,rows,cycles\n").find("p.csv:9: header: got ") == 0);
   for (const char* bad : {"", "2", "1;0", "0;0", "0;", ";1", "x", "-1"})
     CHECK(refusal(two + of_classes + "0,0,int2," + bad + ",1,4,10\n" + rest) ==
-          std::string("p.csv:9: classes: got '") + bad + "', expected classes below 2, ascending, with ; between them");
-  CHECK(refusal(two + of_classes + "0,0,int2,1,4,10\n") == "p.csv:9: row: got 6 fields, expected 7");
-  CHECK(refusal(two + of_classes + "0,rest,,0,1,4,3\n") == "p.csv:9: classes: got '0', expected none for the rest");
+          std::string("p.csv:10: classes: got '") + bad +
+              "', expected classes below 2, ascending, with ; between them");
+  CHECK(refusal(two + of_classes + "0,0,int2,1,4,10\n") == "p.csv:10: row: got 6 fields, expected 7");
+  CHECK(refusal(two + of_classes + "0,rest,,0,1,4,3\n") == "p.csv:10: classes: got '0', expected none for the rest");
   CHECK(refusal(two + of_classes + "0,0,int2,1,1,4,1\n0,0,int2,1,1,4,1\n")
-            .find("p.csv:10: row: got layer 0, 0 a second") == 0);
+            .find("p.csv:11: row: got layer 0, 0 a second") == 0);
 }
