@@ -2,9 +2,12 @@
 
 #include <openssl/evp.h>
 
+#include <filesystem>
 #include <stdexcept>
+#include <system_error>
 
 #include "base/atomic_file.h"
+#include "base/error.h"
 
 namespace moesaic::base {
 
@@ -44,6 +47,12 @@ std::string sha256_hex(std::string_view bytes) {
   return sum.hex();
 }
 
-std::string sha256_file(const std::string& path) { return sha256_hex(read_file(path)); }
+std::string sha256_file(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (std::filesystem::is_fifo(status) || std::filesystem::is_character_file(status))
+    throw ConfigError(path, "file", "a pipe or a device", "a file: it is read twice");
+  return sha256_hex(read_file(path));
+}
 
 }  // namespace moesaic::base

@@ -15,6 +15,7 @@
 #include "base/registry.h"
 #include "base/sha256.h"
 #include "cli/commands.h"
+#include "cli/lost_inputs.h"
 #include "cli/quantiser_options.h"
 #include "workloads/checkpoint.h"
 #include "workloads/sensitivity.h"
@@ -90,6 +91,7 @@ void run_calibrate(const CalibrateCommand& command) {
                             "at least one window of " + std::to_string(command.window));
   const workloads::Quantiser quantiser =
       chosen_quantiser(command.quantiser, "moesaic calibrate", source, /*measures=*/true);
+  refuse_lost("moesaic calibrate", "--out", command.out, inputs_of(command.model, quantiser));
   base::AtomicFile out(command.out);  // an unwritable place is found before the work, not after
   const network::Forward forward(checkpoint, static_cast<std::size_t>(command.resident_layers));
   if (!forward.is_resident())
@@ -108,7 +110,7 @@ void run_calibrate(const CalibrateCommand& command) {
                                               command.window,
                                               command.quantiser.minimum_tokens,
                                               options.losses,
-                                              command.loss_windows,
+                                              static_cast<std::int64_t>(network::loss_windows(tokens.size(), options)),
                                               0};
   table.other_losses = workloads::other_loss_columns(options.losses);
   {

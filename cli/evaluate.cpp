@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -16,6 +17,7 @@
 #include "base/progress.h"
 #include "base/registry.h"
 #include "cli/commands.h"
+#include "cli/lost_inputs.h"
 #include "cli/quantiser_options.h"
 #include "reference/cuda/availability.h"
 #include "reference/network/cuda_experts.h"
@@ -39,6 +41,7 @@ struct EvaluateOptions {
   std::string backend = "cpu";
   std::string per_window;
   int act_bits = network::kNetworkActBits;
+  bool act_bits_given = false;
   bool against_float = false;
   QuantiserOptions quantiser;
   std::int64_t resident_layers = 0;
@@ -112,19 +115,22 @@ void print(const network::Evaluation& result, const EvaluateOptions& options, co
   const std::vector<double> increase =
       against ? network::differences(result.window_bits, result.reference_bits) : std::vector<double>();
   if (options.json) {
+    const auto error = [](const std::optional<double>& one) {
+      return one ? nlohmann::ordered_json(*one) : nlohmann::ordered_json();
+    };
     nlohmann::ordered_json j;
     j["bits_per_byte"] = result.bits_per_byte;
     j["windows"] = result.windows;
     j["predicted"] = result.predicted;
-    j["stderr"] = result.standard_error;
+    j["stderr"] = error(result.standard_error);
     j["perplexity"] = result.perplexity();
-    j["perplexity_stderr"] = result.perplexity_error();
+    j["perplexity_stderr"] = error(result.perplexity_error());
     if (against) {
       j["float_bits_per_byte"] = network::mean(result.reference_bits);
       j["increase"] = network::mean(increase);
-      j["increase_stderr"] = network::standard_error(increase);
+      j["increase_stderr"] = error(network::standard_error(increase));
       j["divergence"] = network::mean(result.divergence);
-      j["divergence_stderr"] = network::standard_error(result.divergence);
+      j["divergence_stderr"] = error(network::standard_error(result.divergence));
     }
     for (const ClassResult& one : classes) {
       nlohmann::ordered_json& c = j["classes"].emplace_back();
@@ -132,24 +138,28 @@ void print(const network::Evaluation& result, const EvaluateOptions& options, co
       c["windows"] = one.bits.size();
       c["bits_per_byte"] = nullptr;
       if (!one.bits.empty()) c["bits_per_byte"] = network::mean(one.bits);
-      c["stderr"] = nullptr;
-      if (one.bits.size() > 1) c["stderr"] = network::standard_error(one.bits);
+      c["stderr"] = error(network::standard_error(one.bits));
     }
     fmt::print("{}\n", j.dump());
     return;
   }
-  fmt::print("{:.6f} bits per byte, standard error {:.6f} over {} windows of {} bytes, {} bytes predicted\n",
-             result.bits_per_byte, result.standard_error, result.windows, options.window, result.predicted);
-  fmt::print("{:.6f} perplexity, standard error {:.6f}\n", result.perplexity(), result.perplexity_error());
+  const auto error = [](const std::optional<double>& one) {
+    return one ? fmt::format("standard error {:.6f}", *one) : std::string("standard error unknown");
+  };
+  fmt::print("{:.6f} bits per byte, {} over {} of {} bytes, {} bytes predicted\n", result.bits_per_byte,
+             error(result.standard_error),
+             result.windows == 1 ? "one window" : fmt::format("{} windows", result.windows), options.window,
+             result.predicted);
+  fmt::print("{:.6f} perplexity, {}\n", result.perplexity(), error(result.perplexity_error()));
   for (std::size_t c = 0; c < classes.size(); ++c)
     if (!classes[c].bits.empty())
       fmt::print("{:.6f} bits per byte over the {} windows of class {}, share {}\n", network::mean(classes[c].bits),
                  classes[c].bits.size(), c, classes[c].share);
   if (!against) return;
-  fmt::print("{:+.6f} bits per byte above float, {:.6f}; paired standard error {:.6f}\n", network::mean(increase),
-             network::mean(result.reference_bits), network::standard_error(increase));
-  fmt::print("{:.6f} bits per byte of divergence from float, standard error {:.6f}\n", network::mean(result.divergence),
-             network::standard_error(result.divergence));
+  fmt::print("{:+.6f} bits per byte above float, {:.6f}; paired {}\n", network::mean(increase),
+             network::mean(result.reference_bits), error(network::standard_error(increase)));
+  fmt::print("{:.6f} bits per byte of divergence from float, {}\n", network::mean(result.divergence),
+             error(network::standard_error(result.divergence)));
 }
 
 void run_evaluate(const EvaluateOptions& options) {
@@ -172,6 +182,8 @@ void run_evaluate(const EvaluateOptions& options) {
   workloads::Plan plan;
   const bool quantised = options.plan != "none";
   if (!quantised) refuse_quantiser_options(options.quantiser, "moesaic evaluate", "none");
+  if (!quantised && options.act_bits_given)
+    throw base::ConfigError("moesaic evaluate", "--act-bits", "it with the plan none", "a plan that quantises");
   if (!quantised && options.against_float)
     throw base::ConfigError("moesaic evaluate", "--against-float", "it with the plan none", "a plan that quantises");
   if (quantised) {
@@ -184,6 +196,7 @@ void run_evaluate(const EvaluateOptions& options) {
     }
     workloads::check_plan(plan, options.plan, checkpoint.network(), checkpoint.hash());
   }
+  refuse_lost("moesaic evaluate", "--per-window", options.per_window, inputs_of(options.model, plan.quantiser));
   if (!plan.has_classes() && (!options.class_of.empty() || options.class_seed_given))
     throw base::ConfigError("moesaic evaluate", options.class_of.empty() ? "--class-seed" : "--class-of",
                             "it with the plan " + options.plan, "a plan with class_shares");
@@ -222,9 +235,10 @@ void add_evaluate(CLI::App& app) {
   command->add_option("--plan", options->plan, "none (float), a format for every expert (int8), or a plan file")
       ->required()
       ->type_name("none|FORMAT|PLAN");
-  command->add_option("--act-bits", options->act_bits, "Bits of every activation that feeds an expert's product")
-      ->check(CLI::IsMember({4, 8, 16}))
-      ->capture_default_str();
+  CLI::Option* act_bits =
+      command->add_option("--act-bits", options->act_bits, "Bits of every activation that feeds an expert's product")
+          ->check(CLI::IsMember({4, 8, 16}))
+          ->capture_default_str();
   command->add_option("--backend", options->backend, "Who computes quantised experts: " + evaluate_backends().choices())
       ->capture_default_str()
       ->type_name("NAME");
@@ -250,7 +264,8 @@ void add_evaluate(CLI::App& app) {
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1024}))
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
-  command->callback([options, class_seed] {
+  command->callback([options, class_seed, act_bits] {
+    options->act_bits_given = act_bits->count() > 0;
     options->class_seed_given = class_seed->count() > 0;
     run_evaluate(*options);
   });

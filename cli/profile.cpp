@@ -14,9 +14,9 @@
 #include "cli/class_options.h"
 #include "cli/commands.h"
 #include "cli/latency_source.h"
+#include "cli/lost_inputs.h"
 #include "cli/plan_check.h"
 #include "mapping/problem.h"
-#include "models/memory/memory_model.h"
 #include "sim/program/chip.h"
 #include "workloads/sensitivity.h"
 #include "workloads/workload_file.h"
@@ -82,6 +82,7 @@ void run_profile(const ProfileCommand& command) {
     throw base::ConfigError(kWhere, "--class-order", command.class_order, "none without two or more --classes");
   const std::vector<mapping::Reading> readings = readings_of(command, chip);
   const workloads::WorkloadFile workload = workloads::read_workload(command.workload);
+  refuse_lost(kWhere, "--out", command.out, inputs_of(workload));
   if (chip.storage)
     throw base::ConfigError(chip.path, "storage", "experts that come from it while the chip runs",
                             "none: the table is of experts that are in the memory");
@@ -119,11 +120,10 @@ void run_profile(const ProfileCommand& command) {
       sum.most = std::max(sum.most, own);
     }
   }
-  const std::string memory_name = memory::make_memory(chip.memory, chip.clock_period())->name();
   if (command.json) {
     nlohmann::ordered_json j;
     j["chip"] = source.chip;
-    j["memory"] = memory_name;
+    j["memory"] = source.memory;
     j["work"] = source.work;
     j["engine"] = source.engine;
     j["tokens"] = source.tokens;
@@ -142,7 +142,7 @@ void run_profile(const ProfileCommand& command) {
                static_cast<double>(sums[f].cycles + rest) / static_cast<double>(source.tokens),
                fmt::format("{}..{}", sums[f].least, sums[f].most));
   fmt::print("{} tokens; {} of these cycles beside the experts; {} of {} runs from the cache\nmemory: {}\n",
-             source.tokens, rest, profile.cached, profile.runs, memory_name);
+             source.tokens, rest, profile.cached, profile.runs, source.memory);
 }
 
 }  // namespace

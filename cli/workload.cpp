@@ -9,6 +9,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/lost_inputs.h"
 #include "reference/numerics/stored_layout.h"
 #include "workloads/network.h"
 #include "workloads/synth.h"
@@ -153,6 +154,7 @@ struct SynthOptions {
 void run_synth(const SynthOptions& options) {
   const workloads::Network network = workloads::find_network(options.network, "moesaic workload synth", "--network");
   workloads::check_parameters(options.parameters);
+  refuse_lost("moesaic workload synth", "--out", options.out + ".json", {options.network});
   workloads::TraceWriter trace(options.out, options.parameters.arrival_gap_us > 0, !options.parameters.levels.empty());
   base::AtomicFile facts(options.out + ".json");
   facts.write(workloads::describe_parameters(network, options.parameters));

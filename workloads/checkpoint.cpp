@@ -2,8 +2,10 @@
 
 #include <sys/stat.h>
 
+#include <cmath>
 #include <map>
 #include <set>
+#include <string>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -106,8 +108,26 @@ void Checkpoint::check(const std::string& tensor, const std::vector<std::int64_t
   impl_->file_of(tensor, shape);
 }
 
+namespace {
+
+/// Of a tensor's elements from number `first` on.
+void check_finite(const FloatTensor& read, const base::SafetensorsFile& file, const std::string& tensor,
+                  std::int64_t first) {
+  for (std::size_t i = 0; i < read.data.size(); ++i)
+    if (!std::isfinite(read.data[i]))
+      throw base::ConfigError(
+          file.path(), "tensor " + tensor,
+          std::to_string(read.data[i]) + " as element " + std::to_string(first + static_cast<std::int64_t>(i)),
+          "finite numbers");
+}
+
+}  // namespace
+
 FloatTensor Checkpoint::read(const std::string& tensor, const std::vector<std::int64_t>& shape) const {
-  return {shape, impl_->file_of(tensor, shape).read_float(tensor)};
+  const base::SafetensorsFile& file = impl_->file_of(tensor, shape);
+  FloatTensor read{shape, file.read_float(tensor)};
+  check_finite(read, file, tensor, 0);
+  return read;
 }
 
 FloatTensor Checkpoint::read_outer(const std::string& tensor, const std::vector<std::int64_t>& shape,
@@ -116,7 +136,9 @@ FloatTensor Checkpoint::read_outer(const std::string& tensor, const std::vector<
   const std::vector<std::int64_t> inner(shape.begin() + 1, shape.end());
   std::int64_t count = 1;
   for (const std::int64_t extent : inner) count *= extent;
-  return {inner, file.read_float(tensor, outer * count, count)};
+  FloatTensor read{inner, file.read_float(tensor, outer * count, count)};
+  check_finite(read, file, tensor, outer * count);
+  return read;
 }
 
 const std::string& Checkpoint::hash() const {

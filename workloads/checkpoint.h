@@ -34,7 +34,8 @@ class Checkpoint {
   std::vector<std::string> tensor_names() const;  ///< sorted
   /// The refusals of read(), from the headers alone.
   void check(const std::string& tensor, const std::vector<std::int64_t>& shape) const;
-  /// Throws base::InputError when it is missing, of another type than bf16, f16 or f32, or of another shape.
+  /// Throws base::InputError when it is missing, of another type than bf16, f16 or f32, of another shape, or not
+  /// finite.
   FloatTensor read(const std::string& tensor, const std::vector<std::int64_t>& shape) const;
 
   /// tensor[outer] of a tensor of this shape: shape without its first extent.

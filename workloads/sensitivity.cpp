@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <set>
 #include <stdexcept>
 #include <string_view>
@@ -44,7 +45,8 @@ int whole_number(std::string_view text, const std::string& where, const std::str
   int value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || value < 0)
-    throw base::ConfigError(where, key, "'" + std::string(text) + "'", "a whole number of at least 0");
+    throw base::ConfigError(where, key, "'" + std::string(text) + "'",
+                            fmt::format("a whole number from 0 to {}", std::numeric_limits<int>::max()));
   return value;
 }
 

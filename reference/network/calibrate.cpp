@@ -369,15 +369,15 @@ std::vector<std::vector<double>> layer_divergences(const Forward& forward, const
   return divergence;
 }
 
-std::size_t loss_windows(std::size_t windows, const CalibrateOptions& options) {
-  return std::min(windows, options.loss_windows);
-}
-
 }  // namespace
+
+std::size_t loss_windows(std::size_t tokens, const CalibrateOptions& options) {
+  return std::min(tokens / options.window, options.loss_windows);
+}
 
 std::size_t calibrate_steps(const std::vector<std::uint32_t>& tokens, const CalibrateOptions& options) {
   const std::size_t windows = tokens.size() / options.window;
-  return windows * (options.minimum_tokens > 0 ? 2 : 1) + loss_windows(windows, options);
+  return windows * (options.minimum_tokens > 0 ? 2 : 1) + loss_windows(tokens.size(), options);
 }
 
 std::vector<workloads::SensitivityRow> calibrate(const Forward& forward,
@@ -434,7 +434,7 @@ std::vector<workloads::SensitivityRow> calibrate(const Forward& forward,
   run_windows(forward, all_windows, options.window, in_float, options.threads, &errors, {}, step);
 
   // Losses in the windows chosen: [window][layer] of experts, [window][layer] of whole layers.
-  const std::size_t chosen = loss_windows(windows, options);
+  const std::size_t chosen = loss_windows(tokens.size(), options);
   std::vector<const std::uint32_t*> chosen_windows;
   for (std::size_t i = 0; i < chosen; ++i)
     chosen_windows.push_back(tokens.data() + i * windows / chosen * options.window);

@@ -53,6 +53,8 @@ struct CalibrateOptions {
   unsigned threads = 1;
 };
 
+/// Windows that predictions are compared on, of so many tokens.
+std::size_t loss_windows(std::size_t tokens, const CalibrateOptions& options);
 /// How many times calibrate() calls `done`: once a window of each pass.
 std::size_t calibrate_steps(const std::vector<std::uint32_t>& tokens, const CalibrateOptions& options);
 

@@ -24,8 +24,8 @@ double window_bits(const std::vector<float>& logits, const std::uint32_t* tokens
   return bits / static_cast<double>(length - 1);
 }
 
-double standard_error(const std::vector<double>& values) {
-  if (values.size() < 2) return 0;
+std::optional<double> standard_error(const std::vector<double>& values) {
+  if (values.size() < 2) return std::nullopt;
   const double count = static_cast<double>(values.size());
   double mean = 0;
   for (const double v : values) mean += v;
@@ -52,7 +52,10 @@ double mean_divergence(const std::vector<float>& reference, const std::vector<fl
 }
 
 double Evaluation::perplexity() const { return std::exp2(bits_per_byte); }
-double Evaluation::perplexity_error() const { return perplexity() * std::log(2.0) * standard_error; }
+std::optional<double> Evaluation::perplexity_error() const {
+  if (!standard_error) return std::nullopt;
+  return perplexity() * std::log(2.0) * *standard_error;
+}
 
 Evaluation evaluate(const Forward& forward, const ExpertBackend& experts, const std::vector<std::uint32_t>& tokens,
                     std::size_t window, unsigned threads, const std::function<void(std::size_t)>& done,
@@ -86,6 +89,10 @@ Evaluation evaluate(const Forward& forward, const ExpertBackend& experts, const 
         result.divergence[w] = mean_divergence(predicting(logits[1]), predicting(logits[0]), vocab);
       },
       done);
+  for (std::size_t w = 0; w < result.windows; ++w)
+    if (!std::isfinite(result.window_bits[w]))
+      throw base::InputError("window " + std::to_string(w) + ": got " + std::to_string(result.window_bits[w]) +
+                             " bits per byte, expected a finite number: the model's activations overflow");
   result.bits_per_byte = mean(result.window_bits);
   result.standard_error = standard_error(result.window_bits);
   return result;

@@ -46,6 +46,12 @@ TEST_CASE("evaluate refuses a model that is not a whole one", "[bad_config][cli]
   check_refused(evaluate(model, text), model + "/model.safetensors");
   std::filesystem::resize_file(model + "/model.safetensors", 4);
   check_refused(evaluate(model, text), model + "/model.safetensors");
+  const std::string broken = copy_model(folder, "n");
+  base::write_file(broken + "/model.safetensors", [text = base::read_file(broken + "/model.safetensors")]() mutable {
+    return text.replace(text.size() - 4, 4, 4, '\xff');
+  }());
+  for (const char* plan : {" --plan none", " --plan int2"})
+    check_refused(evaluate(broken, "--text " + folder.file("text") + plan), "nan as element ");
   const std::string tiny = tests::write_tiny_model(folder, "tiny", tests::tiny_tensors(1));
   check_refused(evaluate(tiny, text), "vocab_size: got 17, expected 256");
 }
@@ -62,6 +68,8 @@ TEST_CASE("evaluate refuses what it is to read", "[bad_config][cli]") {
   check_refused(evaluate(kModel, "--text " + brief + " --plan none --window 1"), "--window");
   check_refused(evaluate(kModel, "--text " + brief + " --plan none --window 128 --backend gpu"),
                 "--backend: got 'gpu', expected one of cpu");
+  check_refused(evaluate(kModel, "--text " + brief + " --plan none --window 128 --act-bits 4"),
+                "--act-bits: got it with the plan none");
   const std::string lengthy = folder.write("lengthy", std::string(2000, 'a'));
   check_refused(evaluate(kModel, "--text " + lengthy + " --plan none --window 1024"),
                 "window: got 1024 tokens, expected at most 512");

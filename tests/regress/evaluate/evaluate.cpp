@@ -48,6 +48,11 @@ TEST_CASE("evaluate --json keeps its first four keys and says divergence only ag
   CHECK(real["perplexity_stderr"].get<double>() ==
         Approx(real["perplexity"].get<double>() * std::log(2.0) * real["stderr"].get<double>()));
 
+  // The deviation of one window is not known.
+  const auto one = files.evaluate("--plan int2 --against-float --window 512");
+  for (const char* key : {"stderr", "perplexity_stderr", "increase_stderr", "divergence_stderr"})
+    CHECK(one[key].is_null());
+
   const std::string windows = files.folder.file("windows.csv");
   const auto two = files.evaluate("--plan int2 --against-float --per-window " + windows);
   std::vector<std::string> against = always;

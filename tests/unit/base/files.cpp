@@ -15,6 +15,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/safetensors.h"
+#include "base/sha256.h"
 #include "base/spill_file.h"
 #include "tests/temporary_folder.h"
 
@@ -282,4 +283,12 @@ TEST_CASE("what a forked process writes to a spill file the other one reads", "[
   char last = 0;
   file.read(100000, &last, 1);
   CHECK(last == 'b');
+}
+
+TEST_CASE("a pipe has no hash: who asks for one reads the file elsewhere too", "[unit][base]") {
+  const Folder folder;
+  const std::string pipe = folder.file("pipe");
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK_THROWS_WITH(sha256_file(pipe), pipe + ": file: got a pipe or a device, expected a file: it is read twice");
+  CHECK(sha256_file(folder.write("empty", "")) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }

@@ -191,8 +191,8 @@ TEST_CASE("the evaluated loss is the mean of -log2 of the softmax at the next to
   const double first = std::log2(std::exp(0.0) + std::exp(1.0) + std::exp(2.0)) - 2 / std::log(2.0);
   const double second = std::log2(std::exp(5.0) + std::exp(-1.0) + std::exp(0.0)) - 5 / std::log(2.0);
   CHECK(network::window_bits(logits, tokens, 3, 3) == Approx((first + second) / 2).margin(1e-6));
-  CHECK(network::standard_error({1.0, 2.0, 3.0, 6.0}) == Approx(std::sqrt(14.0 / 3.0 / 4.0)));
-  CHECK(network::standard_error({1.0}) == 0);
+  CHECK(network::standard_error({1.0, 2.0, 3.0, 6.0}).value() == Approx(std::sqrt(14.0 / 3.0 / 4.0)));
+  CHECK(!network::standard_error({1.0}));
 }
 
 TEST_CASE("the observer sees every window and layer once, with distinct experts", "[unit][network]") {
