@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -14,6 +15,7 @@
 #include "base/sha256.h"
 #include "cli/commands.h"
 #include "cli/latency_source.h"
+#include "cli/lost_inputs.h"
 #include "cli/map_plan.h"
 #include "cli/quantiser_options.h"
 #include "mapping/allocators.h"
@@ -25,6 +27,7 @@ namespace moesaic::cli {
 namespace {
 
 constexpr const char* kWhere = "moesaic map";
+constexpr const char* kEvery = "all";  // allocators
 
 std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
@@ -34,7 +37,7 @@ std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
 std::string amount(std::int64_t uses, std::int64_t scale) {
   return scale == 1 ? std::to_string(uses)
-                    : fmt::format("{:.6g}", static_cast<double>(uses) / static_cast<double>(scale));
+                    : fmt::format("{:.10g}", static_cast<double>(uses) / static_cast<double>(scale));
 }
 
 nlohmann::ordered_json to_json(const workloads::Plan& plan, const std::string& allocator) {
@@ -85,6 +88,17 @@ void print(const workloads::Plan& plan, const MapCommand& command) {
       fmt::print("  {} {}\n", key, value);
 }
 
+/// Of a search that was stopped: how far its plan may be from the best.
+std::string stopped_text(const workloads::Plan& plan) {
+  std::string status, gap;
+  for (const auto& [key, value] : plan.solver) {
+    if (key == "status") status = value;
+    if (key == "gap") gap = value;
+  }
+  if (status != "feasible") return {};
+  return gap.empty() ? " (stopped)" : fmt::format(" (stopped, gap {})", gap);
+}
+
 void run_all(const Inputs& in, const MapCommand& command, const mapping::AllocatorOptions& options) {
   const auto known = allocators();
   nlohmann::ordered_json json = nlohmann::ordered_json::array();
@@ -123,9 +137,41 @@ void run_all(const Inputs& in, const MapCommand& command, const mapping::Allocat
     for (const workloads::PlanBudget& b : plan.budgets)
       line += fmt::format(" {:>22}",
                           b.simulated ? amount(b.simulated->used, b.scale) + " simulated" : amount(b.used, b.scale));
-    fmt::print("{}  {}\n", line, counts_text(plan));
+    fmt::print("{}  {}{}\n", line, counts_text(plan), stopped_text(plan));
   }
   if (command.json) fmt::print("{}\n", json.dump(2));
+}
+
+/// Refuses options that would say nothing.
+void check_options(const MapCommand& command, const base::Registry<mapping::Allocator>& known) {
+  const std::vector<std::pair<const char*, bool>> choosing{{"--out", !command.out.empty()},
+                                                           {"--allocator", command.allocator_given},
+                                                           {"--seed", command.seed_given},
+                                                           {"--gap or --node-limit", command.effort_given},
+                                                           {"--time-limit", command.time_limit_given}};
+  if (!command.check.empty())
+    for (const auto& [option, is_given] : choosing)
+      if (is_given)
+        throw base::ConfigError(kWhere, "--check", std::string("it with ") + option, "one of them: it chooses nothing");
+  const std::vector<std::string> names = known.names();
+  if (command.allocator == kEvery) {
+    if (!command.out.empty())
+      throw base::ConfigError(kWhere, "--out", "it with --allocator all", "one allocator: a plan is one allocator's");
+    return;
+  }
+  if (std::find(names.begin(), names.end(), command.allocator) == names.end())
+    throw base::ConfigError(kWhere, "--allocator", "'" + command.allocator + "'",
+                            "one of " + known.choices() + ", " + kEvery);
+  const mapping::Allocator allocator = known.at(command.allocator, kWhere, "--allocator");
+  if (command.seed_given && !allocator.takes_seed)
+    throw base::ConfigError(kWhere, "--seed", std::to_string(command.seed),
+                            "none: allocator " + command.allocator + " draws nothing");
+  if (command.effort_given && !allocator.takes_effort)
+    throw base::ConfigError(kWhere, "--allocator", command.allocator + " with --gap or --node-limit",
+                            "an allocator that they stop: optimal");
+  if (command.time_limit_given && !allocator.takes_time)
+    throw base::ConfigError(kWhere, "--allocator", command.allocator + " with --time-limit",
+                            "an allocator that it stops: optimal or cbc");
 }
 
 /// Refuses a plan that was made from other files than these, and re-computes what it claims.
@@ -135,9 +181,10 @@ void run_check(const Inputs& in, const MapCommand& command) {
   if (plan.class_shares != in.classes.shares)
     throw base::ConfigError(command.check, "class_shares", fmt::format("[{}]", fmt::join(plan.class_shares, ", ")),
                             fmt::format("[{}], as --class-shares says", fmt::join(in.classes.shares, ", ")));
-  const auto same = [&](const std::string& what, const std::optional<std::string>& stated, const std::string& found) {
+  const auto same = [&](const std::string& what, const std::optional<std::string>& stated, const std::string& found,
+                        const std::string& whose = "the hash of the file given") {
     if (stated && *stated != found)
-      throw base::ConfigError(command.check, "made_from." + what, *stated, found + ", the hash of the file given");
+      throw base::ConfigError(command.check, "made_from." + what, *stated, found + ", " + whose);
   };
   same("sensitivity", plan.made_from.sensitivity, in.sensitivity_hash);
   if (in.table_says_quantiser && !(plan.quantiser == in.quantiser))
@@ -145,10 +192,16 @@ void run_check(const Inputs& in, const MapCommand& command) {
   same("trace", plan.made_from.trace, base::sha256_file(in.workload->trace));
   same("work", plan.made_from.work, workloads::selection_hash(*in.workload));
   if (plan.made_from.chip && !in.chip) refuse_missing("--check", "--chip");
-  if (in.chip) same("chip", plan.made_from.chip, in.chip->hash);
+  if (in.chip) {
+    same("chip", plan.made_from.chip, in.chip->hash);
+    same("memory", plan.made_from.memory, in.chip->memory_name(), "the memory of " + command.chip);
+  }
   if (plan.made_from.costs && !in.costs && !in.latencies)
     refuse_missing("--check", "--costs or the --latency-budget that the plan keeps");
   if (in.costs || in.latencies) same("costs", plan.made_from.costs, in.costs_hash);
+  if (plan.group_size != in.group_size)
+    throw base::ConfigError(command.check, "group_size", std::to_string(plan.group_size),
+                            fmt::format("{}, that of {}", in.group_size, command.sensitivity));
   mapping::Allocation allocation;
   for (const mapping::Item& item : in.problem.items) {
     const workloads::PlanEntry& entry = plan.at(item.layer, item.expert);
@@ -163,6 +216,7 @@ void run_check(const Inputs& in, const MapCommand& command) {
                               "a format of the sensitivity table that the options allow");
     allocation.assignment.push_back(static_cast<int>(found - item.choices.begin()));
   }
+  allocation.facts = {{"scaled_loss", std::to_string(mapping::totals(in.problem, allocation.assignment).loss)}};
   const std::string name = "check";
   const mapping::Allocator stated{[&](const mapping::Problem&, const mapping::AllocatorOptions&) { return allocation; },
                                   false};
@@ -174,6 +228,10 @@ void run_check(const Inputs& in, const MapCommand& command) {
           b.simulated->used != claimed.simulated->used)
         throw base::CheckError(fmt::format("plan check: the plan states {} simulated {}, the simulation took {}",
                                            claimed.simulated->used, b.unit, b.simulated->used));
+  for (const auto& [fact, value] : found.solver)
+    for (const auto& [claimed, claim] : plan.solver)
+      if (fact == claimed && fact != "allocator" && value != claim)
+        throw base::CheckError(fmt::format("plan check: the plan states {} {}, the tables say {}", fact, claim, value));
   if (found.loss != plan.loss || (in.memory && found.memory_bytes != plan.memory_bytes))
     throw base::CheckError(fmt::format("plan check: the plan states loss {} in {} bytes, the tables say {} in {}",
                                        plan.loss, plan.memory_bytes, found.loss, found.memory_bytes));
@@ -183,25 +241,18 @@ void run_check(const Inputs& in, const MapCommand& command) {
 void run_map(const MapCommand& given) {
   MapCommand command = given;
   const auto known = allocators();
-  const bool all = command.allocator == "all";
-  if (all && !command.out.empty())
-    throw base::ConfigError(kWhere, "--out", "it with --allocator all", "one allocator: a plan is one allocator's");
-  const auto expected_names = [&] { return known.choices() + ", all"; };
-  const std::vector<std::string> names = known.names();
-  if (!all && std::find(names.begin(), names.end(), command.allocator) == names.end())
-    throw base::ConfigError(kWhere, "--allocator", "'" + command.allocator + "'", "one of " + expected_names());
-  if (command.seed_given && !all && !known.at(command.allocator, kWhere, "--allocator").takes_seed)
-    throw base::ConfigError(kWhere, "--seed", std::to_string(command.seed),
-                            "none: allocator " + command.allocator + " draws nothing");
+  check_options(command, known);
   if (command.time_limit_given) command.search.time_limit_s = command.time_limit_s;
   const Inputs in = read_inputs(command);
+  if (in.workload) refuse_lost(kWhere, "--out", command.out, inputs_of(*in.workload));
+  refuse_lost(kWhere, "--out", command.out, {in.quantiser.tokens});
   mapping::AllocatorOptions options{command.seed, command.search};
   if (!command.check.empty()) {
     command.allocator = "check";
     run_check(in, command);
     return;
   }
-  if (all) {
+  if (command.allocator == kEvery) {
     run_all(in, command, options);
     return;
   }
@@ -292,18 +343,21 @@ void add_map(CLI::App& app) {
                    "of their layer's sum")
       ->check(CLI::IsMember({"table", "significance"}))
       ->capture_default_str();
-  command->add_option("--allocator", options->allocator, "How to choose: " + allocators().choices() + ", all")
-      ->capture_default_str()
-      ->type_name("NAME");
-  CLI::Option* seed = command->add_option("--seed", options->seed, "Of an allocator that draws")->type_name("N");
-  command
-      ->add_option("--node-limit", options->search.node_limit,
-                   "Effort of a search: a node counts 1, and 1 more for every 32 undecided experts")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40))
-      ->capture_default_str();
-  command->add_option("--gap", options->search.gap, "Stop once (loss - bound) / loss is at most this")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
+  CLI::Option* allocator =
+      command->add_option("--allocator", options->allocator, "How to choose: " + allocators().choices() + ", all")
+          ->capture_default_str()
+          ->type_name("NAME");
+  CLI::Option* seed = command->add_option("--seed", options->seed, "Of an allocator that draws");
+  CLI::Option* nodes =
+      command
+          ->add_option("--node-limit", options->search.node_limit,
+                       "Effort of a search: a node counts 1, and 1 more for every 32 undecided experts")
+          ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40))
+          ->capture_default_str();
+  CLI::Option* gap =
+      command->add_option("--gap", options->search.gap, "Stop once (loss - bound) / loss is at most this")
+          ->check(CLI::Range(0.0, 1.0))
+          ->capture_default_str();
   CLI::Option* time = command
                           ->add_option("--time-limit", options->time_limit_s,
                                        "Seconds of a search; the plan then depends on the machine")
@@ -320,10 +374,12 @@ void add_map(CLI::App& app) {
                    "Choose nothing: refuse this plan unless it was made from these files and keeps these budgets")
       ->type_name("PLAN");
   command->add_flag("--json", options->json, "Print JSON");
-  command->callback([options, seed, time, group] {
+  command->callback([options, seed, time, group, nodes, gap, allocator] {
     options->seed_given = seed->count() > 0;
     options->group_given = group->count() > 0;
     options->time_limit_given = time->count() > 0;
+    options->effort_given = nodes->count() > 0 || gap->count() > 0;
+    options->allocator_given = allocator->count() > 0;
     run_map(*options);
   });
 }

@@ -23,8 +23,28 @@ constexpr const char* kWhere = "moesaic map";
 
 std::size_t index(int i) { return static_cast<std::size_t>(i); }
 
+/// What the workload's rules on routing leave of it: the choices that are computed.
+void leave_out_dropped(const workloads::WorkloadFile& workload, std::int64_t group, std::size_t classes,
+                       Routing& routing) {
+  if (workload.continuous_requests && (workload.routing.capacity_factor || workload.routing.round_to))
+    throw base::ConfigError(workload.path, "routing", "rules on batches that the plan's own cycles decide",
+                            "no capacity_factor or round_to with continuous_batching, or no budget of what tokens use");
+  workloads::WorkloadFile shapes = workload;
+  shapes.tokens.reset();  // what they hold decides nothing here
+  const run::RunInputs inputs = run::open_inputs(shapes, latency_options(group, classes));
+  routing.tokens.clear();
+  for (std::size_t s = 0; s < inputs.step_count; ++s)
+    for (const program::LayerRows& rows : inputs.make_step(s, false).layers)
+      for (std::size_t c = 0; rows.part == program::Part::kExperts && c < rows.chosen.size(); ++c) {
+        if (rows.chosen[c] >= static_cast<std::uint32_t>(inputs.experts)) continue;  // dropped, or no router's
+        auto& tokens = routing.tokens[{rows.layer, static_cast<int>(rows.chosen[c])}];
+        tokens.resize(std::max<std::size_t>(classes, 1));
+        ++tokens[rows.levels.empty() ? 0 : rows.levels[c]];
+      }
+}
+
 /// `classes`: so many, numbered by the trace's levels; 0: levels above 0 are refused.
-Routing routing_of(const workloads::WorkloadFile& workload, std::size_t classes) {
+Routing routing_of(const workloads::WorkloadFile& workload, std::int64_t group, std::size_t classes) {
   const workloads::WorkloadSlice slice = workloads::read_slice(workload);
   Routing routing;
   routing.scale = static_cast<std::int64_t>(slice.tokens.size());
@@ -45,12 +65,14 @@ Routing routing_of(const workloads::WorkloadFile& workload, std::size_t classes)
         tokens.resize(std::max<std::size_t>(classes, 1));
         ++tokens[level];
       }
+  if (workload.routing.any()) leave_out_dropped(workload, group, classes, routing);
   return routing;
 }
 
 /// The classes that the trace's levels number, with the shares that they have of each expert's rows.
-mapping::Classes classes_of_trace(const workloads::WorkloadFile& workload, const ClassOptions& options) {
-  const Routing routing = routing_of(workload, workloads::kMostClasses);
+mapping::Classes classes_of_trace(const workloads::WorkloadFile& workload, std::int64_t group,
+                                  const ClassOptions& options) {
+  const Routing routing = routing_of(workload, group, workloads::kMostClasses);
   if (!routing.has_levels)
     throw base::ConfigError(workload.trace, "levels", "level 0 throughout",
                             "the classes that --class-shares trace takes from it");
@@ -158,14 +180,17 @@ void add_constraints(const MapCommand& command, mapping::Problem& problem) {
     if (group.size() < 2) throw base::ConfigError(kWhere, "--tie", "'" + text + "'", expected);
     problem.tied.push_back(group);
   }
+  std::set<int> fixed;
   for (const std::string& text : command.fixed) {
     const std::string expected =
         "LAYER.EXPERT=FORMAT, a format that the table has for that expert (0.1=int8, 0.1=int2/int2/int4), or with "
         "classes what each of them may read of one stored copy (0.1=mwq2+0of2:mwq2+2)";
     const std::size_t equals = text.find('=');
     if (equals == std::string::npos) throw base::ConfigError(kWhere, "--fix", "'" + text + "'", expected);
-    mapping::Item& item =
-        problem.items[index(find_item(problem, std::string_view(text).substr(0, equals), "--fix", text, expected))];
+    const int place = find_item(problem, std::string_view(text).substr(0, equals), "--fix", text, expected);
+    if (!fixed.insert(place).second)
+      throw base::ConfigError(kWhere, "--fix", "'" + text + "' of an expert that is fixed", "each expert once");
+    mapping::Item& item = problem.items[index(place)];
     const mapping::Reading reading = parse_reading(text.substr(equals + 1), problem.classes.count(), kWhere, "--fix");
     const auto found = std::find(item.choices.begin(), item.choices.end(), reading);
     if (found == item.choices.end()) throw base::ConfigError(kWhere, "--fix", "'" + text + "'", expected);
@@ -251,6 +276,7 @@ void read_latencies(const MapCommand& command, mapping::Together together, Input
       if (found != expected) throw base::ConfigError(command.profile, key, found, expected + ", " + what);
     };
     same("chip", source.chip, in.chip->hash, "the hash of " + command.chip);
+    same("memory", source.memory, in.chip->memory_name(), "the memory of " + command.chip);
     same("group_size", std::to_string(source.group_size), std::to_string(in.group_size),
          command.group_given ? "--group" : "that of " + command.sensitivity);
     same("work", source.work, profile::work_hash(*in.work), "the hash of what " + command.workload + " does");
@@ -316,7 +342,10 @@ workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std
                           const mapping::Problem& problem, const mapping::Allocation& allocation) {
   workloads::Plan plan;
   plan.made_from.sensitivity = in.sensitivity_hash;
-  if (in.chip) plan.made_from.chip = in.chip->hash;
+  if (in.chip) {
+    plan.made_from.chip = in.chip->hash;
+    plan.made_from.memory = in.chip->memory_name();
+  }
   if (in.costs || in.latencies) plan.made_from.costs = in.costs_hash;
   plan.group_size = static_cast<int>(in.group_size);
   plan.quantiser = in.quantiser;
@@ -568,9 +597,9 @@ void read_classes(const MapCommand& command, Inputs& in) {
   if (command.classes.shares.empty()) return;
   if (command.classes.shares == kSharesOfTrace) {
     if (!in.workload) refuse_missing("--class-shares trace", "--workload");
-    in.classes = classes_of_trace(*in.workload, command.classes);
+    in.classes = classes_of_trace(*in.workload, in.group_size, command.classes);
   } else if (in.workload) {
-    routing_of(*in.workload, in.classes.count());  // refuses classes that are not among them
+    routing_of(*in.workload, in.group_size, in.classes.count());  // refuses classes that are not among them
   }
   if (in.classes.count() < 2) return;
   std::vector<numerics::Format> formats;
@@ -620,6 +649,9 @@ Inputs read_inputs(const MapCommand& command) {
     in.rows = in_formats(in.rows, in.chip->format_names(), command.sensitivity);
   }
   in.network = in.workload ? in.workload->network : mapping::network_of(in.rows, command.sensitivity);
+  if (in.workload && in.chip && !in.network.gated)
+    throw base::ConfigError(in.workload->path, "model", in.workload->model + ", whose experts have no gate",
+                            "gated experts: no other has a stored layout");
   if (in.workload && in.chip) in.memory.emplace(in.network, in.group_size, in.chip->layout_spec());
   if (!command.profile.empty() && !command.costs.empty())
     throw base::ConfigError(kWhere, "--profile", "it with --costs", "one of them");
@@ -653,6 +685,10 @@ Inputs read_inputs(const MapCommand& command) {
     if (equals == std::string::npos || name == "cycles" || (in.costs && !in.costs->has(name)))
       throw base::ConfigError(kWhere, "--limit", "'" + text + "'",
                               "NAME=VALUE, a column of the cost table other than cycles");
+    if (std::any_of(wanted.begin(), wanted.end(),
+                    [&](const Wanted& w) { return w.key != "--limit" && w.name == name; }))
+      throw base::ConfigError(kWhere, "--limit", "'" + text + "', a column called as a budget of its own",
+                              "another name for the column: this one is --" + name + "-budget's");
     if (!in.costs) refuse_missing("--limit", "--costs");
     if (in.classes.count() > 1)
       throw base::ConfigError(kWhere, "--limit", "'" + text + "' with classes of requests",
@@ -668,7 +704,8 @@ Inputs read_inputs(const MapCommand& command) {
   if (averages && in.classes.count() > 1 && !in.workload)
     refuse_missing("--class-shares", "--workload, whose trace says which rows are of which class");
   if (averages)
-    in.routing = in.workload ? routing_of(*in.workload, in.classes.count()) : routing_of(in.rows, command.sensitivity);
+    in.routing = in.workload ? routing_of(*in.workload, in.group_size, in.classes.count())
+                             : routing_of(in.rows, command.sensitivity);
   if (averages && in.classes.count() > 1 && !in.routing.has_levels)
     throw base::ConfigError(
         in.workload->trace, "levels", "level 0 throughout",
@@ -771,7 +808,9 @@ Inputs read_inputs(const MapCommand& command) {
   return in;
 }
 
-Routing workload_routing(const workloads::WorkloadFile& workload) { return routing_of(workload, 0); }
+Routing workload_routing(const workloads::WorkloadFile& workload, std::int64_t group) {
+  return routing_of(workload, group, 0);
+}
 
 workloads::Plan solve_plan(const Inputs& in, const MapCommand& command, const std::string& name,
                            const mapping::Allocator& allocator, const mapping::AllocatorOptions& options) {

@@ -44,7 +44,7 @@ struct MapCommand {
   bool seed_given = false;
   mapping::SearchOptions search;
   double time_limit_s = 0;
-  bool time_limit_given = false;
+  bool time_limit_given = false, effort_given = false, allocator_given = false;
   std::int64_t group = 64;
   bool group_given = false;
   QuantiserOptions quantiser;
@@ -71,7 +71,8 @@ struct Routing {
   }
 };
 
-Routing workload_routing(const workloads::WorkloadFile& workload);
+/// Of the choices that the workload's rules on routing leave.
+Routing workload_routing(const workloads::WorkloadFile& workload, std::int64_t group);
 
 /// Everything that the command's files say, and the problem they pose.
 struct Inputs {

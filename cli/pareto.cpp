@@ -1,7 +1,9 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
@@ -10,7 +12,9 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -21,8 +25,7 @@
 #include "cli/commands.h"
 #include "cli/map_plan.h"
 #include "cli/pareto_plot.h"
-#include "models/memory/memory_model.h"
-#include "models/storage/storage_model.h"
+#include "cli/scratch_folder.h"
 #include "reference/network/evaluate.h"
 #include "reference/network/quantised_experts.h"
 #include "workloads/checkpoint.h"
@@ -41,6 +44,7 @@ struct ParetoCommand {
   std::string allocators = "all";
   std::string evaluate;  ///< tokens
   std::int64_t window = 256, windows = 0;
+  bool window_given = false;
   std::string out;
   bool json = false;
 };
@@ -74,7 +78,8 @@ class Evaluator {
   }
 
   std::size_t measured() const { return measured_; }
-  std::size_t found() const { return found_; }
+  std::size_t equal() const { return equal_; }  ///< to one that was measured before it
+  std::size_t found() const { return found_; }  ///< an earlier sweep's
 
   /// Of each window; the float model's for null.
   std::vector<double> windows(const workloads::Plan* plan) {
@@ -87,9 +92,10 @@ class Evaluator {
     const std::string key = base::sha256_hex(text);
     const fs::path path = fs::path(folder_) / (key + ".txt");
     if (auto known = read(path)) {
-      ++found_;
+      ++(own_.count(key) != 0 ? equal_ : found_);
       return *std::move(known);
     }
+    own_.insert(key);
     std::unique_ptr<network::ExpertBackend> experts;
     if (plan != nullptr) {
       if (!store_)
@@ -134,7 +140,8 @@ class Evaluator {
   network::Forward forward_;
   std::shared_ptr<const network::ExpertStore> store_;  // of all plans: they share group size and quantiser
   std::vector<std::uint32_t> tokens_;
-  std::size_t measured_ = 0, found_ = 0;
+  std::set<std::string> own_;  // keys of those that were measured
+  std::size_t measured_ = 0, equal_ = 0, found_ = 0;
 };
 
 struct Point {
@@ -174,9 +181,10 @@ std::string csv_text(const std::string& text) {
 }
 
 struct Evaluated {
-  double bits = 0, error = 0;                        ///< per byte, and its standard error
-  double increase = 0, increase_error = 0;           ///< above float, paired
-  std::optional<double> above_optimal, above_error;  ///< paired, at the same budget
+  double bits = 0;                                           ///< per byte
+  double increase = 0;                                       ///< above float
+  std::optional<double> above_optimal;                       ///< at the same budget
+  std::optional<double> error, increase_error, above_error;  ///< their standard errors, the latter two paired
 };
 
 /// One of each list that was given.
@@ -229,7 +237,34 @@ std::string as_pareto(std::string text) {
 
 constexpr const char* kFolder = "a new folder, an empty one or an earlier sweep's";
 
-/// Refuses a folder that holds anything that no sweep writes.
+constexpr const char* kFirstLine = "# moesaic pareto 1\n";
+constexpr std::array<const char*, 3> kParts{"plans", "pareto.svg", "pareto.csv"};  ///< that a sweep replaces
+
+/// Of the plan's file.
+std::string plan_name(const std::string& budget, const std::string& allocator) {
+  std::string name = budget + "-" + allocator + ".yaml";
+  for (std::size_t at = name.find('/'); at != std::string::npos; at = name.find('/')) name.replace(at, 1, "-per-");
+  return name;
+}
+
+/// Of the plans that a table speaks of; nothing of a file that is no sweep's table.
+std::set<std::string> plan_names(const fs::path& table) {
+  std::error_code error;
+  if (!fs::is_regular_file(table, error)) return {};
+  std::istringstream text(base::read_file(table.string()));
+  std::set<std::string> names;
+  std::string line, budget, allocator;
+  if (!std::getline(text, line) || line + "\n" != kFirstLine) return {};
+  while (std::getline(text, line)) {
+    std::istringstream row(line);
+    if (line[0] != '#' && std::getline(row, budget, ',') && std::getline(row, allocator, ','))
+      names.insert(plan_name(budget, allocator));
+  }
+  return names;
+}
+
+/// Refuses a folder that holds anything but what a sweep wrote: its table, the plans that the table speaks of, its
+/// picture, and evaluations, which may be there without the others.
 void check_folder(const std::string& path) {
   std::error_code error;
   if (!fs::exists(path, error)) return;
@@ -237,14 +272,19 @@ void check_folder(const std::string& path) {
   const auto foreign = [&path](const std::string& name) {
     return base::ConfigError(path, "--out", "a folder that holds " + name, kFolder);
   };
+  const std::set<std::string> plans = plan_names(fs::path(path) / "pareto.csv");
   for (const auto& entry : fs::directory_iterator(path)) {
     const std::string name = entry.path().filename().string();
     const bool is_file = entry.is_regular_file();
-    if (is_file && (name == "pareto.csv" || name == "pareto.svg")) continue;
-    if (is_file || (name != "plans" && name != "evaluations")) throw foreign(name);
-    for (const auto& inner : fs::directory_iterator(entry.path()))
-      if (!inner.is_regular_file() || inner.path().extension() != (name == "plans" ? ".yaml" : ".txt"))
-        throw foreign(name + "/" + inner.path().filename().string());
+    if (is_file ? plans.empty() || (name != "pareto.csv" && name != "pareto.svg")
+                : name != "plans" && name != "evaluations")
+      throw foreign(name);
+    if (is_file) continue;
+    for (const auto& inner : fs::directory_iterator(entry.path())) {
+      const std::string file = inner.path().filename().string();
+      if (!inner.is_regular_file() || (name == "plans" ? plans.count(file) == 0 : inner.path().extension() != ".txt"))
+        throw foreign(name + "/" + file);
+    }
   }
 }
 
@@ -256,8 +296,13 @@ class Sweep {
     MapCommand& map = command_.map;
     const std::vector<std::string> names = chosen_allocators(command_.allocators);
     const std::vector<Budgets> sweep = points_of(command_);
-    if (command_.evaluate.empty() && command_.windows > 0)
-      throw base::ConfigError(kWhere, "--windows", "it without --evaluate", "--evaluate beside it");
+    if (command_.evaluate.empty() && (command_.windows > 0 || command_.window_given))
+      throw base::ConfigError(kWhere, command_.windows > 0 ? "--windows" : "--window", "it without --evaluate",
+                              "--evaluate beside it");
+    if (map.seed_given && std::none_of(names.begin(), names.end(), [](const std::string& name) {
+          return allocators().at(name, kWhere, "--allocators").takes_seed;
+        }))
+      throw base::ConfigError(kWhere, "--seed", std::to_string(map.seed), "none: no allocator of these draws");
     check_folder(command_.out);
     std::error_code error;
     fs::create_directories(command_.out, error);
@@ -283,7 +328,7 @@ class Sweep {
         evaluator = std::make_unique<Evaluator>(command_, *in.workload, in.quantiser);
         float_ = evaluator->windows(nullptr);
       }
-      if (routing_.tokens.empty()) routing_ = workload_routing(*in.workload);
+      if (routing_.tokens.empty()) routing_ = workload_routing(*in.workload, in.group_size);
       chip_ = *in.chip;
       for (const std::string& name : names) {
         Point point;
@@ -310,26 +355,42 @@ class Sweep {
         progress.step();
       }
     }
-    replace_plans();
-    base::write_file((fs::path(command_.out) / "pareto.csv").string(), csv());
-    base::write_file((fs::path(command_.out) / "pareto.svg").string(), svg());
+    replace_files();
     print(evaluator.get());
   }
 
  private:
-  /// The plans of this sweep and of no earlier one; meanwhile there is no pareto.csv that speaks of them.
-  void replace_plans() const {
-    const fs::path folder = fs::path(command_.out) / "plans";
+  /// Puts this sweep's files where an earlier one's are, which stay if that fails.
+  void replace_files() const {
+    const SignalsWait signals_wait;
+    const fs::path out = command_.out;
+    const std::string mine = "-" + std::to_string(getpid());
+    const ScratchFolder made(out / (".partial" + mine), command_.out), old(out / (".old" + mine), command_.out);
     std::error_code error;
-    for (const char* name : {"pareto.csv", "pareto.svg"}) fs::remove(fs::path(command_.out) / name, error);
-    fs::remove_all(folder, error);
-    if (!error) fs::create_directories(folder, error);
-    if (error) throw base::ConfigError(folder.string(), "--out", error.message(), "a folder that can be made");
+    fs::create_directory(made.path() / "plans", error);
+    if (error) throw base::ConfigError(command_.out, "--out", error.message(), "a folder that can be written to");
     for (const Point& point : points_) {
-      std::string name = point.budget + "-" + point.allocator + ".yaml";
-      for (std::size_t at = name.find('/'); at != std::string::npos; at = name.find('/')) name.replace(at, 1, "-per-");
-      if (point.error.empty()) workloads::write_plan(point.plan, (folder / name).string());
+      const std::string name = plan_name(point.budget, point.allocator);
+      if (point.error.empty())
+        base::write_file((made.path() / "plans" / name).string(),
+                         workloads::plan_text(point.plan, (out / "plans" / name).string()));
     }
+    base::write_file((made.path() / "pareto.csv").string(), csv());
+    base::write_file((made.path() / "pareto.svg").string(), svg());
+    move_parts(out, old.path(), error);
+    if (!error) move_parts(made.path(), out, error);
+    if (!error) return;
+    std::error_code ignored;  // the first one is told
+    for (const char* part : kParts)
+      if (fs::exists(old.path() / part, ignored) || !fs::exists(made.path() / part, ignored))
+        fs::remove_all(out / part, ignored);
+    move_parts(old.path(), out, ignored);
+    throw base::ConfigError(command_.out, "--out", error.message(), "a folder whose files can be replaced");
+  }
+
+  static void move_parts(const fs::path& from, const fs::path& to, std::error_code& error) {
+    for (const char* part : kParts)
+      if (!error && fs::exists(from / part)) fs::rename(from / part, to / part, error);
   }
 
   const Point* optimal_at(const std::string& budget) const {
@@ -355,10 +416,8 @@ class Sweep {
   }
 
   std::string csv() const {
-    std::string text = fmt::format(
-        "# moesaic pareto 1\n# chip: {}\n# memory: {}\n# storage: {}\n", chip_.hash,
-        memory::make_memory(chip_.memory, chip_.clock_period())->name(),
-        chip_.storage ? storage::describe_storage(*chip_.storage) : "none: every expert lies in the memory");
+    std::string text = fmt::format("{}# chip: {}\n# memory: {}\n# storage: {}\n", kFirstLine, chip_.hash,
+                                   chip_.memory_name(), chip_.storage_name());
     text +=
         "budget,allocator,status,table_loss,memory_bytes,memory_budget_bytes,io_bytes_per_token,cycles,cycles_per_"
         "token";
@@ -374,14 +433,15 @@ class Sweep {
       for (const auto& [key, value] : p.plan.solver)
         if (key == "status") status = value;
       text += fmt::format("{},{},{},{},{},{},{},{},{}", p.budget, p.allocator, csv_text(status), p.plan.loss,
-                          p.plan.memory_bytes, p.plan.memory_budget_bytes.value_or(0),
+                          p.plan.memory_bytes,
+                          p.plan.memory_budget_bytes ? std::to_string(*p.plan.memory_budget_bytes) : "",
                           static_cast<double>(p.io_uses) / static_cast<double>(routing_.scale), p.cycles,
                           static_cast<double>(p.cycles) / static_cast<double>(routing_.scale));
       if (with) {
         const Evaluated e = evaluated(p);
-        text += fmt::format(",{},{},{},{},{},{}", e.bits, e.error, e.increase, e.increase_error,
-                            e.above_optimal ? fmt::format("{}", *e.above_optimal) : "",
-                            e.above_error ? fmt::format("{}", *e.above_error) : "");
+        const auto field = [](const std::optional<double>& one) { return one ? fmt::format("{}", *one) : ""; };
+        text += fmt::format(",{},{},{},{},{},{}", e.bits, field(e.error), e.increase, field(e.increase_error),
+                            field(e.above_optimal), field(e.above_error));
       }
       text += "," + csv_text(counts_text(p.plan)) + ",\n";
     }
@@ -430,7 +490,7 @@ class Sweep {
             const Evaluated e = evaluated(p);
             one["bits_per_byte"] = e.bits;
             one["increase"] = e.increase;
-            one["increase_stderr"] = e.increase_error;
+            if (e.increase_error) one["increase_stderr"] = *e.increase_error;
             if (e.above_optimal) one["above_optimal"] = *e.above_optimal;
             if (e.above_error) one["above_optimal_stderr"] = *e.above_error;
           }
@@ -439,34 +499,40 @@ class Sweep {
         }
         j["points"].push_back(one);
       }
-      if (evaluator != nullptr) j["evaluations"] = {{"measured", evaluator->measured()}, {"found", evaluator->found()}};
+      if (evaluator != nullptr)
+        j["evaluations"] = {
+            {"measured", evaluator->measured()}, {"equal", evaluator->equal()}, {"found", evaluator->found()}};
       fmt::print("{}\n", j.dump(2));
       return;
     }
-    fmt::print("{:<10} {:<10} {:>12} {:>12} {:>14} {:>12}{}\n", "budget", "allocator", "table loss", "bytes",
+    std::size_t wide = 10;
+    for (const Point& p : points_) wide = std::max(wide, p.budget.size());
+    fmt::print("{:<{}} {:<10} {:>12} {:>12} {:>15} {:>12}{}\n", "budget", wide, "allocator", "table loss", "bytes",
                "I/O bytes/token", "cycles/token",
                evaluator == nullptr ? "" : fmt::format(" {:>22} {:>22}", "above float", "above optimal"));
     for (const Point& p : points_) {
       if (!p.error.empty()) {
-        fmt::print("{:<10} {:<10} none: {}\n", p.budget, p.allocator, p.error);
+        fmt::print("{:<{}} {:<10} none: {}\n", p.budget, wide, p.allocator, p.error);
         continue;
       }
       std::string line =
-          fmt::format("{:<10} {:<10} {:>12.6g} {:>12} {:>14.0f} {:>12.1f}", p.budget, p.allocator, p.plan.loss,
+          fmt::format("{:<{}} {:<10} {:>12.6g} {:>12} {:>15.0f} {:>12.1f}", p.budget, wide, p.allocator, p.plan.loss,
                       p.plan.memory_bytes, static_cast<double>(p.io_uses) / static_cast<double>(routing_.scale),
                       static_cast<double>(p.cycles) / static_cast<double>(routing_.scale));
       if (evaluator != nullptr) {
         const Evaluated e = evaluated(p);
-        line += fmt::format(" {:>22}", fmt::format("{:.6f} ± {:.6f}", e.increase, e.increase_error));
-        if (e.above_optimal)
-          line += fmt::format(" {:>22}", fmt::format("{:+.6f} ± {:.6f}", *e.above_optimal, *e.above_error));
+        const auto beside = [](const std::string& value, const std::optional<double>& error) {
+          return fmt::format(" {:>22}", error ? fmt::format("{} ± {:.6f}", value, *error) : value);
+        };
+        line += beside(fmt::format("{:.6f}", e.increase), e.increase_error);
+        if (e.above_optimal) line += beside(fmt::format("{:+.6f}", *e.above_optimal), e.above_error);
       }
       fmt::print("{}\n", line);
     }
     fmt::print("pareto.csv, pareto.svg and plans in {}\n", command_.out);
     if (evaluator != nullptr)
-      fmt::print("{} plans evaluated, {} found in {}/evaluations\n", evaluator->measured(), evaluator->found(),
-                 command_.out);
+      fmt::print("{} evaluations, the float model's among them; {} of a plan equal to one before; {} found in {}\n",
+                 evaluator->measured(), evaluator->equal(), evaluator->found(), command_.out + "/evaluations");
   }
 
   ParetoCommand command_;
@@ -509,13 +575,13 @@ void add_pareto(CLI::App& app) {
       ->add_option("--evaluate", options->evaluate,
                    "Also run every plan on the model over these tokens: increase above float, and above optimal's")
       ->type_name("TOKENS");
-  command->add_option("--window", options->window, "Tokens of a window of --evaluate")
-      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24))
-      ->capture_default_str();
+  CLI::Option* window = command->add_option("--window", options->window, "Tokens of a window of --evaluate")
+                            ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 24))
+                            ->capture_default_str();
   command->add_option("--windows", options->windows, "Only the first N of them; 0 takes all")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40))
       ->capture_default_str();
-  command->add_option("--seed", map.seed, "Of allocator random")->type_name("N");
+  CLI::Option* seed = command->add_option("--seed", map.seed, "Of allocator random");
   CLI::Option* group =
       command
           ->add_option("--group", map.group, "Weights that share a scale, as calibrated: of a table that says it, its")
@@ -530,7 +596,9 @@ void add_pareto(CLI::App& app) {
       ->required()
       ->type_name("DIR");
   command->add_flag("--json", options->json, "Print JSON");
-  command->callback([options, group] {
+  command->callback([options, group, seed, window] {
+    options->map.seed_given = seed->count() > 0;
+    options->window_given = window->count() > 0;
     options->map.group_given = group->count() > 0;
     try {
       Sweep(*options).run();

@@ -1,6 +1,5 @@
 #include "cli/run_folder.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "cli/scratch_folder.h"
 
 namespace moesaic::cli {
 
@@ -22,51 +22,11 @@ namespace {
   throw base::ConfigError(path, "--out", got, expected);
 }
 
-/// Holds back the signals that end a program.
-class SignalsWait {
- public:
-  SignalsWait() {
-    sigset_t ending;
-    sigemptyset(&ending);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&ending, signal);
-    sigprocmask(SIG_BLOCK, &ending, &before_);
-  }
-  ~SignalsWait() { sigprocmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsWait(const SignalsWait&) = delete;
-  SignalsWait& operator=(const SignalsWait&) = delete;
-
- private:
-  sigset_t before_;
-};
-
 fs::path beside(const std::string& path, const char* what) {
   fs::path clean = fs::path(path).lexically_normal();
   if (clean.filename().empty()) clean = clean.parent_path();  // "out/"
   return clean.parent_path() / ("." + clean.filename().string() + what + std::to_string(getpid()));
 }
-
-/// A folder that is gone at the end unless it was kept.
-class Scratch {
- public:
-  /// Beside the folder that the command was told to make.
-  Scratch(const std::string& folder, const char* what) : path_(beside(folder, what)) {
-    std::error_code error;
-    fs::create_directory(path_, error);
-    if (error) refuse(folder, error.message(), "a place where a folder can be made");
-  }
-  ~Scratch() {
-    std::error_code ignored;  // a destructor must not throw, and there is nobody left to tell
-    if (!kept_) fs::remove_all(path_, ignored);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  const fs::path& path() const { return path_; }
-  void keep() { kept_ = true; }
-
- private:
-  fs::path path_;
-  bool kept_ = false;
-};
 
 }  // namespace
 
@@ -94,7 +54,7 @@ RunFolder::RunFolder(std::string path, std::vector<std::string> names)
     if (!is_empty && !is_run)
       refuse(path_, "a folder without summary.json", "a new folder, an empty one or an earlier run's");
   }
-  const Scratch probe(path_, ".probe-");
+  const ScratchFolder probe(beside(path_, ".probe-"), path_);
 }
 
 std::string RunFolder::parent() const {
@@ -104,7 +64,7 @@ std::string RunFolder::parent() const {
 
 void RunFolder::commit(const std::vector<File>& files) const {
   const SignalsWait signals_wait;
-  Scratch made(path_, ".partial-");
+  ScratchFolder made(beside(path_, ".partial-"), path_);
   for (const auto& [name, write] : files) {
     base::AtomicFile file((made.path() / name).string());
     write(file);
@@ -112,7 +72,7 @@ void RunFolder::commit(const std::vector<File>& files) const {
   }
   std::error_code error;
   if (fs::exists(path_)) {
-    Scratch old(path_, ".old-");  // removed at the end of this scope, with what it holds
+    ScratchFolder old(beside(path_, ".old-"), path_);  // removed at the end of this scope, with what it holds
     fs::rename(path_, old.path() / "run", error);
     if (error) refuse(path_, error.message(), "a folder that can be replaced");
     fs::rename(made.path(), path_, error);

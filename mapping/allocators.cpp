@@ -433,14 +433,14 @@ Allocation allocate_greedy(const Problem& problem, const AllocatorOptions& optio
 }
 
 void add_builtin_allocators(base::Registry<Allocator>& allocators) {
-  allocators.add("optimal", {allocate_optimal, false});
-  allocators.add("cbc", {allocate_cbc, false});
-  allocators.add("greedy", {allocate_greedy, false});
-  allocators.add("hawq", {allocate_hawq, false});
-  allocators.add("baq", {allocate_baq, false});
-  allocators.add("pmq", {allocate_pmq, false});
-  allocators.add("frequency", {allocate_frequency, false});
-  allocators.add("uniform", {allocate_uniform, false});
+  allocators.add("optimal", {allocate_optimal, false, true, true});
+  allocators.add("cbc", {allocate_cbc, false, true});
+  allocators.add("greedy", {allocate_greedy});
+  allocators.add("hawq", {allocate_hawq});
+  allocators.add("baq", {allocate_baq});
+  allocators.add("pmq", {allocate_pmq});
+  allocators.add("frequency", {allocate_frequency});
+  allocators.add("uniform", {allocate_uniform});
   allocators.add("random", {allocate_random, true});
 }
 

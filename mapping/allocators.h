@@ -44,6 +44,8 @@ struct Allocation {
 struct Allocator {
   std::function<Allocation(const Problem&, const AllocatorOptions&)> allocate;
   bool takes_seed = false;
+  bool takes_time = false;    ///< SearchOptions::time_limit_s decides when it stops
+  bool takes_effort = false;  ///< and its other limits do
 };
 
 void add_builtin_allocators(base::Registry<Allocator>& allocators);

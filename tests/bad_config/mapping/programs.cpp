@@ -89,6 +89,44 @@ TEST_CASE("calibrate refuses what it cannot measure", "[bad_config][cli]") {
                 "vocab_size: got 17, expected 256", out);
 }
 
+TEST_CASE("calibrate states the windows that it compared, not those it might have", "[bad_config][cli]") {
+  const TemporaryFolder folder;
+  const std::string text = folder.write("text", std::string(600, 'a')), out = folder.file("s.csv");
+  REQUIRE(run_program("calibrate --model data/model --formats int2 --loss error --text " + text + " --out " + out)
+              .exit_code == 0);
+  CHECK_THAT(base::read_file(out), Catch::Contains("# loss_windows: 2\n"));
+}
+
+TEST_CASE("a file that only another input names is not written over", "[bad_config][cli]") {
+  const TemporaryFolder folder;
+  const std::string model = folder.file("model"), trace = folder.file("trace.csv"),
+                    good = folder.write("s.csv", table());
+  std::filesystem::copy("data/model", model);
+  const std::string workload = folder.write("w.yaml", "model: model\ntrace: trace.csv\n");
+  REQUIRE(
+      run_program("workload synth --network " + model + " --requests 1 --prompt-tokens 2 --out " + trace).exit_code ==
+      0);
+  const std::string files = "--workload " + workload + " --chip chips/demo.yaml ", config = model + "/config.json",
+                    text = folder.write("text", std::string(300, 'a'));
+  const std::string rows = base::read_file(trace), shapes = base::read_file(config);
+  const std::string lost = "', which is read, expected another file: that one would be lost";
+  check_refused("map " + files + "--memory-budget 4bits --sensitivity " + good + " --out " + trace,
+                "moesaic map: --out: got '" + trace + lost);
+  check_refused("map " + files + "--memory-budget 4bits --sensitivity " + good + " --out " + config,
+                "moesaic map: --out: got '" + config + lost);
+  check_refused("profile " + files + "--no-cache --out " + trace, "moesaic profile: --out: got '" + trace + lost);
+  check_refused("calibrate --model " + model + " --formats int2 --text " + text + " --out " + config,
+                "moesaic calibrate: --out: got '" + config + lost);
+  check_refused("evaluate --model " + model + " --plan none --text " + text + " --per-window " + config,
+                "moesaic evaluate: --per-window: got '" + config + lost);
+  const std::string shape = folder.write("n.csv.json", shapes);
+  check_refused("workload synth --network " + shape + " --requests 1 --out " + folder.file("n.csv"),
+                "moesaic workload synth: --out: got '" + shape + lost);
+  CHECK(base::read_file(trace) == rows);
+  CHECK(base::read_file(config) == shapes);
+  CHECK(base::read_file(shape) == shapes);
+}
+
 TEST_CASE("map refuses tables, budgets and options that do not fit", "[bad_config][cli]") {
   const TemporaryFolder folder;
   const std::string good = folder.write("good.csv", table());
@@ -110,6 +148,8 @@ TEST_CASE("map refuses tables, budgets and options that do not fit", "[bad_confi
   refused_table(table() + "0,0,int,2,0.5,0.25,0.125\n", "bad.csv:98: row: got layer 0, expert 0, int2 a second time");
   refused_table(table() + "0,8,int,2,0.5,0.25,0.125\n", "bad.csv: expert: got 8 in layer 0, expected 0 to 7");
   refused_table(table() + "4,0,int,2,0.5,0.25,0.125\n", "bad.csv: layer: got 4");
+  refused_table(table() + "4000000000,0,int,2,0.5,0.25,0.125\n",
+                "bad.csv:98: layer: got '4000000000', expected a whole number from 0 to 2147483647");
   refused_table(table() + "0,0,itn,5,0.5,0.25,0.125\n", "bad.csv:98: format: got");
   refused_table(table() + "0,0,int,5,-1e-9,0.25,0.125\n", "bad.csv:98: loss: got '-1e-9'");
   refused_table(table() + "0,0,int,5,nan,0.25,0.125\n", "bad.csv:98: loss: got 'nan'");
@@ -127,6 +167,16 @@ TEST_CASE("map refuses tables, budgets and options that do not fit", "[bad_confi
                 out);
   check_refused(map(good, "--memory-budget 4bits --allocator all"), "--out: got it with --allocator all", out);
   check_refused(map(good, "--memory-budget 4bits --seed 3"), "--seed: got 3, expected none", out);
+  check_refused(map(good, "--memory-budget 4bits --allocator random --seed 010"), "--seed: got 010", out);
+  check_refused(map(good, "--memory-budget 4bits --gap nan"), "--gap: got nan, expected a decimal number", out);
+  check_refused(map(good, "--memory-budget 4bits --allocator greedy --gap 0.1"),
+                "--allocator: got greedy with --gap or --node-limit", out);
+  check_refused(map(good, "--memory-budget 4bits --allocator cbc --node-limit 9"),
+                "--allocator: got cbc with --gap or --node-limit", out);
+  check_refused(map(good, "--memory-budget 4bits --allocator uniform --time-limit 1"),
+                "--allocator: got uniform with --time-limit", out);
+  check_refused(map(good, "--memory-budget 4bits --fix 0.0=int2 --fix 0.0=int3"),
+                "--fix: got '0.0=int3' of an expert that is fixed, expected each expert once", out);
   check_refused(map(good, "--memory-budget 4bits --group 60"), "--group: got 60", out);
   check_refused(map(good, ""), "--memory-budget", out);
   check_refused(std::string("map ") + kFiles + "--sensitivity " + good + " --memory-budget 4bits --out /dev/full",
@@ -165,6 +215,10 @@ TEST_CASE("map refuses budgets in the wrong unit, cost tables and constraints th
                 "--latency-budget: got it without --costs, or --workload and --chip");
   refused("--limit size=20", "--limit: got it without --costs");
   refused("--limit sice=20 --costs " + cost_file, "--limit: got 'sice=20', expected NAME=VALUE");
+  std::string of_a_budget = costs;
+  of_a_budget.replace(of_a_budget.find("size"), 4, "io");
+  refused("--limit io=20 --costs " + folder.write("io.csv", of_a_budget),
+          "--limit: got 'io=20', a column called as a budget of its own");
   refused("--limit size=20KiB --costs " + cost_file, "--limit: got '20KiB', expected a whole number");
   refused("--latency-budget 9999cycles --costs " + folder.write("l.csv", lacking),
           "l.csv: layer 3, expert 7: got no row for int4");
@@ -213,7 +267,12 @@ TEST_CASE("imports and storage refuse what they do not know", "[bad_config][cli]
   check_refused("sensitivity import --from hawq-v3 --network A --in " + folder.write("x", "[1") + " --out " + out +
                     " --costs-out " + folder.file("c.csv"),
                 "got text that is no JSON", out);
+  check_refused("sensitivity import --from hawq-v3 --network A --in " + folder.write("x", "{}") + " --out " + out +
+                    " --costs-out " + out,
+                "--out: got the file of --costs-out, expected another file", out);
   check_refused("sensitivity import --from other --in x --out " + out, "--from", out);
+  check_refused("storage --other-bits 8", "--other-bits: got it without --model");
+  CHECK(run_program("storage --model data/model").exit_code == 0);
   check_refused("storage --from 4 --to 2", "--to: got 2, expected at least --from, 4");
   check_refused("storage --model nothing", "--model: got 'nothing'");
   check_refused("map-benchmark --problem nothing", "--problem: got 'nothing', expected one of demo");
@@ -337,7 +396,26 @@ TEST_CASE("a plan that was made from other files, or that a file contradicts, is
   check_refused("map --workload configs/demo_workload.yaml --chip " + chip + " --memory-budget 2.5bits --sensitivity " +
                     good + " --check " + plan,
                 "made_from.chip: got ");
+  for (const char* option : {"--out x.yaml", "--allocator greedy", "--seed 1", "--gap 0.5", "--time-limit 1"})
+    check_refused(base + "--sensitivity " + good + " --check " + plan + " " + option, "--check: got it with --");
   std::string text = base::read_file(plan);
+  const auto with = [&](const std::string& key, const std::string& value) {
+    std::string changed = text;
+    const std::size_t at = changed.find(key);
+    REQUIRE(at != std::string::npos);
+    changed.replace(at, changed.find('\n', at) - at, key + value);
+    return base + "--sensitivity " + good + " --check " + folder.write("with.yaml", changed);
+  };
+  CHECK_THAT(read.made_from.memory.value(), Catch::StartsWith("simple(read latency "));
+  check_refused(with("  memory: ", "\"faster\""), "made_from.memory: got faster, expected simple");
+  check_refused(with("group_size: ", "32"), "group_size: got 32, expected 64, that of " + good);
+  for (const char* fact : {"scaled_loss", "loss_exponent", "measured"}) {
+    const Outcome outcome = run_program(with(std::string("  \"") + fact + "\": ", "\"7\""));
+    INFO(fact);
+    CHECK(outcome.exit_code == 1);
+    CHECK_THAT(outcome.err,
+               Catch::Contains(std::string("plan check: the plan states ") + fact + " 7, the tables say "));
+  }
   std::string classes = text;
   classes.insert(classes.find("experts:"), "class_shares: [0.5, 0.5]\n");
   check_refused(base + "--sensitivity " + good + " --check " + folder.write("classes.yaml", classes),

@@ -1,5 +1,6 @@
 // moesaic map under a latency budget that the simulated plan has to keep.
 #include <catch2/catch.hpp>
+#include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -7,6 +8,7 @@
 
 #include "base/atomic_file.h"
 #include "tests/bad_config/cli/run_program.h"
+#include "workloads/latency_table.h"
 #include "workloads/plan.h"
 
 using namespace moesaic;
@@ -369,4 +371,31 @@ TEST_CASE("a latency table of another chip, work, group or engine is refused", "
   refused("--memory-budget 4bits --profile " + profile, "--profile: got it without --latency-budget");
   refused("--latency-budget 12000", "--latency-budget: got '12000', expected cycles");
   refused("--latency-budget 12000KiB", "--latency-budget: got '12000KiB', expected cycles");
+}
+
+TEST_CASE("an I/O budget counts the choices that the workload's rules on routing leave", "[regress][mapping]") {
+  Map map;
+  const std::string here = fs::current_path().string(), workload = map.folder.file("w.yaml");
+  const auto used = [&](const std::string& rules) {
+    base::write_file(workload, "model: " + here + "/data/model\ntrace: " + here +
+                                   "/data/traces/evaluation.csv.gz\nrequests: [0]\nmax_tokens: 16\n" + rules);
+    const std::string files = "--workload " + workload + " --chip chips/demo.yaml ", table = map.folder.file("p.csv");
+    const Outcome planned = run_program("map " + files + "--sensitivity " + map.folder.file("s.csv") +
+                                        " --memory-budget 2bits --io-budget 1GiB --json");
+    INFO(planned.err);
+    REQUIRE(planned.exit_code == 0);
+    const json plan = json::parse(planned.out);
+    REQUIRE(run_program("profile " + files + "--no-cache --formats int2 --out " + table).exit_code == 0);
+    std::int64_t rows = 0;
+    const auto latencies = workloads::LatencyTable::parse(base::read_file(table), table);
+    for (const workloads::LatencyRow& row : latencies.rows())
+      if (row.expert != workloads::LatencyRow::kRest) rows += row.rows;
+    for (const json& budget : plan["budgets"])
+      if (budget["name"] == "io") CHECK(budget["used"] == rows * plan["memory_bytes"].get<std::int64_t>() / 32);
+    return rows;
+  };
+  const std::int64_t all = used("");
+  CHECK(all == 16 * 2 * 4);
+  CHECK(used("routing: {prune_ratio: 0.5}\n") < all);
+  CHECK(used("routing: {capacity_factor: 1}\n") < all);
 }

@@ -1,6 +1,9 @@
 // moesaic pareto: a sweep's table, plot, plans, and going on with what an earlier run measured.
+#include <sys/resource.h>
+
 #include <catch2/catch.hpp>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -58,7 +61,8 @@ TEST_CASE("a sweep writes every plan with its loss, bytes and cycles, and goes o
   // Two bits leave one plan, int2 everywhere, to all three: one plan and the float model are evaluated for it; hawq and
   // optimal differ at 2.5 bits.
   CHECK(result["evaluations"]["measured"] == 4);
-  CHECK(result["evaluations"]["found"] == 3);
+  CHECK(result["evaluations"]["equal"] == 3);
+  CHECK(result["evaluations"]["found"] == 0);
   for (const json& point : result["points"]) {
     CHECK(point["increase"] > 0.0);
     const Outcome simulated = run_program(
@@ -102,9 +106,47 @@ TEST_CASE("a sweep writes every plan with its loss, bytes and cycles, and goes o
   refused("--memory-budgets 2bits --out " + theirs, theirs + ": --out: got a folder that holds plans/notes.txt");
   fs::rename(theirs + "/plans/notes.txt", theirs + "/notes.txt");
   refused("--memory-budgets 2bits --out " + theirs, theirs + ": --out: got a folder that holds notes.txt");
+  fs::remove(theirs + "/notes.txt");
+  base::write_file(theirs + "/plans/mine.yaml", "x");
+  refused("--memory-budgets 2bits --out " + theirs, theirs + ": --out: got a folder that holds plans/mine.yaml");
+  base::write_file(out + "/plans/mine.yaml", "x");
+  refused("--memory-budgets 2bits --out " + out, out + ": --out: got a folder that holds plans/mine.yaml");
+  CHECK(base::read_file(out + "/plans/mine.yaml") == "x");
+  refused("--memory-budgets 2bits --window 3" + to, "--window: got it without --evaluate");
+  refused("--memory-budgets 2bits --allocators greedy --seed 3" + to, "--seed: got 3, expected none");
   refused("--memory-budgets 2bits --windows 3" + to, "--windows: got it without --evaluate");
   refused("--memory-budgets 2bits --evaluate data/tokens/evaluation.bin --windows 100000" + to, "length: got 131072");
   refused("--memory-budgets 2bits --out " + folder.file("s.csv"), "--out: got");
+}
+
+TEST_CASE("a sweep that cannot be written leaves the earlier one as it was", "[regress][mapping]") {
+  const Folder folder;
+  base::write_file(folder.file("s.csv"), table());
+  const std::string
+      out = folder.file("out"),
+      start = "pareto --workload configs/demo_workload.yaml --chip chips/demo.yaml --no-cache --sensitivity " +
+              folder.file("s.csv") + " --out " + out + " --allocators optimal --memory-budgets ";
+  REQUIRE(run_program(start + "2bits,3bits").exit_code == 0);
+  const auto files = [&out] {
+    std::map<std::string, std::string> all;
+    for (const auto& entry : fs::recursive_directory_iterator(out))
+      all[entry.path().string()] = entry.is_regular_file() ? base::read_file(entry.path().string()) : "folder";
+    return all;
+  };
+  const auto before = files();
+  CHECK(before.size() == 5);
+  rlimit whole{};
+  getrlimit(RLIMIT_FSIZE, &whole);
+  rlimit small = whole;
+  small.rlim_cur = 2048;  // a file as long as the picture does not fit
+  setrlimit(RLIMIT_FSIZE, &small);
+  const Outcome outcome = run_program(start + "2.5bits");
+  setrlimit(RLIMIT_FSIZE, &whole);
+  CHECK(outcome.exit_code == 2);
+  CHECK(outcome.one_error_line());
+  CHECK(files() == before);
+  REQUIRE(run_program(start + "2.5bits").exit_code == 0);
+  CHECK(files().size() == 4);
 }
 
 TEST_CASE("a sweep takes lists of every budget, and leaves no plan of an earlier sweep behind", "[regress][mapping]") {
