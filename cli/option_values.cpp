@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <regex>
@@ -32,6 +33,13 @@ bool is_decimal(const std::string& text) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
+/// infinity and nan are not: no option means them.
+bool is_finite(const std::string& text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() && std::isfinite(value);
+}
+
 void check_value(const CLI::App& command, const CLI::Option& option, const std::string& value) {
   const std::string type = option.get_type_name();
   if (value.empty())
@@ -40,6 +48,8 @@ void check_value(const CLI::App& command, const CLI::Option& option, const std::
   if (is_natural ? !is_decimal<std::uint64_t>(value) : type.rfind("INT", 0) == 0 && !is_decimal<std::int64_t>(value))
     throw base::ConfigError(shown(command), option.get_name(), value,
                             is_natural ? "a whole number from 0 on" : "a whole number");
+  if (type.rfind("FLOAT", 0) == 0 && !is_finite(value))
+    throw base::ConfigError(shown(command), option.get_name(), value, "a decimal number");
 }
 
 bool is_output(const CLI::Option& option) {
@@ -50,11 +60,15 @@ using Options = std::vector<const CLI::Option*>;
 
 void check_output(const CLI::App& command, const CLI::Option& output, const Options& options) {
   std::error_code none;
+  for (const CLI::Option* other : options)
+    if (other != &output && is_output(*other) &&
+        fs::weakly_canonical(other->results().front(), none) == fs::weakly_canonical(output.results().front(), none))
+      throw base::ConfigError(shown(command), output.get_name(), "the file of " + other->get_name(), "another file");
   for (const std::string& file : output.results()) {
     if (!fs::is_regular_file(file, none)) continue;
     for (const CLI::Option* input : options)
       for (const std::string& other : input->results())
-        if (input != &output && fs::equivalent(file, other, none))
+        if (input != &output && !is_output(*input) && fs::equivalent(file, other, none))
           throw base::ConfigError(shown(command), output.get_name(), "the file of " + input->get_name(),
                                   "another file: that one would be lost");
   }

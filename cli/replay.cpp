@@ -588,8 +588,7 @@ void add_replay(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--phase", o->phase, "Only rows of this phase: prefill or decode")->type_name("PHASE");
   command->add_option("--warmup", o->warmup, "Also count without the first so many tokens, which fill the caches")
-      ->capture_default_str()
-      ->type_name("TOKENS");
+      ->capture_default_str();
   command->add_option("--prefetch", o->prefetch.kind, "What is loaded ahead: " + host::prefetch_kinds().choices())
       ->capture_default_str()
       ->type_name("NAME");

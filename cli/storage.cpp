@@ -20,10 +20,13 @@ struct StorageCommand {
   std::int64_t group = 128;
   int least = 2, most = 4;
   int other_bits = 16;
+  bool other_given = false;
   bool json = false;
 };
 
 void run(const StorageCommand& command) {
+  if (command.other_given && command.network.empty())
+    throw base::ConfigError("moesaic storage", "--other-bits", "it without --model", "--model beside it");
   if (command.most < command.least)
     throw base::ConfigError("moesaic storage", "--to", std::to_string(command.most),
                             fmt::format("at least --from, {}", command.least));
@@ -39,7 +42,7 @@ void run(const StorageCommand& command) {
   std::optional<double> whole;
   double share = 0;
   if (!command.network.empty()) {
-    const workloads::Network network = workloads::zoo_network(command.network, "moesaic storage", "--model");
+    const workloads::Network network = workloads::find_network(command.network, "moesaic storage", "--model");
     const mapping::WholeModel model =
         mapping::whole_model_storage(network, s, command.least, command.most, command.other_bits);
     whole = model.ratio;
@@ -60,8 +63,9 @@ void run(const StorageCommand& command) {
              s.separate_zero, s.nested_zero / s.separate_zero);
   if (whole)
     fmt::print(
-        "whole copies of {}, everything but routed experts at {} bits in each ({:.1f}% of weights in experts): "
-        "{:.4f}\n",
+        "whole copies of {}, attention, shared experts and dense layers at {} bits in each, embeddings and routers "
+        "left "
+        "out ({:.1f}% of these weights in experts): {:.4f}\n",
         command.network, command.other_bits, 100 * share, *whole);
 }
 
@@ -75,12 +79,19 @@ void add_storage(CLI::App& app) {
   command->add_option("--group", options->group, "Weights that share a scale")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
       ->capture_default_str();
-  command->add_option("--model", options->network, "A network of the zoo: whole copies too")->type_name("NAME");
-  command->add_option("--other-bits", options->other_bits, "Of the weights that are no routed expert's")
-      ->check(CLI::Range(1, 32))
-      ->capture_default_str();
+  command
+      ->add_option("--model", options->network,
+                   "Whole copies too, of a model folder, a config.json, a shape file (.yaml) or a name of the zoo")
+      ->type_name("NETWORK");
+  CLI::Option* other =
+      command->add_option("--other-bits", options->other_bits, "Of the weights that are no routed expert's")
+          ->check(CLI::Range(1, 32))
+          ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
-  command->callback([options] { run(*options); });
+  command->callback([options, other] {
+    options->other_given = other->count() > 0;
+    run(*options);
+  });
 }
 
 }  // namespace moesaic::cli

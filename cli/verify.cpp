@@ -9,9 +9,12 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -22,6 +25,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "cli/commands.h"
@@ -436,14 +440,26 @@ void interpret(VerifyOptions& options) {
         std::pair(options.barriers, "--barriers"), std::pair(options.no_data, "--no-data"),
         std::pair(options.max_cycles && options.workloads == 0, "--max-cycles")})
     if (cases && given) throw base::ConfigError("moesaic verify", name, "it without --workload", "--workload with it");
+  if (options.foreign_plan && options.plan.empty())
+    throw base::ConfigError("moesaic verify", "--foreign-plan", "it without --plan", "--plan with it");
   if (!options.keep.empty() && options.workloads != 1)
     throw base::ConfigError("moesaic verify", "--keep", "'" + options.keep + "'", "--workloads 1 with it");
+  std::error_code error;
+  if (!options.keep.empty() && std::filesystem::exists(options.keep, error) &&
+      !std::filesystem::is_empty(options.keep, error))
+    throw base::ConfigError("moesaic verify", "--keep", "'" + options.keep + "', which holds something",
+                            "a new folder or an empty one");
+  if (cases && options.cases > std::numeric_limits<std::uint64_t>::max() - options.first)
+    throw base::ConfigError("moesaic verify", "--first", std::to_string(options.first),
+                            "at most 2^64 - 1 less the number of cases");
   if (!options.chip.empty()) options.chip_file = program::read_chip(options.chip);
   if (options.jobs == 0) options.jobs = std::max(1u, std::thread::hardware_concurrency());
   if (!options.waves.empty() && ((cases && options.cases != 1) || !options.rtl)) {
     throw base::ConfigError("moesaic verify", "--waves", "'" + options.waves + "'",
                             "--cases 1 and --against rtl with it, or --workload and rtl among --engines");
   }
+  if (!options.waves.empty())
+    const base::AtomicFile probe(options.waves);  // a place that cannot be written is no case's
 }
 
 cosim::Build build_of(std::uint64_t index, const VerifyOptions& options) {
@@ -458,7 +474,7 @@ cosim::Build build_of(std::uint64_t index, const VerifyOptions& options) {
 /// The number behind "PREFIX:", if it is one of six digits at most.
 std::optional<unsigned> injected(const std::string& text, const std::string& prefix) {
   const std::string digits = text.rfind(prefix + ":", 0) == 0 ? text.substr(prefix.size() + 1) : "";
-  const bool number = !digits.empty() && digits.size() < 7 &&
+  const bool number = !digits.empty() && digits.size() < 7 && (digits[0] != '0' || digits.size() == 1) &&
                       std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
   if (!number) return std::nullopt;
   return static_cast<unsigned>(std::stoul(digits));
@@ -504,6 +520,17 @@ std::vector<Batch> make_batches(const VerifyOptions& options) {
   return batches;
 }
 
+/// As one word of a shell's line.
+std::string shell_word(const std::string& text) {
+  const bool plain = std::all_of(text.begin(), text.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || std::strchr("_-+=./:,@%", c) != nullptr;
+  });
+  if (plain && !text.empty()) return text;
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
 std::string replay(const VerifyOptions& options, std::uint64_t index) {
   if (options.workloads != 0) {
     std::string text = fmt::format("moesaic verify --workloads 1 --seed {} --first {}", *options.seed, index);
@@ -515,7 +542,7 @@ std::string replay(const VerifyOptions& options, std::uint64_t index) {
   std::string text = fmt::format("moesaic verify --seed {} --first {} --cases 1 --{} {}", *options.seed, index,
                                  options.totals ? "engines" : "against",
                                  fmt::join(options.totals ? options.engines : options.against, ","));
-  if (!options.chip.empty()) text += " --chip " + options.chip;
+  if (!options.chip.empty()) text += " --chip " + shell_word(options.chip);
   if (!options.inject.empty()) text += " --inject " + options.inject;
   if (options.rtl) text += fmt::format(" --waves case{}.fst", index);
   return text;
@@ -523,8 +550,8 @@ std::string replay(const VerifyOptions& options, std::uint64_t index) {
 
 std::string replay_workload(const VerifyOptions& options) {
   std::string text = fmt::format("moesaic verify --engines {} --chip {} --workload {}", fmt::join(options.engines, ","),
-                                 options.chip, options.workload);
-  if (!options.plan.empty()) text += " --plan " + options.plan;
+                                 shell_word(options.chip), shell_word(options.workload));
+  if (!options.plan.empty()) text += " --plan " + shell_word(options.plan);
   if (options.seed) text += fmt::format(" --seed {}", *options.seed);
   if (options.max_cycles) text += fmt::format(" --max-cycles {}", *options.max_cycles);
   for (const auto& [given, name] :
@@ -643,9 +670,8 @@ void run_verify_drawn(VerifyOptions options) {
   if (failure) throw base::CheckError(text);
 }
 
-void run_verify(VerifyOptions options) {
-  interpret(options);
-  interpret_injection(options);
+/// Throws base::CheckError for a difference.
+void compare(VerifyOptions options) {
   if (options.workloads != 0) {
     run_verify_drawn(std::move(options));
     return;
@@ -682,6 +708,16 @@ void run_verify(VerifyOptions options) {
   if (failure) throw base::CheckError(difference + "; replay: " + replay(options, failure->index));
 }
 
+void run_verify(VerifyOptions options) {
+  interpret(options);
+  interpret_injection(options);
+  const std::string inject = options.inject;
+  compare(std::move(options));
+  if (!inject.empty())
+    throw base::CheckError("--inject " + inject +
+                           " changed nothing that was compared: the run ended before, or nothing was read");
+}
+
 }  // namespace
 
 void add_verify(CLI::App& app) {
@@ -694,8 +730,7 @@ void add_verify(CLI::App& app) {
       ->add_option("--workloads", options->workloads,
                    "Instead of cases: so many drawn workloads on drawn chips, on the fast engine with its shortcuts "
                    "and without, or on the engines of --engines")
-      ->check(CLI::Range(1u, 100000000u))
-      ->type_name("N");
+      ->check(CLI::Range(1u, 100000000u));
   command->add_option("--keep", options->keep, "Of a single drawn workload: write its files into this folder")
       ->type_name("DIR");
   command->add_option("--seed", options->seed,
@@ -713,8 +748,7 @@ void add_verify(CLI::App& app) {
                    "Instead of cases: this workload on --chip, on the engines of --engines")
       ->type_name("FILE");
   command->add_option("--max-cycles", options->max_cycles, "Only so many cycles from a workload's beginning")
-      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40))
-      ->type_name("N");
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40));
   command->add_option("--plan", options->plan, "Of the workload: a plan file or one format; int8 when absent")
       ->type_name("PLAN|FORMAT");
   command->add_flag("--foreign-plan", options->foreign_plan, "Take a plan file that was made for something else");

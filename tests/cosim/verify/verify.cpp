@@ -562,6 +562,11 @@ TEST_CASE("verify refuses what it cannot do", "[cosim][verify]") {
           "--inject: got 'rtl:99999', expected rtl:BIT with BIT in 0..");
   refused("--cases 1 --seed 1 --against rtl --inject twin:1", "--inject");
   refused("--cases 2 --seed 1 --against rtl --waves x.fst", "--waves");
+  refused("--chip chips/demo.yaml --workload configs/demo_workload.yaml --engines fast,cycle --foreign-plan",
+          "--foreign-plan: got it without --plan");
+  refused("--cases 1 --seed 1 --against rtl --waves no/such/x.fst", "no/such/x.fst");
+  refused("--cases 1 --seed 1 --against rtl --waves tests", "tests");
+  refused("--cases 2 --seed 1 --against rtl --first 18446744073709551615", "--first: got 18446744073709551615");
   refused("--cases 1 --seed 1 --against rtl --chip chips/large-64x64.yaml", "chips/large-64x64.yaml: array: got 64x64");
   refused("--cases 1 --seed 1 --against rtl --chip no-such-file.yaml", "no-such-file.yaml");
 }

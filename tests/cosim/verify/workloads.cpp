@@ -125,8 +125,12 @@ TEST_CASE("verify refuses what does not go with drawn workloads", "[cosim][verif
             other.substr(0, other.find(' ')) + ": got it with --workloads, expected one of the two");
   refused("--workloads 1 --seed 1 --engines fast,cycle,rtl", "expected fast or fast,cycle with --workloads");
   refused("--workloads 1 --seed 1 --engines cycle", "--engines: got 'cycle'");
+  CHECK(testing::run_program("verify --workloads 1 --seed 1 --max-cycles 10 --inject fast:3").exit_code == 1);
+  refused("--workloads 1 --seed 1 --inject fast:03", "--inject: got 'fast:03'");
   refused("--workloads 2 --seed 1 --keep x", "--keep: got 'x', expected --workloads 1 with it");
   refused("--workloads 1 --seed 1 --max-cycles 9 --keep no/such/folder", "--keep: got ");
+  refused("--workloads 1 --seed 1 --max-cycles 9 --keep tests", "--keep: got 'tests', which holds something");
+  refused("--workloads 2 --seed 1 --max-cycles 9 --first 18446744073709551615", "--first: got 18446744073709551615");
   refused("--workloads 1 --seed 1 --inject rtl:1", "--inject: got 'rtl:1', expected fast:CLOCKS");
   refused("--workloads 1 --seed 1 --inject fast:0", "--inject: got 'fast:0'");
   refused("--workloads 1 --seed 1 --engines fast,cycle --inject fast:1", "expected --engines fast with --workloads");
