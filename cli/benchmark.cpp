@@ -26,6 +26,7 @@ struct BenchmarkOptions {
   std::string build;
   double seconds = 1.0;
   bool projection = false;
+  std::int64_t clock_mhz = 1000;
   bool json = false;
 };
 
@@ -114,7 +115,7 @@ Speed measure_in_child(const cosim::Build& build, Engine engine, double seconds)
   return {json.at("cycles").get<std::uint64_t>(), json.at("rate").get<double>(), json.at("busy").get<double>()};
 }
 
-/// One of Mixtral-8x7B's expert projections, K 4096 and N 14336 in int4 and groups of 128, without data, at 1 GHz on a
+/// One of Mixtral-8x7B's expert projections, K 4096 and N 14336 in int4 and groups of 128, without data, on a
 /// 32x32 array whose activation buffer holds 128 rows of K.
 struct Projection {
   std::int64_t tokens = 0;
@@ -125,20 +126,21 @@ struct Projection {
   std::string memory;
 };
 
-/// Behind two channels of DDR5-6400, and behind a simple memory of what these move at their peak: 102 bytes a cycle.
-std::vector<memory::MemoryConfig> projection_memories() {
+/// Behind two channels of DDR5-6400, and behind a simple memory of what these move at their peak.
+std::vector<memory::MemoryConfig> projection_memories(base::Femtoseconds period) {
   memory::MemoryConfig simple;
   simple.read_latency_cycles = 60;
   simple.write_latency_cycles = 30;
-  simple.bytes_per_cycle = 102;
   memory::MemoryConfig dram;
   dram.kind = "dram";
   dram.dram = memory::dram_preset("ddr5-6400");
   dram.dram.channels = 2;
+  simple.bytes_per_cycle = static_cast<std::int64_t>(memory::peak_bytes(dram, period, base::Cycles(1)));
   return {simple, dram};
 }
 
-Projection run_projection(const memory::MemoryConfig& memory, std::int64_t tokens, bool shortcuts) {
+Projection run_projection(const memory::MemoryConfig& memory, base::Femtoseconds period, std::int64_t tokens,
+                          bool shortcuts) {
   program::CoreParams core;
   core.rows = core.cols = 32;
   core.planes_per_cycle = 2;
@@ -167,7 +169,7 @@ Projection run_projection(const memory::MemoryConfig& memory, std::int64_t token
   builder.product(object, rows, product);
   fast::Options options;
   options.memory = memory;
-  options.period = base::Femtoseconds(1000000);
+  options.period = period;
   options.shortcuts = shortcuts;
   const fast::Run run = fast::run(core, builder.commands(), {0}, image, options);
   Projection result;
@@ -189,9 +191,10 @@ Projection run_projection(const memory::MemoryConfig& memory, std::int64_t token
 }
 
 /// In a process of its own, so that the peak of memory is this run's (and the program's own).
-Projection projection_in_child(const memory::MemoryConfig& memory, std::int64_t tokens, bool shortcuts) {
+Projection projection_in_child(const memory::MemoryConfig& memory, base::Femtoseconds period, std::int64_t tokens,
+                               bool shortcuts) {
   const std::string text = run_in_child([&] {
-    const Projection p = run_projection(memory, tokens, shortcuts);
+    const Projection p = run_projection(memory, period, tokens, shortcuts);
     return nlohmann::json{{"cycles", p.cycles},         {"states", p.states},         {"seconds", p.seconds},
                           {"stepped", p.stepped_share}, {"skipped", p.skipped_share}, {"repeated", p.repeated_share},
                           {"peak", p.peak_kib},         {"memory", p.memory}}
@@ -251,8 +254,9 @@ nlohmann::ordered_json benchmark_builds(const BenchmarkOptions& options) {
 }
 
 nlohmann::ordered_json projection_row(const BenchmarkOptions& options, const memory::MemoryConfig& memory,
-                                      std::int64_t tokens) {
-  const Projection on = projection_in_child(memory, tokens, true), off = projection_in_child(memory, tokens, false);
+                                      base::Femtoseconds period, std::int64_t tokens) {
+  const Projection on = projection_in_child(memory, period, tokens, true),
+                   off = projection_in_child(memory, period, tokens, false);
   if (on.cycles != off.cycles)
     throw base::CheckError(
         fmt::format("projection, {} tokens: {} cycles with shortcuts, {} without", tokens, on.cycles, off.cycles));
@@ -264,6 +268,7 @@ nlohmann::ordered_json projection_row(const BenchmarkOptions& options, const mem
   return {{"tokens", tokens},
           {"cycles", on.cycles},
           {"memory", on.memory},
+          {"clock_mhz", options.clock_mhz},
           {"cpu_seconds", on.seconds},
           {"cycles_per_second", rate(on)},
           {"stepped_share", on.stepped_share},
@@ -277,18 +282,24 @@ nlohmann::ordered_json projection_row(const BenchmarkOptions& options, const mem
 
 nlohmann::ordered_json benchmark_projection(const BenchmarkOptions& options) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  if (!options.json) fmt::print("K 4096, N 14336, int4 in groups of 128, interleaved, 32x32 array at 1 GHz\n");
-  for (const memory::MemoryConfig& memory : projection_memories()) {
+  constexpr std::int64_t kFemtosecondsOfMhz = 1000000000;
+  const base::Femtoseconds period(kFemtosecondsOfMhz / options.clock_mhz);
+  if (!options.json)
+    fmt::print("K 4096, N 14336, int4 in groups of 128, interleaved, 32x32 array at {} MHz\n", options.clock_mhz);
+  for (const memory::MemoryConfig& memory : projection_memories(period)) {
     if (!options.json)
       fmt::print("\n{}\n{:>8} {:>12} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>14} {:>9}\n",
-                 memory::make_memory(memory, base::Femtoseconds(1000000))->name(), "tokens", "cycles", "CPU s", "MHz",
-                 "repeated", "skipped", "stepped", "peak MiB", "no shortcuts s", "MHz");
-    for (const std::int64_t tokens : {1, 16, 128}) rows.push_back(projection_row(options, memory, tokens));
+                 memory::make_memory(memory, period)->name(), "tokens", "cycles", "CPU s", "MHz", "repeated", "skipped",
+                 "stepped", "peak MiB", "no shortcuts s", "MHz");
+    for (const std::int64_t tokens : {1, 16, 128}) rows.push_back(projection_row(options, memory, period, tokens));
   }
   return rows;
 }
 
 void run_benchmark(const BenchmarkOptions& options) {
+  if (1000000000 % options.clock_mhz != 0)
+    throw base::ConfigError("moesaic benchmark", "--clock-mhz", std::to_string(options.clock_mhz),
+                            "a divisor of 10^9, so that the period is a whole number of femtoseconds");
   nlohmann::ordered_json j;
   if (!options.projection) j["builds"] = benchmark_builds(options);
   if (!options.json && !options.projection && options.build.empty()) fmt::print("\n");
@@ -305,6 +316,9 @@ void add_benchmark(CLI::App& app) {
   command->add_option("--seconds", options->seconds, "How long each engine runs on each build")
       ->check(CLI::Range(0.01, 3600.0));
   command->add_flag("--projection", options->projection, "Only the large projection on the fast engine");
+  command->add_option("--clock-mhz", options->clock_mhz, "The core's clock in the projection")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{100000}))
+      ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options] { run_benchmark(*options); });
 }
