@@ -62,6 +62,12 @@ int run(int argc, char** argv) {
     std::fputs(app.help("", CLI::AppFormatMode::All).c_str(), stdout);
   } catch (const CLI::CallForVersion&) {
     std::puts(app.version().c_str());
+  } catch (const CLI::RequiredError& error) {
+    // An option that does not exist may be the required one, misspelt.
+    const std::vector<std::string> unknown = app.remaining(true);
+    return complain(kBadInput, "moesaic: " + (unknown.empty() ? moesaic::cli::refusal_of(error)
+                                                              : "arguments: got " + unknown.front() +
+                                                                    ", expected none of that"));
   } catch (const CLI::ParseError& error) {
     return complain(kBadInput, "moesaic: " + moesaic::cli::refusal_of(error));
   }

@@ -368,7 +368,7 @@ void add_map(CLI::App& app) {
                            ->check(CLI::Range(std::int64_t{8}, std::int64_t{1} << 24))
                            ->capture_default_str();
   add_quantiser_options(*command, options->quantiser);
-  command->add_option("--out", options->out, "The plan, YAML; printed only unless given")->type_name("PLAN");
+  command->add_option("--out", options->out, "The plan, YAML; a summary is printed in any case")->type_name("PLAN");
   command
       ->add_option("--check", options->check,
                    "Choose nothing: refuse this plan unless it was made from these files and keeps these budgets")

@@ -756,8 +756,8 @@ Inputs read_inputs(const MapCommand& command) {
         }
         for (const std::string& text : w.values)
           if (elsewhere > 0 && text.find("/layer") != std::string::npos)
-            throw base::ConfigError(kWhere, w.key, "'" + text + "' for a workload that runs layers without experts",
-                                    "a budget for the model: no plan changes what those layers take");
+            throw base::ConfigError(kWhere, w.key, "'" + text + "' for a workload that runs layers without experts, or the head",
+                                    "a budget for the model: no plan changes what those take");
         resource.class_use = [t = *in.latencies, run, elsewhere, first](int l, int e, const numerics::ExpertFormats& f,
                                                                         workloads::ClassSet classes) {
           if (run.count(l) == 0) return std::int64_t{0};

@@ -456,7 +456,7 @@ void interpret(VerifyOptions& options) {
   if (options.jobs == 0) options.jobs = std::max(1u, std::thread::hardware_concurrency());
   if (!options.waves.empty() && ((cases && options.cases != 1) || !options.rtl)) {
     throw base::ConfigError("moesaic verify", "--waves", "'" + options.waves + "'",
-                            "--cases 1 and --against rtl with it, or --workload and rtl among --engines");
+                            "--cases 1 or --workload with it, and rtl in --against or --engines");
   }
   if (!options.waves.empty())
     const base::AtomicFile probe(options.waves);  // a place that cannot be written is no case's
@@ -497,7 +497,7 @@ void interpret_injection(VerifyOptions& options) {
   const std::optional<unsigned> bit = injected(options.inject, "rtl");
   if (!bit || *bit >= bits || !options.rtl)
     throw base::ConfigError("moesaic verify", "--inject", "'" + options.inject + "'",
-                            fmt::format("rtl:BIT with BIT in 0..{} and --against rtl", bits - 1));
+                            fmt::format("rtl:BIT with BIT in 0..{}, and rtl in --against or --engines", bits - 1));
   options.inject_bit = bit;
 }
 

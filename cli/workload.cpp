@@ -187,7 +187,7 @@ void run_import(const ImportOptions& options) {
     ++rows;
   }
   if (writer) writer->commit();
-  fmt::print("{} rows{}\n", rows, writer ? " written to " + options.out : ", all valid");
+  fmt::print("{} rows{}\n", rows, writer ? " written to " + options.out : ", each valid");
 }
 
 }  // namespace

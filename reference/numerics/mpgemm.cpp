@@ -81,7 +81,7 @@ void validate(const WeightMatrix& w, int act_bits, const std::string& where, con
   if (bad != w.codes.end()) {
     const std::int64_t index = bad - w.codes.begin();
     throw ConfigError(where, element(prefix + "w", index / w.k, index % w.k), std::to_string(*bad),
-                      "a " + w.format.name() + " code from 0 to " + std::to_string(most));
+                      "a code of " + w.format.name() + " from 0 to " + std::to_string(most));
   }
   if (!fits_accumulator(w.k, act_bits, w.multiplier_sum()))
     throw ConfigError(where, prefix + "group_multiplier",

@@ -168,6 +168,7 @@ TEST_CASE("map refuses tables, budgets and options that do not fit", "[bad_confi
   check_refused(map(good, "--memory-budget 4bits --allocator all"), "--out: got it with --allocator all", out);
   check_refused(map(good, "--memory-budget 4bits --seed 3"), "--seed: got 3, expected none", out);
   check_refused(map(good, "--memory-budget 4bits --allocator random --seed 010"), "--seed: got 010", out);
+  check_refused(std::string("map ") + kFiles + "--sensitivty " + good, "arguments: got --sensitivty", out);
   check_refused(map(good, "--memory-budget 4bits --gap nan"), "--gap: got nan, expected a decimal number", out);
   check_refused(map(good, "--memory-budget 4bits --allocator greedy --gap 0.1"),
                 "--allocator: got greedy with --gap or --node-limit", out);

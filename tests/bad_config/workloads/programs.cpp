@@ -178,5 +178,5 @@ TEST_CASE("workload synth writes a trace and its parameters, the same bytes for 
   CHECK(synth("a.csv.zst", "3") != synth("c.csv.zst", "4"));
   const Outcome valid = run_program("workload import --network OLMoE-1B-7B --in " + folder.file("a.csv.zst"));
   CHECK(valid.exit_code == 0);
-  CHECK(valid.out == "3072 rows, all valid\n");
+  CHECK(valid.out == "3072 rows, each valid\n");
 }

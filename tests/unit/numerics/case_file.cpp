@@ -160,13 +160,13 @@ TEST_CASE("a case file with anything out of contract is refused with its reason"
   {
     Raw raw;
     raw.w[3] = 4;
-    CHECK(raw.refusal(folder) == "w[0, 3]: got 4, expected a int2 code from 0 to 3");
+    CHECK(raw.refusal(folder) == "w[0, 3]: got 4, expected a code of int2 from 0 to 3");
   }
   {
     Raw raw;
     raw.metadata["format"] = "ternary";
     raw.w[9] = 3;
-    CHECK(raw.refusal(folder) == "w[1, 1]: got 3, expected a ternary code from 0 to 2");
+    CHECK(raw.refusal(folder) == "w[1, 1]: got 3, expected a code of ternary from 0 to 2");
     raw.w[9] = 2;
     CHECK(raw.refusal(folder) == "accepted");
     raw.tensors.erase("zero_point");
