@@ -152,6 +152,12 @@ void write_file(const std::string& path, std::string_view content) {
   file.commit();
 }
 
+void refuse_pipe(const std::string& path) {
+  struct stat status = {};
+  if (stat(path.c_str(), &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode)))
+    throw ConfigError(path, "file", "a pipe or a device", "a file: it is read twice");
+}
+
 std::string read_file(const std::string& path) {
   const auto refuse = [&](const std::string& got) -> ConfigError {
     return ConfigError(path, "read", got, "a readable file");

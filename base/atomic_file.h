@@ -34,6 +34,8 @@ class AtomicFile {
 
 /// Writes a whole text atomically.
 void write_file(const std::string& path, std::string_view content);
+/// InputError for what gives its bytes once: of files that are read twice.
+void refuse_pipe(const std::string& path);
 /// Reads a whole file; a folder, a missing or an unreadable file is an InputError.
 std::string read_file(const std::string& path);
 

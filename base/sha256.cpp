@@ -2,12 +2,9 @@
 
 #include <openssl/evp.h>
 
-#include <filesystem>
 #include <stdexcept>
-#include <system_error>
 
 #include "base/atomic_file.h"
-#include "base/error.h"
 
 namespace moesaic::base {
 
@@ -48,10 +45,7 @@ std::string sha256_hex(std::string_view bytes) {
 }
 
 std::string sha256_file(const std::string& path) {
-  std::error_code error;
-  const std::filesystem::file_status status = std::filesystem::status(path, error);
-  if (std::filesystem::is_fifo(status) || std::filesystem::is_character_file(status))
-    throw ConfigError(path, "file", "a pipe or a device", "a file: it is read twice");
+  refuse_pipe(path);
   return sha256_hex(read_file(path));
 }
 

@@ -21,6 +21,7 @@ class Sha256 {
 };
 
 std::string sha256_hex(std::string_view bytes);
-std::string sha256_file(const std::string& path);  ///< InputError when unreadable
+/// InputError when unreadable, and for a pipe: who names a file by its hash reads it elsewhere too.
+std::string sha256_file(const std::string& path);
 
 }  // namespace moesaic::base

@@ -2,6 +2,7 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -68,6 +69,8 @@ std::unique_ptr<Tree> copy_tree(const YAML::Node& node, const std::string& file,
   if (depth > kMaxDepth)
     throw ConfigError(tree->where(), "document", "nodes within nodes, or within themselves",
                       "at most " + std::to_string(kMaxDepth) + " deep");
+  if (const std::string& tag = node.Tag(); !tag.empty() && tag != "?" && tag != "!")
+    throw ConfigError(tree->where(), tree->shown_key(), "the tag " + tag, "no tag: the key says what its value is");
   switch (node.Type()) {
     case YAML::NodeType::Undefined:
     case YAML::NodeType::Null:
@@ -76,6 +79,8 @@ std::unique_ptr<Tree> copy_tree(const YAML::Node& node, const std::string& file,
       tree->kind = Tree::Kind::kScalar;
       tree->scalar = node.Scalar();
       tree->quoted = node.Tag() == "!";
+      if (std::any_of(tree->scalar.begin(), tree->scalar.end(), [](unsigned char c) { return c < 32 || c == 127; }))
+        throw ConfigError(tree->where(), tree->shown_key(), "text with control characters", "one line of text");
       break;
     case YAML::NodeType::Sequence:
       tree->kind = Tree::Kind::kSequence;

@@ -57,6 +57,7 @@ struct ReplayCommand {
   host::PrefetchConfig prefetch;
   bool recall_given = false;
   bool precision_given = false;
+  bool seed_given = false;
   std::string popularity;
   std::string out;
   bool json = false;
@@ -95,6 +96,7 @@ Setting setting_of_trace(const ReplayCommand& o) {
   Setting s;
   std::set<std::uint32_t> layers;
   std::uint32_t most = 0;
+  base::refuse_pipe(o.trace);
   workloads::TraceReader reader(o.trace);
   for (workloads::TraceRow row; reader.next(row);) {
     layers.insert(row.layer);
@@ -499,9 +501,12 @@ void run_replay(const ReplayCommand& o) {
   config.warmup_tokens = o.warmup;
   config.prefetch = o.prefetch;
   const host::Predictor checked(o.prefetch, 1, kWho);  // before the trace is read
-  if (!checked.kind().guesses && (o.recall_given || o.precision_given))
-    throw base::ConfigError(kWho, o.recall_given ? "--recall" : "--precision", "a value",
-                            "none: prefetch " + o.prefetch.kind + " does not guess");
+  if (!checked.kind().guesses && (o.recall_given || o.precision_given || o.seed_given))
+    throw base::ConfigError(kWho,
+                            o.recall_given      ? "--recall"
+                            : o.precision_given ? "--precision"
+                                                : "--seed",
+                            "a value", "none: prefetch " + o.prefetch.kind + " does not guess");
   Setting setting = o.network.empty() ? setting_of_trace(o) : setting_of_network(o);
   for (std::uint32_t dense = 0; dense < setting.layers.size(); ++dense) setting.dense[setting.layers[dense]] = dense;
   if (!o.popularity.empty()) {
@@ -598,15 +603,17 @@ void add_replay(CLI::App& app) {
   CLI::Option* precision =
       command->add_option("--precision", o->prefetch.precision, "next_layer: share of guesses that are needed")
           ->capture_default_str();
-  command->add_option("--seed", o->prefetch.seed, "Of the guesses")->capture_default_str();
+  CLI::Option* seed =
+      command->add_option("--seed", o->prefetch.seed, "next_layer: of the guesses")->capture_default_str();
   command->add_option("--popularity", o->popularity, "For pinned: CSV layer,expert,count; the trace's own when absent")
       ->type_name("FILE");
   command->add_option("--out", o->out, "Also write the counts of each layer, CSV")->type_name("FILE");
   command->add_flag("--json", o->json, "Print JSON");
   CLI::Option* group = command->get_option("--group");
-  command->callback([o, recall, precision, group] {
+  command->callback([o, recall, precision, seed, group] {
     o->recall_given = recall->count() > 0;
     o->precision_given = precision->count() > 0;
+    o->seed_given = seed->count() > 0;
     o->group_given = group->count() > 0;
     run_replay(*o);
   });

@@ -32,6 +32,7 @@ fs::path beside(const std::string& path, const char* what) {
 
 RunFolder::RunFolder(std::string path, std::vector<std::string> names)
     : path_(std::move(path)), names_(std::move(names)) {
+  while (path_.size() > 1 && path_.back() == '/') path_.pop_back();  // "link/" is the link
   std::error_code error;
   // The folder is replaced by another one: whoever stands in it would be left in neither, and ".." lead astray.
   const fs::path here = fs::current_path(error), real = fs::weakly_canonical(path_, error);

@@ -34,6 +34,7 @@ std::string read_path(const base::YamlNode& node, const std::string& file) {
   const std::string path = beside(file, node.as_text());
   struct stat status = {};
   if (stat(path.c_str(), &status) != 0) throw node.refused("an existing file (" + path + " is none)");
+  base::refuse_pipe(path);
   return path;
 }
 

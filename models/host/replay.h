@@ -77,7 +77,8 @@ struct ReplayCounts {
   double hit_rate() const { return requests == 0 ? 0 : static_cast<double>(hits) / static_cast<double>(requests); }
   /// Share of the requested bytes that needed no load on demand.
   double byte_hit_rate() const {
-    return requests == 0 ? 0 : 1 - static_cast<double>(loaded.count()) / static_cast<double>(requested.count());
+    return requests == 0 ? 0
+                         : static_cast<double>((requested - loaded).count()) / static_cast<double>(requested.count());
   }
   ReplayCounts& operator+=(const ReplayCounts& o);
   ReplayCounts& operator-=(const ReplayCounts& o);

@@ -54,6 +54,8 @@ TEST_CASE("replay refuses a cache smaller than one expert, unknown names and opt
   check_refused(replay("--capacity 2experts --access any"), "--access: got 'any', expected one of sequence, set");
   check_refused(replay("--capacity 2experts --phase both"), "--phase: got 'both', expected one of prefill, decode");
   check_refused(replay("--capacity 2experts --batch 0"), "--batch");
+  check_refused(replay("--capacity 2experts --seed 3"),
+                "--seed: got a value, expected none: prefetch none does not guess");
   check_refused(replay("--capacity 2experts --batch 010"), "--batch: got 010, expected a whole number");
   check_refused(replay("--capacity 2experts --out ''"), "moesaic replay: --out: got nothing, expected a value");
   check_refused(replay("--capacity 2experts --warmup 256"), "--warmup: got 256, expected less than the trace's 256");

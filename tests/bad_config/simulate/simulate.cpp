@@ -138,7 +138,8 @@ TEST_CASE("simulate refuses to replace the folder it runs in, or one around it, 
   const Folder folder;
   const std::string here = std::filesystem::current_path().string();
   base::write_file(folder.file("summary.json"), "{}");
-  for (const char* out : {".", "../$(basename $PWD)"}) {
+  std::filesystem::create_directory_symlink(folder.path(), folder.file("link"));
+  for (const char* out : {".", "../$(basename $PWD)", "link", "link/"}) {
     const std::string command = "cd " + folder.path() + " && " + MOESAIC_PROGRAM + " simulate --chip " + here +
                                 "/chips/demo.yaml --workload " + here + "/configs/demo_workload.yaml --out " + out +
                                 " 2>" + folder.file("../moesaic_err_") + "$$; code=$?; rm -f " +
@@ -146,6 +147,20 @@ TEST_CASE("simulate refuses to replace the folder it runs in, or one around it, 
     INFO(out);
     CHECK(WEXITSTATUS(std::system(command.c_str())) == 2);
     CHECK(base::read_file(folder.file("summary.json")) == "{}");
+  }
+}
+
+TEST_CASE("a link to a run stays a link, whichever way it is written", "[bad_config][simulate]") {
+  const Folder folder;
+  std::filesystem::create_directory_symlink("run", folder.file("link"));
+  for (const char* out : {"run", "link", "link/"}) {
+    INFO(out);
+    REQUIRE(run_program(
+                "simulate --engine fast --no-data --chip chips/demo.yaml --workload configs/demo_workload.yaml --out " +
+                folder.file(out))
+                .exit_code == 0);
+    CHECK(std::filesystem::is_symlink(folder.file("link")));
+    CHECK(std::filesystem::exists(folder.file("run/summary.json")));
   }
 }
 

@@ -145,6 +145,10 @@ TEST_CASE("a YAML key given twice, an empty and a malformed document are refused
                     "c.yaml:3: document: got a second one, expected one");
   CHECK_THROWS_WITH(YamlNode::parse("a: &a [*a]\n", "c.yaml"),
                     Catch::Matchers::Contains("got nodes within nodes, or within themselves"));
+  CHECK_THROWS_WITH(YamlNode::parse("b: 1\na: !!int text\n", "c.yaml"),
+                    "c.yaml:2: a: got the tag tag:yaml.org,2002:int, expected no tag: the key says what its value is");
+  CHECK_THROWS_WITH(YamlNode::parse("b: 1\na: \"two\\nlines\"\n", "c.yaml"),
+                    "c.yaml:2: a: got text with control characters, expected one line of text");
   CHECK_THROWS_WITH(YamlNode::parse("a: [1,\n", "c.yaml"),
                     Catch::Matchers::StartsWith("c.yaml:2: document: got malformed YAML"));
   CHECK_THROWS_AS(YamlNode::load("no/such/file.yaml"), InputError);
