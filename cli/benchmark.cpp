@@ -135,7 +135,8 @@ std::vector<memory::MemoryConfig> projection_memories(base::Femtoseconds period)
   dram.kind = "dram";
   dram.dram = memory::dram_preset("ddr5-6400");
   dram.dram.channels = 2;
-  simple.bytes_per_cycle = static_cast<std::int64_t>(memory::peak_bytes(dram, period, base::Cycles(1)));
+  simple.bytes_per_cycle =
+      std::max<std::int64_t>(1, static_cast<std::int64_t>(memory::peak_bytes(dram, period, base::Cycles(1))));
   return {simple, dram};
 }
 
@@ -316,11 +317,15 @@ void add_benchmark(CLI::App& app) {
   command->add_option("--seconds", options->seconds, "How long each engine runs on each build")
       ->check(CLI::Range(0.01, 3600.0));
   command->add_flag("--projection", options->projection, "Only the large projection on the fast engine");
-  command->add_option("--clock-mhz", options->clock_mhz, "The core's clock in the projection")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{100000}))
-      ->capture_default_str();
+  CLI::Option* clock = command->add_option("--clock-mhz", options->clock_mhz, "The core's clock in the projection")
+                           ->check(CLI::Range(std::int64_t{1}, std::int64_t{100000}))
+                           ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
-  command->callback([options] { run_benchmark(*options); });
+  command->callback([options, clock] {
+    if (clock->count() > 0 && !options->build.empty() && !options->projection)
+      throw base::ConfigError("moesaic benchmark", "--clock-mhz", "it with --build", "it without, or --projection too");
+    run_benchmark(*options);
+  });
 }
 
 }  // namespace moesaic::cli

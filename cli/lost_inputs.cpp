@@ -9,6 +9,16 @@ namespace moesaic::cli {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+/// What a checkpoint is read from.
+bool is_of_a_model(const fs::path& path) {
+  return path.filename() == "config.json" || path.filename() == "model.safetensors.index.json" ||
+         path.extension() == ".safetensors";
+}
+
+}  // namespace
+
 std::vector<std::string> inputs_of(const workloads::WorkloadFile& workload) {
   std::vector<std::string> files{workload.trace, workload.model};
   if (workload.tokens) files.push_back(*workload.tokens);
@@ -29,7 +39,8 @@ void refuse_lost(const std::string& where, const std::string& option, const std:
   };
   for (const std::string& input : inputs) {
     check(input);
-    for (fs::directory_iterator file(input, none), end; !none && file != end; file.increment(none)) check(file->path());
+    for (fs::directory_iterator file(input, none), end; !none && file != end; file.increment(none))
+      if (is_of_a_model(file->path())) check(file->path());
   }
 }
 

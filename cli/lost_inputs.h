@@ -14,7 +14,7 @@ std::vector<std::string> inputs_of(const workloads::WorkloadFile& workload);
 /// Those, of a plan's model folder and its quantiser.
 std::vector<std::string> inputs_of(const std::string& model, const workloads::Quantiser& quantiser);
 
-/// Refuses (base::ConfigError) an output that is one of the inputs or lies in one that is a folder.
+/// Refuses (base::ConfigError) an output that is one of the inputs, or a file of a model in one that is a folder.
 void refuse_lost(const std::string& where, const std::string& option, const std::string& output,
                  const std::vector<std::string>& inputs);
 

@@ -65,9 +65,9 @@ int run(int argc, char** argv) {
   } catch (const CLI::RequiredError& error) {
     // An option that does not exist may be the required one, misspelt.
     const std::vector<std::string> unknown = app.remaining(true);
-    return complain(kBadInput, "moesaic: " + (unknown.empty() ? moesaic::cli::refusal_of(error)
-                                                              : "arguments: got " + unknown.front() +
-                                                                    ", expected none of that"));
+    return complain(kBadInput,
+                    "moesaic: " + (unknown.empty() ? moesaic::cli::refusal_of(error)
+                                                   : "arguments: got " + unknown.front() + ", expected none of that"));
   } catch (const CLI::ParseError& error) {
     return complain(kBadInput, "moesaic: " + moesaic::cli::refusal_of(error));
   }

@@ -27,8 +27,9 @@ std::size_t index(int i) { return static_cast<std::size_t>(i); }
 void leave_out_dropped(const workloads::WorkloadFile& workload, std::int64_t group, std::size_t classes,
                        Routing& routing) {
   if (workload.continuous_requests && (workload.routing.capacity_factor || workload.routing.round_to))
-    throw base::ConfigError(workload.path, "routing", "rules on batches that the plan's own cycles decide",
-                            "no capacity_factor or round_to with continuous_batching, or no budget of what tokens use");
+    throw base::ConfigError(
+        workload.path, "routing", "rules on batches that the plan's own cycles decide",
+        "no capacity_factor or round_to with continuous_batching, where what a token uses is counted");
   workloads::WorkloadFile shapes = workload;
   shapes.tokens.reset();  // what they hold decides nothing here
   const run::RunInputs inputs = run::open_inputs(shapes, latency_options(group, classes));
@@ -43,8 +44,8 @@ void leave_out_dropped(const workloads::WorkloadFile& workload, std::int64_t gro
       }
 }
 
-/// `classes`: so many, numbered by the trace's levels; 0: levels above 0 are refused.
-Routing routing_of(const workloads::WorkloadFile& workload, std::int64_t group, std::size_t classes) {
+/// All choices of the workload. `classes`: so many, numbered by the trace's levels; 0: levels above 0 are refused.
+Routing routing_of(const workloads::WorkloadFile& workload, std::size_t classes) {
   const workloads::WorkloadSlice slice = workloads::read_slice(workload);
   Routing routing;
   routing.scale = static_cast<std::int64_t>(slice.tokens.size());
@@ -65,6 +66,12 @@ Routing routing_of(const workloads::WorkloadFile& workload, std::int64_t group, 
         tokens.resize(std::max<std::size_t>(classes, 1));
         ++tokens[level];
       }
+  return routing;
+}
+
+/// Those that the workload's rules leave.
+Routing kept_routing_of(const workloads::WorkloadFile& workload, std::int64_t group, std::size_t classes) {
+  Routing routing = routing_of(workload, classes);
   if (workload.routing.any()) leave_out_dropped(workload, group, classes, routing);
   return routing;
 }
@@ -72,15 +79,19 @@ Routing routing_of(const workloads::WorkloadFile& workload, std::int64_t group, 
 /// The classes that the trace's levels number, with the shares that they have of each expert's rows.
 mapping::Classes classes_of_trace(const workloads::WorkloadFile& workload, std::int64_t group,
                                   const ClassOptions& options) {
-  const Routing routing = routing_of(workload, group, workloads::kMostClasses);
+  const Routing of_trace = routing_of(workload, workloads::kMostClasses),
+                routing = kept_routing_of(workload, group, workloads::kMostClasses);
+  std::size_t count = 0;
+  for (const auto& [expert, tokens] : of_trace.tokens)
+    for (std::size_t c = 0; c < tokens.size(); ++c)
+      if (tokens[c] != 0) count = std::max(count, c + 1);
   if (!routing.has_levels)
     throw base::ConfigError(workload.trace, "levels", "level 0 throughout",
                             "the classes that --class-shares trace takes from it");
   std::vector<std::int64_t> all(workloads::kMostClasses, 0);
   for (const auto& [expert, tokens] : routing.tokens)
     for (std::size_t c = 0; c < all.size(); ++c) all[c] += tokens[c];
-  while (all.back() == 0) all.pop_back();
-  const auto shares_of = [count = all.size()](const std::vector<std::int64_t>& tokens) {
+  const auto shares_of = [count](const std::vector<std::int64_t>& tokens) {
     std::int64_t sum = 0;
     for (const std::int64_t t : tokens) sum += t;
     std::vector<double> shares;
@@ -599,7 +610,7 @@ void read_classes(const MapCommand& command, Inputs& in) {
     if (!in.workload) refuse_missing("--class-shares trace", "--workload");
     in.classes = classes_of_trace(*in.workload, in.group_size, command.classes);
   } else if (in.workload) {
-    routing_of(*in.workload, in.group_size, in.classes.count());  // refuses classes that are not among them
+    routing_of(*in.workload, in.classes.count());  // refuses classes that are not among them
   }
   if (in.classes.count() < 2) return;
   std::vector<numerics::Format> formats;
@@ -703,9 +714,11 @@ Inputs read_inputs(const MapCommand& command) {
   const bool averages = !command.latency_budgets.empty() || !command.io_budgets.empty();
   if (averages && in.classes.count() > 1 && !in.workload)
     refuse_missing("--class-shares", "--workload, whose trace says which rows are of which class");
+  const bool counts_uses = !command.io_budgets.empty() || in.costs;  // else what is simulated counts
   if (averages)
-    in.routing = in.workload ? routing_of(*in.workload, in.group_size, in.classes.count())
-                             : routing_of(in.rows, command.sensitivity);
+    in.routing = !in.workload  ? routing_of(in.rows, command.sensitivity)
+                 : counts_uses ? kept_routing_of(*in.workload, in.group_size, in.classes.count())
+                               : routing_of(*in.workload, in.classes.count());
   if (averages && in.classes.count() > 1 && !in.routing.has_levels)
     throw base::ConfigError(
         in.workload->trace, "levels", "level 0 throughout",
@@ -756,7 +769,8 @@ Inputs read_inputs(const MapCommand& command) {
         }
         for (const std::string& text : w.values)
           if (elsewhere > 0 && text.find("/layer") != std::string::npos)
-            throw base::ConfigError(kWhere, w.key, "'" + text + "' for a workload that runs layers without experts, or the head",
+            throw base::ConfigError(kWhere, w.key,
+                                    "'" + text + "' for a workload that runs layers without experts, or the head",
                                     "a budget for the model: no plan changes what those take");
         resource.class_use = [t = *in.latencies, run, elsewhere, first](int l, int e, const numerics::ExpertFormats& f,
                                                                         workloads::ClassSet classes) {
@@ -809,7 +823,7 @@ Inputs read_inputs(const MapCommand& command) {
 }
 
 Routing workload_routing(const workloads::WorkloadFile& workload, std::int64_t group) {
-  return routing_of(workload, group, 0);
+  return kept_routing_of(workload, group, 0);
 }
 
 workloads::Plan solve_plan(const Inputs& in, const MapCommand& command, const std::string& name,

@@ -36,8 +36,10 @@ bool is_decimal(const std::string& text) {
 /// infinity and nan are not: no option means them.
 bool is_finite(const std::string& text) {
   double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && std::isfinite(value);
+  const char *const begin = text.data() + (text.size() > 1 && text[0] == '+' ? 1 : 0),
+                    *last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(begin, last, value);
+  return error == std::errc() && end == last && std::isfinite(value);
 }
 
 void check_value(const CLI::App& command, const CLI::Option& option, const std::string& value) {
@@ -53,16 +55,20 @@ void check_value(const CLI::App& command, const CLI::Option& option, const std::
 }
 
 bool is_output(const CLI::Option& option) {
-  return option.check_lname("out") || option.check_lname("per-window") || option.check_lname("costs-out");
+  return option.check_lname("out") || option.check_lname("per-window") || option.check_lname("costs-out") ||
+         option.check_lname("waves");
 }
 
 using Options = std::vector<const CLI::Option*>;
 
 void check_output(const CLI::App& command, const CLI::Option& output, const Options& options) {
   std::error_code none;
+  const auto place = [&none](const CLI::Option& option) {  // none where nothing is lost
+    const fs::path path = fs::weakly_canonical(option.results().front(), none);
+    return fs::exists(path, none) && !fs::is_regular_file(path, none) ? fs::path() : path;
+  };
   for (const CLI::Option* other : options)
-    if (other != &output && is_output(*other) &&
-        fs::weakly_canonical(other->results().front(), none) == fs::weakly_canonical(output.results().front(), none))
+    if (other != &output && is_output(*other) && !place(output).empty() && place(*other) == place(output))
       throw base::ConfigError(shown(command), output.get_name(), "the file of " + other->get_name(), "another file");
   for (const std::string& file : output.results()) {
     if (!fs::is_regular_file(file, none)) continue;

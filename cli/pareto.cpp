@@ -273,19 +273,31 @@ void check_folder(const std::string& path) {
     return base::ConfigError(path, "--out", "a folder that holds " + name, kFolder);
   };
   const std::set<std::string> plans = plan_names(fs::path(path) / "pareto.csv");
-  for (const auto& entry : fs::directory_iterator(path)) {
+  const auto each = [&](const fs::path& folder, const auto& visit) {
+    fs::directory_iterator entry(folder, error);
+    for (const fs::directory_iterator end; !error && entry != end; entry.increment(error)) visit(*entry);
+    if (error) throw base::ConfigError(path, "--out", error.message(), "a folder that can be read");
+  };
+  each(path, [&](const fs::directory_entry& entry) {
     const std::string name = entry.path().filename().string();
-    const bool is_file = entry.is_regular_file();
+    if (name.rfind(".old-", 0) == 0)
+      throw base::ConfigError(path, "--out",
+                              "a folder that holds " + name + ", where a sweep that was killed put an earlier one",
+                              "it moved back or removed");
+    std::error_code none;
+    const bool is_file = entry.is_regular_file(none);
     if (is_file ? plans.empty() || (name != "pareto.csv" && name != "pareto.svg")
                 : name != "plans" && name != "evaluations")
       throw foreign(name);
-    if (is_file) continue;
-    for (const auto& inner : fs::directory_iterator(entry.path())) {
+    if (is_file) return;
+    if (!entry.is_directory(none)) throw foreign(name);
+    each(entry.path(), [&](const fs::directory_entry& inner) {
       const std::string file = inner.path().filename().string();
-      if (!inner.is_regular_file() || (name == "plans" ? plans.count(file) == 0 : inner.path().extension() != ".txt"))
+      if (!inner.is_regular_file(none) ||
+          (name == "plans" ? plans.count(file) == 0 : inner.path().extension() != ".txt"))
         throw foreign(name + "/" + file);
-    }
-  }
+    });
+  });
 }
 
 class Sweep {
@@ -308,6 +320,7 @@ class Sweep {
     fs::create_directories(command_.out, error);
     if (error || !fs::is_directory(command_.out))
       throw base::ConfigError(kWhere, "--out", "'" + command_.out + "'", "a folder, or the name of a new one");
+    { const ScratchFolder probe(fs::path(command_.out) / (".probe-" + std::to_string(getpid())), command_.out); }
 
     std::shared_ptr<const run::RunInputs> work;
     mapping::AllocatorOptions options{map.seed, map.search};
@@ -322,13 +335,13 @@ class Sweep {
       if (!in.workload->has_weights)
         throw base::ConfigError(map.workload, "model", in.workload->model + " (a shape of the zoo)",
                                 "a folder with weights: plans are bound to a checkpoint");
+      if (routing_.tokens.empty()) routing_ = workload_routing(*in.workload, in.group_size);
       if (!work)
         work = in.work ? in.work : std::make_shared<const run::RunInputs>(latency_inputs(*in.workload, in.group_size));
       if (!command_.evaluate.empty() && !evaluator) {
         evaluator = std::make_unique<Evaluator>(command_, *in.workload, in.quantiser);
         float_ = evaluator->windows(nullptr);
       }
-      if (routing_.tokens.empty()) routing_ = workload_routing(*in.workload, in.group_size);
       chip_ = *in.chip;
       for (const std::string& name : names) {
         Point point;
@@ -365,7 +378,8 @@ class Sweep {
     const SignalsWait signals_wait;
     const fs::path out = command_.out;
     const std::string mine = "-" + std::to_string(getpid());
-    const ScratchFolder made(out / (".partial" + mine), command_.out), old(out / (".old" + mine), command_.out);
+    const ScratchFolder made(out / (".partial" + mine), command_.out);
+    ScratchFolder old(out / (".old" + mine), command_.out);
     std::error_code error;
     fs::create_directory(made.path() / "plans", error);
     if (error) throw base::ConfigError(command_.out, "--out", error.message(), "a folder that can be written to");
@@ -380,17 +394,20 @@ class Sweep {
     move_parts(out, old.path(), error);
     if (!error) move_parts(made.path(), out, error);
     if (!error) return;
-    std::error_code ignored;  // the first one is told
+    std::error_code ignored, back;  // the first one is told
     for (const char* part : kParts)
       if (fs::exists(old.path() / part, ignored) || !fs::exists(made.path() / part, ignored))
         fs::remove_all(out / part, ignored);
-    move_parts(old.path(), out, ignored);
-    throw base::ConfigError(command_.out, "--out", error.message(), "a folder whose files can be replaced");
+    move_parts(old.path(), out, back);
+    if (back) old.keep();
+    throw base::ConfigError(command_.out, "--out",
+                            error.message() + (back ? "; the earlier sweep is in " + old.path().string() : ""),
+                            "a folder whose files can be replaced");
   }
 
   static void move_parts(const fs::path& from, const fs::path& to, std::error_code& error) {
     for (const char* part : kParts)
-      if (!error && fs::exists(from / part)) fs::rename(from / part, to / part, error);
+      if (std::error_code none; !error && fs::exists(from / part, none)) fs::rename(from / part, to / part, error);
   }
 
   const Point* optimal_at(const std::string& budget) const {
@@ -531,7 +548,7 @@ class Sweep {
     }
     fmt::print("pareto.csv, pareto.svg and plans in {}\n", command_.out);
     if (evaluator != nullptr)
-      fmt::print("{} evaluations, the float model's among them; {} of a plan equal to one before; {} found in {}\n",
+      fmt::print("{} evaluated, the float model counted; {} equal to one of these; {} found in {}\n",
                  evaluator->measured(), evaluator->equal(), evaluator->found(), command_.out + "/evaluations");
   }
 

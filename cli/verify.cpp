@@ -30,6 +30,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/effort.h"
+#include "cli/lost_inputs.h"
 #include "cli/verify_workload.h"
 #include "reference/cuda/availability.h"
 #include "reference/cuda/run_case.h"
@@ -44,6 +45,7 @@ namespace {
 constexpr std::size_t kCasesPerProcess = 40;
 constexpr std::uint64_t kCasesPerCore = 10;  // of a drawn core: one process each
 constexpr std::uint64_t kInjectionCycle = 100;
+constexpr const char* kTwinWaves = ".twin.vcd";  // behind the name of the RTL's
 
 struct VerifyOptions {
   std::string chip;
@@ -400,6 +402,20 @@ void check_drawn(VerifyOptions& options) {
   options.cases = options.workloads;
 }
 
+/// Refuses a place for waves before any case runs there: who writes them replaces what stands there, a device too.
+void check_waves(const VerifyOptions& options) {
+  for (const std::string& file : {options.waves, options.waves + kTwinWaves}) {
+    std::error_code error;
+    if (std::filesystem::exists(file, error) && !std::filesystem::is_regular_file(file, error))
+      throw base::ConfigError("moesaic verify", "--waves", "'" + file + "', which is no file", "a file or a new name");
+    std::vector<std::string> inputs{options.chip, options.workload, options.plan};
+    if (!options.workload.empty())
+      for (const std::string& input : inputs_of(workloads::read_workload(options.workload))) inputs.push_back(input);
+    refuse_lost("moesaic verify", "--waves", file, inputs);
+    const base::AtomicFile probe(file);
+  }
+}
+
 void interpret(VerifyOptions& options) {
   for (const std::string& name : options.against) {
     if (name == "rtl")
@@ -446,9 +462,8 @@ void interpret(VerifyOptions& options) {
     throw base::ConfigError("moesaic verify", "--keep", "'" + options.keep + "'", "--workloads 1 with it");
   std::error_code error;
   if (!options.keep.empty() && std::filesystem::exists(options.keep, error) &&
-      !std::filesystem::is_empty(options.keep, error))
-    throw base::ConfigError("moesaic verify", "--keep", "'" + options.keep + "', which holds something",
-                            "a new folder or an empty one");
+      (!std::filesystem::is_directory(options.keep, error) || !std::filesystem::is_empty(options.keep, error) || error))
+    throw base::ConfigError("moesaic verify", "--keep", "'" + options.keep + "'", "a new folder or an empty one");
   if (cases && options.cases > std::numeric_limits<std::uint64_t>::max() - options.first)
     throw base::ConfigError("moesaic verify", "--first", std::to_string(options.first),
                             "at most 2^64 - 1 less the number of cases");
@@ -458,8 +473,7 @@ void interpret(VerifyOptions& options) {
     throw base::ConfigError("moesaic verify", "--waves", "'" + options.waves + "'",
                             "--cases 1 or --workload with it, and rtl in --against or --engines");
   }
-  if (!options.waves.empty())
-    const base::AtomicFile probe(options.waves);  // a place that cannot be written is no case's
+  if (!options.waves.empty()) check_waves(options);
 }
 
 cosim::Build build_of(std::uint64_t index, const VerifyOptions& options) {

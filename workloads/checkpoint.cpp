@@ -115,10 +115,10 @@ void check_finite(const FloatTensor& read, const base::SafetensorsFile& file, co
                   std::int64_t first) {
   for (std::size_t i = 0; i < read.data.size(); ++i)
     if (!std::isfinite(read.data[i]))
-      throw base::ConfigError(
-          file.path(), "tensor " + tensor,
-          std::to_string(read.data[i]) + " as element " + std::to_string(first + static_cast<std::int64_t>(i)),
-          "finite numbers");
+      throw base::ConfigError(file.path(), "tensor " + tensor,
+                              std::string(std::isnan(read.data[i]) ? "nan" : "infinity") + " as element " +
+                                  std::to_string(first + static_cast<std::int64_t>(i)),
+                              "finite numbers");
 }
 
 }  // namespace

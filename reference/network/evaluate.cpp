@@ -89,10 +89,11 @@ Evaluation evaluate(const Forward& forward, const ExpertBackend& experts, const 
         result.divergence[w] = mean_divergence(predicting(logits[1]), predicting(logits[0]), vocab);
       },
       done);
-  for (std::size_t w = 0; w < result.windows; ++w)
-    if (!std::isfinite(result.window_bits[w]))
-      throw base::InputError("window " + std::to_string(w) + ": got " + std::to_string(result.window_bits[w]) +
-                             " bits per byte, expected a finite number: the model's activations overflow");
+  for (const std::vector<double>* of : {&result.window_bits, &result.reference_bits, &result.divergence})
+    for (std::size_t w = 0; w < of->size(); ++w)
+      if (!std::isfinite((*of)[w]))
+        throw base::InputError("window " + std::to_string(w) + ": got " + (std::isnan((*of)[w]) ? "nan" : "infinite") +
+                               " bits per byte, expected a finite number: the model's activations overflow");
   result.bits_per_byte = mean(result.window_bits);
   result.standard_error = standard_error(result.window_bits);
   return result;

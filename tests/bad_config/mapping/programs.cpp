@@ -122,6 +122,10 @@ TEST_CASE("a file that only another input names is not written over", "[bad_conf
   const std::string shape = folder.write("n.csv.json", shapes);
   check_refused("workload synth --network " + shape + " --requests 1 --out " + folder.file("n.csv"),
                 "moesaic workload synth: --out: got '" + shape + lost);
+  // What lies beside the model's files is not the model's: the same command writes it again.
+  for (int time = 0; time < 2; ++time)
+    CHECK(run_program("map " + files + "--memory-budget 4bits --sensitivity " + good + " --out " + model + "/plan.yaml")
+              .exit_code == 0);
   CHECK(base::read_file(trace) == rows);
   CHECK(base::read_file(config) == shapes);
   CHECK(base::read_file(shape) == shapes);

@@ -565,7 +565,19 @@ TEST_CASE("verify refuses what it cannot do", "[cosim][verify]") {
   refused("--chip chips/demo.yaml --workload configs/demo_workload.yaml --engines fast,cycle --foreign-plan",
           "--foreign-plan: got it without --plan");
   refused("--cases 1 --seed 1 --against rtl --waves no/such/x.fst", "no/such/x.fst");
-  refused("--cases 1 --seed 1 --against rtl --waves tests", "tests");
+  refused("--cases 1 --seed 1 --against rtl --waves tests", "--waves: got 'tests', which is no file");
+  refused("--cases 1 --seed 1 --against rtl --waves /dev/null", "--waves: got '/dev/null', which is no file");
+  CHECK(std::filesystem::is_character_file("/dev/null"));
+  const testing::Folder mine;
+  base::write_file(mine.file("chip.yaml"), base::read_file("chips/demo.yaml"));
+  refused("--chip " + mine.file("chip.yaml") + " --cases 1 --seed 1 --against rtl --waves " + mine.file("chip.yaml"),
+          "--waves: got the file of --chip");
+  const std::string here = std::filesystem::current_path().string();
+  std::filesystem::copy_file("data/traces/evaluation.csv.gz", mine.file("t.csv.gz"));
+  base::write_file(mine.file("w.yaml"), "model: " + here + "/data/model\ntrace: t.csv.gz\n");
+  refused("--chip chips/demo.yaml --workload " + mine.file("w.yaml") + " --engines fast,cycle,rtl --waves " +
+              mine.file("t.csv.gz"),
+          "t.csv.gz', which is read");
   refused("--cases 2 --seed 1 --against rtl --first 18446744073709551615", "--first: got 18446744073709551615");
   refused("--cases 1 --seed 1 --against rtl --chip chips/large-64x64.yaml", "chips/large-64x64.yaml: array: got 64x64");
   refused("--cases 1 --seed 1 --against rtl --chip no-such-file.yaml", "no-such-file.yaml");

@@ -129,7 +129,8 @@ TEST_CASE("verify refuses what does not go with drawn workloads", "[cosim][verif
   refused("--workloads 1 --seed 1 --inject fast:03", "--inject: got 'fast:03'");
   refused("--workloads 2 --seed 1 --keep x", "--keep: got 'x', expected --workloads 1 with it");
   refused("--workloads 1 --seed 1 --max-cycles 9 --keep no/such/folder", "--keep: got ");
-  refused("--workloads 1 --seed 1 --max-cycles 9 --keep tests", "--keep: got 'tests', which holds something");
+  refused("--workloads 1 --seed 1 --max-cycles 9 --keep tests",
+          "--keep: got 'tests', expected a new folder or an empty one");
   refused("--workloads 2 --seed 1 --max-cycles 9 --first 18446744073709551615", "--first: got 18446744073709551615");
   refused("--workloads 1 --seed 1 --inject rtl:1", "--inject: got 'rtl:1', expected fast:CLOCKS");
   refused("--workloads 1 --seed 1 --inject fast:0", "--inject: got 'fast:0'");

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/atomic_file.h"
 #include "tests/bad_config/cli/run_program.h"
@@ -398,4 +399,43 @@ TEST_CASE("an I/O budget counts the choices that the workload's rules on routing
   CHECK(all == 16 * 2 * 4);
   CHECK(used("routing: {prune_ratio: 0.5}\n") < all);
   CHECK(used("routing: {capacity_factor: 1}\n") < all);
+  // With batches that a plan's own cycles decide, what a token reads under such a rule is not known before; bytes are.
+  base::write_file(workload, "model: " + here + "/data/model\ntrace: " + here +
+                                 "/data/traces/evaluation.csv.gz\ncontinuous_batching: {max_requests: 2}\n"
+                                 "routing: {capacity_factor: 1}\n");
+  const std::string start = "map --workload " + workload + " --chip chips/demo.yaml --sensitivity " +
+                            map.folder.file("s.csv") + " --memory-budget 3bits";
+  CHECK(run_program(start).exit_code == 0);
+  const Outcome unknown = run_program(start + " --io-budget 1GiB");
+  CHECK(unknown.exit_code == 2);
+  CHECK_THAT(unknown.err, Catch::Contains("routing: got rules on batches that the plan's own cycles decide"));
+}
+
+TEST_CASE("the classes of a trace are those it numbers, whatever the rules leave of them", "[regress][mapping]") {
+  Map map;
+  const std::string here = fs::current_path().string(), workload = map.folder.file("w.yaml"),
+                    plan = map.folder.file("plan.yaml"), table = map.folder.file("nested.csv");
+  std::string trace = "request,step,phase,position,layer,experts,weights,levels\n";
+  for (int layer = 0; layer < 4; ++layer)
+    for (int position = 0; position < 4; ++position)
+      trace += "0,0,prefill," + std::to_string(position) + "," + std::to_string(layer) + ",0;1,0.7;0.3," +
+               std::to_string(position % 2) + ";2\n";
+  base::write_file(map.folder.file("t.csv"), trace);
+  std::string rows = "layer,expert,format,bits,loss,frequency,weight\n";
+  for (int layer = 0; layer < 4; ++layer)
+    for (int expert = 0; expert < 8; ++expert)
+      for (int bits = 2; bits <= 4; ++bits)
+        rows += std::to_string(layer) + "," + std::to_string(expert) + ",nested," + std::to_string(bits) + "," +
+                std::to_string(1.0 / (1 << bits)) + ",0.25,0.125\n";
+  base::write_file(table, rows);
+  base::write_file(workload,
+                   "model: " + here + "/data/model\ntrace: t.csv\nrouting: {prune_ratio: 0.9}\n");  // all of level 2
+  const std::string files = " --chip chips/demo.yaml --workload " + workload;
+  const Outcome planned = run_program("map" + files + " --sensitivity " + table +
+                                      " --memory-budget 10MiB --io-budget 1GiB --class-shares trace --out " + plan);
+  INFO(planned.err);
+  REQUIRE(planned.exit_code == 0);
+  CHECK(workloads::read_plan(plan).class_shares == std::vector<double>{0.5, 0.5, 0});
+  CHECK(run_program("simulate --engine fast --no-data" + files + " --plan " + plan + " --out " + map.folder.file("run"))
+            .exit_code == 0);
 }

@@ -147,6 +147,11 @@ TEST_CASE("a sweep that cannot be written leaves the earlier one as it was", "[r
   CHECK(files() == before);
   REQUIRE(run_program(start + "2.5bits").exit_code == 0);
   CHECK(files().size() == 4);
+  fs::create_directory(out + "/.old-77");
+  const Outcome killed = run_program(start + "2.5bits");
+  CHECK(killed.exit_code == 2);
+  CHECK_THAT(killed.err,
+             Catch::Contains("a folder that holds .old-77, where a sweep that was killed put an earlier one"));
 }
 
 TEST_CASE("a sweep takes lists of every budget, and leaves no plan of an earlier sweep behind", "[regress][mapping]") {

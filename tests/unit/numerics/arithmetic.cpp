@@ -381,7 +381,8 @@ TEST_CASE("what no implementation may see is refused with its element", "[unit][
   const WeightMatrix good = row_of(Format::ternary(), {0, 1, 2}, 0, 1);
   WeightMatrix w = good;
   w.codes[1] = 3;
-  CHECK_THROWS_WITH(validate(w, 8, "case", "gate."), "case: gate.w[0, 1]: got 3, expected a code of ternary from 0 to 2");
+  CHECK_THROWS_WITH(validate(w, 8, "case", "gate."),
+                    "case: gate.w[0, 1]: got 3, expected a code of ternary from 0 to 2");
   w = good;
   w.group_size = 12;
   CHECK_THROWS_WITH(validate(w, 8, "case"), "case: group_size: got 12, expected a positive multiple of 8");
