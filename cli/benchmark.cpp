@@ -22,6 +22,8 @@ namespace moesaic::cli {
 
 namespace {
 
+constexpr std::int64_t kFemtosecondsOfMhz = 1000000000;  // the period of 1 MHz
+
 struct BenchmarkOptions {
   std::string build;
   double seconds = 1.0;
@@ -283,7 +285,6 @@ nlohmann::ordered_json projection_row(const BenchmarkOptions& options, const mem
 
 nlohmann::ordered_json benchmark_projection(const BenchmarkOptions& options) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  constexpr std::int64_t kFemtosecondsOfMhz = 1000000000;
   const base::Femtoseconds period(kFemtosecondsOfMhz / options.clock_mhz);
   if (!options.json)
     fmt::print("K 4096, N 14336, int4 in groups of 128, interleaved, 32x32 array at {} MHz\n", options.clock_mhz);
@@ -298,7 +299,7 @@ nlohmann::ordered_json benchmark_projection(const BenchmarkOptions& options) {
 }
 
 void run_benchmark(const BenchmarkOptions& options) {
-  if (1000000000 % options.clock_mhz != 0)
+  if (kFemtosecondsOfMhz % options.clock_mhz != 0)
     throw base::ConfigError("moesaic benchmark", "--clock-mhz", std::to_string(options.clock_mhz),
                             "a divisor of 10^9, so that the period is a whole number of femtoseconds");
   nlohmann::ordered_json j;

@@ -121,9 +121,9 @@ void compare_with_cuda(const cosim::VerifyCase& c) {
 
 /// A folder that is gone at the end, whatever ends the process: another one waits for that and removes it. To be made
 /// while no other thread runs.
-class ScratchFolder {
+class TemporaryFolder {
  public:
-  ScratchFolder() : path_((std::filesystem::temp_directory_path() / "moesaic_verify_XXXXXX").string()) {
+  TemporaryFolder() : path_((std::filesystem::temp_directory_path() / "moesaic_verify_XXXXXX").string()) {
     int ends[2] = {};
     if (pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("no pipe");
     if (mkdtemp(path_.data()) == nullptr)
@@ -139,12 +139,12 @@ class ScratchFolder {
     }
     close(ends[0]);
   }
-  ~ScratchFolder() {
+  ~TemporaryFolder() {
     remove();
     close(life_);
   }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
   const std::string& path() const { return path_; }
 
  private:
@@ -404,13 +404,13 @@ void check_drawn(VerifyOptions& options) {
 
 /// Refuses a place for waves before any case runs there: who writes them replaces what stands there, a device too.
 void check_waves(const VerifyOptions& options) {
+  std::vector<std::string> inputs{options.chip, options.workload, options.plan};
+  if (!options.workload.empty())
+    for (const std::string& input : inputs_of(workloads::read_workload(options.workload))) inputs.push_back(input);
   for (const std::string& file : {options.waves, options.waves + kTwinWaves}) {
     std::error_code error;
     if (std::filesystem::exists(file, error) && !std::filesystem::is_regular_file(file, error))
       throw base::ConfigError("moesaic verify", "--waves", "'" + file + "', which is no file", "a file or a new name");
-    std::vector<std::string> inputs{options.chip, options.workload, options.plan};
-    if (!options.workload.empty())
-      for (const std::string& input : inputs_of(workloads::read_workload(options.workload))) inputs.push_back(input);
     refuse_lost("moesaic verify", "--waves", file, inputs);
     const base::AtomicFile probe(file);
   }
@@ -657,7 +657,7 @@ nlohmann::ordered_json drawn_json(const VerifyOptions& options, const Totals& to
 }
 
 void run_verify_drawn(VerifyOptions options) {
-  const ScratchFolder scratch;
+  const TemporaryFolder scratch;
   options.scratch = scratch.path();
   Totals totals;
   const std::optional<Failure> failure = run_batches(make_batches(options), options, totals);

@@ -280,6 +280,8 @@ TEST_CASE("imports and storage refuse what they do not know", "[bad_config][cli]
   CHECK(run_program("storage --model data/model").exit_code == 0);
   check_refused("storage --from 4 --to 2", "--to: got 2, expected at least --from, 4");
   check_refused("storage --model nothing", "--model: got 'nothing'");
+  check_refused("benchmark --projection --clock-mhz 3", "--clock-mhz: got 3, expected a divisor of 10^9");
+  check_refused("benchmark --build r4c4p1a8 --clock-mhz 500", "--clock-mhz: got it with --build");
   check_refused("map-benchmark --problem nothing", "--problem: got 'nothing', expected one of demo");
 }
 
