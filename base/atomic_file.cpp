@@ -8,7 +8,6 @@
 
 #include <atomic>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <utility>
 
@@ -19,37 +18,6 @@ namespace moesaic::base {
 namespace {
 
 constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
-constexpr int kSlots = 64;
-
-// The temporaries that a signal handler must unlink: plain memory, because a handler may touch nothing else.
-struct Slot {
-  std::atomic<int> state{0};  // 0 free, 1 being filled, 2 holds a name
-  char name[PATH_MAX] = {};
-};
-Slot slots[kSlots];
-
-int take_slot(const std::string& name) {
-  if (name.size() >= PATH_MAX) return -1;
-  for (int i = 0; i < kSlots; ++i) {
-    int free_state = 0;
-    if (!slots[i].state.compare_exchange_strong(free_state, 1)) continue;
-    std::memcpy(slots[i].name, name.c_str(), name.size() + 1);
-    slots[i].state = 2;
-    return i;
-  }
-  return -1;
-}
-
-void free_slot(int slot) {
-  if (slot >= 0) slots[slot].state = 0;
-}
-
-extern "C" void remove_and_die(int signal_number) {
-  for (auto& slot : slots)
-    if (slot.state == 2) unlink(slot.name);
-  std::signal(signal_number, SIG_DFL);
-  raise(signal_number);
-}
 
 std::string folder_of(const std::string& path) {
   const auto slash = path.rfind('/');
@@ -98,12 +66,11 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)), target_(path_
   const std::string prefix =
       folder_of(target_) + "/." + name_of(target_) + "." + std::to_string(getpid()) + "." + std::to_string(counter++);
   temporary_ = prefix + ".tmp";
-  // Registered before it exists, so that no signal can fall between.
-  slot_ = take_slot(temporary_);
+  leftover_ = Leftover::file(temporary_);
   fd_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd_ < 0) {
     const int error = errno;
-    free_slot(slot_);
+    leftover_.forget();
     temporary_.clear();
     errno = error;
     fail("open");
@@ -113,7 +80,6 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)), target_(path_
 AtomicFile::~AtomicFile() {
   if (fd_ >= 0) close(fd_);
   if (!temporary_.empty()) unlink(temporary_.c_str());
-  free_slot(slot_);
 }
 
 void AtomicFile::fail(const std::string& doing) const {
@@ -143,7 +109,7 @@ void AtomicFile::commit() {
   if (temporary_.empty()) return;
   if (rename(temporary_.c_str(), target_.c_str()) != 0) fail("rename");
   temporary_.clear();
-  free_slot(std::exchange(slot_, -1));
+  leftover_.forget();
 }
 
 void write_file(const std::string& path, std::string_view content) {
@@ -179,19 +145,6 @@ std::string read_file(const std::string& path) {
   }
   close(fd);
   return content;
-}
-
-void remove_temporaries_on_signals() {
-  std::signal(SIGXFSZ, SIG_IGN);  // a file over the shell's limit is then an error like any other
-  for (const int signal_number : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) {
-    struct sigaction old {};
-    sigaction(signal_number, nullptr, &old);
-    if (old.sa_handler == SIG_IGN) continue;  // nohup and its like asked for that
-    struct sigaction action {};
-    action.sa_handler = remove_and_die;
-    sigemptyset(&action.sa_mask);
-    sigaction(signal_number, &action, nullptr);
-  }
 }
 
 }  // namespace moesaic::base

@@ -1,11 +1,13 @@
 #pragma once
 /// A file that appears whole or not at all: bytes go to a temporary name beside the target, commit() renames it.
-/// Without commit() (an exception, a signal handled by remove_temporaries_on_signals) nothing is left.
+/// Without commit() (an exception, a signal, leftovers.h) nothing is left.
 /// A target that exists and is not a regular file (/dev/full, /dev/stdout, a pipe) is written through, never renamed
 /// over. Errors: InputError naming the path and the system's reason (no such folder, no space left on device, ...).
 #include <cstddef>
 #include <string>
 #include <string_view>
+
+#include "base/leftovers.h"
 
 namespace moesaic::base {
 
@@ -29,7 +31,7 @@ class AtomicFile {
   std::string temporary_;  // empty: written through
   std::string buffer_;
   int fd_ = -1;
-  int slot_ = -1;  // in the list that the signal handler clears
+  Leftover leftover_;
 };
 
 /// Writes a whole text atomically.
@@ -38,8 +40,5 @@ void write_file(const std::string& path, std::string_view content);
 void refuse_pipe(const std::string& path);
 /// Reads a whole file; a folder, a missing or an unreadable file is an InputError.
 std::string read_file(const std::string& path);
-
-/// From main() once: SIGINT, SIGTERM, SIGHUP and SIGPIPE unlink the open temporaries, then act as by default.
-void remove_temporaries_on_signals();
 
 }  // namespace moesaic::base

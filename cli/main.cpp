@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/leftovers.h"
 #include "cli/commands.h"
 #include "cli/option_values.h"
 
@@ -81,7 +81,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  moesaic::base::remove_temporaries_on_signals();
+  moesaic::base::clear_leftovers_on_signals();
   try {
     return run(argc, argv);
   } catch (const moesaic::base::InputError& error) {

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
+#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -115,6 +116,7 @@ void run(const BenchmarkCommand& command) {
               ? "-"
               : fmt::format("{:.2e}", static_cast<double>(ours.cost - theirs.cost) / static_cast<double>(theirs.cost)),
           cbc ? theirs.status : "not run");
+    std::fflush(stdout);  // a row as it comes: the next may take minutes
     rows.push_back(row);
   }
   if (command.json) fmt::print("{}\n", rows.dump(2));
@@ -132,7 +134,9 @@ void add_map_benchmark(CLI::App& app) {
   command->add_option("--gap", options->gap, "Where the search stops")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  command->add_option("--cbc-seconds", options->cbc_seconds, "CBC's time limit; 0: not run")
+  command
+      ->add_option("--cbc-seconds", options->cbc_seconds,
+                   "CBC's time limit; it is killed two seconds later. 0: not run")
       ->check(CLI::Range(0.0, 86400.0))
       ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");

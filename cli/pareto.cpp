@@ -375,7 +375,7 @@ class Sweep {
  private:
   /// Puts this sweep's files where an earlier one's are, which stay if that fails.
   void replace_files() const {
-    const SignalsWait signals_wait;
+    const base::SignalsWait signals_wait;
     const fs::path out = command_.out;
     const std::string mine = "-" + std::to_string(getpid());
     const ScratchFolder made(out / (".partial" + mine), command_.out);

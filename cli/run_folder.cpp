@@ -64,7 +64,7 @@ std::string RunFolder::parent() const {
 }
 
 void RunFolder::commit(const std::vector<File>& files) const {
-  const SignalsWait signals_wait;
+  const base::SignalsWait signals_wait;
   ScratchFolder made(beside(path_, ".partial-"), path_);
   for (const auto& [name, write] : files) {
     base::AtomicFile file((made.path() / name).string());

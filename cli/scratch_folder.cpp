@@ -7,15 +7,6 @@
 
 namespace moesaic::cli {
 
-SignalsWait::SignalsWait() {
-  sigset_t ending;
-  sigemptyset(&ending);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&ending, signal);
-  sigprocmask(SIG_BLOCK, &ending, &before_);
-}
-
-SignalsWait::~SignalsWait() { sigprocmask(SIG_SETMASK, &before_, nullptr); }
-
 ScratchFolder::ScratchFolder(std::filesystem::path path, const std::string& out) : path_(std::move(path)) {
   std::error_code error;
   std::filesystem::create_directory(path_, error);

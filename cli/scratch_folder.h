@@ -1,24 +1,10 @@
 #pragma once
 /// For results of several files that appear together: they are written in a folder of their own and moved into place
-/// while no signal ends the program.
-#include <signal.h>
-
+/// while no signal ends the program (base::SignalsWait).
 #include <filesystem>
 #include <string>
 
 namespace moesaic::cli {
-
-/// Holds back the signals that end a program.
-class SignalsWait {
- public:
-  SignalsWait();
-  ~SignalsWait();
-  SignalsWait(const SignalsWait&) = delete;
-  SignalsWait& operator=(const SignalsWait&) = delete;
-
- private:
-  sigset_t before_;
-};
 
 /// A new folder that is gone at the end, with what it holds, unless it was kept.
 class ScratchFolder {

@@ -1,66 +1,25 @@
 #include "mapping/cbc.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <spawn.h>
-#include <stdlib.h>
-#include <sys/wait.h>
 
-#include <charconv>
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <sstream>
-#include <stdexcept>
 #include <vector>
 
 #include "base/atomic_file.h"
+#include "base/child_program.h"
 #include "base/error.h"
-
-extern char** environ;
+#include "base/leftovers.h"
 
 namespace moesaic::mapping {
 
 namespace {
 
-/// Runs a program with no input and no output; its exit status, or nothing when it cannot be started.
-std::optional<int> run(const std::vector<std::string>& words) {
-  std::vector<std::string> copies = words;
-  std::vector<char*> arguments;
-  for (std::string& w : copies) arguments.push_back(w.data());
-  arguments.push_back(nullptr);
-  posix_spawn_file_actions_t files;
-  posix_spawn_file_actions_init(&files);
-  posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_addopen(&files, 2, "/dev/null", O_WRONLY, 0);
-  pid_t child = 0;
-  const int error = posix_spawnp(&child, arguments[0], &files, nullptr, arguments.data(), environ);
-  posix_spawn_file_actions_destroy(&files);
-  if (error != 0) return std::nullopt;
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0)
-    if (errno != EINTR) throw std::logic_error("waitpid failed");
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "moesaic-cbc-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw base::InputError(name + ": cannot be created");
-    path_ = name;
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  std::string file(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
+/// What CBC gets beyond its limit to write its answer. It looks at the clock rarely, and in its preprocessing not at
+/// all.
+constexpr double kGraceSeconds = 2;
 
 void append_term(std::string& text, std::int64_t factor, const std::string& name) {
   text += fmt::format("\n {} {} {}", factor < 0 ? '-' : '+', factor < 0 ? -factor : factor, name);
@@ -91,12 +50,14 @@ std::string lp_text(const ChoiceProgram& program) {
   return text + ones + "Binary\n" + names + "End\n";
 }
 
-bool has_cbc() { return run({"cbc", "-quit"}).has_value() && run({"cbc", "-quit"}) != 127; }
+bool has_cbc() { return base::run_program({"cbc", "-quit"}).has_value(); }
 
 CbcAnswer solve_with_cbc(const ChoiceProgram& program, std::optional<double> time_limit_s) {
   check_program(program);
-  const ScratchFolder folder;
+  const base::TemporaryFolder folder("moesaic-cbc-");
   const std::string problem = folder.file("problem.lp"), answer_file = folder.file("answer.txt");
+  const base::Leftover unlinked_problem = base::Leftover::file(problem),
+                       unlinked_answer = base::Leftover::file(answer_file);
   base::write_file(problem, lp_text(program));
   std::vector<std::string> words = {"cbc", problem, "ratioGap", "0", "allowableGap", "0"};
   if (time_limit_s) {
@@ -105,10 +66,15 @@ CbcAnswer solve_with_cbc(const ChoiceProgram& program, std::optional<double> tim
   }
   for (const char* word : {"solve", "solution"}) words.emplace_back(word);
   words.push_back(answer_file);
-  const std::optional<int> status = run(words);
-  if (!status || *status == 127)
-    throw base::InputError("cbc: got no such program, expected COIN-OR CBC (Debian package coinor-cbc)");
+  std::optional<std::chrono::duration<double>> limit;
+  if (time_limit_s) limit = std::chrono::duration<double>(*time_limit_s + kGraceSeconds);
+  const std::optional<base::ProgramEnd> end = base::run_program(words, limit);
+  if (!end) throw base::InputError("cbc: got no such program, expected COIN-OR CBC (Debian package coinor-cbc)");
   CbcAnswer answer;
+  if (end->timed_out) {
+    answer.status = fmt::format("stopped {} s beyond its time limit, nothing proved", kGraceSeconds);
+    return answer;
+  }
   if (!std::filesystem::exists(answer_file)) {
     answer.status = "no answer";
     return answer;

@@ -22,8 +22,9 @@ struct CbcAnswer {
 /// Whether a program named cbc can be run.
 bool has_cbc();
 
-/// Runs cbc (one thread) for at most about `time_limit_s` of wall-clock time. Throws base::InputError when there is no
-/// cbc to run.
+/// Runs cbc (one thread) for at most `time_limit_s` of wall-clock time; two seconds later it is killed, and the answer
+/// has no choices and proves nothing. Nor does cbc outlive this program. Throws base::InputError when there is no cbc
+/// to run.
 CbcAnswer solve_with_cbc(const ChoiceProgram& program, std::optional<double> time_limit_s);
 
 }  // namespace moesaic::mapping

@@ -1,11 +1,13 @@
-// base/: atomic_file, safetensors.
+// base/: atomic_file, leftovers, child_program, safetensors.
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <limits>
@@ -13,7 +15,9 @@
 #include <vector>
 
 #include "base/atomic_file.h"
+#include "base/child_program.h"
 #include "base/error.h"
+#include "base/leftovers.h"
 #include "base/safetensors.h"
 #include "base/sha256.h"
 #include "base/spill_file.h"
@@ -75,7 +79,7 @@ TEST_CASE("an interrupted or broken-piped program leaves no temporary file and d
     const Folder folder;
     const pid_t child = fork();
     if (child == 0) {
-      remove_temporaries_on_signals();
+      clear_leftovers_on_signals();
       AtomicFile file(folder.file("out"));
       file.write(std::string(3 << 20, 'x'));
       if (folder.count() == 1) raise(signal_number);
@@ -87,6 +91,73 @@ TEST_CASE("an interrupted or broken-piped program leaves no temporary file and d
     CHECK(WTERMSIG(status) == signal_number);
     CHECK(folder.count() == 0);
   }
+}
+
+TEST_CASE("a signal ends the program that is being run, then removes its folder and the files in it", "[unit][base]") {
+  for (const int signal_number : {SIGINT, SIGTERM, SIGHUP}) {
+    const Folder folder;
+    int ends[2];
+    REQUIRE(pipe(ends) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+      setenv("TMPDIR", folder.path().c_str(), 1);
+      clear_leftovers_on_signals();
+      const TemporaryFolder temporary("t-");
+      const Leftover written = Leftover::file(temporary.file("written"));
+      close(ends[0]);
+      dup2(ends[1], 9);  // of which the shell keeps a copy while it lives
+      close(ends[1]);
+      run_program({"sh", "-c", "echo x > " + temporary.file("written") + "; echo y >&9; while :; do :; done"});
+      _exit(0);
+    }
+    close(ends[1]);
+    char byte = 0;
+    REQUIRE(read(ends[0], &byte, 1) == 1);  // it writes to its folder
+    REQUIRE(folder.count() == 1);
+    kill(child, signal_number);
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFSIGNALED(status));
+    CHECK(WTERMSIG(status) == signal_number);
+    CHECK(folder.count() == 0);
+    while (read(ends[0], &byte, 1) > 0) {
+    }  // would never end if the shell went on
+    close(ends[0]);
+  }
+}
+
+TEST_CASE("a program that is run dies with the one that ran it, also when that is killed", "[unit][base]") {
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    close(ends[0]);
+    dup2(ends[1], 9);
+    close(ends[1]);
+    run_program({"sh", "-c", "echo y >&9; while :; do :; done"});
+    _exit(0);
+  }
+  close(ends[1]);
+  char byte = 0;
+  REQUIRE(read(ends[0], &byte, 1) == 1);
+  kill(child, SIGKILL);
+  REQUIRE(waitpid(child, nullptr, 0) == child);
+  while (read(ends[0], &byte, 1) > 0) {
+  }  // would never end if the shell went on
+  close(ends[0]);
+}
+
+TEST_CASE("a program that is run gives its status, is killed at its limit, and may not exist", "[unit][base]") {
+  using Seconds = std::chrono::duration<double>;
+  CHECK(run_program({"sh", "-c", "exit 3"})->status == 3);
+  const auto in_time = run_program({"sh", "-c", "exit 4"}, Seconds(600));
+  REQUIRE(in_time);
+  CHECK(in_time->status == 4);
+  CHECK_FALSE(in_time->timed_out);
+  const auto late = run_program({"sh", "-c", "while :; do :; done"}, Seconds(0.05));
+  REQUIRE(late);
+  CHECK(late->timed_out);
+  CHECK_FALSE(run_program({"no-such-program-anywhere"}));
 }
 
 TEST_CASE("writing through a symbolic link replaces what it names and keeps the link", "[unit][base]") {
