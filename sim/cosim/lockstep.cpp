@@ -3,9 +3,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
+#include <system_error>
 
 namespace moesaic::cosim {
 namespace {
@@ -13,6 +16,29 @@ namespace {
 const char* environment(const char* name) {
   const char* value = std::getenv(name);
   return value != nullptr && *value != '\0' ? value : nullptr;
+}
+
+[[noreturn]] void refuse(const std::string& name, const std::string& got, const std::string& expected) {
+  throw std::invalid_argument(name + ": got " + got + ", expected " + expected);
+}
+
+/// Decimal digits and nothing else.
+std::uint64_t number(const std::string& name, const std::string& text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) refuse(name, text, "a number");
+  return value;
+}
+
+/// One argument of a shell that has Catch2 run exactly this test case: its list of names ends a name at a comma, and
+/// takes brackets for tags.
+std::string test_argument(const std::string& title) {
+  std::string argument = "'";
+  for (const char c : title) {
+    if (c == ',' || c == '[' || c == ']' || c == '\\' || c == '"' || c == '~') argument += '\\';
+    argument += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  }
+  return argument + "'";
 }
 
 std::string program_path() {
@@ -35,9 +61,9 @@ Options Options::from_environment(std::string title, std::uint64_t seed, std::ui
   Options options;
   options.title = std::move(title);
   const char* text = environment("LOCKSTEP_SEED");
-  options.seed = text != nullptr ? std::stoull(text) : seed;
+  options.seed = text != nullptr ? number("LOCKSTEP_SEED", text) : seed;
   text = environment("LOCKSTEP_CYCLES");
-  options.cycles = text != nullptr ? std::stoull(text) : cycles;
+  options.cycles = text != nullptr ? number("LOCKSTEP_CYCLES", text) : cycles;
   text = environment("LOCKSTEP_WAVES");
   if (text != nullptr) options.waves = text;
   text = environment("LOCKSTEP_INJECT");
@@ -45,11 +71,12 @@ Options Options::from_environment(std::string title, std::uint64_t seed, std::ui
     const std::string spec = text;
     const std::size_t colon = spec.find(':');
     const std::size_t at = spec.find('@');
-    if (colon == std::string::npos || at == std::string::npos || at < colon) {
-      throw std::invalid_argument("LOCKSTEP_INJECT: got " + spec + ", expected port:bit@cycle");
-    }
-    options.injection = {spec.substr(0, colon), static_cast<unsigned>(std::stoul(spec.substr(colon + 1))),
-                         std::stoull(spec.substr(at + 1))};
+    if (colon == std::string::npos || at == std::string::npos || at < colon)
+      refuse("LOCKSTEP_INJECT", spec, "port:bit@cycle");
+    const std::uint64_t bit = number("LOCKSTEP_INJECT", spec.substr(colon + 1, at - colon - 1));
+    constexpr std::uint64_t kBits = 32 * PortBits::kWords;
+    options.injection = {spec.substr(0, colon), static_cast<unsigned>(std::min(bit, kBits)),
+                         number("LOCKSTEP_INJECT", spec.substr(at + 1))};
   }
   return options;
 }
@@ -108,7 +135,7 @@ std::string Lockstep::replay() const {
   }
   return "replay with waves: " + injection + "LOCKSTEP_SEED=" + std::to_string(options_.seed) +
          " LOCKSTEP_CYCLES=" + std::to_string(options_.cycles) + " LOCKSTEP_WAVES=lockstep.fst " + program_path() +
-         " \"" + options_.title + "\"";
+         " --abort " + test_argument(options_.title);
 }
 
 void Lockstep::compare() {
@@ -154,11 +181,16 @@ void Lockstep::cycle_once(bool in_reset) {
 Report Lockstep::run() {
   if (!options_.waves.empty()) rtl_.open_waves(options_.waves);
   if (!options_.injection.port.empty()) {
-    bool known = false;
+    std::string ports;
+    const Compared* known = nullptr;
     for (const Compared& port : compared_) {
-      known |= port.name == options_.injection.port && options_.injection.bit < port.width;
+      ports += (ports.empty() ? "" : ", ") + port.name;
+      if (port.name == options_.injection.port) known = &port;
     }
-    if (!known) throw std::invalid_argument("injection: no output bit " + options_.injection.port);
+    if (known == nullptr) refuse("injection", options_.injection.port, "one of " + ports);
+    if (options_.injection.bit >= known->width)
+      refuse("injection", "bit " + std::to_string(options_.injection.bit) + " of " + known->name,
+             "one below " + std::to_string(known->width));
   }
   const std::uint64_t mid =
       options_.mid_reset ? options_.cycles / 2 + rng("mid_reset").below(options_.cycles / 8 + 1) : options_.cycles;
@@ -184,6 +216,8 @@ Report Lockstep::run() {
     ++report_.cycles;
     reset_now = report_.cycles == mid;
   }
+  if (!options_.injection.port.empty() && !injected_)
+    fail("the run ended before the injection in cycle " + std::to_string(options_.injection.cycle));
   return report_;
 }
 

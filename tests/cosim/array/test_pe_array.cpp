@@ -1,12 +1,17 @@
 #include <catch2/catch.hpp>
+#include <cstdlib>
 #include <deque>
+#include <filesystem>
+#include <string>
 
 #include "Vrtl_pe_array_16x8_p4_a4.h"
 #include "Vrtl_pe_array_4x4_p1_a8.h"
 #include "Vrtl_pe_array_8x4_p2_a16.h"
+#include "base/atomic_file.h"
 #include "sim/cosim/lockstep.h"
 #include "sim/cycle/array/pe_array.h"
 #include "sim/cycle/common/beat_tag.h"
+#include "tests/temporary_folder.h"
 
 namespace moesaic {
 namespace {
@@ -250,6 +255,47 @@ TEST_CASE("one flipped output bit of the PE array is reported with its cycle, po
   CHECK(report.cycles <= 701);
   CHECK_THAT(report.message, Catch::Contains("cycle 700: port sum_o"));
   CHECK_THAT(report.message, Catch::Contains("LOCKSTEP_INJECT=sum_o:5@700 LOCKSTEP_SEED=4 LOCKSTEP_CYCLES=2000"));
+}
+
+TEST_CASE("the replay command that a difference prints finds it again, in its one test, and writes the waves",
+          "[cosim][pe_array]") {
+  const tests::TemporaryFolder folder;
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+  const std::string first = folder.file("first"), again = folder.file("again");
+  // A title with a comma.
+  CHECK(std::system(
+            ("LOCKSTEP_CYCLES=3000 LOCKSTEP_INJECT=sum_o:3@700 " + program + " 'the 4x4*' > " + first).c_str()) != 0);
+  const std::string output = base::read_file(first), mark = "replay with waves: ";
+  const std::size_t begin = output.find(mark) + mark.size();
+  REQUIRE(begin > mark.size());
+  const std::string command = output.substr(begin, output.find('\n', begin) - begin);
+  INFO(command);
+  CHECK(std::system(("cd " + folder.path() + " && " + command + " > " + again).c_str()) != 0);
+  CHECK_THAT(base::read_file(again),
+             Catch::Contains("cycle 700: port sum_o [72 bits]") && Catch::Contains("Failed 1 test case"));
+  CHECK(std::filesystem::file_size(folder.file("lockstep.fst")) > 0);
+}
+
+TEST_CASE("settings of a lock-step run that mean nothing are refused, and so is a name that no test has",
+          "[cosim][pe_array]") {
+  const tests::TemporaryFolder folder;
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+  const auto output = [&](const std::string& settings, const std::string& name) {
+    CHECK(std::system((settings + " " + program + " '" + name + "' > " + folder.file("out") + " 2>&1").c_str()) != 0);
+    return base::read_file(folder.file("out"));
+  };
+  const std::string test = "the 4x4 PE array*";
+  CHECK_THAT(output("LOCKSTEP_SEED=abc", test), Catch::Contains("LOCKSTEP_SEED: got abc, expected a number"));
+  CHECK_THAT(output("LOCKSTEP_CYCLES=9x", test), Catch::Contains("LOCKSTEP_CYCLES: got 9x, expected a number"));
+  CHECK_THAT(output("LOCKSTEP_INJECT=sum_o:3", test),
+             Catch::Contains("LOCKSTEP_INJECT: got sum_o:3, expected port:bit@cycle"));
+  CHECK_THAT(output("LOCKSTEP_INJECT=sum_o:72@9", test),
+             Catch::Contains("injection: got bit 72 of sum_o, expected one below 72"));
+  CHECK_THAT(output("LOCKSTEP_INJECT=total_o:0@9", test),
+             Catch::Contains("injection: got total_o, expected one of w_ready_o"));
+  CHECK_THAT(output("LOCKSTEP_CYCLES=900 LOCKSTEP_INJECT=sum_o:3@9999", test),
+             Catch::Contains("the run ended before the injection in cycle 9999"));
+  CHECK_THAT(output("", "no such test"), Catch::Contains("No test cases matched 'no such test'"));
 }
 
 }  // namespace moesaic
