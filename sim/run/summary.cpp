@@ -587,12 +587,15 @@ std::string page(const Run& run) {
   line("memory", run.chip.memory_name());
   line("storage", run.chip.storage_name());
   if (run.program.offloaded) {
-    const std::uint64_t jobs = host_counter(run, "jobs"), hits = host_counter(run, "hits");
-    line("expert cache", fmt::format("{} bytes, {}, {}; {} of {} jobs hit ({}), {} bytes loaded, {} of them ahead",
-                                     with_commas(run.program.offloaded->cache_bytes), run.chip.cache->policy,
-                                     program::kLoadOrderNames[static_cast<std::size_t>(run.chip.cache->load_order)],
-                                     hits, jobs, percent(share(hits, jobs)), with_commas(run.engine_run.storage_bytes),
-                                     with_commas(host_counter(run, "prefetched_bytes"))));
+    const std::uint64_t jobs = host_counter(run, "jobs"), hits = host_counter(run, "hits"),
+                        dropped = host_counter(run, "dropped_bytes");
+    line("expert cache",
+         fmt::format("{} bytes, {}, {}; {} of {} jobs hit ({}), {} bytes moved: {} on demand, {} ahead{}",
+                     with_commas(run.program.offloaded->cache_bytes), run.chip.cache->policy,
+                     program::kLoadOrderNames[static_cast<std::size_t>(run.chip.cache->load_order)], hits, jobs,
+                     percent(share(hits, jobs)), with_commas(run.engine_run.storage_bytes),
+                     with_commas(host_counter(run, "loaded_bytes")), with_commas(host_counter(run, "prefetched_bytes")),
+                     dropped == 0 ? "" : ", less " + with_commas(dropped) + " dropped"));
   }
   if (run.program.barriers) line("barriers", kBarriers);
   line("activations", run.inputs.facts.activations);

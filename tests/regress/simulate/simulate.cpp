@@ -828,7 +828,18 @@ TEST_CASE("experts in a storage change no result; a larger cache, a warm start a
         decode(folder, offloading_chip(folder, name, from, to), "--out " + folder.file("run_" + name));
     INFO(outcome.err);
     REQUIRE(outcome.exit_code == 0);
-    return summary(folder, "run_" + name);
+    const json result = summary(folder, "run_" + name);
+    // What is printed are the same bytes under the same names.
+    std::string printed = outcome.out;
+    printed.erase(std::remove(printed.begin(), printed.end(), ','), printed.end());
+    const std::uint64_t loaded = number(result["cache"]["loaded_bytes"]),
+                        prefetched = number(result["cache"]["prefetched_bytes"]);
+    CHECK(result["cache"]["dropped_bytes"] == 0);
+    CHECK(result["storage"]["bytes"] == loaded + prefetched);
+    CHECK_THAT(printed,
+               Catch::Contains(" " + std::to_string(loaded + prefetched) + " bytes moved: " + std::to_string(loaded) +
+                               " on demand " + std::to_string(prefetched) + " ahead\n"));
+    return result;
   };
   const json small = run("small", "capacity_experts: 6", "capacity_experts: 1"), cold = run("cold", "", ""),
              warm = run("warm", "start: cold", "start: popular"),
