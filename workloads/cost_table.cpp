@@ -54,8 +54,10 @@ CostTable CostTable::parse(const std::string& text, const std::string& path) {
       const bool known = content.substr(0, kHeader.size()) == kHeader &&
                          (content.size() == kHeader.size() || content[kHeader.size()] == ',');
       if (!known)
-        throw ConfigError(where, "header", "'" + std::string(content.substr(0, 80)) + "'",
-                          std::string(kHeader) + ", and further columns");
+        throw ConfigError(
+            where, "header", "'" + std::string(content.substr(0, 80)) + "'",
+            std::string(kHeader) + ", and further columns" +
+                (content.rfind("# moesaic profile", 0) == 0 ? "; map reads a latency table by --profile" : ""));
       for (std::size_t c = kKeys; c < field.size(); ++c) {
         const std::string name(field[c]);
         const bool good =

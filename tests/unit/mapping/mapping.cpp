@@ -870,6 +870,7 @@ TEST_CASE("a cost table reads what it holds and says where it is wrong", "[unit]
   refused(head, "c.csv: rows: got none");
   refused("layer,expert,format\n", "c.csv:1: header: got 'layer,expert,format'");
   refused("layer,expert,format,cyclesize\n", "c.csv:1: header");
+  refused("# moesaic profile 2\n", "and further columns; map reads a latency table by --profile");
   refused("layer,expert,format,cycles,Size\n", "c.csv:1: header: got column 'Size'");
   refused("layer,expert,format,cycles,cycles\n", "c.csv:1: header: got column 'cycles'");
   refused(head + "0,0,int4,1\n", "c.csv:2: row: got 4 fields, expected 5");
