@@ -323,8 +323,11 @@ void add_benchmark(CLI::App& app) {
                            ->capture_default_str();
   command->add_flag("--json", options->json, "Print JSON");
   command->callback([options, clock] {
-    if (clock->count() > 0 && !options->build.empty() && !options->projection)
-      throw base::ConfigError("moesaic benchmark", "--clock-mhz", "it with --build", "it without, or --projection too");
+    if (options->projection && !options->build.empty())
+      throw base::ConfigError("moesaic benchmark", "--projection", "it with --build", "one of them");
+    if (clock->count() > 0 && !options->build.empty())
+      throw base::ConfigError("moesaic benchmark", "--clock-mhz", "it with --build",
+                              "it without, or with --projection");
     run_benchmark(*options);
   });
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -139,6 +140,8 @@ Setting setting_of_network(const ReplayCommand& o) {
   std::int64_t group = o.group;
   const std::size_t count = s.layers.size() * static_cast<std::size_t>(n.experts);
   if (!o.plan.empty()) {
+    if (!std::filesystem::is_directory(o.network))
+      throw base::ConfigError(kWho, "--plan", "it with --network " + o.network, "it with a model folder");
     const workloads::Checkpoint checkpoint(o.network);
     s.plan = workloads::read_plan(o.plan);
     workloads::check_plan(s.plan, o.plan, n, checkpoint.hash());

@@ -180,6 +180,7 @@ void run_import(const ImportOptions& options) {
   std::uint64_t rows = 0;
   // A JSONL trace shows its optional columns in its first row only.
   bool more = reader.next(row);
+  if (!more) throw base::ConfigError(options.in, "rows", "none", "at least one");
   if (!options.out.empty())
     writer = std::make_unique<workloads::TraceWriter>(options.out, reader.has_arrival(), reader.has_levels());
   for (; more; more = reader.next(row)) {

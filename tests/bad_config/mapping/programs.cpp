@@ -282,6 +282,7 @@ TEST_CASE("imports and storage refuse what they do not know", "[bad_config][cli]
   check_refused("storage --model nothing", "--model: got 'nothing'");
   check_refused("benchmark --projection --clock-mhz 3", "--clock-mhz: got 3, expected a divisor of 10^9");
   check_refused("benchmark --build r4c4p1a8 --clock-mhz 500", "--clock-mhz: got it with --build");
+  check_refused("benchmark --projection --build nothing", "--projection: got it with --build, expected one of them");
   check_refused("map-benchmark --problem nothing", "--problem: got 'nothing', expected one of demo");
 }
 

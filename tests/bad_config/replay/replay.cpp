@@ -73,6 +73,8 @@ TEST_CASE("replay refuses a cache smaller than one expert, unknown names and opt
   check_refused(replay("--capacity 2experts --network data/model --chip chips/demo.yaml --layout tile_major"),
                 "--layout: got tile_major, expected none: the chip file says it");
   check_refused(replay("--capacity 2experts --network data/model --plan none.yaml"), "none.yaml");
+  check_refused(replay("--capacity 2experts --network Mixtral-8x7B --plan none.yaml"),
+                "--plan: got it with --network Mixtral-8x7B, expected it with a model folder");
   check_refused(replay("--capacity 2experts --network Mixtrel"), "--network: got 'Mixtrel'");
   check_refused(replay("--capacity 2experts --policies lru --popularity none.csv"), "--popularity: got none.csv");
 }

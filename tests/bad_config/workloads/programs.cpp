@@ -126,6 +126,10 @@ TEST_CASE("workload import refuses a trace that names expert 9 of 8, and writes 
   check_refused("workload import --in " + folder.file("none.txt"), "expected a name ending in .csv or .jsonl");
   check_refused("workload import --in " + trace + " --out " + folder.file("o.csv") + " --network Mixtral",
                 "--network: got 'Mixtral'");
+  const std::string empty = folder.write("empty.csv", header), copy = folder.file("copy.csv");
+  check_refused("workload import --in " + empty, "empty.csv: rows: got none, expected at least one");
+  check_refused("workload import --in " + empty + " --out " + copy, "empty.csv: rows: got none");
+  CHECK_FALSE(std::filesystem::exists(copy));
 }
 
 TEST_CASE("a command that does not exist is named, with those that do", "[bad_config][cli]") {
