@@ -42,6 +42,10 @@ namespace moesaic::cli {
 
 namespace {
 
+std::string counted(std::uint64_t count, const char* noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
 constexpr std::size_t kCasesPerProcess = 40;
 constexpr std::uint64_t kCasesPerCore = 10;  // of a drawn core: one process each
 constexpr std::uint64_t kInjectionCycle = 100;
@@ -675,11 +679,12 @@ void run_verify_drawn(VerifyOptions options) {
     }
     fmt::print("{}\n", json.dump(2));
   } else if (!failure) {
-    fmt::print("{} workloads in {} configurations: {} cycles compared, {} whole runs, 0 differences\n", totals.cases,
-               totals.configurations.size(), totals.cycles, totals.whole);
+    fmt::print("{} in {}: {} cycles compared, {}, 0 differences\n", counted(totals.cases, "workload"),
+               counted(totals.configurations.size(), "configuration"), totals.cycles,
+               counted(totals.whole, "whole run"));
     if (options.shortcuts)
-      fmt::print("{}{}  without asking a DRAM in {} workloads\n", effort_text("shortcuts", totals.plain),
-                 effort_text("eager shortcuts", totals.eager), totals.unasked);
+      fmt::print("{}{}  without asking a DRAM in {}\n", effort_text("shortcuts", totals.plain),
+                 effort_text("eager shortcuts", totals.eager), counted(totals.unasked, "workload"));
   }
   if (failure) throw base::CheckError(text);
 }
@@ -713,11 +718,12 @@ void compare(VerifyOptions options) {
     }
     fmt::print("{}\n", json.dump(2));
   } else if (!failure && options.totals) {
-    fmt::print("{} cases in {} configurations: {} cycles, {} tiles and {} port values compared, 0 differences\n",
-               totals.cases, totals.configurations.size(), totals.cycles, totals.tiles, totals.port_values);
+    fmt::print("{} in {}: {} cycles, {} tiles and {} port values compared, 0 differences\n",
+               counted(totals.cases, "case"), counted(totals.configurations.size(), "configuration"), totals.cycles,
+               totals.tiles, totals.port_values);
   } else if (!failure) {
-    fmt::print("{} cases in {} configurations: {} cycles and {} port values compared, 0 differences\n", totals.cases,
-               totals.configurations.size(), totals.cycles, totals.port_values);
+    fmt::print("{} in {}: {} cycles and {} port values compared, 0 differences\n", counted(totals.cases, "case"),
+               counted(totals.configurations.size(), "configuration"), totals.cycles, totals.port_values);
   }
   if (failure) throw base::CheckError(difference + "; replay: " + replay(options, failure->index));
 }

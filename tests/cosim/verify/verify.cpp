@@ -432,6 +432,7 @@ TEST_CASE("behind a machine at rest the other beats of a burst are not forgotten
       testing::run_program("verify --cases 1 --seed 20261127 --first 1416 --engines fast,cycle");
   INFO(run.err);
   CHECK(run.exit_code == 0);
+  CHECK_THAT(run.out, Catch::StartsWith("1 case in "));
 }
 
 TEST_CASE("verify draws the same cases from the same seed whatever the number of processes", "[cosim][verify]") {
