@@ -11,9 +11,14 @@ import math
 import os
 import sys
 
-import torch
-import torch.nn.functional as F
-import transformers
+try:
+    import safetensors
+    import torch
+    import torch.nn.functional as F
+    import transformers
+except ModuleNotFoundError as missing:  # before any tool has read its arguments
+    print(f"error: {missing.name}: got no such Python module, expected one that is installed", file=sys.stderr)
+    sys.exit(2)
 
 
 class InputError(Exception):

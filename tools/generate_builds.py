@@ -52,7 +52,8 @@ def cpp_text(builds):
 
 def main():
     if len(sys.argv) != 3 or sys.argv[1] not in ("--cmake", "--cpp"):
-        sys.exit(__doc__)
+        print(__doc__, file=sys.stderr)
+        sys.exit(0 if sys.argv[1:] in (["-h"], ["--help"]) else 2)
     builds = read_builds()
     text = cmake_text(builds) if sys.argv[1] == "--cmake" else cpp_text(builds)
     path = pathlib.Path(sys.argv[2])

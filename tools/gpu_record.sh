@@ -3,8 +3,9 @@
 #   tools/gpu_record.sh BUILD OUT_DIR [CASES] [SEED]
 # BUILD is a build folder of the cuda preset; OUT_DIR gets record.json and the logs. docs/cuda.md tells more.
 set -uo pipefail
-build=${1:?usage: tools/gpu_record.sh BUILD OUT_DIR [CASES] [SEED]}
-out=${2:?usage: tools/gpu_record.sh BUILD OUT_DIR [CASES] [SEED]}
+[[ $# -ge 2 && $# -le 4 ]] || { echo "usage: tools/gpu_record.sh BUILD OUT_DIR [CASES] [SEED]" >&2; exit 2; }
+build=$1
+out=$2
 cases=${3:-2000}
 seed=${4:-1}
 limit=${GPU_RECORD_LIMIT_S:-600}

@@ -16,10 +16,10 @@ import argparse
 import json
 import os
 
+import byte_model  # first: it says what is missing
+
 import safetensors.torch
 import torch
-
-import byte_model
 
 
 def parse_arguments():

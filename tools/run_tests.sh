@@ -3,7 +3,8 @@
 # The last line is "N passed, N failed, N skipped"; the exit code is 1 when one failed.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-preset=${1:?usage: tools/run_tests.sh PRESET}
+[[ $# -eq 1 ]] || { echo "usage: tools/run_tests.sh PRESET" >&2; exit 2; }
+preset=$1
 report=build/$preset/ctest.xml
 
 ctest --preset "$preset" -j "$(nproc)" --output-junit "$PWD/$report"

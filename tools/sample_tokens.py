@@ -13,9 +13,9 @@ import argparse
 import json
 import os
 
-import torch
+import byte_model  # first: it says what is missing
 
-import byte_model
+import torch
 
 
 def parse_arguments():

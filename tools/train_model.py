@@ -20,11 +20,11 @@ import re
 import time
 import types
 
+import byte_model  # first: it says what is missing
+
 import torch
 import torch.nn.functional as F
 import transformers
-
-import byte_model
 
 HELD_OUT = ((0.30, 0.34), (0.70, 0.74))  # of each text, as fractions of its length
 
