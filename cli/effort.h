@@ -9,11 +9,12 @@
 
 namespace moesaic::cli {
 
-inline constexpr std::array<std::pair<const char*, std::uint64_t fast::Effort::*>, 11> kEffortFields{{
+inline constexpr std::array<std::pair<const char*, std::uint64_t fast::Effort::*>, 12> kEffortFields{{
     {"cycles_stepped", &fast::Effort::stepped},
     {"cycles_skipped", &fast::Effort::skipped},
     {"cycles_repeated", &fast::Effort::repeated},
     {"cycles_repeated_stocked", &fast::Effort::stocked},
+    {"cycles_repeated_apart", &fast::Effort::apart},
     {"cycles_repeated_unasked", &fast::Effort::unasked},
     {"cycles_linked", &fast::Effort::linked},
     {"refreshes_repeated_unasked", &fast::Effort::refreshes},

@@ -144,14 +144,47 @@ Came AskedMemory::sum_up(const Outcome& outcome) const {
 
 /// When the port's next beat comes, at `first` or later, as the memory knows at `now`.
 void AskedMemory::look(unsigned port, std::uint64_t now, std::uint64_t first) {
+  if (apart_) now = std::max(now, asked_about_);
   asked_about_ = now;
-  if (owed_[port] == 0) {
+  if (owed_[port] == 0 || (apart_ && port == kWrites)) {
     coming_[port] = {kNever, false};
     return;
   }
   const auto coming = model_->coming(port, port == kWrites, cycles(now));
   coming_[port].known = coming && coming->known;
   coming_[port].cycle = !coming ? kNever : std::max(first, static_cast<std::uint64_t>(coming->cycle.count()));
+}
+
+void AskedMemory::set_apart(bool apart, std::uint64_t now) {
+  apart_ = apart;
+  looked_ = false;
+  answer_at_ = kNever;
+  if (apart) find_answer(now);
+}
+
+void AskedMemory::find_answer(std::uint64_t now) {
+  answer_at_ = kNever;
+  if (owed_[kWrites] == 0) return;
+  asked_about_ = std::max(asked_about_, now);
+  const auto coming = model_->coming(kWrites, true, cycles(asked_about_));
+  answer_at_ = coming ? static_cast<std::uint64_t>(coming->cycle.count()) : kNever;
+  answer_is_known_ = coming && coming->known;
+}
+
+bool AskedMemory::is_answered(std::uint64_t now) {
+  if (answer_is_known_) return true;
+  asked_about_ = now;
+  if (model_->finished(kWrites, true, cycles(now)) > 0) return true;
+  find_answer(now);
+  return false;
+}
+
+void AskedMemory::take_answer() {
+  constexpr std::uint8_t kThere = 0;
+  if (model_->take_as(kWrites, true, cycles(answered_at_), 0, &kThere, 1) == 0)
+    throw std::logic_error("fast: an answer that was known to come did not");
+  --owed_[kWrites];
+  find_answer(answered_at_);
 }
 
 bool AskedMemory::ask(const Leg& leg, std::uint64_t address) {

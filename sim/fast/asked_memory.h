@@ -30,18 +30,26 @@ class AskedMemory {
   /// Whether the memory takes the beat.
   bool submit(unsigned port, bool is_write, std::uint64_t address, std::uint64_t now) {
     bool taken = true;
-    if (submits_known_ > 0) {
+    const bool is_apart = apart_ && port == kWrites;
+    if (is_apart) asked_about_ = now;
+    if (submits_known_ > 0 && !is_apart) {
       --submits_known_;
     } else {
       taken = model_->submit(beat(port, is_write, address), cycles(now));
       owed_[port] += taken ? 1 : 0;
+      if (is_apart && taken && answer_at_ == kNever) find_answer(now);
     }
-    if (recorder_ != nullptr) recorder_->asked(port, address, taken, now);
+    if (recorder_ != nullptr && !is_apart) recorder_->asked(port, address, taken, now);
     return taken;
   }
   /// Whether the port's next beat is there. What was asked before is not asked again.
   bool comes(unsigned port, bool is_write, std::uint64_t now) {
     bool yes = false;
+    if (apart_ && port == kWrites) {
+      if (now < answer_at_ || !is_answered(now)) return false;
+      answered_at_ = now;
+      return true;
+    }
     if (came_at_ < came_.size() && came_[came_at_] == static_cast<std::uint8_t>(now - begin_) &&
         came_ports_[came_at_] == port) {
       yes = true;
@@ -55,6 +63,10 @@ class AskedMemory {
   }
   /// The core takes the beat that is there.
   void take(unsigned port, bool is_write) {
+    if (apart_ && port == kWrites) {
+      take_answer();
+      return;
+    }
     if ((take_ >> port & 1) == 0) return;
     take_ &= ~(1U << port);
     --owed_[port];
@@ -67,6 +79,26 @@ class AskedMemory {
     return came_at_ == came_.size() && submits_known_ == 0 && now >= ask_from_ && now > asked_about_;
   }
 
+  /// The port that writes is no part of paths, and asks the memory as of cycles that may be ahead of the core's.
+  void set_apart(bool apart, std::uint64_t now);
+  /// While it is apart: whether it is known when the next answer comes, or that none does; the cycles until then and
+  /// one more, or 0 for none.
+  bool is_answer_known() const { return answer_at_ == kNever || answer_is_known_; }
+  std::uint64_t until_answer(std::uint64_t now) const {
+    return answer_at_ == kNever ? 0 : 1 + (answer_at_ > now ? answer_at_ - now : 0);
+  }
+  /// The next answer, which is there, is taken in the cycle `now`.
+  void answer(std::uint64_t now) {
+    answered_at_ = now;
+    take_answer();
+  }
+  /// As MemoryModel::next_change(); kNever for nothing.
+  std::uint64_t next_change(std::uint64_t now) {
+    asked_about_ = now;
+    const auto next = model_->next_change(cycles(now));
+    return next ? static_cast<std::uint64_t>(next->count()) : kNever;
+  }
+
   /// Beats that the memory took and that were not taken from it.
   std::uint64_t owed(unsigned port) const { return owed_[port]; }
 
@@ -74,6 +106,7 @@ class AskedMemory {
 
   /// A path begins at `now`.
   void begin(std::uint64_t now);
+  std::uint64_t begin_cycle() const { return begin_; }
   /// How many beats have come on the path.
   std::size_t num_came() const { return came_.size(); }
   /// Whether the beats from number `from` on are the leg's first.
@@ -138,6 +171,9 @@ class AskedMemory {
   void take_row(const Leg& leg, std::size_t& done);
   bool take_until(std::uint64_t cycle, std::uint64_t end, std::uint32_t& in_store);
   void look(unsigned port, std::uint64_t now, std::uint64_t first);
+  void find_answer(std::uint64_t now);
+  bool is_answered(std::uint64_t now);
+  void take_answer();
 
   std::unique_ptr<memory::MemoryModel> model_;
   const unsigned beat_bytes_;
@@ -145,6 +181,10 @@ class AskedMemory {
   std::array<std::uint64_t, kNumPorts> owed_{};  // beats that the memory took and that were not taken
   unsigned take_ = 0;                            // ports whose beat is the memory's still
   std::uint64_t asked_at_ = kNever;
+  // While the port that writes is apart: when the next answer comes; the cycle in which it is there.
+  bool apart_ = false;
+  std::uint64_t answer_at_ = kNever, answered_at_ = 0;
+  bool answer_is_known_ = false;  // else it does not come before answer_at_
   // Of the path.
   std::uint64_t begin_ = 0;
   std::array<Coming, kNumPorts> coming_{};

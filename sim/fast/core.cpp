@@ -229,12 +229,50 @@ void Core::evaluate_streams(const Inputs& in, Wires& w) const {
 Core::Wires Core::evaluate(const Inputs& in) const {
   Wires w;
   evaluate_results(in, w);
+  evaluate_rest(in, w);
+  return w;
+}
+
+void Core::evaluate_rest(const Inputs& in, Wires& w) const {
   evaluate_array(w);
   evaluate_commands(in, w);
   evaluate_streams(in, w);
   w.io = io_.evaluate(in.io);
   w.activity |= code(program::Block::kIoQueue, io_.activity(w.io));
+}
+
+Core::Wires Core::evaluate_results(const Inputs& in) const {
+  Wires w;
+  evaluate_results(in, w);
   return w;
+}
+
+void Core::clock_results(const Inputs& in, const Wires& w) {
+  if (w.results_rest) return;
+  clock_output(in, w);
+  clock_drain(w);
+  if (w.release) --acc_banks_;
+  if (w.rq_pop) --rq_count_;
+}
+
+Core::Wires Core::evaluate_others(const Inputs& in) const {
+  Wires w;
+  w.results_rest = true;
+  evaluate_rest(in, w);
+  return w;
+}
+
+bool Core::may_part(unsigned fewest_chunks) const {
+  if (!draining_ || acc_banks_ != 1 || rq_count_ == 0 || !sequencing_ || block_.combine || block_.last) return false;
+  const unsigned of_token = (block_.cols + 3U) / 4;
+  const unsigned left = (block_.tokens - drain_token_) * of_token - drain_chunk_;
+  return left >= fewest_chunks;
+}
+
+bool Core::touches(const Wires& w) const {
+  const bool asks_for_room = loader_ && (plan_stage_ == Stage::kMu || plan_stage_ == Stage::kSigma);
+  const bool block_done = w.add_fire && (group3_ & kBlockDone) != 0;
+  return asks_for_room || block_done;
 }
 
 void Core::clock(const Inputs& in, const Wires& w) {
@@ -668,9 +706,13 @@ void Core::restored(std::uint32_t weights_owed) {
   plan_loader();
   plan_act();
   tile_ = Tile::unpack(tile_item_);
-  block_ = fast::Block::unpack(block_item_);
   restore_address(wgt_, Feed::kSegment);
   restore_address(act_, Feed::kActSegment);
+  restored_results();
+}
+
+void Core::restored_results() {
+  block_ = fast::Block::unpack(block_item_);
   if (chunk_) {
     const Chunk chunk = Chunk::unpack(feeds_.item(Feed::kChunk, feeds_.taken(Feed::kChunk) - 1));
     chunk_address_ = (feeds_.address(Feed::kChunk) + chunk.bytes - chunk_bytes_) & kAddrMask;

@@ -99,6 +99,22 @@ class Core {
   Wires evaluate(const Inputs& in) const;
   void clock(const Inputs& in, const Wires& wires);
 
+  // ---- results apart ----
+
+  // Drain, requantisation, SwiGLU and output DMA, while they have a block to drain and another one is being computed,
+  // look at none of the other blocks, and these look at none of them, until one of them touches(). Either side may
+  // then be evaluated and clocked without the other.
+  Wires evaluate_results(const Inputs& in) const;
+  void clock_results(const Inputs& in, const Wires& wires);
+  Wires evaluate_others(const Inputs& in) const;
+  /// Whether results may go apart, with so many chunks left to drain at least.
+  bool may_part(unsigned fewest_chunks) const;
+  /// There is something between the accumulators and the memory, or will be without any other block.
+  bool results_work() const { return !results_rest(); }
+  /// In this cycle another block does what the results' blocks see, or sees what they do. A block that is released does
+  /// not count: that frees a bank of accumulators where another one is free anyway.
+  bool touches(const Wires& wires) const;
+
   const program::CoreParams& params() const { return params_; }
   bool idle() const { return queue_used_ == 0; }
   unsigned queue_free() const { return params_.command_depth - queue_used_; }
@@ -114,6 +130,7 @@ class Core {
   std::uint64_t out_address() const { return out_beat_ * beat_bytes_; }
   /// The chunk, by number, of which the beat that is written has its last byte.
   std::uint64_t out_item() const { return out_item_; }
+  std::uint32_t out_ahead() const { return out_ahead_; }  ///< beats from that chunk's first one on
   std::uint64_t out_strobes() const { return out_strobes_; }
   /// The fetch side steps over a wait now; a wait that is next to be executed is held.
   bool passes() const { return queue_next_ == kQueuedWait && io_.is_fetchable(queue_job_); }
@@ -130,11 +147,15 @@ class Core {
   /// The same when so many segments of weights more have been taken.
   bool joins_after(unsigned segments) const;
   /// Calls visit(field) on everything that decides what comes next but the beats of weights that are owed, in a fixed
-  /// order. A field that is missing here makes states equal that are not.
+  /// order. A field that is missing here makes states equal that are not. `apart`: without the results.
   template <class Visit>
-  void visit_state(Visit& visit);
+  void visit_state(Visit& visit, bool apart = false);
   /// After visit_state() has written new values.
   void restored(std::uint32_t weights_owed);
+  /// The same of the results alone: what visit_state() leaves out.
+  template <class Visit>
+  void visit_results(Visit& visit);
+  void restored_results();
 
  private:
   // A beat on its way through the array.
@@ -144,9 +165,12 @@ class Core {
   enum class Part : std::uint8_t { kR, kRow, kOffer };
   enum class Drain : std::uint8_t { kIdle, kWalk, kFlush, kSettle };
 
+  template <class Visit>
+  void visit_place(Visit& visit, bool known, Feed feed, std::uint64_t& item);
   std::uint8_t oldest() const { return static_cast<std::uint8_t>(pipe_ >> (8 * (stages_ - 1))); }
   bool results_rest() const;
   void evaluate_results(const Inputs& in, Wires& w) const;
+  void evaluate_rest(const Inputs& in, Wires& w) const;
   void evaluate_array(Wires& w) const;
   void evaluate_commands(const Inputs& in, Wires& w) const;
   ReaderWires evaluate_reader(const Reader& reader, bool segment_offered, bool ar_ready, bool r_valid) const;
@@ -232,14 +256,16 @@ class Core {
   Block block_;
 };
 
+/// An item by its distance from the next one to take: equal states then have equal addresses as far as the items do.
 template <class Visit>
-void Core::visit_state(Visit& visit) {
-  // An item by its distance from the next one to take: equal states then have equal addresses as far as the items do.
-  const auto place = [this, &visit](bool known, Feed feed, std::uint64_t& item) {
-    std::uint64_t back = known ? feeds_.taken(feed) - item : 0;
-    visit(back);
-    item = feeds_.taken(feed) - back;
-  };
+void Core::visit_place(Visit& visit, bool known, Feed feed, std::uint64_t& item) {
+  std::uint64_t back = known ? feeds_.taken(feed) - item : 0;
+  visit(back);
+  item = feeds_.taken(feed) - back;
+}
+
+template <class Visit>
+void Core::visit_state(Visit& visit, bool apart) {
   const auto reader = [this, &visit](Reader& r) {
     visit(r.segment), visit(r.resume), visit(r.beats_left), visit(r.page), visit(r.skip), visit(r.end);
     if (&r != &wgt_) visit(r.owed);
@@ -254,19 +280,27 @@ void Core::visit_state(Visit& visit) {
       visit(dispatch_load_);
   visit(running_), visit(load_wait_), visit(sequence_wait_), visit(drain_wait_), visit(command_error_);
   visit(fetch_), reader(wgt_);
-  visit(loader_), visit(loader_item_), visit(stage_), visit(plane_), visit(col_), visit(param_count_), visit(rq_count_);
+  visit(loader_), visit(loader_item_), visit(stage_), visit(plane_), visit(col_), visit(param_count_);
   visit(act_left_), reader(act_);
   visit(act_works_), visit(load_done_), visit(act_item_), visit(part_), visit(act_row_);
   visit(sequencing_), visit(walking_tiles_), visit(tile_item_), visit(token_), visit(digit_), visit(beat_);
-  visit(flight_), visit(banks_), visit(pipe_), visit(group1_), visit(group2_), visit(group3_), visit(acc_banks_);
-  visit(group_open_), visit(drain_), visit(draining_), visit(phase_), visit(block_item_), visit(drain_token_);
+  visit(flight_), visit(banks_), visit(pipe_), visit(group1_), visit(group2_), visit(group3_);
+  visit(group_open_);
+  visit_place(visit, wgt_.segment, Feed::kSegment, wgt_.item);
+  visit_place(visit, act_.segment, Feed::kActSegment, act_.item);
+  if (!apart) visit_results(visit);
+}
+
+template <class Visit>
+void Core::visit_results(Visit& visit) {
+  visit(rq_count_), visit(acc_banks_), visit(drain_), visit(draining_), visit(phase_), visit(block_item_),
+      visit(drain_token_);
   visit(drain_chunk_), visit(rq1_), visit(rq2_), visit(sw1_), visit(sw2_), visit(sw3_);
   visit(chunk_), visit(same_beat_), visit(beat_valid_), visit(flush_), visit(aw_), visit(w_), visit(chunk_offset_);
   visit(chunk_bytes_), visit(unanswered_), visit(strobes_);
-  place(wgt_.segment, Feed::kSegment, wgt_.item), place(act_.segment, Feed::kActSegment, act_.item);
-  place(beat_valid_, Feed::kChunk, beat_item_), visit(beat_ahead_);
+  visit_place(visit, beat_valid_, Feed::kChunk, beat_item_), visit(beat_ahead_);
   const bool out = aw_ || w_;
-  place(out, Feed::kChunk, out_item_);
+  visit_place(visit, out, Feed::kChunk, out_item_);
   out_ahead_ = out ? out_ahead_ : 0;
   visit(out_ahead_);
 }

@@ -59,6 +59,17 @@ void Counting::settle(std::uint64_t now) {
   reader[static_cast<std::size_t>(program::Activity::kBusy)] += reader_busy_;
   reader[static_cast<std::size_t>(program::Activity::kBlocked)] -= reader_busy_;
   reader_busy_ = 0;
+  constexpr auto kIdle = static_cast<std::size_t>(program::Activity::kIdle);
+  for (std::size_t i = 0; i < kResultBlocks.size(); ++i) {
+    auto& block = total_[static_cast<std::size_t>(kResultBlocks[i])];
+    for (std::size_t a = 0; a < results_[i].size(); ++a) block[a] += results_[i][a];
+    block[kIdle] -= results_cycles_;
+  }
+  auto& accumulators = total_[static_cast<std::size_t>(program::Block::kAccBuffer)];
+  accumulators[static_cast<std::size_t>(program::Activity::kBusy)] += released_;
+  accumulators[kIdle] -= released_;
+  results_ = {};
+  results_cycles_ = released_ = 0;
 }
 
 /// What is of no outcome.

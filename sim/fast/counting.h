@@ -2,6 +2,7 @@
 /// What the fast engine counts, by cycles that were stepped or skipped or by outcomes that happened again: activity and
 /// causes, the work on the command at hand, waits that may be a refresh's, tiles. Cycles of one activity are counted
 /// together, an outcome's numbers times how often it happened: so what is due is added up (settle()) before it is read.
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -53,6 +54,31 @@ class Counting {
     if (outcome.times++ == 0) used_.push_back(&outcome);
   }
 
+  static constexpr std::array<program::Block, 4> kResultBlocks{program::Block::kDrain, program::Block::kRequant,
+                                                               program::Block::kSwiglu, program::Block::kOutputDma};
+  /// What blocks of kResultBlocks did, told apart from the others, whose cycles say that these are idle: in the cycles
+  /// `now` to `now` + `count` - 1.
+  void results(std::uint32_t activity, std::uint64_t count, std::uint64_t now) {
+    for (std::size_t i = 0; i < kResultBlocks.size(); ++i)
+      results_[i][activity >> (2 * static_cast<unsigned>(kResultBlocks[i])) & 3] += count;
+    results_cycles_ += count;
+    if (moves(activity)) work_.results.add(now, now + count);
+  }
+  /// The same of cycles that hold so many of each, with blocks moving from the one cycle on to before the other.
+  using ResultCounts = std::array<std::array<std::uint8_t, 4>, kResultBlocks.size()>;
+  void results(const ResultCounts& counts, std::uint64_t cycles, std::uint64_t busy_from, std::uint64_t busy_end) {
+    for (std::size_t i = 0; i < kResultBlocks.size(); ++i)
+      for (std::size_t a = 0; a < counts[i].size(); ++a) results_[i][a] += counts[i][a];
+    results_cycles_ += cycles;
+    if (busy_from != busy_end) work_.results.add(busy_from, busy_end);
+  }
+  static void add(ResultCounts& counts, std::uint32_t activity) {
+    for (std::size_t i = 0; i < kResultBlocks.size(); ++i)
+      ++counts[i][activity >> (2 * static_cast<unsigned>(kResultBlocks[i])) & 3];
+  }
+  /// In a cycle of which the others say that the accumulators are idle, a block is released.
+  void released() { ++released_; }
+
   /// Of what has passed: in so many cycles the weight reader was not blocked, but took a beat.
   void reader_is_busy(std::uint32_t cycles) { reader_busy_ += cycles; }
 
@@ -101,7 +127,10 @@ class Counting {
   bool moves_ = false;
   Counts counts_;
   std::uint64_t reader_busy_ = 0;  // reader_is_busy(), not in the total
-  std::vector<Outcome*> used_;     // outcomes that happened and are not in the total
+  // results() and released(), not in the total
+  std::array<std::array<std::uint64_t, 4>, kResultBlocks.size()> results_{};
+  std::uint64_t results_cycles_ = 0, released_ = 0;
+  std::vector<Outcome*> used_;  // outcomes that happened and are not in the total
   program::ActivityCounts total_{};
   std::array<std::uint64_t, program::kNumCauses> total_causes_{};
 

@@ -74,6 +74,7 @@ struct Options {
 struct Effort {
   std::uint64_t stepped = 0, skipped = 0, repeated = 0;
   std::uint64_t stocked = 0;              ///< of those repeated: behind a DRAM, whenever it answered
+  std::uint64_t apart = 0;                ///< of those stocked: while results were on their way out on their own
   std::uint64_t unasked = 0;              ///< of those repeated, others: without asking a DRAM
   std::uint64_t linked = 0;               ///< of those unasked: many stretches at once
   std::uint64_t refreshes = 0;            ///< stretches repeated unasked, or skipped so, in which a refresh was due

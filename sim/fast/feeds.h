@@ -219,6 +219,10 @@ class Feeds {
   std::uint64_t address_of(Feed feed, std::uint64_t index) const {
     return rings_[kRingOf[static_cast<unsigned>(feed)]].address[index % kRing];
   }
+  /// The beat so far ahead of the first one of the item that was taken so long ago.
+  std::uint64_t beat_address(Feed feed, std::uint64_t back, std::uint64_t ahead) const {
+    return (beat_of(address_of(feed, taken(feed) - back)) + ahead) * beat_bytes_;
+  }
   /// Where a state counts an item's beats from: a chunk's first beat, or behind a segment's last. Of a segment that was
   /// taken before, a state knows how many beats are left, not how many it had, nor where in a beat it begins.
   std::uint64_t origin_of(Feed feed, std::uint64_t index) const {

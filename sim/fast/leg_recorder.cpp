@@ -4,14 +4,15 @@
 
 namespace moesaic::fast {
 
-void LegRecorder::begin(std::uint64_t now) {
+void LegRecorder::begin(std::uint64_t now, bool apart) {
+  apart_ = apart;
   begin_ = now;
   for (unsigned f = 0; f < kNumFeeds; ++f) begin_taken_[f] = leg_taken_[f] = feeds_.taken(static_cast<Feed>(f));
   whole_ = true;
   in_store_ = core_.weight_reader().in_store();
   stocked_ = is_stocked_now();
   came_ = 0;
-  works_ = {};
+  works_ = adds_ = {};
   size_ = 0;
   begin_leg();
 }
@@ -21,11 +22,12 @@ bool LegRecorder::is_stocked_now() const {
   return reader.in_store() != 0 && reader.owed < kBeatsAccepted;
 }
 
-void LegRecorder::cycle(bool works, std::uint64_t now) {
+void LegRecorder::cycle(bool works, bool adds, std::uint64_t now) {
   const std::uint64_t cycle = now - begin_;
   const std::uint32_t in_store = core_.weight_reader().in_store();
   if (in_store_ + came_ != in_store) leg().left.push_back(static_cast<std::uint8_t>(cycle));
   if (works) works_[cycle / 64] |= std::uint64_t{1} << cycle % 64;
+  if (adds) adds_[cycle / 64] |= std::uint64_t{1} << cycle % 64;
   stocked_ = stocked_ && is_stocked_now();
   in_store_ = in_store;
   came_ = 0;
@@ -37,7 +39,7 @@ void LegRecorder::end_leg(std::uint64_t now) {
   for (unsigned f = 0; f < kNumFeeds; ++f) {
     const auto feed = static_cast<Feed>(f);
     const std::uint64_t taken = feeds_.taken(feed);
-    if (taken == leg_taken_[f]) continue;
+    if (taken == leg_taken_[f] || is_left_out(feed)) continue;
     last.taken.push_back({feed, static_cast<std::uint8_t>(taken - leg_taken_[f])});
     for (; leg_taken_[f] < taken; ++leg_taken_[f]) last.items.push_back(feeds_.item(feed, leg_taken_[f]));
   }

@@ -32,16 +32,17 @@ class LegRecorder {
   LegRecorder(const Core& core, const Feeds& feeds, unsigned beat_bytes)
       : core_(core), feeds_(feeds), beat_bytes_(beat_bytes) {}
 
-  /// Cycles are told from `now` on.
-  void begin(std::uint64_t now);
+  /// Cycles are told from `now` on. `apart`: what results take is left out.
+  void begin(std::uint64_t now, bool apart);
   void came(unsigned port, std::uint64_t now) {
     leg().beats.push_back(static_cast<std::uint8_t>(now - begin_));
     leg().ports.push_back(static_cast<std::uint8_t>(port));
     ++came_;
     if (port != kWeights) stocked_ = false;
   }
-  /// After each cycle, as which `now` is over. `works`: the weight reader did more than to take a beat.
-  void cycle(bool works, std::uint64_t now);
+  /// After each cycle, as which `now` is over. `works`: the weight reader did more than to take a beat; `adds`: sums
+  /// were added to the accumulators.
+  void cycle(bool works, bool adds, std::uint64_t now);
   /// A beat was asked for. Where the memory refused it nothing more is recorded: this is no leg that can happen again.
   void asked(unsigned port, std::uint64_t address, bool accepted, std::uint64_t now);
   void end(std::uint64_t now) { end_leg(now); }
@@ -52,14 +53,18 @@ class LegRecorder {
   bool is_stocked() const { return stocked_; }
   /// Stock::works.
   const Stock::Cycles& works() const { return works_; }
+  const Stock::Cycles& adds() const { return adds_; }  ///< Stock::adds
   /// The last is the one that ended without asking.
   std::size_t size() const { return size_; }
   const RecordedLeg& operator[](std::size_t i) const { return legs_[i]; }
   /// Items that were taken from a feed.
-  std::uint64_t taken(Feed feed) const { return feeds_.taken(feed) - begin_taken_[static_cast<unsigned>(feed)]; }
+  std::uint64_t taken(Feed feed) const {
+    return is_left_out(feed) ? 0 : feeds_.taken(feed) - begin_taken_[static_cast<unsigned>(feed)];
+  }
 
  private:
   bool is_stocked_now() const;
+  bool is_left_out(Feed feed) const { return apart_ && (feed == Feed::kBlock || feed == Feed::kChunk); }
   RecordedLeg& leg(std::size_t back = 0) { return legs_[size_ - 1 - back]; }
   void begin_leg() {
     if (legs_.size() == size_) legs_.emplace_back();
@@ -76,7 +81,8 @@ class LegRecorder {
   bool whole_ = true;
   bool stocked_ = false;
   std::uint32_t in_store_ = 0, came_ = 0;  // beats of weights in the buffer; that came, not in it yet
-  Stock::Cycles works_{};
+  Stock::Cycles works_{}, adds_{};
+  bool apart_ = false;
   std::vector<RecordedLeg> legs_;  // the first `size_`
   std::size_t size_ = 0;
 };

@@ -5,8 +5,8 @@
 
 #include "base/error.h"
 #include "base/rng.h"
-#include "base/varint.h"
 #include "models/storage/dma_storage.h"
+#include "sim/fast/state_bytes.h"
 
 namespace moesaic::fast {
 
@@ -18,23 +18,8 @@ using program::Stalls;
 namespace {
 
 constexpr std::size_t kManyWaits = 1024, kFewWaits = 4;  // stretches kept before the memory is asked
+constexpr std::size_t kStatesToResults = 16;             // bytes that are remembered of either
 constexpr std::uint64_t kMostSkipped = std::uint64_t{1} << 30, kMuch = std::uint64_t{1} << 24;
-
-/// State to bytes and back, field by field.
-struct Writer : base::VarintWriter {
-  using base::VarintWriter::VarintWriter;
-  template <class T>
-  void operator()(const T& field) {
-    put(static_cast<std::uint64_t>(field));
-  }
-};
-struct Reading : base::VarintReader {
-  using base::VarintReader::VarintReader;
-  template <class T>
-  void operator()(T& field) {
-    field = static_cast<T>(get());
-  }
-};
 
 }  // namespace
 
@@ -63,7 +48,8 @@ Machine::Machine(const program::CoreParams& params, program::HostAgent& agent, c
                                     : storage::make_storage(options.storage, memory_.model(), beat_bytes_),
                log_, {stalls[8], stalls[9]}),
       ports_(core_, memory_, beat_bytes_, image, storage_.awaited(),
-             {stalls[1], stalls[2], stalls[3], stalls[4], stalls[5], stalls[6], stalls[7]}) {
+             {stalls[1], stalls[2], stalls[3], stalls[4], stalls[5], stalls[6], stalls[7]}),
+      results_(core_, ports_, memory_, feeds_, counting_, options.state_bytes / kStatesToResults) {
   limit_ = options.watchdog_cycles + static_cast<std::uint64_t>(memory_.model().longest_wait().count());
   run_.memory_name = memory_.model().name();
   run_.storage_name = storage_.model().name();
@@ -90,6 +76,7 @@ Run Machine::finish() {
   run_.effort.skipped = counted_.skipped;
   run_.effort.repeated = counted_.repeated;
   run_.effort.stocked = counted_.stocked;
+  run_.effort.apart = counted_.apart;
   run_.effort.unasked = counted_.unasked;
   run_.effort.linked = counted_.linked;
   run_.effort.refreshes = counted_.refreshes;
@@ -105,13 +92,15 @@ Run Machine::finish() {
 void Machine::step() {
   Core::Inputs in;
   events_ = Events{};
+  const bool is_ahead = apart_ && results_.now() > now_;
   host_.drive(in);
-  ports_.drive(in, now_);
+  ports_.drive_reads(in, now_);
+  if (!is_ahead) ports_.drive_writes(in, now_);
   storage_.drive(in.io, now_);
 
-  const Core::Wires w = core_.evaluate(in);
+  const Core::Wires w = is_ahead ? core_.evaluate_others(in) : core_.evaluate(in);
   reader_works_ = w.wgt.issue || w.wgt.seg_fire || w.wgt.insert || w.loader_goes;
-  count(w.activity);
+  count(apart_ ? count_results(w) : w.activity);
   const bool restless = core_.restless();
   const bool was_idle = core_.idle();
 
@@ -119,7 +108,8 @@ void Machine::step() {
   events_.load_pushed = host.load_pushed;
   events_.command_pushed = host.command_pushed;
   if (host.load_pushed) storage_.push(agent_.loads().front(), now_);
-  const bool submitted = ports_.sample(in, w, now_);
+  bool submitted = ports_.sample_reads(w, now_);
+  if (!is_ahead) submitted = ports_.sample_writes(in, w, now_) || submitted;
   const StoragePort::Told storage = storage_.sample(core_.io_queue(), in.io, w.io, now_);
   events_.completed = storage.completed;
   if (w.retired) {
@@ -131,9 +121,37 @@ void Machine::step() {
   ++now_;
   ++run_.effort.stepped;
   events_.idle = was_idle && !w.retired && host_.unfinished() == 0;
-  quiet_ = !counting_.moves() && !restless && !submitted && !storage.moved && !has_news();
+  quiet_ = !counting_.moves() && !restless && !submitted && !storage.moved && !apart_ && !has_news();
   if (!quiet_) moved_at_ = now_;
   alone_ = alone_ && !w.io.any() && !w.pass && !w.retire && !storage.moved && host_.is_plain();
+}
+
+/// While results are apart: counts what they do, and returns what the others do. Once they have touched it is counted
+/// with theirs, as of one machine.
+std::uint32_t Machine::count_results(const Core::Wires& w) {
+  constexpr std::uint32_t kDrainBusy = std::uint32_t{1} << (2 * static_cast<unsigned>(program::Block::kDrain));
+  constexpr std::uint32_t kResults = [] {
+    std::uint32_t bits = 0;
+    for (const program::Block block : Counting::kResultBlocks) bits |= 3U << (2 * static_cast<unsigned>(block));
+    return bits;
+  }();
+  constexpr std::uint32_t kAccumulators = 3U << (2 * static_cast<unsigned>(program::Block::kAccBuffer));
+  const bool is_ahead = results_.now() > now_;
+  added_ = w.add_fire;
+  std::uint32_t others = w.activity & ~kResults;
+  const bool releases = is_ahead ? results_.released_at() == now_ : w.release;
+  if (releases && !w.add_fire) others &= ~kAccumulators;
+  touched_ = touched_ || core_.touches(w) || program::cause_of(others) != program::cause_of(others | kDrainBusy);
+  if (touched_ && is_ahead) throw std::logic_error("fast: results ran ahead of what they see");
+  const bool moves = Counting::moves(w.activity & kResults);
+  if (!is_ahead) results_.stepped(moves);
+  if (touched_) return w.activity;
+  if (releases) results_.told_release();
+  if (releases && !w.add_fire) counting_.released();
+  if (is_ahead) return others;
+  counting_.results(w.activity, 1, now_);
+  if (moves) last_busy_ = last_move_ = now_;
+  return others;
 }
 
 inline void Machine::count(std::uint32_t activity) {
@@ -260,11 +278,12 @@ void Machine::pass_still(std::uint64_t count) {
 // ---- states ----
 
 bool Machine::write_state(std::string& state) {
-  if (!ports_.is_plain() || !host_.is_plain()) return false;
+  if (!ports_.is_plain(apart_) || !host_.is_plain()) return false;
   exported_.clear();
-  if (asks_ ? ports_.is_holding() : !memory_.model().export_state(cycles(now_), exported_)) return false;
+  if (asks_ ? ports_.is_holding(apart_) : !memory_.model().export_state(cycles(now_), exported_)) return false;
   joins_ = core_.join_bursts();
-  Writer write(state);
+  StateWriter write(state);
+  write(apart_);
   visit_state(write);
   write.put(exported_.size());
   for (const std::int64_t value : exported_) write.put(static_cast<std::uint64_t>(value));
@@ -272,7 +291,8 @@ bool Machine::write_state(std::string& state) {
 }
 
 void Machine::read_state(std::string_view state, std::uint32_t weights_owed) {
-  Reading read(state);
+  StateReader read(state);
+  if ((read.get() != 0) != apart_) throw std::logic_error("fast: a state of another kind");
   visit_state(read);
   core_.restored(weights_owed);
   exported_.resize(read.get());
@@ -283,9 +303,9 @@ void Machine::read_state(std::string_view state, std::uint32_t weights_owed) {
 
 template <class Visit>
 void Machine::visit_state(Visit& visit) {
-  core_.visit_state(visit);
+  core_.visit_state(visit, apart_);
   host_.visit_state(visit);
-  ports_.visit_state(visit);
+  ports_.visit_state(visit, apart_);
   // What the core and the host see of the I/O queue and the agent while these rest. It is not put back: it is as it is.
   const IoQueue& queue = core_.io_queue();
   std::uint32_t seen = static_cast<std::uint32_t>(queue.activity({})) | (core_.passes() ? 4U : 0U) |
@@ -317,7 +337,18 @@ bool Machine::are_held(const Item* items, unsigned count) const {
 }
 
 void Machine::pass(Outcome& outcome, const Came& came) {
+  if (apart_ && results_.released_at() != kNever) {
+    const std::uint64_t cycle = results_.released_at() - now_;
+    if ((outcome.stock->adds[cycle / 64] >> cycle % 64 & 1) == 0) counting_.released();
+    results_.told_release();
+  }
   pass(outcome, came.still);
+  if (apart_) {
+    last_busy_ = std::max(last_busy_, results_.last_busy());
+    last_move_ = std::max(last_move_, results_.last_busy());
+    moved_at_ = now_;
+    run_.effort.apart += outcome.cycles;
+  }
   run_.effort.stocked += outcome.cycles;
   counting_.reader_is_busy(came.busy);
   ports_.crossed(kWeights, came.beats);
@@ -344,6 +375,8 @@ void Machine::begin_recording() {
   begin_beats_ = ports_.beats();
   record_most_ = undisturbed();
   alone_ = true;
+  touched_ = false;
+  if (apart_) results_.restore();
 }
 
 /// As many cycles as an outcome has, a port moves at most.
@@ -358,7 +391,23 @@ Outcome& Machine::keep(State* next, Arena& arena) {
   outcome.joins = joins_;
   for (std::size_t p = 0; p < kNumPorts; ++p)
     outcome.beats[p] = static_cast<std::uint16_t>(ports_.beats()[p] - begin_beats_[p]);
+  if (apart_) outcome.beats[kWrites] = 0;
   return outcome;
+}
+
+// ---- results apart ----
+
+void Machine::part() {
+  apart_ = true;
+  memory_.set_apart(true, now_);
+  results_.begin(now_);
+}
+
+void Machine::join() {
+  if (results_.now() != now_) throw std::logic_error("fast: results are not where the others are");
+  results_.restore();
+  apart_ = false;
+  memory_.set_apart(false, now_);
 }
 
 }  // namespace moesaic::fast

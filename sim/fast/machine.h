@@ -17,6 +17,7 @@
 #include "sim/fast/host.h"
 #include "sim/fast/memo.h"
 #include "sim/fast/memory_ports.h"
+#include "sim/fast/results.h"
 #include "sim/fast/storage_port.h"
 #include "sim/program/stalls.h"
 
@@ -48,6 +49,28 @@ class Machine {
   void tell();
   /// No block has moved for so long that the run is stuck if none does in the next cycle.
   bool is_at_limit() const { return now_ - last_move_ > limit_; }
+
+  // ---- results apart ----
+
+  /// Whether results may go apart (Core::may_part()), and it seems worth the while.
+  bool may_part() const {
+    const bool is_stocked = core_.weight_reader().in_store() >= (options_.eager ? 1U : kFewestStored);
+    return asks_ && is_stocked && core_.may_part(options_.eager ? 1 : kFewestChunks);
+  }
+  /// From here on results are on their way out on their own: no state or outcome has anything of them. What leads to
+  /// an outcome then lets them run ahead of the others, as far as it is known what these do.
+  void part();
+  bool is_apart() const { return apart_; }
+  /// They have something left to do.
+  bool results_work() const { return results_.work(); }
+  /// Since recording began, the others have seen results or the other way round: what was recorded is no outcome.
+  bool has_touched() const { return touched_; }
+  /// Sums were added to the accumulators in the last cycle that was stepped.
+  bool has_added() const { return added_; }
+  /// Results do what they do before the cycle `end`.
+  void run_results(std::uint64_t end) { results_.run(end); }
+  /// They are a part of the machine again. They must not be ahead.
+  void join();
 
   // ---- skip ----
 
@@ -145,6 +168,8 @@ class Machine {
   unsigned beat_bytes() const { return beat_bytes_; }
 
  private:
+  static constexpr unsigned kFewestChunks = 24;  // to drain, and beats of weights in stock, for results to go apart
+  static constexpr unsigned kFewestStored = 16;
   static constexpr unsigned kReaderShift = 2 * static_cast<unsigned>(program::Block::kWeightReader);
   /// What the host's agent is told at the edge that ends a cycle.
   struct Events : News {
@@ -159,6 +184,7 @@ class Machine {
 
   bool is_cut() const { return options_.max_cycles && now_ >= *options_.max_cycles; }
   void count(std::uint32_t activity);
+  std::uint32_t count_results(const Core::Wires& w);
   void watch_tiles(const Core::Wires& w);
   void hear();
   void end_phase();
@@ -183,6 +209,7 @@ class Machine {
   Host host_;
   StoragePort storage_;
   MemoryPorts ports_;
+  Results results_;
   std::uint64_t now_ = 0, limit_ = 0;
   std::uint64_t last_busy_ = 0, last_move_ = 0;  // of a block; of a block, the storage or the agent
 
@@ -194,6 +221,8 @@ class Machine {
   bool quiet_ = false;                // nothing changed in the last cycle
   std::uint64_t moved_at_ = kNever;   // the cycle behind one in which something moved
   std::uint64_t rested_at_ = kNever;  // the cycle to which was skipped from a state in which nothing moves
+
+  bool apart_ = false, touched_ = false, added_ = false;
 
   bool behind_ = false;
   bool reader_works_ = false;

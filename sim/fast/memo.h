@@ -160,6 +160,7 @@ struct Stock {
   static constexpr unsigned kMostCycles = 192;
   using Cycles = std::array<std::uint64_t, kMostCycles / 64>;  ///< a bit each
   Cycles works{};                                              ///< in which the reader does more than to take a beat
+  Cycles adds{};                                               ///< in which sums are added to the accumulators
   /// Of the cycles of beats that come, those in which it does not.
   std::uint32_t count_others(const std::vector<std::uint8_t>& beats) const {
     std::uint32_t count = 0;
@@ -259,6 +260,7 @@ struct State {
   std::uint32_t activity = 0;           ///< while nothing moves until a beat comes
   std::uint32_t number = 0;             ///< in the order of adding: names it wherever it lies
   std::uint8_t still = 0;               ///< if nothing does: cycles to skip are a multiple of it
+  bool may_part = false;                ///< Machine::may_part()
 };
 
 struct Place;

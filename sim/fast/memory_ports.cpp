@@ -18,11 +18,13 @@ std::string at_address(std::uint64_t address) {
 
 }  // namespace
 
-void MemoryPorts::drive(Core::Inputs& in, std::uint64_t now) {
-  submitted_ = false;
+void MemoryPorts::drive_reads(Core::Inputs& in, std::uint64_t now) {
   memory_.step();
   drive_read(weights_, kWeights, core_.weight_reader(), in.wgt_ar_ready, in.wgt_r_valid, now);
   drive_read(activations_, kActivations, core_.act_reader(), in.act_ar_ready, in.act_r_valid, now);
+}
+
+void MemoryPorts::drive_writes(Core::Inputs& in, std::uint64_t now) {
   in.aw_ready = !aw_stalls_.now() && addresses_ < kWritesAccepted;
   in.w_ready = !w_stalls_.now() && write_beats_ < kWritesAccepted;
   const bool b_stall = b_stalls_.now();
@@ -30,10 +32,10 @@ void MemoryPorts::drive(Core::Inputs& in, std::uint64_t now) {
   in.b_valid = b_holding_;
 }
 
-bool MemoryPorts::sample(const Core::Inputs& in, const Core::Wires& w, std::uint64_t now) {
+bool MemoryPorts::sample_reads(const Core::Wires& w, std::uint64_t now) {
+  submitted_ = false;
   sample_read(weights_, kWeights, core_.weight_reader(), w.wgt.r_fire, w.wgt.ar_fire, now);
   sample_read(activations_, kActivations, core_.act_reader(), w.act.r_fire, w.act.ar_fire, now);
-  sample_write(in, w, now);
   return submitted_;
 }
 
@@ -66,7 +68,8 @@ inline void MemoryPorts::sample_read(ReadPort& port, unsigned number, const Read
   while (!port.waiting.empty() && submit(number, false, port.waiting.front(), now)) port.waiting.pop_front();
 }
 
-inline void MemoryPorts::sample_write(const Core::Inputs& in, const Core::Wires& w, std::uint64_t now) {
+bool MemoryPorts::sample_writes(const Core::Inputs& in, const Core::Wires& w, std::uint64_t now) {
+  submitted_ = false;
   if (w.b_fire) {
     memory_.take(kWrites, true);
     --answers_;
@@ -84,6 +87,7 @@ inline void MemoryPorts::sample_write(const Core::Inputs& in, const Core::Wires&
     ++beats_[kWrites];
     ++answers_;
   }
+  return submitted_;
 }
 
 /// The memory may take what it refused while no block moves, which makes room at the ports.

@@ -31,24 +31,40 @@ class MemoryPorts {
         w_stalls_(stalls[5]),
         b_stalls_(stalls[6]) {}
 
-  /// One cycle: drive() before the core's evaluate(), sample() before its clock().
-  void drive(Core::Inputs& in, std::uint64_t now);
-  /// Whether the memory has taken a beat. base::CheckError: a read of what is not there yet.
-  bool sample(const Core::Inputs& in, const Core::Wires& w, std::uint64_t now);
+  /// One cycle of the ports that read and of the one that writes: drive_…() before the core's evaluate(), sample_…()
+  /// before its clock(), reads first. The latter say whether the memory has taken a beat. base::CheckError: a read of
+  /// what is not there yet.
+  void drive_reads(Core::Inputs& in, std::uint64_t now);
+  void drive_writes(Core::Inputs& in, std::uint64_t now);
+  bool sample_reads(const Core::Wires& w, std::uint64_t now);
+  bool sample_writes(const Core::Inputs& in, const Core::Wires& w, std::uint64_t now);
 
   /// Beats that crossed each port so far.
   const std::array<std::uint64_t, kNumPorts>& beats() const { return beats_; }
   std::uint32_t answers() const { return answers_; }  ///< owed to writes
   /// Nothing waits that is not in visit_state().
-  bool is_plain() const {
-    return weights_.waiting.empty() && activations_.waiting.empty() && addresses_ == 0 && write_beats_ == 0;
+  bool is_plain(bool apart) const {
+    return weights_.waiting.empty() && activations_.waiting.empty() && (apart || writes_are_plain());
   }
   /// A beat or an answer is on the wires that the core has not taken.
-  bool is_holding() const { return weights_.holding || activations_.holding || b_holding_; }
+  bool is_holding(bool apart) const { return weights_.holding || activations_.holding || (!apart && b_holding_); }
   /// As Core::visit_state().
   template <class Visit>
-  void visit_state(Visit& visit) {
-    visit(answers_), visit(weights_.holding), visit(activations_.holding), visit(b_holding_);
+  void visit_state(Visit& visit, bool apart) {
+    visit(weights_.holding), visit(activations_.holding);
+    if (!apart) visit_writes(visit);
+  }
+  /// The same of the port that writes alone.
+  bool writes_are_plain() const { return addresses_ == 0 && write_beats_ == 0; }
+  template <class Visit>
+  void visit_writes(Visit& visit) {
+    visit(answers_), visit(b_holding_);
+  }
+  /// Of what visit_writes() has written, the last beat was refused by the memory.
+  void refuse_write(std::uint64_t address) {
+    --answers_;
+    addresses_ = write_beats_ = 1;
+    write_addresses_.push_back(address);
   }
   /// An outcome happened in which so many beats crossed.
   void crossed(const std::array<std::uint16_t, kNumPorts>& beats) {
@@ -66,7 +82,6 @@ class MemoryPorts {
   void drive_read(ReadPort& port, unsigned number, const Reader& reader, bool& ar_ready, bool& r_valid,
                   std::uint64_t now);
   void sample_read(ReadPort& port, unsigned number, const Reader& reader, bool r_fire, bool ar_fire, std::uint64_t now);
-  void sample_write(const Core::Inputs& in, const Core::Wires& w, std::uint64_t now);
   bool submit(unsigned port, bool is_write, std::uint64_t address, std::uint64_t now);
   void check_awaited(unsigned number, const Reader& reader) const;
 

@@ -38,11 +38,12 @@ Outcome* Paths::follow(State& state) {
   const Feeds& feeds = machine_.feeds();
   in_store_ = state.kind->used - state.owed;
   path_.is_stocked = in_store_ != 0 && state.kind->stocked.first != nullptr;
+  if (machine_.is_apart() && !path_.is_stocked) return nullptr;
   Found<Leg>* legs = path_.is_stocked ? &state.kind->stocked : &state.legs;
   for (;;) {
     Leg* const leg = path_.is_stocked ? follow_stocked(*legs) : follow_leg(*legs);
     if (leg == nullptr) {
-      legs = path_.is_stocked ? leave_stock(state) : nullptr;
+      legs = path_.is_stocked && !machine_.is_apart() ? leave_stock(state) : nullptr;
       if (legs == nullptr) return nullptr;
       continue;
     }
@@ -77,6 +78,10 @@ Leg* Paths::follow_stocked(Found<Leg>& legs) {
   Leg* before = nullptr;
   for (Leg* leg = legs.first; leg != nullptr; before = leg, leg = leg->beside) {
     if (leg->until >= undisturbed_ || !is_next(*leg)) continue;
+    if (machine_.is_apart()) {
+      if (in_store_ <= leg->num_left) return nullptr;  // it is not certain before results run ahead
+      machine_.run_results(memory_.begin_cycle() + leg->until + (leg->outcome != nullptr ? 1 : 0));
+    }
     legs.to_front(leg, before);
     return memory_.come_stocked(*leg, in_store_) ? leg : nullptr;
   }
@@ -133,7 +138,7 @@ Leg* Paths::follow_leg(Found<Leg>& legs) {
 
 State* Paths::record(State& state) {
   machine_.begin_recording();
-  recorder_.begin(machine_.now());
+  recorder_.begin(machine_.now(), machine_.is_apart());
   moved_ = kNever;
   memory_.record_to(&recorder_);
   const unsigned still = advance();
@@ -150,7 +155,9 @@ State* Paths::record(State& state) {
     next->still = static_cast<std::uint8_t>(still);
     next->activity = machine_.activity();
   }
-  if (next != nullptr && is_whole && machine_.can_keep()) keep(state, next);
+  has_kept_ = next != nullptr && is_whole && machine_.can_keep() &&
+              (!machine_.is_apart() || (recorder_.is_stocked() && !machine_.has_touched()));
+  if (has_kept_) keep(state, next);
   if (!news) return next;
   machine_.tell();
   return nullptr;
@@ -160,17 +167,19 @@ State* Paths::record(State& state) {
 /// returns what State::still says.
 unsigned Paths::advance() {
   const std::uint64_t begin = machine_.effort().stepped;
+  const bool may_part = machine_.may_part();
   do {
     const std::uint64_t marks = machine_.marked();
     machine_.step();
-    recorder_.cycle(machine_.reader_works(), machine_.now() - 1);
+    recorder_.cycle(machine_.reader_works(), machine_.has_added(), machine_.now() - 1);
     if (machine_.moves_otherwise()) moved_ = machine_.now() - 1;
     if (machine_.has_news()) return 0;
     const unsigned still = machine_.stillness();
     const std::uint64_t stepped = machine_.effort().stepped - begin;
     if (stepped > kMostStepped) throw std::logic_error("fast: a path that is not told");
     if (memory_.is_told(machine_.now()) &&
-        (still != 0 || stepped >= kMostStepped || (stepped >= kFewestStepped && machine_.marked() != marks)))
+        (still != 0 || stepped >= kMostStepped || (stepped >= kFewestStepped && machine_.marked() != marks) ||
+         (!may_part && !machine_.is_apart() && machine_.may_part())))
       return still;
   } while (true);
 }
@@ -196,6 +205,7 @@ void Paths::keep_stocked(Outcome& outcome, const State& next) {
   stock.still = next.still;
   stock.activity = next.activity;
   stock.works = recorder_.works();
+  stock.adds = recorder_.adds();
   outcome.stock = &stock;
   Came came;
   for (std::size_t i = 0; i < recorder_.size(); ++i) came.busy += stock.count_others(recorder_[i].beats);

@@ -34,6 +34,8 @@ class Paths {
   /// Steps on from a state, with what follow() came to know of it, and remembers what happened. Returns the state after
   /// it, or null when the agent was told something.
   State* record(State& state);
+  /// What was recorded last is remembered.
+  bool has_kept() const { return has_kept_; }
 
   /// The outcome to which a path was followed happens. Returns the state after it.
   State& pass(Outcome& outcome);
@@ -67,6 +69,7 @@ class Paths {
   std::uint32_t in_store_ = 0;               // Reader::in_store() on it
   std::uint64_t undisturbed_ = 0;            // cycles from its beginning on
   std::uint64_t moved_ = 0;                  // the last cycle in which, on what is recorded, Machine::moves_otherwise()
+  bool has_kept_ = false;
   std::vector<Leg*> exact_;
   std::vector<Taken> taken_;  // before they are kept
 };

@@ -13,6 +13,7 @@ namespace moesaic::fast {
 namespace {
 
 constexpr std::uint64_t kFewestStepped = 64;
+constexpr std::uint64_t kPartsAgain = 512;  // cycles after results could not be apart for long
 
 /// Steps and skips to the next place where states are compared, or until there is something to tell.
 void advance(Machine& machine) {
@@ -147,9 +148,17 @@ class RepeatCore {
       }
       if (state_ == nullptr) state_ = states_.find();
       if (state_ == nullptr) {
+        place_ = nullptr;
+        if (machine_.now() >= part_from_ && machine_.may_part()) {
+          run_apart();
+          continue;
+        }
         advance(machine_);
         machine_.tell();
-        place_ = nullptr;
+        continue;
+      }
+      if (machine_.now() >= part_from_ && state_->may_part) {
+        run_apart();
         continue;
       }
       if (state_->still != 0 && machine_.may_rest() && machine_.undisturbed() != 0) rest();
@@ -208,6 +217,33 @@ class RepeatCore {
     } while (machine_.waits_for_memory());
   }
 
+  /// As long as results are on their way out and the others do not touch them, these go from state to state without
+  /// them.
+  void run_apart() {
+    rounds_.land(place_);
+    place_ = nullptr;
+    if (state_ != nullptr) states_.restore(*state_);
+    machine_.part();
+    state_ = states_.find();
+    bool goes_on = state_ != nullptr;
+    while (goes_on && !machine_.is_at_limit() && !states_.are_full()) {
+      Outcome* const outcome = paths_.follow(*state_);
+      if (outcome != nullptr) {
+        state_ = &paths_.pass(*outcome);
+      } else {
+        states_.restore(*state_);
+        state_ = paths_.record(*state_);
+        goes_on = state_ != nullptr && paths_.has_kept();
+      }
+      goes_on = goes_on && !machine_.has_news() && machine_.results_work();
+    }
+    if (state_ != nullptr) states_.restore(*state_);
+    machine_.join();
+    machine_.tell();
+    state_ = nullptr;
+    part_from_ = machine_.now() + (goes_on || machine_.options().eager ? 1 : kPartsAgain);
+  }
+
   /// The agent hears something: no state is known after that.
   void tell() {
     rounds_.land(place_);
@@ -239,6 +275,7 @@ class RepeatCore {
   // The state that the machine is at; of the state and the memory, where that is known. Null where not.
   State* state_ = nullptr;
   Place* place_ = nullptr;
+  std::uint64_t part_from_ = 0;  // no sooner do results go apart
 };
 
 }  // namespace

@@ -22,7 +22,9 @@ class States {
       kind = memo_.add(key_, hash);
       kind->used = reader.used;
     }
-    return &of(*kind, reader.owed);
+    State& state = of(*kind, reader.owed);
+    state.may_part = machine_.may_part();
+    return &state;
   }
   /// The one of the kind in which so many beats of weights are owed, new if need be.
   State& of(Kind& kind, std::uint32_t owed) {

@@ -1,6 +1,7 @@
 #pragma once
 /// When the array and what follows it worked on a command. A core executes one command at a time, so what is busy
 /// between the ends of two commands works on the second.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>
@@ -25,10 +26,10 @@ inline constexpr std::uint32_t kResultBits = activity_bit("group_dequant") | act
 struct BusySpan {
   std::uint64_t begin = 0, end = 0;
   bool is_empty() const { return end == 0; }
-  /// `from` < `until`; what is added ascends.
+  /// `from` < `until`.
   void add(std::uint64_t from, std::uint64_t until) {
-    if (end == 0) begin = from;
-    end = until;
+    begin = end == 0 ? from : std::min(begin, from);
+    end = std::max(end, until);
   }
 };
 inline bool operator==(const BusySpan& a, const BusySpan& b) { return a.begin == b.begin && a.end == b.end; }

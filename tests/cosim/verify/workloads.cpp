@@ -37,6 +37,7 @@ TEST_CASE("drawn workloads meet all that the fast engine remembers, and no resul
     CHECK(effort.at("refreshes_repeated_unasked") > 50);
     CHECK(share("cycles_repeated") > 0.3);
     CHECK(share("cycles_repeated_stocked") > 0.02);
+    CHECK(effort.at("cycles_repeated_apart") > 2000);
     CHECK(share("cycles_repeated_unasked") > 0.1);
     CHECK(share("cycles_linked") > 0.01);
     CHECK(share("cycles_stepped") + share("cycles_skipped") + share("cycles_repeated") == Approx(1));
