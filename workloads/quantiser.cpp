@@ -13,8 +13,9 @@ namespace moesaic::workloads {
 
 namespace {
 
-std::filesystem::path folder_of(const std::string& plan) {
-  return std::filesystem::absolute(plan).lexically_normal().parent_path();
+/// Where the system finds the file's folder, links followed: ".." means that one's. What does not exist stays as it is.
+std::filesystem::path folder_of(const std::string& file) {
+  return std::filesystem::weakly_canonical(std::filesystem::absolute(file).parent_path());
 }
 
 }  // namespace
@@ -49,7 +50,8 @@ Quantiser parse_quantiser(const base::YamlNode& section, const std::string& plan
 }
 
 std::string tokens_seen_from(const Quantiser& quantiser, const std::string& path) {
-  return std::filesystem::absolute(quantiser.tokens).lexically_normal().lexically_relative(folder_of(path)).string();
+  const std::filesystem::path tokens = folder_of(quantiser.tokens) / std::filesystem::path(quantiser.tokens).filename();
+  return tokens.lexically_relative(folder_of(path)).string();
 }
 
 std::string format_quantiser(const Quantiser& quantiser, const std::string& plan) {

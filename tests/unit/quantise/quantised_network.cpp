@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <set>
 
 #include "reference/network/calibrate.h"
@@ -344,6 +345,26 @@ TEST_CASE("a plan carries its quantiser, and refuses calibration tokens of anoth
   plan.quantiser = {};
   workloads::write_plan(plan, path);
   CHECK(workloads::read_plan(path).quantiser.kind == workloads::QuantiserKind::kRoundToNearest);
+}
+
+TEST_CASE("a plan in a folder that is reached by a link finds its calibration tokens", "[unit][quantise]") {
+  const Tiny tiny;
+  workloads::Plan plan = tiny.plan(Format::integer(2));
+  const workloads::Quantiser quantiser = tiny_gptq(tiny, 12);
+  const std::filesystem::path folder = tiny.folder.file("");
+  std::filesystem::create_directories(folder / "deep/er/plans");
+  std::filesystem::create_directory_symlink("deep/er/plans", folder / "plans");
+  std::filesystem::create_directory_symlink(folder, folder / "deep/back");
+  for (const char* tokens : {"calibration.bin", "deep/back/calibration.bin", "deep/er/../../calibration.bin"}) {
+    plan.quantiser = quantiser;
+    plan.quantiser.tokens = folder / tokens;
+    for (const char* file : {"plans/plan.yaml", "deep/er/plans/plan.yaml", "deep/back/plans/plan.yaml"}) {
+      INFO(tokens << ", " << file);
+      workloads::write_plan(plan, folder / file);
+      for (const char* seen : {"plans/plan.yaml", "deep/er/plans/plan.yaml"})
+        CHECK(workloads::read_quantiser_tokens(workloads::read_plan(folder / seen).quantiser) == tiny.tokens);
+    }
+  }
 }
 
 TEST_CASE("an expert short of tokens borrows the rows that the router came nearest to sending it", "[unit][quantise]") {
