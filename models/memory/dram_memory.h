@@ -34,6 +34,7 @@ class DramMemory final : public MemoryModel, public Recurring {
   std::int64_t finished(unsigned port, bool is_write, Cycles now) override;
   void take(unsigned port, bool is_write) override;
   std::optional<Cycles> next_change(Cycles now) override;
+  bool takes_ports_apart() const override { return true; }
   std::optional<Coming> coming(unsigned port, bool is_write, Cycles now) override;
   std::size_t take_as(unsigned port, bool is_write, Cycles origin, std::uint32_t first, const std::uint8_t* cycles,
                       std::size_t count) override;

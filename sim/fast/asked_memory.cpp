@@ -167,16 +167,8 @@ void AskedMemory::find_answer(std::uint64_t now) {
   if (owed_[kWrites] == 0) return;
   asked_about_ = std::max(asked_about_, now);
   const auto coming = model_->coming(kWrites, true, cycles(asked_about_));
-  answer_at_ = coming ? static_cast<std::uint64_t>(coming->cycle.count()) : kNever;
-  answer_is_known_ = coming && coming->known;
-}
-
-bool AskedMemory::is_answered(std::uint64_t now) {
-  if (answer_is_known_) return true;
-  asked_about_ = now;
-  if (model_->finished(kWrites, true, cycles(now)) > 0) return true;
-  find_answer(now);
-  return false;
+  if (!coming || !coming->known) throw std::logic_error("fast: an answer that is not settled");
+  answer_at_ = static_cast<std::uint64_t>(coming->cycle.count());
 }
 
 void AskedMemory::take_answer() {

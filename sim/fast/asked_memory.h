@@ -46,7 +46,7 @@ class AskedMemory {
   bool comes(unsigned port, bool is_write, std::uint64_t now) {
     bool yes = false;
     if (apart_ && port == kWrites) {
-      if (now < answer_at_ || !is_answered(now)) return false;
+      if (now < answer_at_) return false;
       answered_at_ = now;
       return true;
     }
@@ -79,11 +79,10 @@ class AskedMemory {
     return came_at_ == came_.size() && submits_known_ == 0 && now >= ask_from_ && now > asked_about_;
   }
 
-  /// The port that writes is no part of paths, and asks the memory as of cycles that may be ahead of the core's.
+  /// The port that writes is no part of paths, and asks the memory, which must allow that
+  /// (MemoryModel::takes_ports_apart()), as of cycles that may be ahead of the core's.
   void set_apart(bool apart, std::uint64_t now);
-  /// While it is apart: whether it is known when the next answer comes, or that none does; the cycles until then and
-  /// one more, or 0 for none.
-  bool is_answer_known() const { return answer_at_ == kNever || answer_is_known_; }
+  /// While it is apart: the cycles until the next answer comes and one more, or 0 for none.
   std::uint64_t until_answer(std::uint64_t now) const {
     return answer_at_ == kNever ? 0 : 1 + (answer_at_ > now ? answer_at_ - now : 0);
   }
@@ -172,7 +171,6 @@ class AskedMemory {
   bool take_until(std::uint64_t cycle, std::uint64_t end, std::uint32_t& in_store);
   void look(unsigned port, std::uint64_t now, std::uint64_t first);
   void find_answer(std::uint64_t now);
-  bool is_answered(std::uint64_t now);
   void take_answer();
 
   std::unique_ptr<memory::MemoryModel> model_;
@@ -184,7 +182,6 @@ class AskedMemory {
   // While the port that writes is apart: when the next answer comes; the cycle in which it is there.
   bool apart_ = false;
   std::uint64_t answer_at_ = kNever, answered_at_ = 0;
-  bool answer_is_known_ = false;  // else it does not come before answer_at_
   // Of the path.
   std::uint64_t begin_ = 0;
   std::array<Coming, kNumPorts> coming_{};

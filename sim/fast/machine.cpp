@@ -54,6 +54,7 @@ Machine::Machine(const program::CoreParams& params, program::HostAgent& agent, c
   run_.memory_name = memory_.model().name();
   run_.storage_name = storage_.model().name();
   asks_ = !memory_.model().export_state(cycles(0), exported_);
+  takes_ports_apart_ = asks_ && memory_.model().takes_ports_apart();
   if (options.fresh_phases) host_.forget();
   for (const program::ByteRange& range : options.awaited) storage_.await(range);
   agent_.begin();
@@ -144,13 +145,16 @@ std::uint32_t Machine::count_results(const Core::Wires& w) {
   touched_ = touched_ || core_.touches(w) || program::cause_of(others) != program::cause_of(others | kDrainBusy);
   if (touched_ && is_ahead) throw std::logic_error("fast: results ran ahead of what they see");
   const bool moves = Counting::moves(w.activity & kResults);
-  if (!is_ahead) results_.stepped(moves);
+  if (!is_ahead) {
+    results_.stepped(moves);
+    last_busy_ = std::max(last_busy_, results_.last_busy());
+    last_move_ = std::max(last_move_, results_.last_busy());
+  }
   if (touched_) return w.activity;
   if (releases) results_.told_release();
   if (releases && !w.add_fire) counting_.released();
   if (is_ahead) return others;
   counting_.results(w.activity, 1, now_);
-  if (moves) last_busy_ = last_move_ = now_;
   return others;
 }
 

@@ -55,7 +55,7 @@ class Machine {
   /// Whether results may go apart (Core::may_part()), and it seems worth the while.
   bool may_part() const {
     const bool is_stocked = core_.weight_reader().in_store() >= (options_.eager ? 1U : kFewestStored);
-    return asks_ && is_stocked && core_.may_part(options_.eager ? 1 : kFewestChunks);
+    return takes_ports_apart_ && is_stocked && core_.may_part(options_.eager ? 1 : kFewestChunks);
   }
   /// From here on results are on their way out on their own: no state or outcome has anything of them. What leads to
   /// an outcome then lets them run ahead of the others, as far as it is known what these do.
@@ -63,9 +63,10 @@ class Machine {
   bool is_apart() const { return apart_; }
   /// They have something left to do.
   bool results_work() const { return results_.work(); }
-  /// Since recording began, the others have seen results or the other way round: what was recorded is no outcome.
+  /// While apart, since recording began: the others have seen results or the other way round: what was recorded is no
+  /// outcome.
   bool has_touched() const { return touched_; }
-  /// Sums were added to the accumulators in the last cycle that was stepped.
+  /// While apart: sums were added to the accumulators in the last cycle that was stepped.
   bool has_added() const { return added_; }
   /// Results do what they do before the cycle `end`.
   void run_results(std::uint64_t end) { results_.run(end); }
@@ -226,7 +227,7 @@ class Machine {
 
   bool behind_ = false;
   bool reader_works_ = false;
-  bool asks_ = false;
+  bool asks_ = false, takes_ports_apart_ = false;
   std::vector<std::int64_t> exported_;
 
   bool joins_ = false;  // of the state that was written last

@@ -591,6 +591,26 @@ TEST_CASE("while results of many tokens are written, the others repeat without t
   CHECK(effort.forgotten > 0);
 }
 
+TEST_CASE("results stay with the others behind a memory whose ports must be asked together", "[unit][fast]") {
+  base::Rng rng(61);
+  fast::Effort effort;
+  for (int i = 0; i < 12; ++i) {
+    Work work = square_work(16, 128, 64, "ddr5-6400");
+    work.core.max_tokens = 32;
+    if (i % 2 == 0) work.memory = {"simple", rng.range(1, 90), rng.range(1, 40), rng.range(8, 64)};
+    const std::int64_t tokens = rng.range(8, 32), k = 8 * rng.range(16, 64), n = 8 * rng.range(10, 40);
+    add_product(work, numerics::Format::integer(3), rng.pick(numerics::layout_kinds()), k, n, 64, tokens);
+    fast::Options options;
+    options.eager = i % 3 != 0;
+    const memory::MemoryConfig config = work.memory;
+    options.make_memory = [config] { return std::make_unique<NarrowMemory>(config, 1000); };
+    INFO("case " << i << ": " << k << " x " << n << ", " << tokens << " tokens");
+    compare_shortcuts(work, options, effort);
+  }
+  CHECK(effort.repeated > 50000);
+  CHECK(effort.apart == 0);
+}
+
 TEST_CASE("where tiles share beats, long products repeat with the DRAM unasked, and are the runs without shortcuts",
           "[unit][fast]") {
   base::Rng rng(34);
