@@ -123,11 +123,12 @@ void compare_with_cuda(const cosim::VerifyCase& c) {
   }
 }
 
-/// A folder that is gone at the end, whatever ends the process: another one waits for that and removes it. To be made
-/// while no other thread runs.
-class TemporaryFolder {
+/// A folder that is gone at the end with all below it, whatever ends the process and those that it forked, SIGKILL too,
+/// which base::TemporaryFolder leaves: another process waits for that and removes it. To be made while no other thread
+/// runs.
+class WatchedFolder {
  public:
-  TemporaryFolder() : path_((std::filesystem::temp_directory_path() / "moesaic_verify_XXXXXX").string()) {
+  WatchedFolder() : path_((std::filesystem::temp_directory_path() / "moesaic_verify_XXXXXX").string()) {
     int ends[2] = {};
     if (pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("no pipe");
     if (mkdtemp(path_.data()) == nullptr)
@@ -143,12 +144,12 @@ class TemporaryFolder {
     }
     close(ends[0]);
   }
-  ~TemporaryFolder() {
+  ~WatchedFolder() {
     remove();
     close(life_);
   }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  WatchedFolder(const WatchedFolder&) = delete;
+  WatchedFolder& operator=(const WatchedFolder&) = delete;
   const std::string& path() const { return path_; }
 
  private:
@@ -661,7 +662,7 @@ nlohmann::ordered_json drawn_json(const VerifyOptions& options, const Totals& to
 }
 
 void run_verify_drawn(VerifyOptions options) {
-  const TemporaryFolder scratch;
+  const WatchedFolder scratch;
   options.scratch = scratch.path();
   Totals totals;
   const std::optional<Failure> failure = run_batches(make_batches(options), options, totals);
