@@ -49,7 +49,6 @@ void DramChannel::choose(unsigned number, Direction direction) {
   choices.columns &= ~bit;
   choices.activates &= ~bit;
   choices.closes &= ~bit;
-  if ((choices.active & bit) == 0) return;
   const Bank& bank = banks_[number];
   const List& list = lists_[number][direction];
   Choice& choice = choices.of[number];
@@ -185,6 +184,11 @@ void DramChannel::find_pick() {
   pick_known_ = true;
   pick_.clock = kNever;
   Choices& choices = choices_[mode()];
+  const std::uint64_t idle = choices.stale & ~choices.active;
+  choices.stale &= ~idle;
+  choices.columns &= ~idle;
+  choices.activates &= ~idle;
+  choices.closes &= ~idle;
   while (choices.stale != 0) choose(static_cast<unsigned>(__builtin_ctzll(choices.stale)), mode());
   if (choices.active != 0 && (choices.active & (choices.active - 1)) == 0) {
     pick_only(static_cast<unsigned>(__builtin_ctzll(choices.active)));
@@ -487,7 +491,9 @@ bool DramChannel::join(const DramAccess& access, std::vector<DramOutcome>& outco
     queued.access.bytes |= access.bytes;
     ++counts_.joined_writes;
     finish_write(access, now_, outcomes);
-    choices_[kWrites].stale |= std::uint64_t{1} << access.flat_bank;  // it may no longer be a masked write
+    Choices& choices = choices_[kWrites];
+    if (choices.of[access.flat_bank].entry != at) return true;
+    choices.stale |= std::uint64_t{1} << access.flat_bank;  // it may no longer be a masked write
     if (writing_) pick_known_ = false;
     return true;
   }

@@ -135,6 +135,7 @@ class DramChannel {
   void add_waiting(const DramAccess& access, bool opened, bool closed, bool queued);
   const DramRefresh& last_refresh() const { return last_refresh_; }
   std::int64_t row(unsigned bank) const { return banks_[bank].row; }
+  std::uint64_t open() const { return open_; }  ///< banks with an open row, a bit each
   /// What happened elsewhere in the same way: a row of a bank is open or, with -1, none; more was counted.
   void set_row(unsigned bank, std::int64_t row);
   void add(const DramCounts& counts);

@@ -197,6 +197,7 @@ void DramMemory::report_held(const Port& port, std::int64_t shown_before) {
 }
 
 Cycles DramMemory::take_held(std::vector<Held>& held) {
+  if (!away_ && wake_ < horizon_) settle();  // writes were taken without that
   held.insert(held.end(), held_.begin(), held_.end());
   held_.clear();
   return Cycles(held_known_until());
@@ -243,16 +244,24 @@ bool DramMemory::submit(const Request& request, Cycles now) {
   Port& port = port_of(request.port, request.is_write);
   const auto bytes = static_cast<std::uint64_t>(request.bytes.count());
   if (bytes == 0 || bytes > capacity_ || request.address > capacity_ - bytes) refuse(request);
-  advance(now.count());
+  // A write that has a place as it is asks for nothing else.
+  if (now.count() != now_) enter(now.count());
+  if (!request.is_write && wake_ < horizon_) settle();
 
   const std::uint64_t first = request.address >> burst_shift_, last = (request.address + bytes - 1) >> burst_shift_;
   const bool joins = port.has_last && port.last_burst == first;
   // A read that joins needs no place; a write that joins gives it back on arrival.
   const std::uint64_t first_new = joins && !request.is_write ? first + 1 : first;
   busy_ |= 1U << (2 * request.port + (request.is_write ? 1 : 0));
-  const bool taken = first_new == last ? has_place(port, request.is_write, channel_of(last), 1)
-                                       : has_places(port, request.is_write, first_new, last);
-  if (!taken) return false;
+  const auto has_all = [&] {
+    return first_new == last ? has_place(port, request.is_write, channel_of(last), 1)
+                             : has_places(port, request.is_write, first_new, last);
+  };
+  if (!has_all()) {
+    if (wake_ >= horizon_) return false;
+    settle();
+    if (!has_all()) return false;
+  }
   accept(port, request, {first, first_new, last});
   return true;
 }
@@ -425,7 +434,7 @@ void DramMemory::arrive(unsigned channel) {
 }
 
 std::int64_t DramMemory::finished(unsigned number, bool is_write, Cycles now) {
-  advance(now.count());
+  if (!is_write) advance(now.count());  // when a write is over is known when it is taken
   return port_of(number, is_write).ripen(now.count());
 }
 
@@ -459,9 +468,18 @@ std::optional<Cycles> DramMemory::next_change(Cycles now) {
   return Cycles(std::max(next, now_ + 1));
 }
 
+void DramMemory::list_answers(unsigned number, std::vector<Cycles>& answers) const {
+  if (number >= kMaxPorts) refuse_port(number);
+  const Ring<Finish>& finish = ports_[number][1].finish;
+  for (std::size_t i = 0; i < finish.size(); ++i)
+    for (std::int64_t beat = 0; beat < finish[i].beats; ++beat) answers.push_back(Cycles(finish[i].cycle));
+}
+
 std::optional<MemoryModel::Coming> DramMemory::coming(unsigned number, bool is_write, Cycles now) {
-  advance(now.count());
   const Port& port = port_of(number, is_write);
+  if (!port.finish.empty()) return Coming{Cycles(port.finish.front().cycle), true};
+  if (is_write) return std::nullopt;
+  advance(now.count());
   if (!port.finish.empty()) return Coming{Cycles(port.finish.front().cycle), true};
   if (port.reads.empty()) return std::nullopt;
   // An RD that is still to come, at the next event of any channel at the earliest.
@@ -469,7 +487,7 @@ std::optional<MemoryModel::Coming> DramMemory::coming(unsigned number, bool is_w
 }
 
 std::size_t DramMemory::take_as(unsigned number, bool is_write, Cycles origin, std::uint32_t first,
-                                const std::uint8_t* cycles, std::size_t count) {
+                                const std::uint16_t* cycles, std::size_t count) {
   Port& port = port_of(number, is_write);
   std::int64_t least = origin.count() + first;
   std::size_t taken = 0;

@@ -35,8 +35,9 @@ class DramMemory final : public MemoryModel, public Recurring {
   void take(unsigned port, bool is_write) override;
   std::optional<Cycles> next_change(Cycles now) override;
   bool takes_ports_apart() const override { return true; }
+  void list_answers(unsigned port, std::vector<Cycles>& answers) const override;
   std::optional<Coming> coming(unsigned port, bool is_write, Cycles now) override;
-  std::size_t take_as(unsigned port, bool is_write, Cycles origin, std::uint32_t first, const std::uint8_t* cycles,
+  std::size_t take_as(unsigned port, bool is_write, Cycles origin, std::uint32_t first, const std::uint16_t* cycles,
                       std::size_t count) override;
   Cycles take_held(std::vector<Held>& held) override;
   void reset() override;
@@ -233,8 +234,12 @@ class DramMemory final : public MemoryModel, public Recurring {
   unsigned first_group(std::uint64_t end, unsigned channel) const;
   unsigned turned(std::uint64_t end, unsigned channel, unsigned number) const;
   unsigned turned_back(std::uint64_t end, unsigned channel, unsigned bank) const;
+  std::uint64_t turned_open(std::uint64_t end, unsigned channel) const;
   bool is_row_open(std::int64_t block);
-  std::uint64_t row_state(std::uint64_t burst, bool at_mark) const;
+  bool is_known_open(std::int64_t block) const {
+    return open_blocks_[static_cast<std::size_t>(block) % kOpenBlocks] == block + 1;
+  }
+  std::uint64_t add_rows(std::uint64_t rows, std::uint64_t first, std::uint64_t last, bool at_mark) const;
   void put_changes(unsigned i, base::VarintWriter& out);
   void pass_changes(std::uint64_t end, unsigned channel, base::VarintReader& in);
   inline void arrive(unsigned channel);
@@ -272,6 +277,13 @@ class DramMemory final : public MemoryModel, public Recurring {
   std::array<std::int64_t, kOpenBlocks> open_blocks_{};  // of which all rows are open, plus 1
   std::uint64_t row_commands_ = 0;                       // as of which they are
   std::vector<DramChannel::Waiting> waiting_;
+  /// What became of the rows of some banks, counted as those of a moment.
+  struct Rows {
+    std::uint64_t is = 0;
+    std::int64_t which = 0;  // block of reads, write
+    std::uint64_t banks = 0;
+  };
+  std::vector<Rows> rows_;
   std::uint64_t full_burst_ = 0;  // DramAccess::bytes of a burst that is written whole
   struct Written {
     std::int64_t first = 0, last = -1;           // blocks

@@ -42,6 +42,29 @@ void take_known(base::VarintReader& in, std::array<std::uint64_t, Count>& values
   for (std::size_t i = 0; i < Count; ++i) values[i] = (known >> i & 1) != 0 ? in.get() : 0;
 }
 
+/// Those that are 0 cost nothing.
+void put_counts(const DramCounts& counts, base::VarintWriter& out) {
+  std::uint64_t known = 0, bit = 1;
+  for_each_count(counts, counts, [&](std::uint64_t count, std::uint64_t) {
+    known |= count != 0 ? bit : 0;
+    bit <<= 1;
+  });
+  out.put(known);
+  for_each_count(counts, counts, [&out](std::uint64_t count, std::uint64_t) {
+    if (count != 0) out.put(count);
+  });
+}
+
+DramCounts take_counts(base::VarintReader& in) {
+  DramCounts counts;
+  std::uint64_t known = in.get();
+  for_each_count(counts, counts, [&](std::uint64_t& count, std::uint64_t) {
+    if ((known & 1) != 0) count = in.get();
+    known >>= 1;
+  });
+  return counts;
+}
+
 // All counts are powers of two.
 
 /// The bank that is `number` when groups are counted from `group` on and banks from `bank` on.
@@ -207,8 +230,7 @@ void DramChannel::set_row(unsigned bank, std::int64_t row) {
 }
 
 void DramChannel::close_rows() {
-  for (std::size_t bank = 0; bank < num_banks_; ++bank) banks_[bank].row = -1;
-  open_ = 0;
+  for (; open_ != 0; open_ &= open_ - 1) banks_[static_cast<std::size_t>(__builtin_ctzll(open_))].row = -1;
 }
 
 void DramChannel::add(const DramCounts& counts) {
@@ -253,6 +275,19 @@ unsigned DramMemory::turned_back(std::uint64_t end, unsigned channel, unsigned b
 
 unsigned DramMemory::turned(std::uint64_t end, unsigned channel, unsigned number) const {
   return turned_bank(config_, number, first_group(end, channel), bank_of(end - 1));
+}
+
+/// The channel's banks with an open row, a bit each, counted from the end on.
+std::uint64_t DramMemory::turned_open(std::uint64_t end, unsigned channel) const {
+  const auto groups = static_cast<unsigned>(config_.bank_groups), banks = static_cast<unsigned>(config_.banks);
+  const std::uint64_t of_group = ~std::uint64_t{0} >> (64 - banks), open = channels_[channel].open();
+  const unsigned first = first_group(end, channel), bank = bank_of(end - 1);
+  std::uint64_t all = 0;
+  for (unsigned group = 0; group < groups; ++group) {
+    const std::uint64_t some = open >> ((group + first) & (groups - 1)) * banks & of_group;
+    all |= (bank == 0 ? some : some >> bank | (some << (banks - bank) & of_group)) << group * banks;
+  }
+  return all;
 }
 
 /// Nothing of the port is under way, but that writes may be in a queue.
@@ -518,24 +553,31 @@ void DramMemory::import_port(unsigned number, base::VarintReader& moment) {
 
 /// Whether all of a block is in open rows.
 bool DramMemory::is_row_open(std::int64_t block) {
-  std::int64_t& known = open_blocks_[static_cast<std::size_t>(block) % kOpenBlocks];
-  if (known == block + 1) return true;
-  for (std::uint64_t channel = 0; channel < static_cast<std::uint64_t>(config_.channels); ++channel)
-    for (std::uint64_t group = 0; group < static_cast<std::uint64_t>(config_.bank_groups); ++group)
-      if (row_state(static_cast<std::uint64_t>(block) << row_shift_ | field_at(AddressField::kChannel, channel) |
-                        field_at(AddressField::kBankGroup, group),
-                    false) != kOpen)
-        return false;
-  known = block + 1;
+  if (is_known_open(block)) return true;
+  const std::uint64_t burst = static_cast<std::uint64_t>(block) << row_shift_;
+  const auto row = static_cast<std::int64_t>(field_of(AddressField::kRow, burst));
+  const auto banks = static_cast<unsigned>(config_.banks), all = static_cast<unsigned>(config_.banks_per_channel());
+  for (const DramChannel& channel : channels_)
+    for (unsigned bank = bank_of(burst); bank < all; bank += banks)
+      if (channel.row(bank) != row) return false;
+  open_blocks_[static_cast<std::size_t>(block) % kOpenBlocks] = block + 1;
   return true;
 }
 
-std::uint64_t DramMemory::row_state(std::uint64_t burst, bool at_mark) const {
-  const Place place = place_of(burst);
-  const std::int64_t open =
-      at_mark ? mark_.rows[place.channel * static_cast<std::size_t>(config_.banks_per_channel()) + place.flat_bank]
-              : channels_[place.channel].row(place.flat_bank);
-  return state_of(open, place.row);
+/// RowState of each burst, all of which lie in one block, behind `rows`.
+std::uint64_t DramMemory::add_rows(std::uint64_t rows, std::uint64_t first, std::uint64_t last, bool at_mark) const {
+  const auto row = static_cast<std::int64_t>(field_of(AddressField::kRow, first));
+  const auto banks = static_cast<unsigned>(config_.banks);
+  const unsigned bank = bank_of(first);
+  const std::int64_t* const then = mark_.rows.data();
+  for (std::uint64_t burst = first; burst <= last; ++burst) {
+    const unsigned channel = channel_of(burst);
+    const unsigned flat = static_cast<unsigned>(field_of(AddressField::kBankGroup, burst)) * banks + bank;
+    const std::int64_t open = at_mark ? then[channel * static_cast<std::size_t>(config_.banks_per_channel()) + flat]
+                                      : channels_[channel].row(flat);
+    rows = rows << 2 | state_of(open, row);
+  }
+  return rows;
 }
 
 std::uint64_t DramMemory::plain_until(unsigned number) {
@@ -570,9 +612,10 @@ std::optional<DramMemory::Pattern> DramMemory::pattern(std::uint64_t origin, std
   const bool is_far = blocks >= kMostBlocks || blocks < -kMostBlocks;
   pattern.blocks =
       is_far ? Pattern::kFar : static_cast<std::uint32_t>(blocks) << 6 | static_cast<std::uint32_t>(in_first);
-  if (!at_mark && is_row_open(block_of(first)) && is_row_open(block_of(last))) return pattern;
-  for (std::uint64_t burst = first; burst <= last; ++burst)
-    pattern.rows = pattern.rows << 2 | row_state(burst, at_mark);
+  if (!at_mark && is_known_open(block_of(first)) && is_known_open(block_of(last))) return pattern;
+  const std::uint64_t end_of_first = in_first == 0 ? last + 1 : first + in_first;
+  pattern.rows = add_rows(0, first, end_of_first - 1, at_mark);
+  pattern.rows = add_rows(pattern.rows, end_of_first, last, at_mark);
   return pattern;
 }
 
@@ -676,14 +719,10 @@ void DramMemory::export_open(std::string& open) const {
 bool DramMemory::is_open_alike(unsigned number, std::string_view open) const {
   base::VarintReader in(open);
   const std::uint64_t end = ports_[number][0].last_burst + 1;
-  const auto banks = static_cast<unsigned>(config_.banks_per_channel());
   for (unsigned i = 0; i < static_cast<unsigned>(channels_.size()); ++i) {
     const unsigned channel = first_channel(end, i);
     const bool closes = in.get() != 0;
-    const std::uint64_t then = in.get();
-    std::uint64_t now = 0;
-    for (unsigned turned_number = 0; turned_number < banks; ++turned_number)
-      if (channels_[channel].row(turned(end, channel, turned_number)) >= 0) now |= std::uint64_t{1} << turned_number;
+    const std::uint64_t then = in.get(), now = turned_open(end, channel);
     if (closes ? (then & ~now) != 0 : then != now) return false;
   }
   return true;
@@ -697,17 +736,17 @@ void DramMemory::put_changes(unsigned i, base::VarintWriter& out) {
   DramCounts counts = channel.counts();
   for_each_count(counts, mark_.counts[number], [](std::uint64_t& mine, std::uint64_t before) { mine -= before; });
   counts.reads = counts.row_hits = 0;
-  const auto put = [&out](std::uint64_t& count, std::uint64_t) { out.put(count); };
-  for_each_count(counts, counts, put);
+  put_counts(counts, out);
   if (counts.refreshes != 0) {
     DramRefresh refresh = channel.last_refresh();
     for_each_count(refresh.counts, mark_.counts[number],
                    [](std::uint64_t& mine, std::uint64_t before) { mine -= before; });
     out.put(static_cast<std::uint64_t>(refresh.open - refresh.due));
-    for_each_count(refresh.counts, refresh.counts, put);
+    put_counts(refresh.counts, out);
   }
   const bool closed = counts.precharge_alls + counts.refreshes != 0;  // all rows were
   const std::vector<DramAccess>& writes = mark_.writes[number];
+  rows_.clear();
   const auto banks = static_cast<unsigned>(config_.banks_per_channel());
   for (unsigned turned_number = 0; turned_number < banks; ++turned_number) {
     const unsigned bank = turned(mark_.end, number, turned_number);
@@ -716,10 +755,20 @@ void DramMemory::put_changes(unsigned i, base::VarintWriter& out) {
     const auto write = std::find_if(writes.begin(), writes.end(),
                                     [&](const DramAccess& one) { return one.flat_bank == bank && one.row == row; });
     const RowIs is = row < 0 ? kIsClosed : write != writes.end() ? kIsWritten : kIsRead;
-    out.put(turned_number + 1);
-    out.put(is);
-    if (is == kIsWritten) out.put_signed(write - writes.begin());
-    if (is == kIsRead) out.put_signed(block_of(burst_at(number, bank, row, 0)) - block_of(mark_.end - 1));
+    std::int64_t which = 0;
+    if (is == kIsWritten) which = write - writes.begin();
+    if (is == kIsRead) which = block_of(burst_at(number, bank, row, 0)) - block_of(mark_.end - 1);
+    const auto same = std::find_if(rows_.begin(), rows_.end(),
+                                   [&](const Rows& known) { return known.is == is && known.which == which; });
+    if (same == rows_.end())
+      rows_.push_back({is, which, std::uint64_t{1} << turned_number});
+    else
+      same->banks |= std::uint64_t{1} << turned_number;
+  }
+  for (const Rows& rows : rows_) {
+    out.put(rows.is);
+    out.put_signed(rows.which);
+    out.put(rows.banks);
   }
   out.put(0);
   waiting_.clear();
@@ -767,25 +816,24 @@ bool DramMemory::pass(unsigned number, const Stretch& stretch, std::uint64_t end
 }
 
 void DramMemory::pass_changes(std::uint64_t end, unsigned channel, base::VarintReader& in) {
-  DramCounts counts;
-  const auto get = [&in](std::uint64_t& count, std::uint64_t) { count = in.get(); };
-  for_each_count(counts, counts, get);
+  const DramCounts counts = take_counts(in);
   if (counts.refreshes != 0) {
     const auto clocks = static_cast<std::int64_t>(in.get());
-    DramCounts before;
-    for_each_count(before, before, get);
-    channels_[channel].pass_refresh(clocks, before);
+    channels_[channel].pass_refresh(clocks, take_counts(in));
   }
   if (counts.precharge_alls + counts.refreshes != 0) channels_[channel].close_rows();
   channels_[channel].add(counts);
-  while (const std::uint64_t bank = in.get()) {
-    const std::uint64_t is = in.get();
+  const unsigned first = first_group(end, channel), first_bank = bank_of(end - 1);
+  while (const std::uint64_t is = in.get()) {
+    const std::int64_t which = in.get_signed();
     std::int64_t open = -1;
-    if (is == kIsWritten) open = writes_[channel][static_cast<std::size_t>(in.get_signed())].row;
+    if (is == kIsWritten) open = writes_[channel][static_cast<std::size_t>(which)].row;
     if (is == kIsRead)
       open = static_cast<std::int64_t>(
-          field_of(AddressField::kRow, static_cast<std::uint64_t>(block_of(end - 1) + in.get_signed()) << row_shift_));
-    channels_[channel].set_row(turned(end, channel, static_cast<unsigned>(bank - 1)), open);
+          field_of(AddressField::kRow, static_cast<std::uint64_t>(block_of(end - 1) + which) << row_shift_));
+    for (std::uint64_t banks = in.get(); banks != 0; banks &= banks - 1)
+      channels_[channel].set_row(turned_bank(config_, static_cast<unsigned>(__builtin_ctzll(banks)), first, first_bank),
+                                 open);
   }
   while (const std::uint64_t which = in.get())
     writes_[channel].erase(writes_[channel].begin() + static_cast<std::ptrdiff_t>(which - 1));

@@ -42,7 +42,7 @@ std::int64_t MemoryModel::submit_row(const Request& first, std::int64_t count, C
 }
 
 std::size_t MemoryModel::take_as(unsigned port, bool is_write, Cycles origin, std::uint32_t first,
-                                 const std::uint8_t* cycles, std::size_t count) {
+                                 const std::uint16_t* cycles, std::size_t count) {
   static_cast<void>(first);  // only the first beat is looked at, and its cycle was asked about
   if (count == 0 || finished(port, is_write, origin + Cycles(*cycles)) == 0) return 0;
   take(port, is_write);

@@ -110,12 +110,18 @@ class MemoryModel {
   /// `cycles[1]`, …, which ascend: each when it is finished, one a cycle, none before `origin` + `first`. Returns how
   /// many. Only beats whose finish is settled (coming()) count, whatever cycle the model was asked about last.
   virtual std::size_t take_as(unsigned port, bool is_write, Cycles origin, std::uint32_t first,
-                              const std::uint8_t* cycles, std::size_t count);
+                              const std::uint16_t* cycles, std::size_t count);
   /// Whether ports that read and a port that writes may be asked apart from each other: a write's answer is settled
   /// when the write is taken; a bound that coming() gives for one port holds whatever is submitted to another; and
   /// beats that finished before the last cycle asked about are told and taken by the cycles in which they did. False
   /// (the default) of a model that does not promise that.
   virtual bool takes_ports_apart() const { return false; }
+  /// Of a model that does: appends the cycles in which the port's writes are answered that were taken and whose answer
+  /// was not, oldest first.
+  virtual void list_answers(unsigned port, std::vector<Cycles>& answers) const {
+    static_cast<void>(port);
+    static_cast<void>(answers);
+  }
   /// A stretch of cycles, `begin` to `end` - 1, in which the oldest beat that `port` reads was held up by a refresh.
   struct Held {
     unsigned port = 0;

@@ -65,7 +65,7 @@ void AskedMemory::take_row(const Leg& leg, std::size_t& done) {
   std::uint64_t limit = kNever;
   for (unsigned p = 0; p < kNumPorts; ++p)
     if (p != port) limit = std::min(limit, coming_[p].cycle);
-  const std::uint8_t* const beats = leg.beats;
+  const LegCycle* const beats = leg.beats;
   const std::size_t all = leg.num_beats;
   std::size_t end = leg.of_one_port && begin_ + beats[all - 1] < limit ? all : done + 1;
   while (end < all && leg.ports[end] == port && begin_ + beats[end] < limit) ++end;
@@ -102,8 +102,8 @@ bool AskedMemory::come_stocked(const Leg& leg, std::uint32_t& in_store) {
 /// `end`: while one comes in each cycle the buffer does not get emptier. False: a beat of another port comes.
 bool AskedMemory::take_until(std::uint64_t cycle, std::uint64_t end, std::uint32_t& in_store) {
   static constexpr auto kStraight = [] {
-    std::array<std::uint8_t, 256> all{};
-    for (unsigned i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint8_t>(i);
+    std::array<LegCycle, Stock::kMostCycles + 1> all{};
+    for (unsigned i = 0; i < all.size(); ++i) all[i] = static_cast<LegCycle>(i);
     return all;
   }();
   for (;;) {
@@ -155,28 +155,21 @@ void AskedMemory::look(unsigned port, std::uint64_t now, std::uint64_t first) {
   coming_[port].cycle = !coming ? kNever : std::max(first, static_cast<std::uint64_t>(coming->cycle.count()));
 }
 
-void AskedMemory::set_apart(bool apart, std::uint64_t now) {
+void AskedMemory::set_apart(bool apart) {
   apart_ = apart;
   looked_ = false;
-  answer_at_ = kNever;
-  if (apart) find_answer(now);
-}
-
-void AskedMemory::find_answer(std::uint64_t now) {
-  answer_at_ = kNever;
-  if (owed_[kWrites] == 0) return;
-  asked_about_ = std::max(asked_about_, now);
-  const auto coming = model_->coming(kWrites, true, cycles(asked_about_));
-  if (!coming || !coming->known) throw std::logic_error("fast: an answer that is not settled");
-  answer_at_ = static_cast<std::uint64_t>(coming->cycle.count());
+  answers_.clear();
+  if (!apart) return;
+  find_answers();
+  if (answers_.size() != owed_[kWrites]) throw std::logic_error("fast: answers that are not settled");
 }
 
 void AskedMemory::take_answer() {
-  constexpr std::uint8_t kThere = 0;
+  constexpr LegCycle kThere = 0;
   if (model_->take_as(kWrites, true, cycles(answered_at_), 0, &kThere, 1) == 0)
     throw std::logic_error("fast: an answer that was known to come did not");
   --owed_[kWrites];
-  find_answer(answered_at_);
+  answers_.erase(answers_.begin());
 }
 
 bool AskedMemory::ask(const Leg& leg, std::uint64_t address) {

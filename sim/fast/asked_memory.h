@@ -37,7 +37,7 @@ class AskedMemory {
     } else {
       taken = model_->submit(beat(port, is_write, address), cycles(now));
       owed_[port] += taken ? 1 : 0;
-      if (is_apart && taken && answer_at_ == kNever) find_answer(now);
+      if (is_apart && taken) find_answers();
     }
     if (recorder_ != nullptr && !is_apart) recorder_->asked(port, address, taken, now);
     return taken;
@@ -46,11 +46,11 @@ class AskedMemory {
   bool comes(unsigned port, bool is_write, std::uint64_t now) {
     bool yes = false;
     if (apart_ && port == kWrites) {
-      if (now < answer_at_) return false;
+      if (answers_.empty() || now < cycle_of(answers_.front())) return false;
       answered_at_ = now;
       return true;
     }
-    if (came_at_ < came_.size() && came_[came_at_] == static_cast<std::uint8_t>(now - begin_) &&
+    if (came_at_ < came_.size() && came_[came_at_] == static_cast<LegCycle>(now - begin_) &&
         came_ports_[came_at_] == port) {
       yes = true;
       ++came_at_;
@@ -81,10 +81,12 @@ class AskedMemory {
 
   /// The port that writes is no part of paths, and asks the memory, which must allow that
   /// (MemoryModel::takes_ports_apart()), as of cycles that may be ahead of the core's.
-  void set_apart(bool apart, std::uint64_t now);
-  /// While it is apart: the cycles until the next answer comes and one more, or 0 for none.
-  std::uint64_t until_answer(std::uint64_t now) const {
-    return answer_at_ == kNever ? 0 : 1 + (answer_at_ > now ? answer_at_ - now : 0);
+  void set_apart(bool apart);
+  /// While it is apart: how many answers are to come, and the cycles until one of them does, or 0 where it is there.
+  std::size_t num_answers() const { return answers_.size(); }
+  std::uint64_t until_answer(std::size_t number, std::uint64_t now) const {
+    const std::uint64_t at = cycle_of(answers_[number]);
+    return at > now ? at - now : 0;
   }
   /// The next answer, which is there, is taken in the cycle `now`.
   void answer(std::uint64_t now) {
@@ -170,8 +172,12 @@ class AskedMemory {
   void take_row(const Leg& leg, std::size_t& done);
   bool take_until(std::uint64_t cycle, std::uint64_t end, std::uint32_t& in_store);
   void look(unsigned port, std::uint64_t now, std::uint64_t first);
-  void find_answer(std::uint64_t now);
+  void find_answers() {
+    answers_.clear();
+    model_->list_answers(kWrites, answers_);
+  }
   void take_answer();
+  static std::uint64_t cycle_of(base::Cycles cycle) { return static_cast<std::uint64_t>(cycle.count()); }
 
   std::unique_ptr<memory::MemoryModel> model_;
   const unsigned beat_bytes_;
@@ -179,14 +185,15 @@ class AskedMemory {
   std::array<std::uint64_t, kNumPorts> owed_{};  // beats that the memory took and that were not taken
   unsigned take_ = 0;                            // ports whose beat is the memory's still
   std::uint64_t asked_at_ = kNever;
-  // While the port that writes is apart: when the next answer comes; the cycle in which it is there.
+  // While the port that writes is apart: when answers come; the cycle in which the next one is there.
   bool apart_ = false;
-  std::uint64_t answer_at_ = kNever, answered_at_ = 0;
+  std::vector<base::Cycles> answers_;
+  std::uint64_t answered_at_ = 0;
   // Of the path.
   std::uint64_t begin_ = 0;
   std::array<Coming, kNumPorts> coming_{};
   bool looked_ = false;                   // coming_ is what the memory knew when last asked
-  std::vector<std::uint8_t> came_;        // as Leg::beats
+  std::vector<LegCycle> came_;            // as Leg::beats
   std::vector<std::uint8_t> came_ports_;  // as Leg::ports
   std::size_t came_at_ = 0;               // those before were told to the core
   std::uint64_t ask_from_ = 0;            // cycle; of earlier ones came_ says all

@@ -574,6 +574,10 @@ void Core::clock_array(const Wires& w) {
   const std::uint8_t entered = beat_;
   if (w.add_fire && (group3_ & kBlockDone) != 0) ++acc_banks_;
   if (w.release) --acc_banks_;
+  if (block_ahead_ && acc_banks_ != 0) {
+    set_block(feeds_.take(Feed::kBlock));
+    block_ahead_ = false;
+  }
   if (w.advance3) group3_ = group2_;
   if (w.advance2) {
     group2_ = w.leave1 ? group1_ : std::uint8_t{0};
@@ -656,8 +660,7 @@ void Core::clock_drain(const Wires& w) {
     }
     if (w.ends_block) {
       drain_token_ = 0;
-      draining_ = !block_.last;
-      if (draining_) set_block(feeds_.take(Feed::kBlock));
+      draining_ = block_ahead_ = !block_.last;
     }
   }
 }

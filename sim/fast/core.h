@@ -231,6 +231,7 @@ class Core {
   // drain, requantisation, SwiGLU
   Drain drain_ = Drain::kIdle;
   bool draining_ = false, phase_ = false;
+  bool block_ahead_ = false;  // the block that is walked next is not taken yet: none is in the accumulators
   Item block_item_ = 0;
   std::uint8_t drain_token_ = 0, drain_chunk_ = 0;
   std::uint8_t rq1_ = 0, rq2_ = 0, sw1_ = 0, sw2_ = 0, sw3_ = 0;  // kValid, kUp, kLast
@@ -294,7 +295,7 @@ void Core::visit_state(Visit& visit, bool apart) {
 template <class Visit>
 void Core::visit_results(Visit& visit) {
   visit(rq_count_), visit(acc_banks_), visit(drain_), visit(draining_), visit(phase_), visit(block_item_),
-      visit(drain_token_);
+      visit(block_ahead_), visit(drain_token_);
   visit(drain_chunk_), visit(rq1_), visit(rq2_), visit(sw1_), visit(sw2_), visit(sw3_);
   visit(chunk_), visit(same_beat_), visit(beat_valid_), visit(flush_), visit(aw_), visit(w_), visit(chunk_offset_);
   visit(chunk_bytes_), visit(unanswered_), visit(strobes_);

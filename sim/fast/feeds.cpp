@@ -112,6 +112,7 @@ void Feeds::reset() {
     ring.command = 0;
   }
   taken_ = {};
+  taken_singly_ = 0;
   commands_.clear();
   first_ = 0;
   segment_tile_ = tile_ = step_tile_ = TileCursor(params_.rows, params_.cols);
@@ -125,6 +126,7 @@ void Feeds::reset() {
   planes_range_ = params_range_ = requant_range_ = act_range_ = write_range_ = Range{};
   beat_open_ = false;
   writable_begin_ = writable_end_ = 0;
+  written_begin_ = written_end_ = kNone;
 }
 
 void Feeds::append(const Command& command) {
@@ -149,6 +151,7 @@ Item Feeds::take(Feed feed) {
   const Item item = peek(feed);
   if (item == kNoItem) throw std::logic_error("a block takes more than the program gives");
   ++taken_[static_cast<unsigned>(feed)];
+  ++taken_singly_;
   if (image_ != nullptr && kCounted[static_cast<unsigned>(feed)]) account(feed);
   return item;
 }
@@ -476,44 +479,42 @@ bool Feeds::make_chunk() {
     chunk_command_ = *command;
     chunk_left_ = chunk_first_ = true;
     chunk_col_ = 0;
-    chunk_token_ = chunk_part_ = 0;
-    chunk_y_ = is_pair(*command) || !command->write_acc;
+    chunk_token_ = 0;
   }
   const Command& c = chunk_command_;
   const Row& row = chunk_rows_[chunk_token_ % chunk_rows_.size()];
   const std::uint32_t left = c.n - chunk_col_, cols = std::min(left, static_cast<std::uint32_t>(params_.cols));
-  const std::uint32_t count = std::min(cols - 4 * chunk_part_, std::uint32_t{4});
-  const std::uint64_t column = std::uint64_t{chunk_col_} + 4 * chunk_part_;
-  std::uint64_t base = 0;
-  unsigned element = 0;
-  if (is_pair(c)) {
-    element = 2;
-    base = row.aux + c.aux_offset;
-  } else if (!chunk_y_) {
-    element = 8;
-    base = row.aux + c.aux_offset;
-  } else {
-    element = c.elem_bytes == 2 ? 2 : 1;
-    base = row.out + (c.opcode == Opcode::kCombine ? c.aux_offset : c.offset);
+  const bool sums = !is_pair(c) && c.write_acc, values = !sums || c.write_y;
+  const unsigned element = is_pair(c) || c.elem_bytes == 2 ? 2 : 1;
+  std::uint64_t sum_at = row.aux + c.aux_offset + std::uint64_t{8} * chunk_col_;
+  std::uint64_t value_at = row.out + (c.opcode == Opcode::kCombine ? c.aux_offset : c.offset);
+  if (is_pair(c)) value_at = row.aux + c.aux_offset;
+  value_at += std::uint64_t{element} * chunk_col_;
+  Ring& ring = rings_[kChunkRing];
+  std::uint64_t made = ring.made, end_beat = chunk_end_beat_;
+  const auto put_chunk = [&](std::uint64_t at, unsigned bytes) {
+    const std::uint64_t address = at & kAddrMask, slot = made++ % kRing, beat = beat_of(address);
+    Chunk chunk;
+    chunk.offset = static_cast<std::uint8_t>(in_beat(address));
+    chunk.bytes = static_cast<std::uint8_t>(bytes);
+    chunk.same_beat = beat == end_beat;
+    end_beat = beat_of((address + bytes - 1) & kAddrMask);
+    ring.item[slot] = chunk.pack();
+    ring.address[slot] = address;
+    chunk_begins_[slot] = 0;
+  };
+  // All of the token's columns in the block, four at a time.
+  for (unsigned part = 0; part < cols; part += 4) {
+    const unsigned count = std::min(cols - part, 4U);
+    if (sums) put_chunk(sum_at, 8 * count);
+    if (values) put_chunk(value_at, element * count);
+    sum_at += std::uint64_t{8} * count;
+    value_at += element * count;
   }
-  const std::uint64_t address = (base + column * element) & kAddrMask;
-  Chunk chunk;
-  chunk.offset = static_cast<std::uint8_t>(in_beat(address));
-  chunk.bytes = static_cast<std::uint8_t>(count * element);
-  chunk.same_beat = beat_of(address) == chunk_end_beat_;
-  chunk_end_beat_ = beat_of((address + chunk.bytes - 1) & kAddrMask);
-  chunk_begins_[rings_[kChunkRing].made % kRing] = chunk_first_;
+  if (chunk_first_) chunk_begins_[ring.made % kRing] = 1;
   chunk_first_ = false;
-  put(kChunkRing, chunk.pack(), address);
-
-  if (!chunk_y_ && c.write_y) {
-    chunk_y_ = true;
-    return true;
-  }
-  chunk_y_ = is_pair(c) || !c.write_acc;
-  ++chunk_part_;
-  if (4 * chunk_part_ < cols) return true;
-  chunk_part_ = 0;
+  ring.made = made;
+  chunk_end_beat_ = end_beat;
   if (++chunk_token_ != c.tokens) return true;
   chunk_token_ = 0;
   chunk_col_ += params_.cols;
@@ -535,6 +536,16 @@ void Feeds::account(Feed feed) {
                    : segment_stage_[slot] == static_cast<std::uint8_t>(Stage::kParams) ? params_range_
                                                                                        : requant_range_;
     account_read(MemoryPort::kWeightRead, range, address, Segment::unpack(ring.item[slot]));
+  }
+}
+
+/// Takes them; those that lie one behind the other are one write.
+void Feeds::account_chunks(unsigned count) {
+  const Ring& ring = rings_[kChunkRing];
+  std::uint64_t& taken = taken_[static_cast<unsigned>(Feed::kChunk)];
+  for (; count > 0; --count, ++taken) {
+    const std::uint64_t slot = taken % kRing, address = ring.address[slot];
+    account_write(address, Chunk::unpack(ring.item[slot]).bytes, chunk_begins_[slot] != 0);
   }
 }
 
@@ -571,42 +582,68 @@ void Feeds::count(MemoryPort port, Range& range) {
 void Feeds::close_beat() {
   if (!beat_open_) return;
   beat_open_ = false;
-  const std::uint64_t begin = beat_ * beat_bytes_;
+  add_written(beat_ * beat_bytes_, beat_bytes_);
+}
+
+/// Whole beats.
+void Feeds::add_written(std::uint64_t begin, std::uint64_t bytes) {
   if (begin != write_range_.end) {
     count(MemoryPort::kWrite, write_range_);
     write_range_.begin = write_range_.end = begin;
   }
-  write_range_.end += beat_bytes_;
+  write_range_.end += bytes;
 }
 
-void Feeds::account_write(std::uint64_t address, unsigned bytes, bool first) {
-  if (first) close_beat();
-  if (address < writable_begin_ || address + bytes > writable_end_) {
-    for (std::uint64_t byte = address; byte < address + bytes; ++byte) {
-      const auto* region = image_->region_at(byte);
-      const bool writable = region != nullptr && program::is_written(region->kind);
-      if (!writable) throw base::CheckError("write port: got a write at " + at(byte) + ", expected one within results");
-      writable_begin_ = region->address;
-      writable_end_ = region->address + region->bytes;
-    }
+void Feeds::account_write(std::uint64_t address, std::uint64_t bytes, bool first) {
+  const std::uint64_t end = address + bytes;
+  if (address < writable_begin_ || end > writable_end_) check_writes(address, end);
+  if (address == written_end_ && !first) {
+    written_end_ = end;
+    return;
   }
+  close_writes();
+  if (first) close_beat();
+  written_begin_ = address;
+  written_end_ = end;
+}
+
+void Feeds::check_writes(std::uint64_t begin, std::uint64_t end) {
+  for (std::uint64_t byte = begin; byte < end; ++byte) {
+    const auto* region = image_->region_at(byte);
+    const bool writable = region != nullptr && program::is_written(region->kind);
+    if (!writable) throw base::CheckError("write port: got a write at " + at(byte) + ", expected one within results");
+    writable_begin_ = region->address;
+    writable_end_ = region->address + region->bytes;
+  }
+}
+
+/// Beats are written when they are full, or another follows.
+void Feeds::close_writes() {
   const std::uint64_t all = ~std::uint64_t{0} >> (64 - beat_bytes_);
-  for (unsigned left = bytes; left > 0;) {
-    const auto offset = static_cast<unsigned>(in_beat(address)), part = std::min(left, beat_bytes_ - offset);
+  for (std::uint64_t address = written_begin_; address < written_end_;) {
+    const std::uint64_t offset = in_beat(address), left = written_end_ - address;
     if (beat_open_ && beat_ != beat_of(address)) close_beat();
+    if (!beat_open_ && offset == 0 && left >= beat_bytes_) {
+      const std::uint64_t whole = left & ~std::uint64_t{beat_bytes_ - 1};
+      add_written(address, whole);
+      address += whole;
+      continue;
+    }
     if (!beat_open_) {
       beat_open_ = true;
       beat_ = beat_of(address);
       strobes_ = 0;
     }
+    const std::uint64_t part = std::min(left, beat_bytes_ - offset);
     strobes_ |= (~std::uint64_t{0} >> (64 - part)) << offset;
     if (strobes_ == all) close_beat();
-    address = (address + part) & kAddrMask;
-    left -= part;
+    address += part;
   }
+  written_begin_ = written_end_ = kNone;
 }
 
 const program::Traffic& Feeds::traffic() {
+  close_writes();
   close_beat();
   count(MemoryPort::kWeightRead, planes_range_);
   count(MemoryPort::kWeightRead, params_range_);

@@ -206,12 +206,17 @@ class Feeds {
       taken_[f] += count;
       return;
     }
+    if (feed == Feed::kChunk) return account_chunks(count);
     for (; count > 0; --count) {
       ++taken_[f];
       account(feed);
     }
   }
   static constexpr unsigned kRemembered = 200;
+  /// Items of all feeds that were taken one by one, not as seen before. Who looks back at what was taken of late stops
+  /// when these are kMostTaken more: of one feed it is then no more than is remembered, whatever the next cycle takes.
+  std::uint64_t taken_singly() const { return taken_singly_; }
+  static constexpr unsigned kMostTaken = kRemembered - kNumFeeds;
 
   /// First byte of the segment or chunk taken last.
   std::uint64_t address(Feed feed) const { return address_of(feed, taken(feed) - 1); }
@@ -279,9 +284,13 @@ class Feeds {
   template <class Wanted>
   const program::Command* next_command(unsigned ring, const Wanted& wanted);
   void account(Feed feed);
+  void account_chunks(unsigned count);
   void account_read(program::MemoryPort port, Range& range, std::uint64_t address, const Segment& segment);
-  void account_write(std::uint64_t address, unsigned bytes, bool first);
+  void account_write(std::uint64_t address, std::uint64_t bytes, bool first);
+  void check_writes(std::uint64_t begin, std::uint64_t end);
+  void close_writes();
   void close_beat();
+  void add_written(std::uint64_t begin, std::uint64_t bytes);
   void count(program::MemoryPort port, Range& range);
   void check_reads(program::MemoryPort port, const Range& range) const;
 
@@ -292,6 +301,7 @@ class Feeds {
   const program::MemoryImage* image_;
   std::array<Ring, kNumRings> rings_;
   std::array<std::uint64_t, kNumFeeds> taken_{};
+  std::uint64_t taken_singly_ = 0;
 
   // weight fetch
   TileCursor segment_tile_;
@@ -325,8 +335,8 @@ class Feeds {
   program::Command chunk_command_;
   std::vector<Row> chunk_rows_;
   std::uint32_t chunk_col_ = 0;
-  unsigned chunk_token_ = 0, chunk_part_ = 0;
-  bool chunk_left_ = false, chunk_y_ = false, chunk_first_ = false;
+  unsigned chunk_token_ = 0;
+  bool chunk_left_ = false, chunk_first_ = false;
   std::uint64_t chunk_end_beat_ = ~std::uint64_t{0};
 
   // traffic
@@ -337,6 +347,7 @@ class Feeds {
   bool beat_open_ = false;
   std::uint64_t beat_ = 0, strobes_ = 0;
   std::uint64_t writable_begin_ = 0, writable_end_ = 0;
+  std::uint64_t written_begin_ = kNone, written_end_ = kNone;  // chunks one behind the other, not yet in beats
 };
 
 }  // namespace moesaic::fast

@@ -25,7 +25,7 @@ bool LegRecorder::is_stocked_now() const {
 void LegRecorder::cycle(bool works, bool adds, std::uint64_t now) {
   const std::uint64_t cycle = now - begin_;
   const std::uint32_t in_store = core_.weight_reader().in_store();
-  if (in_store_ + came_ != in_store) leg().left.push_back(static_cast<std::uint8_t>(cycle));
+  if (in_store_ + came_ != in_store) leg().left.push_back(static_cast<LegCycle>(cycle));
   if (works) works_[cycle / 64] |= std::uint64_t{1} << cycle % 64;
   if (adds) adds_[cycle / 64] |= std::uint64_t{1} << cycle % 64;
   stocked_ = stocked_ && is_stocked_now();
@@ -43,7 +43,7 @@ void LegRecorder::end_leg(std::uint64_t now) {
     last.taken.push_back({feed, static_cast<std::uint8_t>(taken - leg_taken_[f])});
     for (; leg_taken_[f] < taken; ++leg_taken_[f]) last.items.push_back(feeds_.item(feed, leg_taken_[f]));
   }
-  last.until = static_cast<std::uint8_t>(now - begin_ - (last.count == 0 ? 1 : 0));
+  last.until = static_cast<LegCycle>(now - begin_ - (last.count == 0 ? 1 : 0));
 }
 
 std::uint64_t LegRecorder::item_of(unsigned port) const {

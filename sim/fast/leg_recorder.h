@@ -17,9 +17,11 @@ namespace moesaic::fast {
 struct RecordedLeg {
   std::vector<Taken> taken;
   std::vector<Item> items;
-  std::vector<std::uint8_t> beats, ports, left;
+  std::vector<LegCycle> beats, left;
+  std::vector<std::uint8_t> ports;
   std::int64_t item = 0, offset = 0;
-  std::uint8_t until = 0, port = 0, count = 0;
+  LegCycle until = 0;
+  std::uint8_t port = 0, count = 0;
   void clear() {
     taken.clear(), items.clear(), beats.clear(), ports.clear(), left.clear();
     item = offset = 0;
@@ -35,7 +37,7 @@ class LegRecorder {
   /// Cycles are told from `now` on. `apart`: what results take is left out.
   void begin(std::uint64_t now, bool apart);
   void came(unsigned port, std::uint64_t now) {
-    leg().beats.push_back(static_cast<std::uint8_t>(now - begin_));
+    leg().beats.push_back(static_cast<LegCycle>(now - begin_));
     leg().ports.push_back(static_cast<std::uint8_t>(port));
     ++came_;
     if (port != kWeights) stocked_ = false;

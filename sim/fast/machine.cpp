@@ -147,8 +147,7 @@ std::uint32_t Machine::count_results(const Core::Wires& w) {
   const bool moves = Counting::moves(w.activity & kResults);
   if (!is_ahead) {
     results_.stepped(moves);
-    last_busy_ = std::max(last_busy_, results_.last_busy());
-    last_move_ = std::max(last_move_, results_.last_busy());
+    note_results();
   }
   if (touched_) return w.activity;
   if (releases) results_.told_release();
@@ -348,8 +347,7 @@ void Machine::pass(Outcome& outcome, const Came& came) {
   }
   pass(outcome, came.still);
   if (apart_) {
-    last_busy_ = std::max(last_busy_, results_.last_busy());
-    last_move_ = std::max(last_move_, results_.last_busy());
+    note_results();
     moved_at_ = now_;
     run_.effort.apart += outcome.cycles;
   }
@@ -380,7 +378,7 @@ void Machine::begin_recording() {
   record_most_ = undisturbed();
   alone_ = true;
   touched_ = false;
-  if (apart_) results_.restore();
+  if (apart_) results_.catch_up(now_);
 }
 
 /// As many cycles as an outcome has, a port moves at most.
@@ -403,15 +401,22 @@ Outcome& Machine::keep(State* next, Arena& arena) {
 
 void Machine::part() {
   apart_ = true;
-  memory_.set_apart(true, now_);
+  memory_.set_apart(true);
   results_.begin(now_);
 }
 
+/// What they moved last.
+void Machine::note_results() {
+  last_busy_ = std::max(last_busy_, results_.last_busy());
+  last_move_ = std::max(last_move_, results_.last_busy());
+}
+
 void Machine::join() {
-  if (results_.now() != now_) throw std::logic_error("fast: results are not where the others are");
-  results_.restore();
+  results_.catch_up(now_);
+  if (results_.now() != now_) throw std::logic_error("fast: results are ahead of the others");
+  note_results();
   apart_ = false;
-  memory_.set_apart(false, now_);
+  memory_.set_apart(false);
 }
 
 }  // namespace moesaic::fast

@@ -123,6 +123,11 @@ class Machine {
     return feeds_.taken(Feed::kSequenceTile) + feeds_.taken(Feed::kActStep) + feeds_.taken(Feed::kExecute);
   }
 
+  /// Items that were taken one by one and belong to outcomes: while results are apart, not theirs.
+  std::uint64_t taken_singly() const {
+    return feeds_.taken_singly() - (apart_ ? feeds_.taken(Feed::kChunk) + feeds_.taken(Feed::kBlock) : 0);
+  }
+
   // ---- outcomes ----
 
   /// The cycles through which nothing comes from outside, neither from the storage nor from the host's agent, and the
@@ -186,6 +191,7 @@ class Machine {
   bool is_cut() const { return options_.max_cycles && now_ >= *options_.max_cycles; }
   void count(std::uint32_t activity);
   std::uint32_t count_results(const Core::Wires& w);
+  void note_results();
   void watch_tiles(const Core::Wires& w);
   void hear();
   void end_phase();

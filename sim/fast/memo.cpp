@@ -10,7 +10,7 @@ namespace moesaic::fast {
 namespace {
 
 /// Counts of an outcome are bytes, and feeds can be looked into so far.
-constexpr std::size_t kMostTaken = Feeds::kRemembered / 2;
+constexpr std::size_t kMostOfFeed = Feeds::kRemembered / 2;
 
 template <class T>
 void append(std::vector<T>& all, const T* from, std::size_t count) {
@@ -131,11 +131,11 @@ Round* put_together(const std::vector<const Round*>& rounds, const memory::Recur
   std::vector<Item> items;
   for (unsigned f = 0; f < kNumFeeds; ++f) {
     if (of_feed[f].empty()) continue;
-    if (of_feed[f].size() > kMostTaken) return nullptr;
+    if (of_feed[f].size() > kMostOfFeed) return nullptr;
     taken.push_back({static_cast<Feed>(f), static_cast<std::uint8_t>(of_feed[f].size())});
     append(items, of_feed[f].data(), of_feed[f].size());
   }
-  if (asked.size() > kMostTaken) return nullptr;
+  if (asked.size() > kMostOfFeed) return nullptr;
   all.next = rounds.back()->outcome->next;
   if (all.joins) all.joined = Outcome::kNotJoined;
   all.counts = keep_counts(counts, states);

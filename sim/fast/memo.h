@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory_resource>
 #include <optional>
+#include <stdexcept>
 #include <string_view>
 #include <type_traits>
 #include <unordered_set>
@@ -133,6 +134,9 @@ struct Counts {
 std::string_view keep_counts(const Counts& counts, Arena& arena);
 Counts read_counts(std::string_view bytes);
 
+/// A cycle of an outcome, from its state on.
+using LegCycle = std::uint16_t;
+
 /// Items taken from a feed.
 struct Taken {
   Feed feed;
@@ -146,6 +150,11 @@ struct News {
   bool any() const { return load_pushed || command_pushed || executed; }
 };
 
+/// Of one feed, by an outcome.
+inline void check_remembered(std::uint64_t count) {
+  if (count > Feeds::kRemembered) throw std::logic_error("fast: more was taken than is remembered");
+}
+
 struct State;
 struct Kind;
 struct Outcome;
@@ -157,14 +166,14 @@ struct Stock {
   std::uint8_t still = 0;      ///< State::still at its end
   std::uint32_t activity = 0;  ///< State::activity there
   Found<Outcome> variants;     ///< with_beats()
-  static constexpr unsigned kMostCycles = 192;
+  static constexpr unsigned kMostCycles = 320;
   using Cycles = std::array<std::uint64_t, kMostCycles / 64>;  ///< a bit each
   Cycles works{};                                              ///< in which the reader does more than to take a beat
   Cycles adds{};                                               ///< in which sums are added to the accumulators
   /// Of the cycles of beats that come, those in which it does not.
-  std::uint32_t count_others(const std::vector<std::uint8_t>& beats) const {
+  std::uint32_t count_others(const std::vector<LegCycle>& beats) const {
     std::uint32_t count = 0;
-    for (const std::uint8_t cycle : beats) count += (works[cycle / 64] >> cycle % 64 & 1) == 0 ? 1 : 0;
+    for (const LegCycle cycle : beats) count += (works[cycle / 64] >> cycle % 64 & 1) == 0 ? 1 : 0;
     return count;
   }
 };
@@ -228,17 +237,17 @@ struct Leg {
   Outcome* outcome = nullptr;           ///< the outcome ends here
   const Taken* taken = nullptr;         ///< of each feed from which something was taken
   const Item* items = nullptr;          ///< feed by feed
-  const std::uint8_t* beats = nullptr;  ///< that came, in which cycle from the state on; ascending
+  const LegCycle* beats = nullptr;      ///< that came, in which cycle from the state on; ascending
   const std::uint8_t* ports = nullptr;  ///< on which ports; of a cycle ascending
   /// Stocked, in place of those two: the cycles in which a beat left the buffer; that of the cycle in which a leg asks
   /// is the next leg's.
-  const std::uint8_t* left = nullptr;
+  const LegCycle* left = nullptr;
   std::int64_t offset = 0;  ///< of the beats asked for: bytes from behind the segment, of a chunk from its first beat
   std::int32_t item = 0;    ///< in which they lie: its number, from what the state has taken on
-  std::uint8_t num_taken = 0, num_beats = 0, num_left = 0;
-  std::uint16_t num_items = 0;
+  std::uint8_t num_taken = 0;
+  std::uint16_t num_beats = 0, num_left = 0, num_items = 0;
   bool of_one_port = false;  ///< there are beats, all of them on one
-  std::uint8_t until = 0;    ///< the cycle, from the state on, through which no others came
+  LegCycle until = 0;        ///< the cycle, from the state on, through which no others came
   std::uint8_t port = 0;     ///< asked for in that cycle
   std::uint8_t count = 0;    ///< beats; 0: none
 };

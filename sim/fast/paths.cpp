@@ -166,7 +166,7 @@ State* Paths::record(State& state) {
 /// Steps to the next place where states are compared, at the latest until nothing moves or there is something to tell;
 /// returns what State::still says.
 unsigned Paths::advance() {
-  const std::uint64_t begin = machine_.effort().stepped;
+  const std::uint64_t begin = machine_.effort().stepped, begin_taken = machine_.taken_singly();
   const bool may_part = machine_.may_part();
   do {
     const std::uint64_t marks = machine_.marked();
@@ -178,7 +178,8 @@ unsigned Paths::advance() {
     const std::uint64_t stepped = machine_.effort().stepped - begin;
     if (stepped > kMostStepped) throw std::logic_error("fast: a path that is not told");
     if (memory_.is_told(machine_.now()) &&
-        (still != 0 || stepped >= kMostStepped || (stepped >= kFewestStepped && machine_.marked() != marks) ||
+        (still != 0 || stepped >= kMostStepped || machine_.taken_singly() - begin_taken >= Feeds::kMostTaken ||
+         (stepped >= kFewestStepped && machine_.marked() != marks) ||
          (!may_part && !machine_.is_apart() && machine_.may_part())))
       return still;
   } while (true);
@@ -220,6 +221,7 @@ void Paths::keep(State& state, State* next) {
   taken_.clear();
   for (unsigned f = 0; f < kNumFeeds; ++f) {
     const std::uint64_t count = recorder_.taken(static_cast<Feed>(f));
+    check_remembered(count);
     if (count != 0) taken_.push_back({static_cast<Feed>(f), static_cast<std::uint8_t>(count)});
   }
   outcome.num_taken = static_cast<std::uint8_t>(taken_.size());
@@ -239,10 +241,10 @@ void Paths::keep(State& state, State* next) {
     leg.num_items = static_cast<std::uint16_t>(from.items.size());
     leg.items = from.items.data();
     if (is_stocked) {
-      leg.num_left = static_cast<std::uint8_t>(from.left.size());
+      leg.num_left = static_cast<std::uint16_t>(from.left.size());
       leg.left = from.left.data();
     } else {
-      leg.num_beats = static_cast<std::uint8_t>(from.beats.size());
+      leg.num_beats = static_cast<std::uint16_t>(from.beats.size());
       leg.beats = from.beats.data();
       leg.ports = from.ports.data();
     }

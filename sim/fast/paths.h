@@ -15,8 +15,7 @@
 namespace moesaic::fast {
 
 /// Cycles that are stepped to one outcome at the most.
-inline constexpr std::uint64_t kMostStepped = 180;
-static_assert(kMostStepped < 256, "cycles of a leg are bytes");
+inline constexpr std::uint64_t kMostStepped = 300;
 static_assert(kMostStepped <= Stock::kMostCycles);
 
 class Paths {

@@ -17,7 +17,7 @@ constexpr std::uint64_t kPartsAgain = 512;  // cycles after results could not be
 
 /// Steps and skips to the next place where states are compared, or until there is something to tell.
 void advance(Machine& machine) {
-  const std::uint64_t begin = machine.effort().stepped;
+  const std::uint64_t begin = machine.effort().stepped, begin_taken = machine.taken_singly();
   do {
     const std::uint64_t marks = machine.marked();
     machine.step();
@@ -25,7 +25,9 @@ void advance(Machine& machine) {
     const unsigned still = machine.stillness();
     if (still != 0) machine.skip(still);
     const std::uint64_t stepped = machine.effort().stepped - begin;
-    if (stepped >= kMostStepped || (stepped >= kFewestStepped && machine.marked() != marks)) return;
+    if (stepped >= kMostStepped || machine.taken_singly() - begin_taken >= Feeds::kMostTaken ||
+        (stepped >= kFewestStepped && machine.marked() != marks))
+      return;
   } while (true);
 }
 
@@ -105,6 +107,7 @@ class RepeatAll {
     for (unsigned f = 0; f < kNumFeeds; ++f) {
       const auto feed = static_cast<Feed>(f);
       if (feeds.taken(feed) == begin_taken_[f]) continue;
+      check_remembered(feeds.taken(feed) - begin_taken_[f]);
       taken_.push_back({feed, static_cast<std::uint8_t>(feeds.taken(feed) - begin_taken_[f])});
       for (std::uint64_t i = begin_taken_[f]; i < feeds.taken(feed); ++i) items_.push_back(feeds.item(feed, i));
     }

@@ -32,12 +32,21 @@ void Results::run(std::uint64_t end) {
       pass(*outcome);
       continue;
     }
+    if (outcome != nullptr && outcome->released == Outcome::kNotReleased) {  // it is written at `end` or later
+      state_ = state;
+      return;
+    }
     restore();
     if (state != nullptr && outcome == nullptr)
       record(*state, end);
     else
       step_until(end);
   }
+}
+
+void Results::catch_up(std::uint64_t end) {
+  restore();
+  while (now_ < end) step_until(end);
 }
 
 void Results::restore() {
@@ -91,8 +100,13 @@ Results::State* Results::find() {
     ports_.visit_writes(write);
   }
   answer_from = key_.size();
-  base::VarintWriter(key_).put(memory_.until_answer(now_));
+  put_answers();
   return find_key(answer_from);
+}
+
+void Results::put_answers() {
+  base::VarintWriter write(key_);
+  for (std::size_t i = 0; i < memory_.num_answers(); ++i) write.put(memory_.until_answer(i, now_));
 }
 
 Results::State* Results::find_key(std::size_t answer_from) {
@@ -121,8 +135,9 @@ void Results::pass(Outcome& outcome) {
   counting_.results(outcome.counts, outcome.cycles, now_ + outcome.busy_from, now_ + outcome.busy_end);
   if (outcome.busy_end != 0) last_busy_ = now_ + outcome.busy_end - 1;
   if (outcome.released != Outcome::kNotReleased) released_at_ = now_ + outcome.released;
+  const std::uint64_t begin = now_;
   now_ += outcome.cycles;
-  if (outcome.answered) memory_.answer(now_ - 1);
+  for (unsigned i = 0; i < outcome.num_answers; ++i) memory_.answer(begin + outcome.answers[i]);
   if (outcome.writes) {
     const std::uint64_t address = feeds_.beat_address(Feed::kChunk, outcome.back, outcome.ahead);
     if (!memory_.submit(kWrites, true, address, now_ - 1)) {
@@ -136,9 +151,15 @@ void Results::pass(Outcome& outcome) {
   state_ = &after(outcome);
 }
 
-/// The state that the outcome leads to, of those that differ in when the next answer comes.
+/// Cycles until the answer comes that comes last; 0 if none does.
+std::uint64_t Results::last_answer() const {
+  const std::size_t count = memory_.num_answers();
+  return count == 0 ? 0 : memory_.until_answer(count - 1, now_);
+}
+
+/// The state that the outcome leads to, of those that differ in when the beat that was written is answered.
 Results::State& Results::after(Outcome& outcome) {
-  const std::uint64_t answer = memory_.until_answer(now_);
+  const std::uint64_t answer = last_answer();
   Next* before = nullptr;
   for (Next* next = outcome.next.first; next != nullptr; before = next, next = next->beside) {
     if (next->answer != answer) continue;
@@ -147,7 +168,7 @@ Results::State& Results::after(Outcome& outcome) {
   }
   const State& like = *outcome.next.first->state;
   key_.assign(like.key.substr(0, like.answer_from));
-  base::VarintWriter(key_).put(answer);
+  put_answers();
   Next* const next = memo_.arena().make<Next>();
   next->answer = answer;
   next->state = find_key(like.answer_from);
@@ -160,6 +181,7 @@ void Results::record(State& state, std::uint64_t end) {
   const std::uint64_t begin = now_, chunks = feeds_.taken(Feed::kChunk), blocks = feeds_.taken(Feed::kBlock);
   const std::uint64_t released = released_at_;
   Outcome outcome;
+  answers_.clear();
   std::uint64_t item = 0;
   do {
     if (now_ == end || now_ - begin == kMostCycles) return;
@@ -173,9 +195,9 @@ void Results::record(State& state, std::uint64_t end) {
     if (last_.moves) outcome.busy_end = static_cast<std::uint8_t>(cycle + 1);
     if (released_at_ != released) outcome.released = std::min(outcome.released, cycle);
     outcome.writes = ports_.beats()[kWrites] != beats;
-    outcome.answered = last_.answered;
+    if (last_.answered) answers_.push_back(cycle);
     if (!ports_.writes_are_plain() || ports_.beats()[kWrites] > beats + 1) return;
-  } while (!outcome.writes && !outcome.answered);
+  } while (!outcome.writes);
   outcome.cycles = static_cast<std::uint8_t>(now_ - begin);
   outcome.back = static_cast<std::uint32_t>(feeds_.taken(Feed::kChunk) - item);
   const auto copy = [this](Feed feed, std::uint64_t from, std::vector<Item>& items) {
@@ -187,8 +209,10 @@ void Results::record(State& state, std::uint64_t end) {
   outcome.num_chunks = static_cast<std::uint8_t>(chunks_.size());
   outcome.blocks = copy(Feed::kBlock, blocks, blocks_);
   outcome.num_blocks = static_cast<std::uint8_t>(blocks_.size());
+  outcome.answers = memo_.arena().copy(answers_);
+  outcome.num_answers = static_cast<std::uint8_t>(answers_.size());
   Next* const next = memo_.arena().make<Next>();
-  next->answer = memory_.until_answer(now_);
+  next->answer = last_answer();
   next->state = find();
   if (next->state == nullptr) return;
   outcome.next.add(next);

@@ -8,7 +8,7 @@ namespace moesaic::fast {
 
 namespace {
 
-constexpr std::size_t kLinks = 8, kFewLinks = 3;           // rounds of a chain
+constexpr std::size_t kLinks = 4, kFewLinks = 3;           // rounds of a chain
 constexpr unsigned kMostRounds = 16, kMostRefreshed = 64;  // that are kept of a place
 
 }  // namespace
@@ -29,7 +29,7 @@ Place* Rounds::find(State& state) {
   if (recurring_ == nullptr) return nullptr;
   ++state.tried;
   machine_.memory().set_asked(machine_.now());
-  plain_until_ = 0;
+  plain_from_ = kNever;
   // Most moments are met once: only what may be met a second time is looked at closely.
   if (!eager_) {
     const auto glance = recurring_->glance(kWeights, cycles(machine_.now()));
@@ -225,7 +225,7 @@ bool Rounds::fits(const Round& round) {
     return false;
   const std::uint64_t origin = recurring_->end(kWeights);
   round_end_ = origin;
-  if (origin < plain_from_ || origin >= plain_until_) {
+  if (origin < plain_from_ || (origin >= plain_until_ && origin != plain_from_)) {
     plain_from_ = origin;
     plain_until_ = recurring_->plain_until(kWeights);
   }
@@ -255,7 +255,7 @@ void Rounds::check_plain(std::uint64_t origin, std::uint64_t address, std::uint6
 
 void Rounds::pass(const memory::Recurring::Stretch& stretch, std::uint64_t end) {
   same_rows_ = !recurring_->pass(kWeights, stretch, end, cycles(machine_.now()));
-  if (!same_rows_) plain_until_ = 0;
+  if (!same_rows_) plain_from_ = kNever;
   away_ = true;
 }
 
@@ -279,7 +279,7 @@ void Rounds::land(const Place* place) {
 
 /// Where the same place is passed again and again, the rounds from it on are put together.
 void Rounds::begin_chain(Place& place) {
-  const std::uint16_t often = eager_ ? 2 : 32;
+  const std::uint16_t often = eager_ ? 2 : 16;
   if (!chain_.empty() || place.chain != nullptr || ++place.passes < often) return;
   place.passes = 0;
   mark();

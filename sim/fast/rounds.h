@@ -77,13 +77,13 @@ class Rounds {
   Memo<Place> memo_;
   std::vector<std::uint32_t> met_;  // parts of numbers of glances
   std::string key_;
-  bool away_ = false;                               // the memory is not where the place at hand is, which is
-  std::uint64_t marked_at_ = 0;                     // cycle of the last mark
-  std::uint64_t mark_end_ = 0;                      // Recurring::end() there
-  std::uint64_t quiet_until_ = 0;                   // no refresh is due in cycles up to it
-  std::uint64_t round_end_ = 0;                     // after the round that fits
-  std::uint64_t plain_from_ = 0, plain_until_ = 0;  // from the one on, Recurring::plain_until() is the other
-  bool same_rows_ = false;                          // are open as before the last stretch that was passed
+  bool away_ = false;                                    // the memory is not where the place at hand is, which is
+  std::uint64_t marked_at_ = 0;                          // cycle of the last mark
+  std::uint64_t mark_end_ = 0;                           // Recurring::end() there
+  std::uint64_t quiet_until_ = 0;                        // no refresh is due in cycles up to it
+  std::uint64_t round_end_ = 0;                          // after the round that fits
+  std::uint64_t plain_from_ = kNever, plain_until_ = 0;  // from the one on, Recurring::plain_until() is the other
+  bool same_rows_ = false;                               // are open as before the last stretch that was passed
 
   std::vector<const Round*> chain_;  // of chain_from_, as far as it was passed
   Place* chain_from_ = nullptr;

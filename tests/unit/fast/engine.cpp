@@ -591,6 +591,26 @@ TEST_CASE("while results of many tokens are written, the others repeat without t
   CHECK(effort.forgotten > 0);
 }
 
+TEST_CASE("where a tile takes hundreds of cycles, and its results as many chunks, the run is the run without shortcuts",
+          "[unit][fast]") {
+  base::Rng rng(67);
+  fast::Effort effort;
+  for (int i = 0; i < 24; ++i) {
+    Work work = square_work(16, 128U << rng.below(2), 64, "ddr5-6400");
+    work.core.planes_per_cycle = 1U << rng.below(2);
+    work.core.max_tokens = 128;
+    if (i % 2 == 0) work.memory = {"simple", rng.range(1, 90), rng.range(1, 40), rng.range(16, 64)};
+    const std::int64_t tokens = rng.range(60, 128), k = 8 * rng.range(16, 48), n = 8 * rng.range(6, 20);
+    add_product(work, numerics::Format::integer(4), rng.pick(numerics::layout_kinds()), k, n, 64, tokens);
+    fast::Options options;
+    options.eager = i % 3 == 0;
+    INFO("case " << i << ": " << k << " x " << n << ", " << tokens << " tokens, " << work.core.planes_per_cycle
+                 << " planes a cycle");
+    compare_shortcuts(work, options, effort);
+  }
+  CHECK(effort.repeated > effort.stepped);
+}
+
 TEST_CASE("results stay with the others behind a memory whose ports must be asked together", "[unit][fast]") {
   base::Rng rng(61);
   fast::Effort effort;

@@ -168,7 +168,7 @@ TEST_CASE("a stocked outcome is kept without the beats that came, and has a vari
   Stock stock;
   stock.works[0] = 0b1010;
   outcome.stock = &stock;
-  const std::vector<std::uint8_t> beats{0, 1, 2, 3, 70};
+  const std::vector<fast::LegCycle> beats{0, 1, 2, 3, 70};
   CHECK(stock.count_others(beats) == 3);
   leave_out_beats(outcome, {9, 3, 31}, arena);
   CHECK(outcome.beats[0] == 0);
