@@ -1,18 +1,13 @@
 #include "base/leftovers.h"
 
 #include <limits.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <filesystem>
 #include <utility>
-
-#include "base/error.h"
 
 namespace moesaic::base {
 
@@ -86,23 +81,6 @@ Leftover& Leftover::operator=(Leftover&& other) noexcept {
 void Leftover::forget() {
   if (slot_ >= 0) slots[slot_].state = kFree;
   slot_ = -1;
-}
-
-TemporaryFolder::TemporaryFolder(const std::string& prefix) {
-  std::error_code error;
-  const std::filesystem::path parent = std::filesystem::temp_directory_path(error);
-  if (error) throw ConfigError("TMPDIR", "folder", error.message(), "a folder");
-  std::string name = (parent / (prefix + "XXXXXX")).string();
-  const SignalsWait signals_wait;  // it has no name before it exists
-  if (mkdtemp(name.data()) == nullptr)
-    throw ConfigError(parent.string(), "temporary folder", std::strerror(errno), "a place where a folder can be made");
-  path_ = name;
-  leftover_ = Leftover::folder(path_);
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;  // a destructor must not throw, and there is nobody left to tell
-  std::filesystem::remove_all(path_, ignored);
 }
 
 SignalsWait::SignalsWait() {

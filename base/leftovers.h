@@ -26,21 +26,6 @@ class Leftover {
   int slot_ = -1;  // -1: nothing, or more at a time than the list has room for
 };
 
-/// A new folder under the system's temporary folder, removed at the end with what it holds, and on signals with the
-/// files that were asked for. base::InputError when it cannot be made.
-class TemporaryFolder {
- public:
-  explicit TemporaryFolder(const std::string& prefix);
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  std::string file(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-  Leftover leftover_;
-};
-
 /// Holds back the signals that end a program.
 class SignalsWait {
  public:

@@ -1,8 +1,6 @@
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,6 +26,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/progress.h"
+#include "base/temporary_folder.h"
 #include "cli/commands.h"
 #include "cli/effort.h"
 #include "cli/lost_inputs.h"
@@ -122,44 +121,6 @@ void compare_with_cuda(const cosim::VerifyCase& c) {
     if (!difference.empty()) throw base::CheckError("CUDA result differs from the CPU's: " + difference);
   }
 }
-
-/// A folder that is gone at the end with all below it, whatever ends the process and those that it forked, SIGKILL too,
-/// which base::TemporaryFolder leaves: another process waits for that and removes it. To be made while no other thread
-/// runs.
-class WatchedFolder {
- public:
-  WatchedFolder() : path_((std::filesystem::temp_directory_path() / "moesaic_verify_XXXXXX").string()) {
-    int ends[2] = {};
-    if (pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("no pipe");
-    if (mkdtemp(path_.data()) == nullptr)
-      throw base::InputError(path_ + ": got no new folder, expected one for temporary files ($TMPDIR)");
-    life_ = ends[1];
-    if (fork() == 0) {
-      setsid();  // signals to the group are not for it
-      close(life_);
-      char none = 0;
-      while (read(ends[0], &none, 1) < 0 && errno == EINTR) continue;
-      remove();
-      _exit(0);
-    }
-    close(ends[0]);
-  }
-  ~WatchedFolder() {
-    remove();
-    close(life_);
-  }
-  WatchedFolder(const WatchedFolder&) = delete;
-  WatchedFolder& operator=(const WatchedFolder&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  void remove() const {
-    std::error_code ignored;  // there is nobody to tell
-    std::filesystem::remove_all(path_, ignored);
-  }
-  std::string path_;
-  int life_ = -1;  // closed when this process and all that it forked have ended
-};
 
 /// A drawn workload's files lie in `folder`.
 void verify_files(const VerifyOptions& options, std::uint64_t index, const run::DrawnWorkload& drawn,
@@ -662,7 +623,7 @@ nlohmann::ordered_json drawn_json(const VerifyOptions& options, const Totals& to
 }
 
 void run_verify_drawn(VerifyOptions options) {
-  const WatchedFolder scratch;
+  const base::TemporaryFolder scratch("moesaic-verify-");
   options.scratch = scratch.path();
   Totals totals;
   const std::optional<Failure> failure = run_batches(make_batches(options), options, totals);

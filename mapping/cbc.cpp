@@ -12,6 +12,7 @@
 #include "base/child_program.h"
 #include "base/error.h"
 #include "base/leftovers.h"
+#include "base/temporary_folder.h"
 
 namespace moesaic::mapping {
 

@@ -89,6 +89,17 @@ TEST_CASE("drawn workloads leave no files behind, not even when they are interru
   }
 }
 
+TEST_CASE("drawn workloads without a place for temporary files are refused", "[cosim][verify]") {
+  const testing::Folder folder;
+  const std::string command = "TMPDIR=" + folder.file("none") +
+                              " " MOESAIC_PROGRAM " verify --workloads 1 --seed 1 --max-cycles 10 2> " +
+                              folder.file("err");
+  const int status = std::system(command.c_str());
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 2);
+  CHECK_THAT(base::read_file(folder.file("err")), Catch::StartsWith("TMPDIR: folder: got "));
+}
+
 TEST_CASE("drawn workloads run on the cycle engine too, and the same ones whatever the number of processes",
           "[cosim][verify]") {
   std::string options = "verify --workloads 4 --seed 2 --max-cycles 20000 --json";

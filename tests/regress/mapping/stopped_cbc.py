@@ -74,6 +74,12 @@ class Case:
             os.kill(pid, signal.SIGKILL)
         check(not alive, f"{what}: cbc goes on")
 
+    def nothing_left(self, what, seconds=0):
+        end = time.monotonic() + seconds
+        while (left := sorted(p.name for p in self.temporary.iterdir())) and time.monotonic() < end:
+            time.sleep(0.01)
+        check(not left, f"{what}: left {left}")
+
     def stopped_by(self, number, *words):
         process = self.start(*words)
         pid = self.cbc(process)
@@ -82,16 +88,14 @@ class Case:
         what = f"{words[0]}, {signal.Signals(number).name}"
         self.gone(pid, what)
         check(process.returncode == -number, f"{what}: ended with {process.returncode}")
-        left = sorted(p.name for p in self.temporary.iterdir())
-        check(number == signal.SIGKILL or not left, f"{what}: left {left}")
+        self.nothing_left(what, 60 if number == signal.SIGKILL else 0)  # then another process removes it
 
     def stopped_at_limit(self, *words):
         process = self.start(*words)
         pid = self.cbc(process)
         output, errors = process.communicate()
         self.gone(pid, f"{words[0]} at its limit")
-        left = sorted(p.name for p in self.temporary.iterdir())
-        check(not left, f"{words[0]} at its limit: left {left}")
+        self.nothing_left(f"{words[0]} at its limit")
         return process.returncode, output, errors
 
 
@@ -107,7 +111,7 @@ def main():
         code, output, errors = case.stopped_at_limit(*case.map, "--time-limit", "0.1", "--out", case.folder / "plan.yaml")
         check(code == 2 and says in errors and errors.count("\n") == 1, f"map at its limit: {code}, {output}, {errors}")
         check(not (case.folder / "plan.yaml").exists(), "map at its limit: a plan was written")
-        case.stopped_by(signal.SIGKILL, "map-benchmark", "--problem", "demo")  # its folder stays: nobody is left to remove it
+        case.stopped_by(signal.SIGKILL, "map-benchmark", "--problem", "demo")
     print("cbc ends with its command and at its limit")
 
 

@@ -1,10 +1,11 @@
-// base/: atomic_file, leftovers, child_program, safetensors.
+// base/: atomic_file, leftovers, child_program, temporary_folder, safetensors.
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include <filesystem>
 #include <limits>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/atomic_file.h"
@@ -21,6 +23,7 @@
 #include "base/safetensors.h"
 #include "base/sha256.h"
 #include "base/spill_file.h"
+#include "base/temporary_folder.h"
 #include "tests/temporary_folder.h"
 
 using namespace moesaic::base;
@@ -50,6 +53,13 @@ std::string refusal(const Folder& folder, const std::string& content) {
     return text.substr(path.size() + 2);
   }
   return "accepted";
+}
+
+/// Whether it is empty, or comes to be: another process removes what was in it.
+bool comes_to_be_empty(const Folder& folder) {
+  for (int hundredths = 0; hundredths < 6000 && folder.count() != 0; ++hundredths)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  return folder.count() == 0;
 }
 
 }  // namespace
@@ -145,6 +155,73 @@ TEST_CASE("a program that is run dies with the one that ran it, also when that i
   while (read(ends[0], &byte, 1) > 0) {
   }  // would never end if the shell went on
   close(ends[0]);
+}
+
+TEST_CASE("a process that is killed, alone or with its group, leaves no temporary folder", "[unit][base]") {
+  for (const bool with_group : {false, true}) {
+    const Folder folder;
+    const pid_t child = fork();
+    if (child == 0) {
+      setpgid(0, 0);
+      setenv("TMPDIR", folder.path().c_str(), 1);
+      const TemporaryFolder temporary("t -");
+      fs::create_directories(temporary.file("a/b"));
+      write_file(temporary.file("a/b/c"), "x");
+      if (folder.count() == 1) kill(with_group ? 0 : getpid(), SIGKILL);
+      _exit(0);
+    }
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFSIGNALED(status));
+    CHECK(WTERMSIG(status) == SIGKILL);
+    CHECK(comes_to_be_empty(folder));
+  }
+}
+
+TEST_CASE("a temporary folder of a killed process stays until what that ran has ended, forked processes too",
+          "[unit][base]") {
+  const Folder folder;
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    setenv("TMPDIR", folder.path().c_str(), 1);
+    const TemporaryFolder temporary("t-");
+    if (fork() == 0) {  // goes on alone
+      close(ends[1]);
+      char byte = 0;
+      const bool ended = read(ends[0], &byte, 1) == 1;
+      if (ended) write_file(temporary.file("late"), "x");
+      _exit(0);
+    }
+    raise(SIGKILL);
+  }
+  REQUIRE(waitpid(child, nullptr, 0) == child);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  CHECK(folder.count() == 1);
+  REQUIRE(write(ends[1], "x", 1) == 1);
+  CHECK(comes_to_be_empty(folder));
+  close(ends[0]);
+  close(ends[1]);
+}
+
+TEST_CASE("a temporary folder goes with its object, and no process stays behind", "[unit][base]") {
+  const Folder folder;
+  const pid_t child = fork();
+  if (child == 0) {
+    setenv("TMPDIR", folder.path().c_str(), 1);
+    bool good = true;
+    {
+      const TemporaryFolder one("t-"), two("t-");
+      good = one.path() != two.path() && folder.count() == 2;
+      write_file(one.file("x"), "x");
+    }
+    _exit(good && folder.count() == 0 && waitpid(-1, nullptr, 0) < 0 && errno == ECHILD ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
 }
 
 TEST_CASE("a program that is run gives its status, is killed at its limit, and may not exist", "[unit][base]") {
