@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/registry.h"
 #include "base/sha256.h"
@@ -68,7 +69,7 @@ nlohmann::ordered_json to_json(const workloads::Plan& plan, const std::string& a
 
 void print(const workloads::Plan& plan, const MapCommand& command) {
   if (command.json) {
-    fmt::print("{}\n", to_json(plan, command.allocator).dump());
+    fmt::print("{}\n", base::dump_json(to_json(plan, command.allocator)));
     return;
   }
   std::string uses;
@@ -139,7 +140,7 @@ void run_all(const Inputs& in, const MapCommand& command, const mapping::Allocat
                           b.simulated ? amount(b.simulated->used, b.scale) + " simulated" : amount(b.used, b.scale));
     fmt::print("{}  {}{}\n", line, counts_text(plan), stopped_text(plan));
   }
-  if (command.json) fmt::print("{}\n", json.dump(2));
+  if (command.json) fmt::print("{}\n", base::dump_json(json, 2));
 }
 
 /// Refuses options that would say nothing.

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/atomic_file.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/sha256.h"
@@ -519,7 +520,7 @@ class Sweep {
       if (evaluator != nullptr)
         j["evaluations"] = {
             {"measured", evaluator->measured()}, {"equal", evaluator->equal()}, {"found", evaluator->found()}};
-      fmt::print("{}\n", j.dump(2));
+      fmt::print("{}\n", base::dump_json(j, 2));
       return;
     }
     std::size_t wide = 10;

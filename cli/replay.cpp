@@ -17,6 +17,7 @@
 #include <string_view>
 
 #include "base/atomic_file.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "cli/commands.h"
@@ -432,7 +433,7 @@ void print_json(const Report& r) {
       one["warm"] = counts_json(r.at(c, p).warm(), r.sized());
       j["results"].push_back(std::move(one));
     }
-  fmt::print("{}\n", j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  fmt::print("{}\n", base::dump_json(j));
 }
 
 void print_table(const Report& r) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/atomic_file.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/registry.h"
 #include "cli/child_process.h"
@@ -204,7 +205,7 @@ std::string host_json(const SimulateOptions& options, const Results& results) {
     j["shortcuts"]["on"] = !options.no_shortcuts;
     put_effort(*results.effort, j["shortcuts"]);
   }
-  return j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return base::dump_json(j, 2) + "\n";
 }
 
 void check_options(const SimulateOptions& options) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "mapping/nested_storage.h"
@@ -52,7 +53,7 @@ void run(const StorageCommand& command) {
     j["whole_model_ratio"] = *whole;
   }
   if (command.json) {
-    fmt::print("{}\n", j.dump(2));
+    fmt::print("{}\n", base::dump_json(j, 2));
     return;
   }
   fmt::print("experts, int{}..int{}, groups of {}: bits of a weight with its group's parameters\n", command.least,

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "base/atomic_file.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/temporary_folder.h"
@@ -639,7 +640,7 @@ void run_verify_drawn(VerifyOptions options) {
       json["first_difference"] = fmt::format("workload {}: {}", failure->index, failure->text);
       json["replay"] = replay(options, failure->index);
     }
-    fmt::print("{}\n", json.dump(2));
+    fmt::print("{}\n", base::dump_json(json, 2));
   } else if (!failure) {
     fmt::print("{} in {}: {} cycles compared, {}, 0 differences\n", counted(totals.cases, "workload"),
                counted(totals.configurations.size(), "configuration"), totals.cycles,
@@ -678,7 +679,7 @@ void compare(VerifyOptions options) {
       json["first_difference"] = difference;
       json["replay"] = replay(options, failure->index);
     }
-    fmt::print("{}\n", json.dump(2));
+    fmt::print("{}\n", base::dump_json(json, 2));
   } else if (!failure && options.totals) {
     fmt::print("{} in {}: {} cycles, {} tiles and {} port values compared, 0 differences\n",
                counted(totals.cases, "case"), counted(totals.configurations.size(), "configuration"), totals.cycles,

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/atomic_file.h"
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/lost_inputs.h"
@@ -139,7 +140,7 @@ void run_describe(const DescribeOptions& options) {
     throw base::InputError("moesaic workload describe: NETWORK: got nothing, expected a name, or --list");
   const workloads::Network n = workloads::find_network(options.network, "moesaic workload describe", "NETWORK");
   if (options.json)
-    fmt::print("{}\n", describe_json(n).dump(2));
+    fmt::print("{}\n", base::dump_json(describe_json(n), 2));
   else
     print_describe(n);
 }

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "models/memory/memory_model.h"
 
@@ -495,7 +496,7 @@ std::string summary_json(const Run& run) {
 
   j["check"]["values_compared"] = run.values_compared;
   j["check"]["differences"] = 0;
-  return j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return base::dump_json(j, 2) + "\n";
 }
 
 std::string layers_csv(const Run& run) {

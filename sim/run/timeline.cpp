@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/dump_json.h"
+
 namespace moesaic::run {
 namespace {
 
@@ -37,9 +39,7 @@ std::uint64_t time_of(const program::Chip& chip, std::uint64_t cycles) {
   return static_cast<std::uint64_t>(chip.time(base::Cycles(static_cast<std::int64_t>(cycles))).count());
 }
 
-std::string quoted(const std::string& text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
+std::string quoted(const std::string& text) { return base::dump_json(nlohmann::json(text)); }
 
 }  // namespace
 

@@ -147,6 +147,14 @@ TEST_CASE("workload describe reads a shape file as it reads the zoo's", "[bad_co
                 "shape.yaml:1: source: got nothing, expected this key");
 }
 
+TEST_CASE("workload describe prints JSON of a model whose folder's name is no UTF-8", "[bad_config][cli]") {
+  const TemporaryFolder folder;
+  const Outcome outcome = run_program("workload describe --json " + copy_model(folder, "m\xff"));
+  CAPTURE(outcome.err);
+  CHECK(outcome.exit_code == 0);
+  CHECK_THAT(outcome.out, Catch::Contains("\"name\": \"m\xef\xbf\xbd\""));
+}
+
 TEST_CASE("workload describe and synth refuse unknown networks and impossible parameters", "[bad_config][cli]") {
   const TemporaryFolder folder;
   check_refused("workload describe Mixtrel-8x7B", "NETWORK: got 'Mixtrel-8x7B', expected a model folder");

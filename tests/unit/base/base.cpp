@@ -1,10 +1,12 @@
-// base/: units, rng, registry, yaml, progress, sha256.
+// base/: units, rng, registry, yaml, dump_json, progress, sha256.
 #include <catch2/catch.hpp>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "base/dump_json.h"
 #include "base/error.h"
 #include "base/progress.h"
 #include "base/registry.h"
@@ -19,6 +21,12 @@ using Catch::Matchers::Equals;
 TEST_CASE("a refused value says where, what it was and what was expected", "[unit][base]") {
   CHECK(std::string(ConfigError("chip.yaml:12", "array.rows", "0", "a power of two in [4, 256]").what()) ==
         "chip.yaml:12: array.rows: got 0, expected a power of two in [4, 256]");
+}
+
+TEST_CASE("JSON keeps its form whatever bytes its texts hold", "[unit][base]") {
+  const nlohmann::ordered_json json{{"b", "f\xfc\xc3\xbcr"}, {"a", {1}}};
+  CHECK(dump_json(json) == "{\"b\":\"f\xef\xbf\xbd\xc3\xbcr\",\"a\":[1]}");
+  CHECK(dump_json(nlohmann::json(json), 1) == "{\n \"a\": [\n  1\n ],\n \"b\": \"f\xef\xbf\xbd\xc3\xbcr\"\n}");
 }
 
 TEST_CASE("units of one kind add, scale and divide to a count", "[unit][base]") {
