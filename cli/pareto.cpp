@@ -147,7 +147,8 @@ class Evaluator {
 
 struct Point {
   std::string allocator, budget;
-  std::string error;  ///< why there is no plan
+  std::string error;      ///< why there is no plan
+  bool too_slow = false;  ///< the latency was missed, as simulated
   workloads::Plan plan;
   std::int64_t io_uses = 0;  ///< bytes a token times tokens
   std::int64_t cycles = 0;   ///< simulated
@@ -355,6 +356,7 @@ class Sweep {
           point.error = as_pareto(failed.what());
         } catch (const LatencyMissed& failed) {
           point.error = as_pareto(failed.what());
+          point.too_slow = true;
         }
         if (point.error.empty()) {
           for (const workloads::PlanEntry& e : point.plan.experts)
@@ -369,11 +371,22 @@ class Sweep {
         progress.step();
       }
     }
+    refuse_without_plan();
     replace_files();
     print(evaluator.get());
   }
 
  private:
+  /// Where no point has a plan the first one says why, as map would.
+  void refuse_without_plan() const {
+    if (std::any_of(points_.begin(), points_.end(), [](const Point& p) { return p.error.empty(); })) return;
+    const Point& first = points_.front();
+    const std::string text =
+        first.error + (points_.size() == 1 ? "" : fmt::format("; none of {} points has a plan", points_.size()));
+    if (first.too_slow) throw base::CheckError(text);
+    throw base::InputError(text);
+  }
+
   /// Puts this sweep's files where an earlier one's are, which stay if that fails.
   void replace_files() const {
     const base::SignalsWait signals_wait;

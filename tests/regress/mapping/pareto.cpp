@@ -154,6 +154,44 @@ TEST_CASE("a sweep that cannot be written leaves the earlier one as it was", "[r
              Catch::Contains("a folder that holds .old-77, where a sweep that was killed put an earlier one"));
 }
 
+TEST_CASE("a sweep without any plan ends as map does, and leaves the earlier one as it was", "[regress][mapping]") {
+  const Folder folder;
+  base::write_file(folder.file("s.csv"), table());
+  const std::string out = folder.file("out"),
+                    inputs = " --workload configs/demo_workload.yaml --chip chips/demo.yaml --cache " +
+                             folder.file("cache") + " --sensitivity " + folder.file("s.csv"),
+                    start = "pareto" + inputs + " --out " + out + " --allocators ";
+  REQUIRE(run_program(start + "optimal --memory-budgets 2bits").exit_code == 0);
+  const std::string before = base::read_file(out + "/pareto.csv");
+  const auto ends_as_map = [&](const std::string& allocator, const std::string& budgets, int code,
+                               const std::string& what) {
+    const Outcome mapped = run_program("map" + inputs + " --allocator " + allocator + " --memory-budget " + budgets),
+                  swept = run_program(start + allocator + " --memory-budgets " + budgets);
+    INFO(mapped.err << swept.err);
+    CHECK(mapped.exit_code == code);
+    CHECK(swept.exit_code == code);
+    CHECK(swept.one_error_line());
+    CHECK(swept.out.empty());
+    CHECK_THAT(swept.err, Catch::StartsWith("moesaic pareto: --" + what));
+    CHECK(swept.err.substr(swept.err.find("got")) == mapped.err.substr(mapped.err.find("got")));
+    CHECK(base::read_file(out + "/pareto.csv") == before);
+  };
+  ends_as_map("optimal", "1bits", 2, "memory-budgets: got ");
+  ends_as_map("greedy", "1bits", 2, "memory-budgets: got ");
+  ends_as_map("optimal", "4bits --latency-budget 9000cycles", 1, "latency-budget: got 9423.81");
+  const Outcome several = run_program(start + "optimal,greedy --json --memory-budgets 1bits,1.5bits");
+  CHECK(several.exit_code == 2);
+  CHECK(several.out.empty());
+  CHECK(several.one_error_line());
+  CHECK_THAT(several.err, Catch::StartsWith("moesaic pareto: --memory-budgets: got ") &&
+                              Catch::EndsWith("; none of 4 points has a plan\n"));
+  CHECK(fs::exists(out + "/plans/2bits-optimal.yaml"));
+  // One plan is enough.
+  const Outcome one = run_program(start + "optimal --json --memory-budgets 1bits,2bits");
+  CHECK(one.exit_code == 0);
+  CHECK(json::parse(one.out)["points"][0].contains("error"));
+}
+
 TEST_CASE("a sweep takes lists of every budget, and leaves no plan of an earlier sweep behind", "[regress][mapping]") {
   const Folder folder;
   base::write_file(folder.file("s.csv"), table());
