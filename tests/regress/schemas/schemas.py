@@ -181,12 +181,12 @@ class Check:
 
 def table(check, layers, experts):
     """A sensitivity table and a cost table for the shipped model, made up."""
-    losses, costs = ["layer,expert,format,bits,loss,frequency,weight"], ["layer,expert,format,cycles"]
+    losses, costs = ["layer,expert,format,bits,loss,frequency,weight"], ["layer,expert,format,cycles,2024"]
     for layer in range(layers):
         for expert in range(experts):
             for bits in (2, 4, 8):
                 losses.append(f"{layer},{expert},nested,{bits},{(1 + layer + expert) / 4**bits},0.25,0.5")
-                costs.append(f"{layer},{expert},nested{bits},{100 * bits}")
+                costs.append(f"{layer},{expert},nested{bits},{100 * bits},{bits}")
     (check.folder / "losses.csv").write_text("\n".join(losses) + "\n")
     (check.folder / "costs.csv").write_text("\n".join(costs) + "\n")
     return check.folder / "losses.csv", check.folder / "costs.csv"
@@ -247,7 +247,15 @@ def check_plans(check, workload):
 
     simulated = plan("--latency-budget", "100000000cycles", "--no-cache")
     check.sample("plan", simulated, run)
-    check.sample("plan", plan("--costs", str(costs)), run)
+    limited = plan("--costs", str(costs), "--limit", "2024=100000")
+    check.sample("plan", limited, run)
+    # Without quotes YAML reads a number or a truth value.
+    for name, good in ((2024, True), (True, True), (None, False), ([2024], False)):
+        limited["budgets"][-1]["name"] = name
+        check.expect("plan", limited, run, good, f"a budget called {name}")
+    limited["budgets"][-1].update(name="2024", unit=1)
+    limited["solver"]["nodes"] = 3
+    check.expect("plan", limited, run, True, "a unit and a fact that are numbers")
     tokens = check.repository / "data" / "tokens" / "calibration.bin"
     simulated["quantiser"] = {"kind": "gptq", "tokens": str(tokens),
                               "tokens_hash": hashlib.sha256(tokens.read_bytes()).hexdigest(), "window": 256,
