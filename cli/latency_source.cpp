@@ -41,6 +41,7 @@ profile::Profile make_profile(const run::RunInputs& inputs, const program::Chip&
   if (options.none && !options.folder.empty())
     throw base::ConfigError(where, "--cache", "it with --no-cache", "one of them");
   profile::Options profile_options;
+  profile_options.cache_by_default = options.folder.empty();
   if (!options.none) profile_options.cache = options.folder.empty() ? profile::default_cache() : options.folder;
   profile_options.threads =
       options.threads > 0 ? static_cast<unsigned>(options.threads) : std::max(1U, std::thread::hardware_concurrency());

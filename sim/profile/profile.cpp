@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <filesystem>
 #include <optional>
 #include <set>
+#include <system_error>
 #include <utility>
 
 #include "base/atomic_file.h"
@@ -94,11 +97,18 @@ std::optional<std::vector<std::int64_t>> read_cache(const fs::path& path, const 
   return ends;
 }
 
-void write_cache(const fs::path& path, const std::string& key, const std::vector<std::int64_t>& ends) {
+void make_cache(const fs::path& folder, bool by_default) {
   std::error_code error;
-  fs::create_directories(path.parent_path(), error);
-  if (error)
-    throw base::ConfigError(path.parent_path().string(), "--cache", error.message(), "a folder that can be made");
+  fs::create_directories(folder, error);
+  if (!error && access(folder.c_str(), W_OK | X_OK) != 0) error.assign(errno, std::generic_category());
+  if (!error) return;
+  const std::string expected = "a folder that can be made and written to";
+  throw by_default ? base::ConfigError(folder.string(), "default cache", error.message(),
+                                       expected + "; --cache names another, --no-cache does without")
+                   : base::ConfigError(folder.string(), "--cache", error.message(), expected);
+}
+
+void write_cache(const fs::path& path, const std::string& key, const std::vector<std::int64_t>& ends) {
   std::string text = fmt::format("{}\n{}\n", kCacheHeader, key);
   for (const std::int64_t end : ends) text += fmt::format("{}\n", end);
   base::write_file(path.string(), text);
@@ -206,23 +216,25 @@ program::ShapeOf shapes_of(const run::RunInputs& inputs, std::int64_t experts, c
 }
 
 Measured measure(const run::RunInputs& inputs, const program::Chip& chip, const program::ShapeOf& shapes,
-                 const std::string& cache) {
+                 const Options& options) {
   Measured measured;
   const RunProgram program = lowered(inputs, shapes, chip);
   measured.jobs = program.jobs;
   for (const program::TimedPhase& phase : program.timed_phases())
     measured.after.push_back(static_cast<std::int64_t>(phase.after));
-  const std::string key = cache.empty() ? std::string() : key_of(program, chip);
-  const fs::path path = fs::path(cache) / (key + ".txt");
-  if (!cache.empty()) {
+  const bool cache = !options.cache.empty();
+  const std::string key = cache ? key_of(program, chip) : std::string();
+  const fs::path path = fs::path(options.cache) / (key + ".txt");
+  if (cache) {
     if (auto found = read_cache(path, key, program.jobs.size())) {
       measured.ends = *std::move(found);
       measured.cached = true;
       return measured;
     }
   }
+  if (cache) make_cache(options.cache, options.cache_by_default);
   measured.ends = run_program(program, chip);
-  if (!cache.empty()) write_cache(path, key, measured.ends);
+  if (cache) write_cache(path, key, measured.ends);
   return measured;
 }
 
@@ -235,7 +247,7 @@ Profile profile(const run::RunInputs& inputs, const program::Chip& chip, std::in
   std::size_t done = 0;
   network::for_each_window(
       runs.size(), options.threads,
-      [&](std::size_t r) { measured[r] = measure(inputs, chip, shapes_of(inputs, experts, runs[r]), options.cache); },
+      [&](std::size_t r) { measured[r] = measure(inputs, chip, shapes_of(inputs, experts, runs[r]), options); },
       [&](std::size_t) {
         if (options.progress) options.progress(++done, runs.size());
       });

@@ -43,7 +43,8 @@ std::string work_hash(const run::RunInputs& inputs);
 std::string default_cache();
 
 struct Options {
-  std::string cache;  ///< a folder, made when needed; empty: none
+  std::string cache;              ///< a folder, made when needed; empty: none
+  bool cache_by_default = false;  ///< nobody chose that folder: its refusal says how to choose another
   unsigned threads = 1;
   /// Called under a lock as runs end; may be empty.
   std::function<void(std::size_t done, std::size_t total)> progress;

@@ -293,7 +293,13 @@ TEST_CASE("profile refuses what it cannot measure", "[bad_config][cli]") {
   check_refused(start + "--formats int4,int4", "--formats: got int4 twice", out);
   check_refused(start + "--group 12", "--group: got 12, expected a positive multiple of 8", out);
   check_refused(start + "--no-cache --cache " + folder.file("c"), "--cache: got it with --no-cache", out);
-  check_refused(start + "--formats int2 --cache " + folder.write("file", "x") + "/c", "--cache: got ", out);
+  check_refused(start + "--formats int2 --cache " + folder.write("file", "x") + "/c", "/file/c: --cache: got ", out);
+  setenv("XDG_CACHE_HOME", folder.file("file").c_str(), 1);
+  check_refused(start + "--formats int2",
+                folder.file("file/moesaic/profile: default cache: got Not a directory, expected a folder that "
+                            "can be made and written to; --cache names another, --no-cache does without"),
+                out);
+  unsetenv("XDG_CACHE_HOME");
   check_refused("profile --chip chips/demo.yaml --workload " + folder.file("none.yaml"), folder.file("none.yaml"));
   check_refused(std::string("profile ") + kFiles + "--formats int2 --no-cache --out " + folder.file("no/p.csv"),
                 folder.file("no/p.csv"));
