@@ -5,6 +5,33 @@
 
 namespace moesaic::fast {
 
+unsigned AskedMemory::submit_reads(unsigned port, std::uint64_t address, unsigned count, std::uint64_t now) {
+  auto taken = static_cast<unsigned>(std::min<std::uint64_t>(submits_known_, count));
+  submits_known_ -= taken;
+  if (taken < count) {
+    const std::int64_t more =
+        model_->submit_row(beat(port, false, address + taken * beat_bytes_), count - taken, cycles(now));
+    taken += static_cast<unsigned>(more);
+    owed_[port] += static_cast<std::uint64_t>(more);
+    quiet_until_[port] = 0;
+  }
+  if (recorder_ == nullptr) return taken;
+  if (taken > 0) recorder_->asked_row(port, address, taken, now);
+  if (taken < count) recorder_->asked(port, address + taken * beat_bytes_, false, now);
+  return taken;
+}
+
+/// Whether the memory has the port's next beat at `now`; where not, a cycle is noted before which it has not.
+bool AskedMemory::is_there(unsigned port, bool is_write, std::uint64_t now) {
+  if (!settles_) return model_->finished(port, is_write, cycles(now)) > 0;
+  const auto coming = model_->coming(port, is_write, cycles(now));
+  const std::uint64_t at = coming ? cycle_of(coming->cycle) : kNever;
+  there_at_[port] = now;
+  if (coming && coming->known && at <= now) return true;
+  quiet_until_[port] = at;
+  return false;
+}
+
 void AskedMemory::begin(std::uint64_t now) {
   begin_ = now;
   came_.clear();
@@ -177,6 +204,7 @@ bool AskedMemory::ask(const Leg& leg, std::uint64_t address) {
   const std::int64_t accepted = model_->submit_row(beat(leg.port, leg.port == kWrites, address), leg.count, cycles(at));
   submits_known_ += static_cast<std::uint64_t>(accepted);
   owed_[leg.port] += static_cast<std::uint64_t>(accepted);
+  quiet_until_[leg.port] = 0;
   if (accepted != leg.count) return false;
   for (unsigned p = 0; p < kNumPorts; ++p)
     if (!coming_[p].known) look(p, at, ask_from_);

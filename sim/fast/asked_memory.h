@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <vector>
 
 #include "models/memory/memory_model.h"
@@ -19,7 +20,7 @@ namespace moesaic::fast {
 class AskedMemory {
  public:
   AskedMemory(std::unique_ptr<memory::MemoryModel> model, unsigned beat_bytes)
-      : model_(std::move(model)), beat_bytes_(beat_bytes) {}
+      : model_(std::move(model)), beat_bytes_(beat_bytes), settles_(model_->takes_ports_apart()) {}
   memory::MemoryModel& model() { return *model_; }
   const memory::MemoryModel& model() const { return *model_; }
 
@@ -37,11 +38,14 @@ class AskedMemory {
     } else {
       taken = model_->submit(beat(port, is_write, address), cycles(now));
       owed_[port] += taken ? 1 : 0;
+      quiet_until_[port] = 0;
       if (is_apart && taken) find_answers();
     }
     if (recorder_ != nullptr && !is_apart) recorder_->asked(port, address, taken, now);
     return taken;
   }
+  /// As submit() of so many reads, one behind the other, up to one that is refused; returns how many were taken.
+  unsigned submit_reads(unsigned port, std::uint64_t address, unsigned count, std::uint64_t now);
   /// Whether the port's next beat is there. What was asked before is not asked again.
   bool comes(unsigned port, bool is_write, std::uint64_t now) {
     bool yes = false;
@@ -54,8 +58,8 @@ class AskedMemory {
         came_ports_[came_at_] == port) {
       yes = true;
       ++came_at_;
-    } else if (now >= ask_from_) {
-      yes = model_->finished(port, is_write, cycles(now)) > 0;
+    } else if (now >= ask_from_ && now >= quiet_until_[port]) {
+      yes = is_there(port, is_write, now);
       if (yes) take_ |= 1U << port;
     }
     if (yes && recorder_ != nullptr) recorder_->came(port, now);
@@ -70,7 +74,10 @@ class AskedMemory {
     if ((take_ >> port & 1) == 0) return;
     take_ &= ~(1U << port);
     --owed_[port];
-    model_->take(port, is_write);
+    if (!settles_) return model_->take(port, is_write);
+    constexpr LegCycle kThere = 0;
+    if (model_->take_as(port, is_write, cycles(there_at_[port]), 0, &kThere, 1) == 0)
+      throw std::logic_error("fast: a beat that was there is not");
   }
   /// Told what passes, until it is null.
   void record_to(LegRecorder* recorder) { recorder_ = recorder; }
@@ -148,6 +155,7 @@ class AskedMemory {
   /// It was put to another moment, as of `now`, in which it owes so many beats of weights and no others.
   void set_moment(std::uint64_t owed, std::uint64_t now) {
     owed_ = {};
+    quiet_until_ = {};
     owed_[kWeights] = owed;
     looked_ = false;
     set_asked(now);
@@ -169,6 +177,7 @@ class AskedMemory {
       if (coming_[p].cycle < coming_[port].cycle) port = p;
     return port;
   }
+  bool is_there(unsigned port, bool is_write, std::uint64_t now);
   void take_row(const Leg& leg, std::size_t& done);
   bool take_until(std::uint64_t cycle, std::uint64_t end, std::uint32_t& in_store);
   void look(unsigned port, std::uint64_t now, std::uint64_t first);
@@ -181,9 +190,12 @@ class AskedMemory {
 
   std::unique_ptr<memory::MemoryModel> model_;
   const unsigned beat_bytes_;
+  const bool settles_;  // the model itself knows when beats come, whatever other ports ask
   LegRecorder* recorder_ = nullptr;
-  std::array<std::uint64_t, kNumPorts> owed_{};  // beats that the memory took and that were not taken
-  unsigned take_ = 0;                            // ports whose beat is the memory's still
+  std::array<std::uint64_t, kNumPorts> owed_{};         // beats that the memory took and that were not taken
+  unsigned take_ = 0;                                   // ports whose beat is the memory's still
+  std::array<std::uint64_t, kNumPorts> quiet_until_{};  // before which no beat comes, if the port asks for nothing
+  std::array<std::uint64_t, kNumPorts> there_at_{};     // a cycle in which that beat was there
   std::uint64_t asked_at_ = kNever;
   // While the port that writes is apart: when answers come; the cycle in which the next one is there.
   bool apart_ = false;

@@ -47,6 +47,11 @@ class LegRecorder {
   void cycle(bool works, bool adds, std::uint64_t now);
   /// A beat was asked for. Where the memory refused it nothing more is recorded: this is no leg that can happen again.
   void asked(unsigned port, std::uint64_t address, bool accepted, std::uint64_t now);
+  /// The same of so many beats one behind the other, which the memory took.
+  void asked_row(unsigned port, std::uint64_t address, unsigned count, std::uint64_t now) {
+    asked(port, address, true, now);
+    if (whole_) leg(1).count = static_cast<std::uint8_t>(leg(1).count + count - 1);
+  }
   void end(std::uint64_t now) { end_leg(now); }
 
   bool is_whole() const { return whole_; }  ///< no beat was refused

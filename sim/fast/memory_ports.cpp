@@ -55,14 +55,16 @@ inline void MemoryPorts::sample_read(ReadPort& port, unsigned number, const Read
     port.holding = false;
   }
   if (ar_fire) {
-    if (!awaited_.empty()) check_awaited(number, reader);
+    const unsigned asked = reader.asked();
+    if (awaited_.contains_any(reader.address, reader.address + asked * beat_bytes_)) check_awaited(number, reader);
     unsigned i = 0;
     if (port.waiting.empty()) {  // most memories take all at once
-      while (i < reader.asked() && submit(number, false, reader.address + i * beat_bytes_, now)) ++i;
-      if (i == reader.asked()) return;
+      i = memory_.submit_reads(number, reader.address, asked, now);
+      submitted_ = submitted_ || i > 0;
+      if (i == asked) return;
     }
     const bool refused = port.waiting.empty();
-    for (; i < reader.asked(); ++i) port.waiting.push_back(reader.address + i * beat_bytes_);
+    for (; i < asked; ++i) port.waiting.push_back(reader.address + i * beat_bytes_);
     if (refused) return;
   }
   while (!port.waiting.empty() && submit(number, false, port.waiting.front(), now)) port.waiting.pop_front();

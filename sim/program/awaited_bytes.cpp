@@ -29,4 +29,9 @@ bool AwaitedBytes::contains(std::uint64_t address) const {
   return after != ranges_.begin() && address < std::prev(after)->second;
 }
 
+bool AwaitedBytes::contains_any(std::uint64_t begin, std::uint64_t end) const {
+  const auto after = ranges_.lower_bound(end);
+  return after != ranges_.begin() && begin < std::prev(after)->second;
+}
+
 }  // namespace moesaic::program

@@ -10,6 +10,7 @@ class AwaitedBytes {
   void add(std::uint64_t begin, std::uint64_t end);
   void remove(std::uint64_t begin, std::uint64_t end);
   bool contains(std::uint64_t address) const;
+  bool contains_any(std::uint64_t begin, std::uint64_t end) const;
   bool empty() const { return ranges_.empty(); }
 
  private:

@@ -322,6 +322,11 @@ TEST_CASE("awaited are the bytes that were added and not removed since", "[cosim
       if (awaited.contains(i) != expected[i]) FAIL("byte " << i << " in step " << step);
     }
     CHECK(awaited.empty() == !any);
+    const std::uint64_t from = rng.below(300), to = from + 1 + rng.below(300 - from);
+    const auto first = expected.begin() + static_cast<std::ptrdiff_t>(from);
+    const auto last = expected.begin() + static_cast<std::ptrdiff_t>(to);
+    if (awaited.contains_any(from, to) != (std::find(first, last, true) != last))
+      FAIL("bytes " << from << " to " << to << " in step " << step);
   }
 }
 

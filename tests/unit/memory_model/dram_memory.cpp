@@ -1,11 +1,13 @@
 // models/memory/dram_memory
 #include "models/memory/dram_memory.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <map>
 #include <memory>
 
 #include "base/error.h"
+#include "base/rng.h"
 #include "models/memory/dram_random.h"
 #include "tests/unit/memory_model/dram_traffic.h"
 
@@ -87,6 +89,29 @@ TEST_CASE("a write is acknowledged when the controller has it", "[unit][memory]"
   const std::int64_t expected = ceil_of(arrival * 312500, 2000000) + 2;
   CHECK(model.finished(2, true, Cycles(expected - 1)) == 0);
   CHECK(model.finished(2, true, Cycles(expected)) == 1);
+}
+
+TEST_CASE("the answers that a DRAM owes to writes are listed, each with the cycle in which it comes",
+          "[unit][memory]") {
+  base::Rng rng(5);
+  for (const std::int64_t period : {2000000, 1250000, 333333}) {
+    DramMemory model(memory::dram_preset("ddr5-6400"), Femtoseconds(period));
+    std::size_t owed = 0, most = 0;
+    for (std::int64_t now = 0; now < 3000; ++now) {
+      std::vector<Cycles> answers;
+      model.list_answers(2, answers);
+      REQUIRE(answers.size() == owed);
+      const auto there = std::count_if(answers.begin(), answers.end(), [now](Cycles at) { return at.count() <= now; });
+      REQUIRE(model.finished(2, true, Cycles(now)) == there);
+      if (there > 0 && rng.chance(1, 2)) {
+        model.take(2, true);
+        --owed;
+      }
+      if (rng.chance(1, 3)) owed += model.submit({2, true, 32 * rng.below(1 << 20), Bytes(32)}, Cycles(now)) ? 1 : 0;
+      most = std::max(most, owed);
+    }
+    CHECK(most > 2);
+  }
 }
 
 TEST_CASE("streamed reads reach the peak less refresh within one percent on every preset", "[unit][memory]") {
