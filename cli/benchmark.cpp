@@ -28,7 +28,7 @@ struct BenchmarkOptions {
   std::string build;
   double seconds = 1.0;
   bool projection = false;
-  std::int64_t clock_mhz = 1000;
+  std::int64_t clock_mhz = 640;  // a fifth of DDR5-6400's
   bool json = false;
 };
 
@@ -258,21 +258,35 @@ nlohmann::ordered_json benchmark_builds(const BenchmarkOptions& options) {
 
 nlohmann::ordered_json projection_row(const BenchmarkOptions& options, const memory::MemoryConfig& memory,
                                       base::Femtoseconds period, std::int64_t tokens) {
-  const Projection on = projection_in_child(memory, period, tokens, true),
-                   off = projection_in_child(memory, period, tokens, false);
+  // What is short is run several times, some before and some after what is long: other jobs slow a machine for a while.
+  constexpr int kBefore = 3, kAfter = 2;
+  Projection on;
+  double most_seconds = 0;
+  const auto run_on = [&](int times) {
+    for (int i = 0; i < times; ++i) {
+      const Projection again = projection_in_child(memory, period, tokens, true);
+      most_seconds = std::max(most_seconds, again.seconds);
+      if (on.cycles == 0 || again.seconds < on.seconds) on = again;
+    }
+  };
+  run_on(kBefore);
+  const Projection off = projection_in_child(memory, period, tokens, false);
+  run_on(kAfter);
   if (on.cycles != off.cycles)
     throw base::CheckError(
         fmt::format("projection, {} tokens: {} cycles with shortcuts, {} without", tokens, on.cycles, off.cycles));
   const auto rate = [](const Projection& p) { return static_cast<double>(p.cycles) / p.seconds; };
   if (!options.json)
-    fmt::print("{:>8} {:>12} {:>10.4f} {:>9.1f} {:>8.3f}% {:>8.3f}% {:>8.3f}% {:>9.1f} {:>14.3f} {:>9.1f}\n", tokens,
-               on.cycles, on.seconds, rate(on) / 1e6, 100 * on.repeated_share, 100 * on.skipped_share,
-               100 * on.stepped_share, static_cast<double>(on.peak_kib) / 1024, off.seconds, rate(off) / 1e6);
+    fmt::print("{:>8} {:>12} {:>9.4f} {:>9.4f} {:>9.1f} {:>8.3f}% {:>8.3f}% {:>8.3f}% {:>9.1f} {:>14.3f} {:>9.1f}\n",
+               tokens, on.cycles, on.seconds, most_seconds, rate(on) / 1e6, 100 * on.repeated_share,
+               100 * on.skipped_share, 100 * on.stepped_share, static_cast<double>(on.peak_kib) / 1024, off.seconds,
+               rate(off) / 1e6);
   return {{"tokens", tokens},
           {"cycles", on.cycles},
           {"memory", on.memory},
           {"clock_mhz", options.clock_mhz},
           {"cpu_seconds", on.seconds},
+          {"cpu_seconds_most", most_seconds},
           {"cycles_per_second", rate(on)},
           {"stepped_share", on.stepped_share},
           {"skipped_share", on.skipped_share},
@@ -287,12 +301,15 @@ nlohmann::ordered_json benchmark_projection(const BenchmarkOptions& options) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   const base::Femtoseconds period(kFemtosecondsOfMhz / options.clock_mhz);
   if (!options.json)
-    fmt::print("K 4096, N 14336, int4 in groups of 128, interleaved, 32x32 array at {} MHz\n", options.clock_mhz);
+    fmt::print(
+        "K 4096, N 14336, int4 in groups of 128, interleaved, 32x32 array at {} MHz; seconds of processor time, five "
+        "runs with shortcuts and one without\n",
+        options.clock_mhz);
   for (const memory::MemoryConfig& memory : projection_memories(period)) {
     if (!options.json)
-      fmt::print("\n{}\n{:>8} {:>12} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>14} {:>9}\n",
-                 memory::make_memory(memory, period)->name(), "tokens", "cycles", "CPU s", "MHz", "repeated", "skipped",
-                 "stepped", "peak MiB", "no shortcuts s", "MHz");
+      fmt::print("\n{}\n{:>8} {:>12} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>14} {:>9}\n",
+                 memory::make_memory(memory, period)->name(), "tokens", "cycles", "least s", "most s", "MHz",
+                 "repeated", "skipped", "stepped", "peak MiB", "no shortcuts s", "MHz");
     for (const std::int64_t tokens : {1, 16, 128}) rows.push_back(projection_row(options, memory, period, tokens));
   }
   return rows;
