@@ -591,6 +591,18 @@ TEST_CASE("while results of many tokens are written, the others repeat without t
   CHECK(effort.forgotten > 0);
 }
 
+TEST_CASE("results that are behind the others catch up where something new begins", "[unit][fast]") {
+  fast::Effort effort;
+  Work work = square_work(32, 256, 64, "ddr5-6400");
+  work.core.planes_per_cycle = 4;
+  work.core.max_tokens = 128;
+  work.core.act_depth = 16384;
+  work.memory.dram.channels = 2;
+  add_product(work, numerics::Format::integer(4), numerics::LayoutKind::kInterleaved, 4096, 480, 128, 37);
+  compare_shortcuts(work, {}, effort);
+  CHECK(effort.apart > 1000);
+}
+
 TEST_CASE("where a tile takes hundreds of cycles, and its results as many chunks, the run is the run without shortcuts",
           "[unit][fast]") {
   base::Rng rng(67);
