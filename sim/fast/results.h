@@ -1,8 +1,8 @@
 #pragma once
 /// Drain, requantisation, SwiGLU and output DMA, with the port that writes, while they are apart from the other blocks
 /// (docs/fast.md): they run ahead of these as far as these are known, and repeat what they did before. What follows a
-/// state of theirs, up to the end of the next cycle in which a beat is written or the last answer comes, depends on
-/// nothing but the chunks ahead.
+/// state of theirs, up to the end of the next cycle in which a beat is written, depends on nothing but the chunks
+/// ahead.
 #include <cstdint>
 #include <string>
 #include <vector>
