@@ -265,6 +265,9 @@ nlohmann::ordered_json projection_row(const BenchmarkOptions& options, const mem
   const auto run_on = [&](int times) {
     for (int i = 0; i < times; ++i) {
       const Projection again = projection_in_child(memory, period, tokens, true);
+      if (on.cycles != 0 && again.cycles != on.cycles)
+        throw base::CheckError(
+            fmt::format("projection, {} tokens: {} cycles with shortcuts, then {}", tokens, on.cycles, again.cycles));
       most_seconds = std::max(most_seconds, again.seconds);
       if (on.cycles == 0 || again.seconds < on.seconds) on = again;
     }

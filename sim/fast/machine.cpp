@@ -413,7 +413,7 @@ void Machine::note_results() {
 
 void Machine::join() {
   results_.catch_up(now_);
-  if (results_.now() != now_) throw std::logic_error("fast: results are not where the others are");
+  if (results_.now() != now_) throw std::logic_error("fast: results are ahead of the others");
   note_results();
   apart_ = false;
   memory_.set_apart(false);

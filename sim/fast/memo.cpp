@@ -9,7 +9,7 @@ namespace moesaic::fast {
 
 namespace {
 
-/// Counts of an outcome are bytes, and feeds can be looked into so far.
+/// Of rounds put together, of one feed: counts of an outcome are bytes, and as much may have been taken just before.
 constexpr std::size_t kMostOfFeed = Feeds::kRemembered / 2;
 
 template <class T>

@@ -76,12 +76,19 @@ void Results::step() {
   ++now_;
 }
 
+/// Nothing of theirs moves: a cycle before which nothing will. Where no beat waits at the port, an answer is all that
+/// they wait for: the memory, which may have been asked about later cycles, need not say more.
+std::uint64_t Results::next_move() {
+  if (!ports_.writes_are_plain()) return memory_.next_change(now_ - 1);
+  return memory_.num_answers() == 0 ? kNever : now_ + memory_.until_answer(0, now_);
+}
+
 /// To where they may be at a state that is remembered.
 void Results::step_until(std::uint64_t end) {
   do {
     step();
     if (last_.moves || last_.submits || now_ >= end) continue;
-    const std::uint64_t next = last_.rests ? end : std::min(end, memory_.next_change(now_ - 1));
+    const std::uint64_t next = last_.rests ? end : std::min(end, next_move());
     counting_.results(last_.activity, next - now_, now_);
     now_ = next;
   } while (now_ < end && !(last_.submits && ports_.writes_are_plain()));

@@ -76,6 +76,7 @@ class Results {
   Outcome* match(State& state);
   void pass(Outcome& outcome);
   void step();
+  std::uint64_t next_move();
   void step_until(std::uint64_t end);
   void record(State& state, std::uint64_t end);
   State& after(Outcome& outcome);
