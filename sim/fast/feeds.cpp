@@ -528,7 +528,7 @@ void Feeds::account(Feed feed) {
   const Ring& ring = rings_[kRingOf[f]];
   const std::uint64_t address = ring.address[slot];
   if (feed == Feed::kChunk) {
-    account_write(address, Chunk::unpack(ring.item[slot]).bytes, chunk_begins_[slot] != 0);
+    account_chunk(slot);
   } else if (feed == Feed::kActSegment) {
     account_read(MemoryPort::kActivationRead, act_range_, address, Segment::unpack(ring.item[slot]));
   } else {
@@ -539,14 +539,15 @@ void Feeds::account(Feed feed) {
   }
 }
 
-/// Takes them; those that lie one behind the other are one write.
+/// Takes them.
 void Feeds::account_chunks(unsigned count) {
-  const Ring& ring = rings_[kChunkRing];
   std::uint64_t& taken = taken_[static_cast<unsigned>(Feed::kChunk)];
-  for (; count > 0; --count, ++taken) {
-    const std::uint64_t slot = taken % kRing, address = ring.address[slot];
-    account_write(address, Chunk::unpack(ring.item[slot]).bytes, chunk_begins_[slot] != 0);
-  }
+  for (; count > 0; --count, ++taken) account_chunk(taken % kRing);
+}
+
+inline void Feeds::account_chunk(std::uint64_t slot) {
+  const Ring& ring = rings_[kChunkRing];
+  account_write(ring.address[slot], Chunk::unpack(ring.item[slot]).bytes, chunk_begins_[slot] != 0);
 }
 
 void Feeds::account_read(MemoryPort port, Range& range, std::uint64_t address, const Segment& segment) {
@@ -594,6 +595,7 @@ void Feeds::add_written(std::uint64_t begin, std::uint64_t bytes) {
   write_range_.end += bytes;
 }
 
+/// What lies one behind the other is one write.
 void Feeds::account_write(std::uint64_t address, std::uint64_t bytes, bool first) {
   const std::uint64_t end = address + bytes;
   if (address < writable_begin_ || end > writable_end_) check_writes(address, end);

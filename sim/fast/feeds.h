@@ -285,6 +285,7 @@ class Feeds {
   const program::Command* next_command(unsigned ring, const Wanted& wanted);
   void account(Feed feed);
   void account_chunks(unsigned count);
+  void account_chunk(std::uint64_t slot);
   void account_read(program::MemoryPort port, Range& range, std::uint64_t address, const Segment& segment);
   void account_write(std::uint64_t address, std::uint64_t bytes, bool first);
   void check_writes(std::uint64_t begin, std::uint64_t end);

@@ -145,16 +145,14 @@ void Results::pass(Outcome& outcome) {
   const std::uint64_t begin = now_;
   now_ += outcome.cycles;
   for (unsigned i = 0; i < outcome.num_answers; ++i) memory_.answer(begin + outcome.answers[i]);
-  if (outcome.writes) {
-    const std::uint64_t address = feeds_.beat_address(Feed::kChunk, outcome.back, outcome.ahead);
-    if (!memory_.submit(kWrites, true, address, now_ - 1)) {
-      state_ = outcome.next.first->state;
-      restore();
-      ports_.refuse_write(address);
-      return;
-    }
-    ports_.crossed(kWrites, 1);
+  const std::uint64_t address = feeds_.beat_address(Feed::kChunk, outcome.back, outcome.ahead);
+  if (!memory_.submit(kWrites, true, address, now_ - 1)) {
+    state_ = outcome.next.first->state;
+    restore();
+    ports_.refuse_write(address);
+    return;
   }
+  ports_.crossed(kWrites, 1);
   state_ = &after(outcome);
 }
 
@@ -189,6 +187,7 @@ void Results::record(State& state, std::uint64_t end) {
   const std::uint64_t released = released_at_;
   Outcome outcome;
   answers_.clear();
+  bool writes = false;
   std::uint64_t item = 0;
   do {
     if (now_ == end || now_ - begin == kMostCycles) return;
@@ -201,10 +200,10 @@ void Results::record(State& state, std::uint64_t end) {
     if (last_.moves && outcome.busy_end == 0) outcome.busy_from = cycle;
     if (last_.moves) outcome.busy_end = static_cast<std::uint8_t>(cycle + 1);
     if (released_at_ != released) outcome.released = std::min(outcome.released, cycle);
-    outcome.writes = ports_.beats()[kWrites] != beats;
+    writes = ports_.beats()[kWrites] != beats;
     if (last_.answered) answers_.push_back(cycle);
     if (!ports_.writes_are_plain() || ports_.beats()[kWrites] > beats + 1) return;
-  } while (!outcome.writes);
+  } while (!writes);
   outcome.cycles = static_cast<std::uint8_t>(now_ - begin);
   outcome.back = static_cast<std::uint32_t>(feeds_.taken(Feed::kChunk) - item);
   const auto copy = [this](Feed feed, std::uint64_t from, std::vector<Item>& items) {

@@ -46,7 +46,7 @@ class Results {
     std::uint64_t answer = 0;
     State* state = nullptr;
   };
-  /// What followed a state, once.
+  /// What followed a state, once, up to a beat that is written in the last cycle.
   struct Outcome {
     Outcome* beside = nullptr;
     Found<Next> next;
@@ -54,7 +54,6 @@ class Results {
     const Item* blocks = nullptr;
     const std::uint8_t* answers = nullptr;  ///< the cycles in which they are taken
     std::uint8_t num_chunks = 0, num_blocks = 0, num_answers = 0, cycles = 0;
-    bool writes = false;                       ///< in the last cycle
     std::uint8_t busy_from = 0, busy_end = 0;  ///< the first and behind the last cycle in which a block moved
     std::uint8_t released = kNotReleased;      ///< in this cycle
     std::uint32_t back = 0;                    ///< written is a beat of the chunk taken so long ago …
