@@ -150,9 +150,14 @@ void Feeds::put(unsigned ring, Item item, std::uint64_t address) {
 Item Feeds::take(Feed feed) {
   const Item item = peek(feed);
   if (item == kNoItem) throw std::logic_error("a block takes more than the program gives");
-  ++taken_[static_cast<unsigned>(feed)];
   ++taken_singly_;
-  if (image_ != nullptr && kCounted[static_cast<unsigned>(feed)]) account(feed);
+  const bool counted = image_ != nullptr && kCounted[static_cast<unsigned>(feed)];
+  if (counted && feed == Feed::kChunk) {
+    account_chunks(1);
+    return item;
+  }
+  ++taken_[static_cast<unsigned>(feed)];
+  if (counted) account(feed);
   return item;
 }
 
@@ -486,35 +491,35 @@ bool Feeds::make_chunk() {
   const std::uint32_t left = c.n - chunk_col_, cols = std::min(left, static_cast<std::uint32_t>(params_.cols));
   const bool sums = !is_pair(c) && c.write_acc, values = !sums || c.write_y;
   const unsigned element = is_pair(c) || c.elem_bytes == 2 ? 2 : 1;
-  std::uint64_t sum_at = row.aux + c.aux_offset + std::uint64_t{8} * chunk_col_;
+  const std::uint64_t sum_at = row.aux + c.aux_offset + std::uint64_t{8} * chunk_col_;
   std::uint64_t value_at = row.out + (c.opcode == Opcode::kCombine ? c.aux_offset : c.offset);
   if (is_pair(c)) value_at = row.aux + c.aux_offset;
   value_at += std::uint64_t{element} * chunk_col_;
-  Ring& ring = rings_[kChunkRing];
-  std::uint64_t made = ring.made, end_beat = chunk_end_beat_;
-  const auto put_chunk = [&](std::uint64_t at, unsigned bytes) {
-    const std::uint64_t address = at & kAddrMask, slot = made++ % kRing, beat = beat_of(address);
-    Chunk chunk;
-    chunk.offset = static_cast<std::uint8_t>(in_beat(address));
-    chunk.bytes = static_cast<std::uint8_t>(bytes);
-    chunk.same_beat = beat == end_beat;
-    end_beat = beat_of((address + bytes - 1) & kAddrMask);
-    ring.item[slot] = chunk.pack();
-    ring.address[slot] = address;
-    chunk_begins_[slot] = 0;
-  };
-  // All of the token's columns in the block, four at a time.
-  for (unsigned part = 0; part < cols; part += 4) {
-    const unsigned count = std::min(cols - part, 4U);
-    if (sums) put_chunk(sum_at, 8 * count);
-    if (values) put_chunk(value_at, element * count);
-    sum_at += std::uint64_t{8} * count;
-    value_at += element * count;
+  const std::uint64_t one_at = values ? value_at : sum_at, other_at = sums ? sum_at : value_at;
+  if (chunk_token_ == 0 || !repeat_chunks(one_at, other_at)) {
+    Ring& ring = rings_[kChunkRing];
+    const std::uint64_t first = ring.made;
+    const auto put_chunk = [&](std::uint64_t at, unsigned bytes, unsigned run) {
+      const std::uint64_t address = at & kAddrMask, beat = beat_of(address);
+      Chunk chunk;
+      chunk.offset = static_cast<std::uint8_t>(in_beat(address));
+      chunk.bytes = static_cast<std::uint8_t>(bytes);
+      chunk.same_beat = beat == chunk_end_beat_;
+      chunk_end_beat_ = beat_of((address + bytes - 1) & kAddrMask);
+      chunk_run_[ring.made % kRing] = static_cast<std::uint8_t>(run);
+      put(kChunkRing, chunk.pack(), address);
+    };
+    // All of the token's columns in the block, four at a time.
+    for (unsigned part = 0; part < cols; part += 4) {
+      const unsigned count = std::min(cols - part, 4U), run = sums && values ? 1 : (cols - part + 3) / 4;
+      if (sums) put_chunk(sum_at + std::uint64_t{8} * part, 8 * count, run);
+      if (values) put_chunk(value_at + element * part, element * count, run);
+    }
+    chunks_of_token_ = static_cast<unsigned>(ring.made - first);
+    if (chunk_first_) chunk_run_[first % kRing] |= kBegins;
+    chunk_first_ = false;
   }
-  if (chunk_first_) chunk_begins_[ring.made % kRing] = 1;
-  chunk_first_ = false;
-  ring.made = made;
-  chunk_end_beat_ = end_beat;
+  chunks_at_ = {one_at, other_at};
   if (++chunk_token_ != c.tokens) return true;
   chunk_token_ = 0;
   chunk_col_ += params_.cols;
@@ -522,14 +527,36 @@ bool Feeds::make_chunk() {
   return true;
 }
 
+/// The chunks of a block's next token, which begin at these addresses (the same one twice if they are of one kind),
+/// where they lie in beats as those of the token before do.
+bool Feeds::repeat_chunks(std::uint64_t one_at, std::uint64_t other_at) {
+  Ring& ring = rings_[kChunkRing];
+  const std::uint64_t by = one_at - chunks_at_[0], count = chunks_of_token_;
+  const bool may_wrap = ((one_at | other_at | chunks_at_[0] | chunks_at_[1]) & ~(kAddrMask >> 1)) != 0;
+  if (may_wrap || in_beat(by) != 0 || other_at - chunks_at_[1] != by) return false;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const std::uint64_t from = (ring.made + i - count) % kRing, to = (ring.made + i) % kRing;
+    ring.item[to] = ring.item[from];
+    ring.address[to] = ring.address[from] + by;
+    chunk_run_[to] = chunk_run_[from];
+  }
+  const std::uint64_t first = ring.made % kRing;
+  Chunk chunk = Chunk::unpack(ring.item[first]);
+  chunk.same_beat = beat_of(ring.address[first]) == chunk_end_beat_;
+  ring.item[first] = chunk.pack();
+  chunk_run_[first] &= static_cast<std::uint8_t>(~kBegins);
+  chunk_end_beat_ += static_cast<std::uint64_t>(static_cast<std::int64_t>(by) >> beat_shift_);
+  ring.made += count;
+  return true;
+}
+
+/// The segment that was taken last.
 void Feeds::account(Feed feed) {
   const unsigned f = static_cast<unsigned>(feed);
   const std::uint64_t slot = (taken_[f] - 1) % kRing;
   const Ring& ring = rings_[kRingOf[f]];
   const std::uint64_t address = ring.address[slot];
-  if (feed == Feed::kChunk) {
-    account_chunk(slot);
-  } else if (feed == Feed::kActSegment) {
+  if (feed == Feed::kActSegment) {
     account_read(MemoryPort::kActivationRead, act_range_, address, Segment::unpack(ring.item[slot]));
   } else {
     Range& range = segment_stage_[slot] == static_cast<std::uint8_t>(Stage::kPlanes)   ? planes_range_
@@ -541,13 +568,17 @@ void Feeds::account(Feed feed) {
 
 /// Takes them.
 void Feeds::account_chunks(unsigned count) {
-  std::uint64_t& taken = taken_[static_cast<unsigned>(Feed::kChunk)];
-  for (; count > 0; --count, ++taken) account_chunk(taken % kRing);
-}
-
-inline void Feeds::account_chunk(std::uint64_t slot) {
   const Ring& ring = rings_[kChunkRing];
-  account_write(ring.address[slot], Chunk::unpack(ring.item[slot]).bytes, chunk_begins_[slot] != 0);
+  std::uint64_t& taken = taken_[static_cast<unsigned>(Feed::kChunk)];
+  while (count > 0) {
+    const std::uint64_t slot = taken % kRing;
+    const bool begins = (chunk_run_[slot] & kBegins) != 0;
+    const unsigned run = std::min<unsigned>(chunk_run_[slot] & ~kBegins, count);
+    const std::uint64_t last = (taken + run - 1) % kRing, address = ring.address[slot];
+    account_write(address, ring.address[last] + Chunk::unpack(ring.item[last]).bytes - address, begins);
+    taken += run;
+    count -= run;
+  }
 }
 
 void Feeds::account_read(MemoryPort port, Range& range, std::uint64_t address, const Segment& segment) {

@@ -285,7 +285,7 @@ class Feeds {
   const program::Command* next_command(unsigned ring, const Wanted& wanted);
   void account(Feed feed);
   void account_chunks(unsigned count);
-  void account_chunk(std::uint64_t slot);
+  bool repeat_chunks(std::uint64_t one_at, std::uint64_t other_at);
   void account_read(program::MemoryPort port, Range& range, std::uint64_t address, const Segment& segment);
   void account_write(std::uint64_t address, std::uint64_t bytes, bool first);
   void check_writes(std::uint64_t begin, std::uint64_t end);
@@ -339,12 +339,16 @@ class Feeds {
   unsigned chunk_token_ = 0;
   bool chunk_left_ = false, chunk_first_ = false;
   std::uint64_t chunk_end_beat_ = ~std::uint64_t{0};
+  std::array<std::uint64_t, 2> chunks_at_{};  // those of the token made last, in the same block, which were so many
+  unsigned chunks_of_token_ = 0;
 
   // traffic
   program::Traffic traffic_;
   Range planes_range_, params_range_, requant_range_, act_range_, write_range_;
   std::array<std::uint8_t, kRing> segment_stage_{};  // Stage of each entry of the segments' ring
-  std::array<std::uint8_t, kRing> chunk_begins_{};   // a command, of each entry of the chunks' ring
+  // Of each entry of the chunks' ring how many from it on lie one behind the other; and whether it begins a command.
+  std::array<std::uint8_t, kRing> chunk_run_{};
+  static constexpr std::uint8_t kBegins = 0x80;
   bool beat_open_ = false;
   std::uint64_t beat_ = 0, strobes_ = 0;
   std::uint64_t writable_begin_ = 0, writable_end_ = 0;
