@@ -9,9 +9,10 @@
 
 namespace moesaic::cli {
 
-inline constexpr std::array<std::pair<const char*, std::uint64_t fast::Effort::*>, 12> kEffortFields{{
+inline constexpr std::array<std::pair<const char*, std::uint64_t fast::Effort::*>, 13> kEffortFields{{
     {"cycles_stepped", &fast::Effort::stepped},
     {"cycles_skipped", &fast::Effort::skipped},
+    {"cycles_streamed", &fast::Effort::streamed},
     {"cycles_repeated", &fast::Effort::repeated},
     {"cycles_repeated_stocked", &fast::Effort::stocked},
     {"cycles_repeated_apart", &fast::Effort::apart},

@@ -138,7 +138,8 @@ class FastWay {
     effort_ = fast.effort;
     const std::uint64_t all = effort_.stepped + effort_.skipped + effort_.repeated;
     if (all != fast.run.cycles || (!way_.choices.shortcuts && effort_.stepped != all) ||
-        effort_.stocked + effort_.unasked > effort_.repeated || effort_.linked > effort_.unasked)
+        effort_.streamed > effort_.skipped || effort_.stocked + effort_.unasked > effort_.repeated ||
+        effort_.linked > effort_.unasked)
       throw base::CheckError(std::string(way_.name) + ": stepped, skipped and repeated cycles do not add up");
     return std::move(fast.run);
   }

@@ -3,6 +3,7 @@
 /// followed (Paths) and asks what the core asked for before. Where such a path ends in something new, the core steps
 /// from its beginning: what the path asked for and what came is then told to the core in the memory's place, so that
 /// the memory sees everything once.
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -78,6 +79,13 @@ class AskedMemory {
     constexpr LegCycle kThere = 0;
     if (model_->take_as(port, is_write, cycles(there_at_[port]), 0, &kThere, 1) == 0)
       throw std::logic_error("fast: a beat that was there is not");
+  }
+  /// As silence(), while the core steps and the memory may still be asked about `now`; 0 where that is not known.
+  std::uint64_t quiet(std::uint64_t now) const {
+    std::uint64_t until = came_at_ < came_.size() ? begin_ + came_[came_at_] : kNever;
+    for (unsigned port = 0; port < kNumPorts; ++port)
+      if (owed_[port] != 0) until = std::min(until, std::max(ask_from_, quiet_until_[port]));
+    return until > now ? until - now : 0;
   }
   /// Told what passes, until it is null.
   void record_to(LegRecorder* recorder) { recorder_ = recorder; }

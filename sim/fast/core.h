@@ -141,6 +141,27 @@ class Core {
   bool tile_begins(const Wires& wires) const { return wires.beat_fire && (beat_ & kTileFirst) != 0; }
   bool tile_ends(const Wires& wires) const { return wires.sum_fire && (oldest() & kTileLast) != 0; }
 
+  // ---- tokens that pass the array alike ----
+
+  /// What the array and the blocks behind it up to the accumulators hold, but for the number of the token.
+  struct Flow {
+    std::uint64_t pipe = 0;
+    std::uint32_t flight = 0;
+    std::array<std::uint8_t, 8> rest{};
+    bool operator==(const Flow& other) const {
+      return pipe == other.pipe && flight == other.flight && rest == other.rest;
+    }
+  };
+  Flow flow() const {
+    return {pipe_, flight_, {beat_, group1_, group2_, group3_, group_open_, param_count_, banks_, acc_banks_}};
+  }
+  /// The next beat is a token's first, if not its tile's.
+  bool at_token() const { return walking_tiles_ && digit_ == 0 && token_ != 0; }
+  /// Tokens of the tile that are still to begin, but for its last.
+  unsigned tokens_before_last() const { return tile_.tokens - 1U - token_; }
+  /// So many tokens pass as the one before did, while nothing else moves.
+  void pass_tokens(unsigned count) { token_ = static_cast<std::uint8_t>(token_ + count); }
+
   /// Readers whose bursts differ only in where the memory was asked for them become alike; nothing else changes.
   /// Returns whether those of the weights may: that depends on segments which are still to be taken.
   bool join_bursts();

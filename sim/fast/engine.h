@@ -73,6 +73,7 @@ struct Options {
 /// Where the cycles went: they add up to the run's.
 struct Effort {
   std::uint64_t stepped = 0, skipped = 0, repeated = 0;
+  std::uint64_t streamed = 0;             ///< of those skipped: tokens of a tile that passed the array alike
   std::uint64_t stocked = 0;              ///< of those repeated: behind a DRAM, whenever it answered
   std::uint64_t apart = 0;                ///< of those stocked: while results were on their way out on their own
   std::uint64_t unasked = 0;              ///< of those repeated, others: without asking a DRAM

@@ -1,6 +1,7 @@
 #include "sim/fast/machine.h"
 
 #include <algorithm>
+#include <numeric>
 #include <stdexcept>
 
 #include "base/error.h"
@@ -75,6 +76,7 @@ Run Machine::finish() {
   run_.command_error = core_.command_error();
   run_.effort.stepped = counted_.stepped;
   run_.effort.skipped = counted_.skipped;
+  run_.effort.streamed = counted_.streamed;
   run_.effort.repeated = counted_.repeated;
   run_.effort.stocked = counted_.stocked;
   run_.effort.apart = counted_.apart;
@@ -124,7 +126,34 @@ void Machine::step() {
   events_.idle = was_idle && !w.retired && host_.unfinished() == 0;
   quiet_ = !counting_.moves() && !restless && !submitted && !storage.moved && !apart_ && !has_news();
   if (!quiet_) moved_at_ = now_;
+  note_flow(w, restless || submitted || storage.moved);
   alone_ = alone_ && !w.io.any() && !w.pass && !w.retire && !storage.moved && host_.is_plain();
+}
+
+/// Since a token began, nothing but the array, what it feeds and the sequencer has moved, in cycles that all count the
+/// same: where the next one begins it is seen whether the array is as it was then.
+inline void Machine::note_flow(const Core::Wires& w, bool disturbed) {
+  constexpr std::uint32_t kFlow = [] {
+    std::uint32_t bits = 0;
+    for (const program::Block block : {program::Block::kTileSequencer, program::Block::kPeArray,
+                                       program::Block::kGroupDequant, program::Block::kAccBuffer})
+      bits |= 3U << (2 * static_cast<unsigned>(block));
+    return bits;
+  }();
+  flow_period_ = 0;
+  if (disturbed || !w.issues || Counting::moves(w.activity & ~kFlow)) {
+    flow_begin_ = kNever;
+    return;
+  }
+  if (w.activity != flow_activity_) {
+    flow_activity_ = w.activity;
+    flow_begin_ = kNever;
+  }
+  if (!core_.at_token()) return;
+  const Core::Flow flow = core_.flow();
+  if (flow_begin_ != kNever && flow == flow_) flow_period_ = now_ - flow_begin_;
+  flow_ = flow;
+  flow_begin_ = now_;
 }
 
 /// While results are apart: counts what they do, and returns what the others do. Once they have touched it is counted
@@ -251,6 +280,26 @@ program::EngineRun::PhaseEnd Machine::phase_end() {
 
 // ---- skip ----
 
+std::uint64_t Machine::stream(std::uint64_t most) {
+  if (flow_period_ == 0 || apart_) return 0;
+  if (!ports_.is_plain(false) || ports_.is_holding(false)) return 0;
+  const std::uint64_t host = host_.period(core_);
+  if (host == 0) return 0;
+  most = std::min({most, most_skipped(), asks_ ? memory_.quiet(now_) : memory_.silence(now_)});
+  std::uint64_t tokens = std::min<std::uint64_t>(core_.tokens_before_last(), most / flow_period_);
+  tokens -= tokens % (host / std::gcd(host, flow_period_));
+  if (tokens == 0) return 0;
+  const std::uint64_t count = tokens * flow_period_;
+  core_.pass_tokens(static_cast<unsigned>(tokens));
+  counting_.more(count);
+  now_ += count;
+  run_.effort.skipped += count;
+  run_.effort.streamed += count;
+  last_busy_ = last_move_ = now_ - 1;
+  moved_at_ = flow_begin_ = now_;
+  return count;
+}
+
 void Machine::skip(unsigned period) {
   const std::uint64_t most = std::min(most_skipped(), silence());
   pass_still(most - most % period);
@@ -302,6 +351,7 @@ void Machine::read_state(std::string_view state, std::uint32_t weights_owed) {
   for (std::int64_t& value : exported_) value = static_cast<std::int64_t>(read.get());
   if (!asks_) memory_.model().import_state(cycles(now_), exported_);
   behind_ = false;
+  flow_begin_ = kNever;
 }
 
 template <class Visit>

@@ -82,6 +82,10 @@ class Machine {
   void skip(unsigned period);
   /// Cycles in which the memory says nothing.
   std::uint64_t silence() { return memory_.silence(now_); }
+  /// After a step: passes tokens of a tile at once where nothing moves but the array, what it feeds and the sequencer,
+  /// and these do what they did for the token before; at most `most` cycles. Returns how many passed. Not while results
+  /// are apart.
+  std::uint64_t stream(std::uint64_t most);
   /// Cycles that may be skipped, whatever the memory says.
   std::uint64_t most_skipped();
 
@@ -190,6 +194,7 @@ class Machine {
 
   bool is_cut() const { return options_.max_cycles && now_ >= *options_.max_cycles; }
   void count(std::uint32_t activity);
+  void note_flow(const Core::Wires& wires, bool disturbed);
   std::uint32_t count_results(const Core::Wires& w);
   void note_results();
   void watch_tiles(const Core::Wires& w);
@@ -228,6 +233,11 @@ class Machine {
   bool quiet_ = false;                // nothing changed in the last cycle
   std::uint64_t moved_at_ = kNever;   // the cycle behind one in which something moved
   std::uint64_t rested_at_ = kNever;  // the cycle to which was skipped from a state in which nothing moves
+
+  // note_flow(): where a token began, cycles like this one since then; how many, where the next one has just begun.
+  Core::Flow flow_;
+  std::uint32_t flow_activity_ = 0;
+  std::uint64_t flow_begin_ = kNever, flow_period_ = 0;
 
   bool apart_ = false, touched_ = false, added_ = false;
 

@@ -166,7 +166,7 @@ State* Paths::record(State& state) {
 /// Steps to the next place where states are compared, at the latest until nothing moves or there is something to tell;
 /// returns what State::still says.
 unsigned Paths::advance() {
-  const std::uint64_t begin = machine_.effort().stepped, begin_taken = machine_.taken_singly();
+  const std::uint64_t begin = machine_.now(), begin_taken = machine_.taken_singly();
   const bool may_part = machine_.may_part();
   do {
     const std::uint64_t marks = machine_.marked();
@@ -175,7 +175,8 @@ unsigned Paths::advance() {
     if (machine_.moves_otherwise()) moved_ = machine_.now() - 1;
     if (machine_.has_news()) return 0;
     const unsigned still = machine_.stillness();
-    const std::uint64_t stepped = machine_.effort().stepped - begin;
+    if (machine_.stream(begin + kMostStepped - machine_.now()) != 0) moved_ = machine_.now() - 1;
+    const std::uint64_t stepped = machine_.now() - begin;
     if (stepped > kMostStepped) throw std::logic_error("fast: a path that is not told");
     if (memory_.is_told(machine_.now()) &&
         (still != 0 || stepped >= kMostStepped || machine_.taken_singly() - begin_taken >= Feeds::kMostTaken ||

@@ -17,14 +17,16 @@ constexpr std::uint64_t kPartsAgain = 512;  // cycles after results could not be
 
 /// Steps and skips to the next place where states are compared, or until there is something to tell.
 void advance(Machine& machine) {
-  const std::uint64_t begin = machine.effort().stepped, begin_taken = machine.taken_singly();
+  const std::uint64_t begin = machine.effort().stepped + machine.effort().streamed,
+                      begin_taken = machine.taken_singly();
   do {
     const std::uint64_t marks = machine.marked();
     machine.step();
     if (machine.has_news()) return;
     const unsigned still = machine.stillness();
     if (still != 0) machine.skip(still);
-    const std::uint64_t stepped = machine.effort().stepped - begin;
+    machine.stream(kNever);
+    const std::uint64_t stepped = machine.effort().stepped + machine.effort().streamed - begin;
     if (stepped >= kMostStepped || machine.taken_singly() - begin_taken >= Feeds::kMostTaken ||
         (stepped >= kFewestStepped && machine.marked() != marks))
       return;

@@ -178,6 +178,7 @@ std::uint64_t compare_shortcuts(const Work& work, fast::Options options, fast::E
   REQUIRE(with.effort.stepped + with.effort.skipped + with.effort.repeated == with.engine.cycles);
   effort.stepped += with.effort.stepped;
   effort.skipped += with.effort.skipped;
+  effort.streamed += with.effort.streamed;
   effort.repeated += with.effort.repeated;
   effort.stocked += with.effort.stocked;
   effort.apart += with.effort.apart;
@@ -621,6 +622,7 @@ TEST_CASE("where a tile takes hundreds of cycles, and its results as many chunks
     compare_shortcuts(work, options, effort);
   }
   CHECK(effort.repeated > effort.stepped);
+  CHECK(effort.streamed > effort.stepped / 10);
 }
 
 TEST_CASE("results stay with the others behind a memory whose ports must be asked together", "[unit][fast]") {
