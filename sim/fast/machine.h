@@ -122,9 +122,9 @@ class Machine {
   /// moved but for that.
   bool reader_works() const { return reader_works_; }
   bool moves_otherwise() const { return reader_works_ || Counting::moves(activity() & ~(3U << kReaderShift)); }
-  /// Grows with every tile, activation step and command: where states are likely to repeat.
+  /// Grows with every tile, eighth activation step and command: where states are likely to repeat.
   std::uint64_t marked() const {
-    return feeds_.taken(Feed::kSequenceTile) + feeds_.taken(Feed::kActStep) + feeds_.taken(Feed::kExecute);
+    return feeds_.taken(Feed::kSequenceTile) + feeds_.taken(Feed::kActStep) / 8 + feeds_.taken(Feed::kExecute);
   }
 
   /// Items that were taken one by one and belong to outcomes: while results are apart, not theirs.
