@@ -431,10 +431,8 @@ void DramChannel::take_arrival(std::vector<DramOutcome>& outcomes) {
       }
     }
   }
-  DramAccess first = access;
+  enqueue(access).access.count = 1;
   pop_pending();
-  first.count = 1;
-  enqueue(first);
   update_mode();  // a read that is blocked may have made a write urgent
 }
 
