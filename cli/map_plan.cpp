@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <numeric>
 #include <set>
 #include <string_view>
 #include <tuple>
@@ -13,6 +14,7 @@
 #include "base/sha256.h"
 #include "cli/plan_check.h"
 #include "mapping/checker.h"
+#include "mapping/latency_search.h"
 #include "sim/profile/profile.h"
 #include "workloads/checkpoint.h"
 
@@ -429,105 +431,119 @@ workloads::Plan make_plan(const Inputs& in, const MapCommand& command, const std
   return plan;
 }
 
-constexpr int kMostRounds = 8;
-
-/// Allocates, and while the simulated plan breaks a latency budget, takes the excess off the additive budget and
-/// allocates again. The additive budget begins without effect: barriers and what is measured behind them take longer
-/// than the run that counts, so a plan may add up to more than the budget and still keep it.
+/// Allocates within additive latency budgets that mapping::search_latency() proposes, until the simulated plan keeps
+/// the latency budgets.
 class Enforcement {
  public:
   Enforcement(const Inputs& in, const MapCommand& command, const std::string& name, const mapping::Allocator& allocator,
               const mapping::AllocatorOptions& options)
       : in_(in), command_(command), name_(name), allocator_(allocator), options_(options), problem_(in.problem) {
     for (std::size_t b = 0; b < problem_.budgets.size(); ++b) {
-      mapping::Budget& budget = problem_.budgets[b];
+      const mapping::Budget& budget = problem_.budgets[b];
       if (!in.work || problem_.resources[index(budget.resource)].name != "latency") continue;
       enforced_.push_back(b);
+      wanted_.insert(wanted_.end(), limits_of(budget), wanted_of(b));
+    }
+  }
+
+  workloads::Plan run() {
+    if (enforced_.empty()) return make_plan(in_, command_, name_, problem_, allocator_.allocate(problem_, options_));
+    if (!command_.check.empty()) return checked();
+    const mapping::LatencyAnswer answer =
+        mapping::search_latency(wanted_, {[this](const auto& capacity) { return within(capacity); },
+                                          [this] { return least(); }, [this] { return fastest(); }});
+    if (!answer.kept) throw missed();
+    return stated(answer.kept->plan);
+  }
+
+ private:
+  struct Tried {
+    workloads::Plan plan;
+    mapping::LatencyTrial trial;
+  };
+
+  std::size_t limits_of(const mapping::Budget& budget) const { return budget.per_layer ? problem_.layers().size() : 1; }
+  std::int64_t wanted_of(std::size_t b) const {
+    const mapping::Budget& budget = problem_.budgets[b];
+    return budget.value * problem_.resources[index(budget.resource)].scale;
+  }
+
+  /// Sets what the additive problem allows: nothing is no bound.
+  void bound(const std::vector<std::optional<std::int64_t>>& capacity) {
+    auto next = capacity.begin();
+    for (const std::size_t b : enforced_) {
+      mapping::Budget& budget = problem_.budgets[b];
       std::int64_t most = 0;
       for (const mapping::Item& item : problem_.items) {
         std::int64_t greatest = 0;
         for (const mapping::Choice& c : item.choices) greatest = std::max(greatest, c.use[index(budget.resource)]);
         most += greatest;
       }
-      budget.capacity.assign(budget.per_layer ? problem_.layers().size() : 1, most);
+      budget.capacity.clear();
+      for (std::size_t l = 0; l < limits_of(budget); ++l)
+        budget.capacity.push_back(std::min(most, next++->value_or(most)));
     }
   }
 
-  workloads::Plan run() {
-    if (enforced_.empty()) return make_plan(in_, command_, name_, problem_, allocator_.allocate(problem_, options_));
-    for (int round = 1; round <= kMostRounds; ++round) {
-      // Behind the simple memory no run takes longer than its table: the last resort.
-      if (round == kMostRounds) lower_to_wanted();
-      mapping::Allocation allocation;
-      try {
-        allocation = allocator_.allocate(problem_, options_);
-      } catch (const base::InputError&) {
-        if (round == 1) throw;  // the other budgets' to say
-        break;
-      }
-      rounds_ = round;
-      workloads::Plan plan = make_plan(in_, command_, name_, problem_, allocation);
-      if (keeps(plan, allocation.assignment)) return plan;
+  std::optional<mapping::LatencyTrial> within(const std::vector<std::optional<std::int64_t>>& capacity) {
+    bound(capacity);
+    try {
+      return simulate(allocator_.allocate(problem_, options_));
+    } catch (const base::InputError&) {
+      if (tried_.empty()) throw;  // the other budgets' to say
+      return {};
     }
-    return least_latency();
   }
 
-  /// States the simulation in the plan's budgets; false, with the excess taken off, when one is not kept.
-  bool keeps(workloads::Plan& plan, const mapping::Assignment& assignment) {
-    const run::Timing simulated = cli::simulated(in_, *in_.work, plan);
-    const std::vector<int> layers = problem_.layers();
-    bool kept = true;
+  /// A plan of these formats that was simulated before is not again.
+  mapping::LatencyTrial simulate(const mapping::Allocation& allocation) {
+    const auto known = plan_of_.emplace(allocation.assignment, tried_.size());
+    if (!known.second) return tried_[known.first->second].trial;
+    Tried tried{make_plan(in_, command_, name_, problem_, allocation), {}};
+    const run::Timing simulated = cli::simulated(in_, *in_.work, tried.plan);
+    tried.trial.plan = tried_.size();
+    tried.trial.loss = mapping::totals(problem_, allocation.assignment).loss;
     for (const std::size_t b : enforced_) {
-      mapping::Budget& budget = problem_.budgets[b];
-      const std::int64_t wanted = budget.value * problem_.resources[index(budget.resource)].scale;
-      const std::vector<std::int64_t> uses = mapping::layer_use(problem_, assignment, budget.resource);
-      std::int64_t used = 0;
-      if (budget.per_layer) {
-        for (std::size_t l = 0; l < layers.size(); ++l) {
-          const auto found = simulated.layer_cycles.find(layers[l]);
-          const std::int64_t cycles = found == simulated.layer_cycles.end() ? 0 : found->second;
-          used = std::max(used, cycles);
-          if (cycles > wanted) budget.capacity[l] = std::min(budget.capacity[l], uses[l]) - (cycles - wanted);
-        }
-      } else {
-        std::int64_t sum = 0;
-        for (const std::int64_t use : uses) sum += use;
-        used = simulated.cycles;
-        if (used > wanted) budget.capacity[0] = std::min(budget.capacity[0], sum) - (used - wanted);
+      const mapping::Budget& budget = problem_.budgets[b];
+      const std::vector<std::int64_t> uses = mapping::layer_use(problem_, allocation.assignment, budget.resource);
+      if (!budget.per_layer) {
+        tried.trial.used.push_back(std::accumulate(uses.begin(), uses.end(), std::int64_t{0}));
+        tried.trial.simulated.push_back(simulated.cycles);
+        continue;
       }
-      const std::int64_t excess = used - wanted;
-      if (excess > 0) {
-        kept = false;
-        if (budget.per_layer)
-          for (std::int64_t& capacity : budget.capacity) capacity = std::max<std::int64_t>(capacity, 0);
-        else
-          budget.capacity[0] = std::max<std::int64_t>(budget.capacity[0], 0);
+      tried.trial.used.insert(tried.trial.used.end(), uses.begin(), uses.end());
+      for (const int layer : problem_.layers()) {
+        const auto found = simulated.layer_cycles.find(layer);
+        tried.trial.simulated.push_back(found == simulated.layer_cycles.end() ? 0 : found->second);
       }
-      Least& least = least_[b];
-      if (!least.any || used < least.used) least = {true, used, wanted, plan.loss};
-      plan.budgets[b].simulated = workloads::PlanBudget::Simulated{wanted, used, rounds_};
     }
-    return kept;
+    tried_.push_back(std::move(tried));
+    return tried_.back().trial;
   }
 
- private:
-  struct Least {
-    bool any = false;
-    std::int64_t used = 0, wanted = 0;
-    double loss = 0;  ///< of the plan that used the least
-  };
-
-  void lower_to_wanted() {
+  /// Of the model within the other budgets; of a layer whatever they say.
+  std::vector<std::int64_t> least() {
+    std::vector<std::int64_t> all;
     for (const std::size_t b : enforced_) {
-      mapping::Budget& budget = problem_.budgets[b];
-      const std::int64_t wanted = budget.value * problem_.resources[index(budget.resource)].scale;
-      for (std::int64_t& capacity : budget.capacity) capacity = std::min(capacity, wanted);
+      const mapping::Budget& budget = problem_.budgets[b];
+      if (!budget.per_layer) {
+        all.push_back(used_of(problem_, fastest_assignment(), budget));
+        continue;
+      }
+      std::map<int, std::int64_t> layers;
+      for (const mapping::Item& item : problem_.items) {
+        std::int64_t fewest = item.choices.front().use[index(budget.resource)];
+        for (const mapping::Choice& c : item.choices) fewest = std::min(fewest, c.use[index(budget.resource)]);
+        layers[item.layer] += fewest;
+      }
+      for (const auto& [layer, uses] : layers) all.push_back(uses);
     }
+    return all;
   }
 
-  /// Of the plans of least additive latency within the other budgets the one that loses least, if its simulation keeps
-  /// the latency budgets.
-  workloads::Plan least_latency() {
+  /// Of the plans of least additive latency within the other budgets.
+  const mapping::Assignment& fastest_assignment() {
+    if (!fastest_.empty()) return fastest_;
     mapping::Problem fastest = in_.problem;
     const int resource = problem_.budgets[enforced_.front()].resource;
     fastest.budgets.clear();
@@ -536,38 +552,83 @@ class Enforcement {
         fastest.budgets.push_back(problem_.budgets[b]);
     for (mapping::Item& item : fastest.items)
       for (mapping::Choice& c : item.choices) c.loss = c.use[index(resource)];
+    fastest_ = mapping::allocate_optimal(fastest, options_).assignment;
+    return fastest_;
+  }
+
+  /// Of those plans the one that loses least.
+  mapping::LatencyTrial fastest() {
     mapping::Allocation allocation;
-    allocation.assignment = mapping::allocate_optimal(fastest, options_).assignment;
+    allocation.assignment = fastest_assignment();
     allocation.facts = {{"status", "feasible"},
                         {"method", "least additive latency: no other plan tried was fast enough"}};
-    for (const std::size_t b : enforced_)  // its own uses are what the additive problem allows it
-      problem_.budgets[b].capacity =
-          problem_.budgets[b].per_layer
-              ? mapping::layer_use(problem_, allocation.assignment, resource)
-              : std::vector<std::int64_t>{used_of(problem_, allocation.assignment, problem_.budgets[b])};
+    for (const std::size_t b : enforced_) {  // its own uses are what the additive problem allows it
+      mapping::Budget& budget = problem_.budgets[b];
+      budget.capacity = budget.per_layer ? mapping::layer_use(problem_, allocation.assignment, budget.resource)
+                                         : std::vector<std::int64_t>{used_of(problem_, allocation.assignment, budget)};
+    }
     try {
       allocation.assignment = mapping::allocate_optimal(problem_, options_).assignment;
     } catch (const base::InputError&) {  // the search was stopped before it found the plan that is known
     }
-    ++rounds_;
-    workloads::Plan plan = make_plan(in_, command_, name_, problem_, allocation);
-    if (keeps(plan, allocation.assignment)) return plan;
-    for (const auto& [b, least] : least_) {
-      if (least.used <= least.wanted) continue;
-      const mapping::Resource& r = problem_.resources[index(problem_.budgets[b].resource)];
-      const auto tokens = static_cast<double>(r.scale);
-      throw LatencyMissed(fmt::format(
+    return simulate(allocation);
+  }
+
+  /// The plan, with what it takes simulated.
+  workloads::Plan stated(std::size_t which) const {
+    workloads::Plan plan = tried_[which].plan;
+    for (const std::size_t b : enforced_)
+      plan.budgets[b].simulated = workloads::PlanBudget::Simulated{wanted_of(b), simulated_of(tried_[which], b),
+                                                                   static_cast<std::int64_t>(tried_.size())};
+    return plan;
+  }
+
+  /// Of the model, or of the layer that takes longest.
+  std::int64_t simulated_of(const Tried& tried, std::size_t b) const {
+    auto first = tried.trial.simulated.begin();
+    for (const std::size_t other : enforced_) {
+      const auto end = first + static_cast<std::ptrdiff_t>(limits_of(problem_.budgets[other]));
+      if (other == b) return *std::max_element(first, end);
+      first = end;
+    }
+    return 0;
+  }
+
+  /// The one plan that the allocator states.
+  workloads::Plan checked() {
+    bound(std::vector<std::optional<std::int64_t>>(wanted_.size()));
+    simulate(allocator_.allocate(problem_, options_));
+    for (const std::size_t b : enforced_)
+      if (simulated_of(tried_[0], b) > wanted_of(b))
+        throw base::CheckError(fmt::format("plan check: latency within the budget: {} simulated, {} wanted",
+                                           simulated_of(tried_[0], b), wanted_of(b)));
+    return stated(0);
+  }
+
+  LatencyMissed missed() const {
+    for (const std::size_t b : enforced_) {
+      std::int64_t least = simulated_of(tried_[0], b);
+      for (const Tried& tried : tried_) least = std::min(least, simulated_of(tried, b));
+      const std::int64_t wanted = wanted_of(b);
+      if (least <= wanted) continue;
+      const mapping::Budget& budget = problem_.budgets[b];
+      const std::int64_t scale = problem_.resources[index(budget.resource)].scale, whole = (least + scale - 1) / scale;
+      const Tried* best = nullptr;
+      for (const Tried& tried : tried_)
+        if (simulated_of(tried, b) <= whole * scale && (best == nullptr || tried.trial.loss < best->trial.loss))
+          best = &tried;
+      const auto tokens = static_cast<double>(scale);
+      return LatencyMissed(fmt::format(
           "moesaic map: {}: got {:.2f} simulated cycles a token{} with the fastest of {} plans, expected at most {}: "
           "{:.2f} too many; {}cycles{} can be kept, with loss {:.10g}",
-          problem_.budgets[b].key, static_cast<double>(least.used) / tokens,
-          problem_.budgets[b].per_layer ? " in a layer" : "", rounds_, problem_.budgets[b].value,
-          static_cast<double>(least.used - least.wanted) / tokens, (least.used + r.scale - 1) / r.scale,
-          problem_.budgets[b].per_layer ? "/layer" : "", least.loss));
+          budget.key, static_cast<double>(least) / tokens, budget.per_layer ? " in a layer" : "", tried_.size(),
+          budget.value, static_cast<double>(least - wanted) / tokens, whole, budget.per_layer ? "/layer" : "",
+          best->plan.loss));
     }
-    throw LatencyMissed(fmt::format(
+    return LatencyMissed(fmt::format(
         "moesaic map: --latency-budget: got no plan of {} that keeps it for the model and in every layer together, "
         "expected one",
-        rounds_));
+        tried_.size()));
   }
 
   const Inputs& in_;
@@ -577,8 +638,10 @@ class Enforcement {
   const mapping::AllocatorOptions& options_;
   mapping::Problem problem_;
   std::vector<std::size_t> enforced_;  // budgets
-  std::map<std::size_t, Least> least_;
-  int rounds_ = 0;
+  std::vector<std::int64_t> wanted_;   // of each of these the model's, or every layer's
+  mapping::Assignment fastest_;
+  std::vector<Tried> tried_;
+  std::map<mapping::Assignment, std::size_t> plan_of_;
 };
 
 /// Refuses a table that was measured at something else than what the plan is for; the group size of the plan.

@@ -105,9 +105,8 @@ class LatencyMissed : public base::CheckError {
 };
 
 /// The allocator's plan, checked against the tables. Where `in` has work to simulate, its simulation keeps the latency
-/// budgets: while it does not, the excess is taken off the additive budget and the problem solved again, at most eight
-/// times. base::InputError when there is no plan within the budgets, LatencyMissed when none was found that is fast
-/// enough.
+/// budgets: the best of the plans that mapping::search_latency() tries. base::InputError when there is no plan within
+/// the budgets, LatencyMissed when none was found that is fast enough.
 workloads::Plan solve_plan(const Inputs& in, const MapCommand& command, const std::string& name,
                            const mapping::Allocator& allocator, const mapping::AllocatorOptions& options);
 

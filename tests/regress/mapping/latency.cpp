@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/atomic_file.h"
+#include "mapping/latency_search.h"
 #include "tests/bad_config/cli/run_program.h"
 #include "workloads/latency_table.h"
 #include "workloads/plan.h"
@@ -69,7 +70,7 @@ TEST_CASE("a plan under a latency budget states what simulate takes with it, wit
   CHECK(latency["wanted"] == 12000 * 16);
   CHECK(latency["simulated"] <= latency["wanted"]);
   CHECK(latency["rounds"] > 1);
-  CHECK(latency["rounds"] <= 8);
+  CHECK(latency["rounds"] <= mapping::kMostLatencyPlans);
   CHECK(latency["used"] <= latency["budget"]);
   CHECK(held["loss"] > free["loss"]);
   const json summary = map.simulated(plan);
@@ -91,6 +92,11 @@ TEST_CASE("a plan under a latency budget states what simulate takes with it, wit
                                       map.folder.file("changed.yaml"));
   CHECK(changed.exit_code == 1);
   CHECK_THAT(changed.err, Catch::Contains("simulation took"));
+  // So is one that is held to less than it takes.
+  const Outcome less = run_program(map.start + "--memory-budget 4bits --latency-budget 11500cycles --check " + plan);
+  CHECK(less.exit_code == 1);
+  CHECK(less.err == "plan check: latency within the budget: " + std::to_string(read.budgets[1].simulated->used) +
+                        " simulated, 184000 wanted\n");
 }
 
 namespace {
@@ -163,6 +169,54 @@ TEST_CASE("on a chip with a storage and a cache a plan states the cycles that si
   CHECK(profile.err == chip +
                            ": storage: got experts that come from it while the chip runs, expected none: the table "
                            "is of experts that are in the memory\n");
+}
+
+TEST_CASE("behind a storage that takes most of the time the best plan is found, not the fastest of the table",
+          "[regress][mapping]") {
+  // nested2 takes the least cycles once it is in the memory, and the most to load: all eight planes. So the plan that
+  // adds up to least is none of the fastest, and what a plan is too slow by is more than it adds up to.
+  const Folder folder;
+  std::string chip = base::read_file("chips/demo.yaml"), text = "layer,expert,format,bits,loss,frequency,weight\n";
+  for (int layer = 0; layer < 4; ++layer)
+    for (int expert = 0; expert < 8; ++expert)
+      for (const auto& [format, share] :
+           {std::pair("nested,2", 0.3), {"int,3", 0.125}, {"int,4", 0.0625}, {"int,5", 0.03125}, {"int,6", 0.015625}})
+        text += std::to_string(layer) + "," + std::to_string(expert) + "," + format + "," +
+                std::to_string((1.0 + layer + 0.1 * expert) * share) + ",0.25,0.125\n";
+  base::write_file(folder.file("s.csv"), text);
+  base::write_file(folder.file("chip.yaml"),
+                   chip +
+                       "storage: {kind: ufs, preset: ufs4}\n"
+                       "cache: {policy: lru, capacity_experts: 6, load_order: hebf, decision_cycles: 100, "
+                       "prefetch: {kind: none}, start: cold}\n");
+  base::write_file(folder.file("w.yaml"), "model: " + fs::absolute("data/model").string() +
+                                              "\ntrace: " + fs::absolute("data/traces/evaluation.csv.gz").string() +
+                                              "\nrequests: [0]\nsteps: [1, 2, 3, 4, 5, 6, 7, 8]\n");
+  const std::string start = "map --memory-budget 8bits --workload " + folder.file("w.yaml") + " --chip " +
+                            folder.file("chip.yaml") + " --sensitivity " + folder.file("s.csv") + " --cache " +
+                            folder.file("cache") + " --json --latency-budget ";
+  double loss = 0;
+  for (const int wanted : {290000, 282000, 274000, 266000}) {
+    INFO(wanted);
+    const std::string budget = std::to_string(wanted) + "cycles";
+    const Outcome outcome = run_program(start + budget + " --out " + folder.file("plan.yaml"));
+    INFO(outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    const json plan = json::parse(outcome.out), &latency = plan["budgets"][1];
+    CHECK(latency["simulated"] <= latency["wanted"]);
+    CHECK(latency["rounds"] <= mapping::kMostLatencyPlans);
+    CHECK(plan["loss"] >= loss);
+    CHECK(plan["loss"] < 7);  // all nested2 loses 26
+    loss = plan["loss"];
+    CHECK(run_program(start + budget + " --check " + folder.file("plan.yaml")).exit_code == 0);
+  }
+  const Outcome refused = run_program(start + "250000cycles");
+  CHECK(refused.exit_code == 1);
+  const std::string said = " too many; ";
+  const std::size_t at = refused.err.find(said);
+  REQUIRE(at != std::string::npos);
+  const std::string least = refused.err.substr(at + said.size(), refused.err.find(" can be kept") - at - said.size());
+  CHECK(run_program(start + least).exit_code == 0);
 }
 
 TEST_CASE("with whole layers and stated costs a plan states the cycles that simulate takes with it",
