@@ -108,7 +108,6 @@ void run_all(const Inputs& in, const MapCommand& command, const mapping::Allocat
     const mapping::Resource& r = in.problem.resources[index(b.resource)];
     header += fmt::format(" {:>22}", r.name + " [" + r.unit + (b.per_layer ? "/layer]" : "]"));
   }
-  if (!command.json) fmt::print("{}  formats\n", header);
   const auto none = [&](const std::string& name, const std::string& why) {
     if (command.json)
       json.push_back({{"allocator", name}, {"error", why}});
@@ -130,6 +129,8 @@ void run_all(const Inputs& in, const MapCommand& command, const mapping::Allocat
       none(name, error.what());
       continue;
     }
+    // Not before: what the first allocator refuses is all that is printed.
+    if (!command.json && name == known.names().front()) fmt::print("{}  formats\n", header);
     if (command.json) {
       json.push_back(to_json(plan, name));
       continue;

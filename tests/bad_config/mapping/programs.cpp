@@ -163,6 +163,8 @@ TEST_CASE("map refuses tables, budgets and options that do not fit", "[bad_confi
 
   check_refused(map(good, "--memory-budget 1000"), "--memory-budget: got 1000 bytes, expected at least 995328 bytes",
                 out);
+  check_refused(std::string("map --memory-budget 1000 --allocator all ") + kFiles + "--sensitivity " + good,
+                "--memory-budget: got 1000 bytes, expected at least 995328 bytes");
   check_refused(map(good, "--memory-budget 2.5MB"), "--memory-budget: got '2.5MB'", out);
   check_refused(map(good, "--memory-budget=-5"), "--memory-budget: got '-5'", out);
   check_refused(map(good, "--memory-budget 4bits --allocator best"),
