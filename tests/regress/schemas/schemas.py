@@ -213,10 +213,21 @@ def check_chips(check, workload):
                                               "start": {"replay": 2}}}, run)
 
 
+    # Without quotes YAML reads a number or a truth value.
+    for name, good in ((16, True), (1.5, True), (True, True), ("", True), (None, False), ([16], False)):
+        check.expect("chip", {**CHIP, "name": name}, run, good, f"a chip called {name!r}")
+
+
 def check_workloads(check, workload):
     def run(document):
         return check.run(CHIP, document)
 
+    (check.folder / "2024").symlink_to(workload["model"])
+    (check.folder / "7").symlink_to(workload["tokens"])
+    check.expect("workload", {**workload, "model": 2024, "tokens": 7}, run, True, "a folder and a file that are numbers")
+    for key in ("model", "tokens"):
+        for value in ("", None, [7]):
+            check.expect("workload", {**workload, key: value}, run, False, f"{key} {value}")
     routing = {"prune_ratio": 0.1, "capacity_factor": 2.0, "round_to": 2, "renormalise": True}
     check.sample("workload", {**workload, "phase": "decode", "act_bits": 8, "batch_requests": 1, "max_tokens": 2,
                               "routing": routing}, run)
@@ -263,6 +274,9 @@ def check_plans(check, workload):
     simulated["class_shares"] = [0.75, 0.25]
     simulated["experts"][0]["reads"] = [simulated["experts"][0]["format"], "nested2"]
     check.sample("plan", simulated, run)
+    (check.folder / "2025").symlink_to(tokens)
+    simulated["quantiser"]["tokens"] = 2025
+    check.expect("plan", simulated, run, True, "calibration tokens in a file that is a number")
     apart = plan()
     apart["experts"][0]["format"] = dict.fromkeys(("gate", "up", "down"), apart["experts"][0]["format"])
     check.sample("plan", apart, run)
