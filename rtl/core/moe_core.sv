@@ -7,7 +7,7 @@ module moe_core #(
   parameter int unsigned PlanesPerCycle = 2,    // digits a PE adds in a cycle: 1, 2 or 4
   parameter int unsigned MaxActBits     = 16,   // widest activation, bits: 4, 8 or 16
   parameter int unsigned AxiDataWidth   = 64,   // one memory beat, bits: 64, 128 or 256, at least Rows
-  parameter int unsigned MaxTokens      = 8,    // tokens per command, a power of two in 1..32
+  parameter int unsigned MaxTokens      = 8,    // tokens per command, a power of two in 1..128
   parameter int unsigned ActDepth       = 256,  // activation buffer, words, a power of two
   parameter int unsigned HiddenDepth    = 512,  // hidden buffer, words of four, a power of two
   parameter int unsigned FifoDepth      = 32,   // beats a stream reader may hold, a power of two >= 16
@@ -179,7 +179,7 @@ module moe_core #(
   );
 
   logic        load_start, load_done, sequence_start, sequence_done, drain_start, drain_done, dequant_idle;
-  logic [4:0]  load_token, shift_token, out_token;
+  logic [moe_pkg::TokenBits-1:0] load_token, shift_token, out_token;
   logic [39:0] load_in_addr, row_out_addr, row_aux_addr;
   logic [7:0]  row_shift;
 
@@ -263,11 +263,12 @@ module moe_core #(
   logic [Rows*MaxActBits-1:0] act_write_data, act_read_data;
   logic                       hidden_valid, hidden_clear;
   logic [HiddenAddrW-1:0]     hidden_write_addr, hidden_read_addr;
-  logic [4:0]                 hidden_token, load_eh_token, load_eh, drain_eh;
+  logic [moe_pkg::TokenBits-1:0] hidden_token, load_eh_token;
+  logic [4:0]                 load_eh, drain_eh;
   logic [3:0]                 hidden_mask;
   logic [63:0]                hidden_write_data, hidden_read_data;
   logic                       direct_valid, direct_ready, direct_first, direct_done;
-  logic [4:0]                 direct_token;
+  logic [moe_pkg::TokenBits-1:0] direct_token;
   logic [15:0]                direct_s;
   logic [Cols*16-1:0]         direct_d;
 
@@ -325,10 +326,10 @@ module moe_core #(
   logic [Cols*SumBits-1:0]    sum;
   logic [RowSumBits-1:0]      rowsum;
   logic                       add_valid, add_ready, add_first, add_done;
-  logic [4:0]                 add_token;
+  logic [moe_pkg::TokenBits-1:0] add_token;
   logic [Cols*48-1:0]         add_value;
   logic                       acc_full, acc_release;
-  logic [4:0]                 acc_token;
+  logic [moe_pkg::TokenBits-1:0] acc_token;
   logic [3:0]                 acc_chunk;
   logic [4*48-1:0]            acc;
 

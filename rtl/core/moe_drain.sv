@@ -14,7 +14,7 @@ module moe_drain #(
   output logic                   done_o,   // one cycle
 
   input  logic                   acc_full_i,  // accumulators: a finished block is readable
-  output logic [4:0]             acc_token_o,
+  output logic [moe_pkg::TokenBits-1:0] acc_token_o,
   output logic [3:0]             acc_chunk_o,
   input  logic [4*48-1:0]        acc_i,  // combinational
   output logic                   acc_release_o,
@@ -24,10 +24,10 @@ module moe_drain #(
   input  logic [Cols*16-1:0]     rq_mu_i,
   input  logic [Cols*8-1:0]      rq_sigma_i,
 
-  output logic [4:0]             shift_token_o,  // row table and hidden shift, combinational
+  output logic [moe_pkg::TokenBits-1:0] shift_token_o,  // row table and hidden shift, combinational
   input  logic [7:0]             shift_i,
   input  logic [4:0]             hidden_shift_i,  // eh of shift_token_o
-  output logic [4:0]             out_token_o,
+  output logic [moe_pkg::TokenBits-1:0] out_token_o,
   input  logic [39:0]            out_addr_i,
   input  logic [39:0]            aux_addr_i,
 
@@ -59,7 +59,7 @@ module moe_drain #(
 
   output logic                           hidden_valid_o,
   output logic [$clog2(HiddenDepth)-1:0] hidden_addr_o,
-  output logic [4:0]                     hidden_token_o,
+  output logic [moe_pkg::TokenBits-1:0]  hidden_token_o,
   output logic [3:0]                     hidden_mask_o,
   output logic [4*16-1:0]                hidden_data_o,
   output logic                           hidden_clear_o,  // forget the extremes of h
@@ -84,12 +84,12 @@ module moe_drain #(
 
   // What travels with a chunk through requantisation and SwiGLU.
   typedef struct packed {
-    logic [17:0] unused;
+    logic [22-moe_pkg::TokenBits:0] unused;
     logic        last;   // last chunk of the command
     logic        up;     // of the up half of a pair
     logic [2:0]  count;  // columns, 1..4
     logic [3:0]  chunk;  // within the block
-    logic [4:0]  token;
+    logic [moe_pkg::TokenBits-1:0]  token;
     logic [31:0] col;    // first column
   } meta_t;
 
@@ -126,9 +126,9 @@ module moe_drain #(
   assign end_block  = send && last_chunk && last_token;
   assign end_walk   = end_block && last_cols && (which_q || !cmd_i.paired);
 
-  assign acc_token_o   = token_q[4:0];
+  assign acc_token_o   = token_q[moe_pkg::TokenBits-1:0];
   assign acc_chunk_o   = chunk_q[3:0];
-  assign shift_token_o = token_q[4:0];
+  assign shift_token_o = token_q[moe_pkg::TokenBits-1:0];
   assign acc_release_o = end_block;
   assign rq_ready_o    = end_block && !is_combine;
 
@@ -138,7 +138,7 @@ module moe_drain #(
     send_meta.up     = cmd_i.paired ? which_q : cmd_i.which_up;
     send_meta.count  = count;
     send_meta.chunk  = chunk_q[3:0];
-    send_meta.token  = token_q[4:0];
+    send_meta.token  = token_q[moe_pkg::TokenBits-1:0];
     send_meta.col    = col_q + 32'(chunk_col);
   end
 

@@ -3,7 +3,7 @@
 /// the drain; wait takes one cycle, but does not start before its job is released. An unknown opcode and a wait for a job
 /// that does not exist are dropped and raise command_error_o (sticky until reset).
 module moe_scheduler #(
-  parameter int unsigned MaxTokens = 8,  // entries of the row table, a power of two in 1..32
+  parameter int unsigned MaxTokens = 8,  // entries of the row table, a power of two in 1..128
   parameter int unsigned IoJobs    = 4   // jobs that a wait may name, a power of two in 2..16
 ) (
   input  logic                   clk_i,
@@ -24,19 +24,19 @@ module moe_scheduler #(
   output logic                   retire_o,      // the wait for retire_job_o is executed now, one cycle
   output logic [7:0]             retire_job_o,
 
-  input  logic [4:0]             load_token_i,  // row lookups, combinational
+  input  logic [moe_pkg::TokenBits-1:0] load_token_i,  // row lookups, combinational
   output logic [39:0]            load_in_addr_o,
-  input  logic [4:0]             shift_token_i,
+  input  logic [moe_pkg::TokenBits-1:0] shift_token_i,
   output logic [7:0]             shift_o,
-  input  logic [4:0]             out_token_i,
+  input  logic [moe_pkg::TokenBits-1:0] out_token_i,
   output logic [39:0]            out_addr_o,
   output logic [39:0]            aux_addr_o,
 
   output logic                   command_error_o,
   output logic [1:0]             activity_o
 );
-  if (MaxTokens < 1 || MaxTokens > 32 || (MaxTokens & (MaxTokens - 1)) != 0) begin : gen_bad_tokens
-    $fatal(1, "moe_scheduler: MaxTokens must be a power of two in 1..32");
+  if (MaxTokens < 1 || MaxTokens > 128 || (MaxTokens & (MaxTokens - 1)) != 0) begin : gen_bad_tokens
+    $fatal(1, "moe_scheduler: MaxTokens must be a power of two in 1..128");
   end
   if (!moe_pkg::is_pow2(IoJobs) || IoJobs < 2 || IoJobs > 16) begin : gen_bad_jobs
     $fatal(1, "moe_scheduler: IoJobs must be a power of two in 2..16");
@@ -95,9 +95,10 @@ module moe_scheduler #(
   assign out_addr_o     = out_addr_q[out_token_i[TokenBits-1:0]];
   assign aux_addr_o     = aux_addr_q[out_token_i[TokenBits-1:0]];
 
-  if (TokenBits < 5) begin : gen_unused_token_bits
+  if (TokenBits < moe_pkg::TokenBits) begin : gen_unused_token_bits
     logic unused_token_bits;
-    assign unused_token_bits = ^{load_token_i[4:TokenBits], shift_token_i[4:TokenBits], out_token_i[4:TokenBits]};
+    assign unused_token_bits = ^{load_token_i[moe_pkg::TokenBits-1:TokenBits], shift_token_i[moe_pkg::TokenBits-1:TokenBits],
+                                out_token_i[moe_pkg::TokenBits-1:TokenBits]};
   end
 
   // Blocked: held by a wait, and by nothing else.

@@ -23,7 +23,7 @@ module moe_tile_sequencer #(
   output logic [2:0]                  beat_plane_o,   // stored plane of lane 0
   output logic [PlanesPerCycle-1:0]   beat_enable_o,  // lanes that carry a plane
   output logic [2:0]                  beat_shift_o,   // lane j counts 2^(beat_shift - j)
-  output logic [9:0]                  beat_tag_o,     // see docs/core.md
+  output logic [moe_pkg::TagBits-1:0] beat_tag_o,     // see docs/core.md
   output logic                        beat_last_o,    // last beat of the tile
   input  logic                        sum_fire_i,     // one beat's sums have left the array
   output logic [1:0]                  activity_o
@@ -44,7 +44,7 @@ module moe_tile_sequencer #(
   logic [Rows*MaxActBits-1:0] beat_x_d, beat_x_q;
   logic [2:0]                 beat_plane_d, beat_plane_q, beat_shift_d, beat_shift_q;
   logic [PlanesPerCycle-1:0]  beat_enable_d, beat_enable_q;
-  logic [9:0]                 beat_tag_d, beat_tag_q;
+  logic [moe_pkg::TagBits-1:0] beat_tag_d, beat_tag_q;
   logic                       beat_last_d, beat_last_q;
 
   logic       tile_valid, tile_ready, group_first, group_end, rewind, acc_first, block_end;
@@ -125,12 +125,12 @@ module moe_tile_sequencer #(
       beat_plane_d = plane_q[2:0];
       beat_shift_d = 3'(planes - 4'd1 - plane_q);
       for (int j = 0; j < PlanesPerCycle; j++) beat_enable_d[j] = plane_q + 4'(j) < planes;
-      beat_tag_d[4:0] = token_q[4:0];
-      beat_tag_d[5]   = plane_q == '0;                      // digit_first
-      beat_tag_d[6]   = group_first;
-      beat_tag_d[7]   = group_end && last_set;
-      beat_tag_d[8]   = acc_first;
-      beat_tag_d[9]   = block_end && cmd_i.k_last && last_set && last_token;  // block_done
+      beat_tag_d[moe_pkg::TokenBits-1:0] = token_q[moe_pkg::TokenBits-1:0];
+      beat_tag_d[moe_pkg::TagDigitFirst] = plane_q == '0;
+      beat_tag_d[moe_pkg::TagGroupFirst] = group_first;
+      beat_tag_d[moe_pkg::TagGroupEnd]   = group_end && last_set;
+      beat_tag_d[moe_pkg::TagAccFirst]   = acc_first;
+      beat_tag_d[moe_pkg::TagBlockDone]  = block_end && cmd_i.k_last && last_set && last_token;
       beat_last_d     = last_set && last_token;
     end
   end

@@ -4,7 +4,7 @@
 /// Activity: busy when an add is taken or a bank released, blocked when an add is refused, otherwise idle.
 module moe_acc_buffer #(
   parameter int unsigned Cols = 8,       // columns, a power of two in 4..64
-  parameter int unsigned MaxTokens = 8,  // tokens, a power of two in 1..32
+  parameter int unsigned MaxTokens = 8,  // tokens, a power of two in 1..128
   localparam int unsigned ReadBits = moe_pkg::PostLanes * moe_pkg::AccBits
 ) (
   input  logic                                  clk_i,
@@ -25,8 +25,8 @@ module moe_acc_buffer #(
 
   output logic [1:0]                            activity_o
 );
-  if (MaxTokens > 32 || !moe_pkg::is_pow2(MaxTokens)) begin : gen_bad_tokens
-    $fatal(1, "moe_acc_buffer: MaxTokens must be a power of two in 1..32");
+  if (MaxTokens > 128 || !moe_pkg::is_pow2(MaxTokens)) begin : gen_bad_tokens
+    $fatal(1, "moe_acc_buffer: MaxTokens must be a power of two in 1..128");
   end
   if (Cols < 4 || Cols > 64 || !moe_pkg::is_pow2(Cols)) begin : gen_bad_cols
     $fatal(1, "moe_acc_buffer: Cols must be a power of two in 4..64");

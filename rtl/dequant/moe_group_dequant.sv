@@ -8,7 +8,7 @@ module moe_group_dequant #(
   parameter int unsigned Rows = 8,        // PEs along k, a power of two in 4..64
   parameter int unsigned Cols = 8,        // columns, a power of two in 4..64
   parameter int unsigned MaxActBits = 8,  // bits of an activation: 4, 8 or 16
-  parameter int unsigned MaxTokens = 8,   // tokens, a power of two in 1..32
+  parameter int unsigned MaxTokens = 8,   // tokens, a power of two in 1..128
   localparam int unsigned RowSumBits = MaxActBits + $clog2(Rows),
   localparam int unsigned SumBits = RowSumBits + 8
 ) (
@@ -46,8 +46,8 @@ module moe_group_dequant #(
   output logic                                        idle_o,         // nothing inside
   output logic [1:0]                                  activity_o
 );
-  if (MaxTokens > 32 || !moe_pkg::is_pow2(MaxTokens)) begin : gen_bad_tokens
-    $fatal(1, "moe_group_dequant: MaxTokens must be a power of two in 1..32");
+  if (MaxTokens > 128 || !moe_pkg::is_pow2(MaxTokens)) begin : gen_bad_tokens
+    $fatal(1, "moe_group_dequant: MaxTokens must be a power of two in 1..128");
   end
   if (Cols < 4 || Cols > 64 || !moe_pkg::is_pow2(Cols)) begin : gen_bad_cols
     $fatal(1, "moe_group_dequant: Cols must be a power of two in 4..64");

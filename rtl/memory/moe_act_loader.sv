@@ -19,7 +19,7 @@ module moe_act_loader #(
   input  logic                       start_i,            // pulse; only while idle
   input  moe_commands_pkg::cmd_t     cmd_i,              // load_act or combine, stable from start_i to done_o
   output logic                       done_o,
-  output logic [4:0]                 row_token_o,        // row table lookup
+  output logic [moe_pkg::TokenBits-1:0] row_token_o,        // row table lookup
   input  logic [39:0]                row_in_addr_i,
   output logic                       seg_valid_o,
   input  logic                       seg_ready_i,
@@ -30,14 +30,14 @@ module moe_act_loader #(
   output logic [9:0]                 pop_o,
   output logic [HiddenAddrW-1:0]     hidden_addr_o,      // hidden buffer read
   input  logic [63:0]                hidden_data_i,
-  output logic [4:0]                 eh_token_o,
+  output logic [moe_pkg::TokenBits-1:0] eh_token_o,
   input  logic [4:0]                 eh_i,
   output logic                       act_write_valid_o,  // activation buffer write
   output logic [ActAddrW-1:0]        act_write_addr_o,
   output logic [Rows*MaxActBits-1:0] act_write_data_o,
   output logic                       direct_valid_o,     // r * row to the accumulators
   input  logic                       direct_ready_i,
-  output logic [4:0]                 direct_token_o,
+  output logic [moe_pkg::TokenBits-1:0] direct_token_o,
   output logic [15:0]                direct_s_o,
   output logic [Cols*16-1:0]         direct_d_o,
   output logic                       direct_first_o,     // first expert
@@ -89,7 +89,7 @@ module moe_act_loader #(
   assign issue_expert_last = issue_expert_q + 32'd1 == cmd_i.k;
   assign issue_fire        = seg_valid_o && seg_ready_i;
 
-  assign row_token_o = issue_q ? issue_token_q[4:0] : '0;
+  assign row_token_o = issue_q ? issue_token_q[moe_pkg::TokenBits-1:0] : '0;
   assign seg_valid_o = issue_q;
   always_comb begin
     seg_addr_o  = '0;
@@ -184,7 +184,7 @@ module moe_act_loader #(
   assign unused_walk = ^{which, level, group_first, group_end, rewind, acc_first, block_first, walk_cols};
 
   logic [6:0]                 row_d, row_q;                // first activation of this step in its word
-  logic [4:0]                 token_d, token_q;            // consumed; load_act and combine
+  logic [moe_pkg::TokenBits-1:0] token_d, token_q;            // consumed; load_act and combine
   logic [ActAddrW-1:0]        act_base_d, act_base_q;      // token's first word
   logic [ActAddrW-1:0]        act_addr_d, act_addr_q;
   logic [HiddenAddrW-1:0]     hidden_base_d, hidden_base_q;
@@ -257,7 +257,7 @@ module moe_act_loader #(
   assign take_cols    = take_last ? cols_left : 7'(RowCols);
   assign combine_bits = (part_q == PartR) ? 10'd16 : 10'({take_cols, 4'b0});
   assign combine_step = state_q == StCombine && part_q != PartOffer && avail_i >= combine_bits;
-  assign token_last   = {3'b0, token_q} + 8'd1 == cmd_i.tokens;
+  assign token_last   = 8'(token_q) + 8'd1 == cmd_i.tokens;
   assign expert_last  = expert_q + 32'd1 == cmd_i.k;
   assign direct_fire  = direct_valid_o && direct_ready_i;
 
@@ -326,7 +326,7 @@ module moe_act_loader #(
       if (load_end) begin
         act_addr_d = act_addr_q + ActAddrW'(1);
         if (block_end) begin
-          token_d       = token_q + 5'd1;
+          token_d       = token_q + moe_pkg::TokenBits'(1);
           act_base_d    = act_base_q + ActAddrW'(cmd_i.act_stride);
           act_addr_d    = act_base_q + ActAddrW'(cmd_i.act_stride);
           hidden_base_d = hidden_base_q + HiddenAddrW'(cmd_i.hidden_stride);
@@ -347,7 +347,7 @@ module moe_act_loader #(
       part_d   = PartR;
       expert_d = expert_last ? '0 : expert_q + 32'd1;
       if (expert_last) begin
-        token_d = token_last ? '0 : token_q + 5'd1;
+        token_d = token_last ? '0 : token_q + moe_pkg::TokenBits'(1);
         n_d     = token_last ? n_q - 32'(cols) : n_q;
       end
     end
@@ -424,7 +424,7 @@ module moe_act_loader #(
   moe_channel_check #(.Width(72)) u_check_seg (
     .clk_i, .rst_ni, .valid_i(seg_valid_o), .ready_i(seg_ready_i), .payload_i({seg_addr_o, seg_bytes_o})
   );
-  moe_channel_check #(.Width(Cols*16 + 23)) u_check_direct (
+  moe_channel_check #(.Width(Cols*16 + moe_pkg::TokenBits + 18)) u_check_direct (
     .clk_i, .rst_ni, .valid_i(direct_valid_o), .ready_i(direct_ready_i),
     .payload_i({direct_token_o, direct_s_o, direct_d_o, direct_first_o, direct_done_o})
   );

@@ -3,14 +3,14 @@
 /// the next cycle; combinational reads. The words are not reset, the extremes are.
 module moe_hidden_buffer #(
   parameter int unsigned HiddenDepth = 64,  // words, power of two
-  parameter int unsigned MaxTokens   = 4,   // tokens tracked, power of two, 1..32
+  parameter int unsigned MaxTokens   = 4,   // tokens tracked, power of two, 1..128
   localparam int unsigned AddrW      = $clog2(HiddenDepth)
 ) (
   input  logic             clk_i,
   input  logic             rst_ni,
   input  logic             write_valid_i,
   input  logic [AddrW-1:0] write_addr_i,
-  input  logic [4:0]       write_token_i,
+  input  logic [moe_pkg::TokenBits-1:0] write_token_i,
   input  logic [3:0]       write_mask_i,   // lanes written and tracked
   input  logic [63:0]      write_data_i,   // lane l at 16*l
   input  logic             store_i,        // 0: only track
@@ -18,16 +18,16 @@ module moe_hidden_buffer #(
   input  logic [4:0]       act_bits_i,     // 4, 8 or 16
   input  logic [AddrW-1:0] read_addr_i,
   output logic [63:0]      read_data_o,
-  input  logic [4:0]       eh_token_a_i,
+  input  logic [moe_pkg::TokenBits-1:0] eh_token_a_i,
   output logic [4:0]       eh_a_o,
-  input  logic [4:0]       eh_token_b_i,
+  input  logic [moe_pkg::TokenBits-1:0] eh_token_b_i,
   output logic [4:0]       eh_b_o
 );
   if (HiddenDepth < 2 || (HiddenDepth & (HiddenDepth - 1)) != 0) begin : gen_bad_depth
     $fatal(1, "moe_hidden_buffer: HiddenDepth must be a power of two");
   end
-  if (MaxTokens < 1 || MaxTokens > 32 || (MaxTokens & (MaxTokens - 1)) != 0) begin : gen_bad_tokens
-    $fatal(1, "moe_hidden_buffer: MaxTokens must be a power of two in 1..32");
+  if (MaxTokens < 1 || MaxTokens > 128 || (MaxTokens & (MaxTokens - 1)) != 0) begin : gen_bad_tokens
+    $fatal(1, "moe_hidden_buffer: MaxTokens must be a power of two in 1..128");
   end
 
   logic [3:0][15:0] mem_q [HiddenDepth];
@@ -40,7 +40,7 @@ module moe_hidden_buffer #(
     min_d = clear_i ? '0 : min_q;
     for (int unsigned t = 0; t < MaxTokens; t++) begin
       for (int unsigned l = 0; l < 4; l++) begin
-        if (write_valid_i && write_token_i == 5'(t) && write_mask_i[l]) begin
+        if (write_valid_i && write_token_i == moe_pkg::TokenBits'(t) && write_mask_i[l]) begin
           if ($signed(write_data_i[16*l +: 16]) > $signed(max_d[t])) max_d[t] = write_data_i[16*l +: 16];
           if ($signed(write_data_i[16*l +: 16]) < $signed(min_d[t])) min_d[t] = write_data_i[16*l +: 16];
         end
@@ -76,11 +76,11 @@ module moe_hidden_buffer #(
     max_b = '0;
     min_b = '0;
     for (int unsigned t = 0; t < MaxTokens; t++) begin
-      if (eh_token_a_i == 5'(t)) begin
+      if (eh_token_a_i == moe_pkg::TokenBits'(t)) begin
         max_a = max_q[t];
         min_a = min_q[t];
       end
-      if (eh_token_b_i == 5'(t)) begin
+      if (eh_token_b_i == moe_pkg::TokenBits'(t)) begin
         max_b = max_q[t];
         min_b = min_q[t];
       end

@@ -13,16 +13,16 @@ package moe_pkg;
   parameter int unsigned ZBits = 10;          // offset z, signed
   parameter int unsigned MuBits = 16;         // requantisation multiplier mu, unsigned
   parameter int unsigned SigmaBits = 8;       // requantisation shift sigma, unsigned
-  parameter int unsigned TokenBits = 5;       // token index within a command
+  parameter int unsigned TokenBits = 7;       // token index within a command
   parameter int unsigned MaxRequantShift = 62;
 
   // The tag that travels with a beat through the array: bit positions.
-  parameter int unsigned TagBits = 10;
-  parameter int unsigned TagDigitFirst = 5;   // first beat of this token and tile
-  parameter int unsigned TagGroupFirst = 6;   // first tile of the group: P and X start anew
-  parameter int unsigned TagGroupEnd = 7;     // last digit of the group's last tile: the group is dequantised
-  parameter int unsigned TagAccFirst = 8;     // first group of the block: the accumulator starts anew
-  parameter int unsigned TagBlockDone = 9;    // group end of the last token of a block whose K is complete
+  parameter int unsigned TagBits = TokenBits + 5;
+  parameter int unsigned TagDigitFirst = TokenBits;       // first beat of this token and tile
+  parameter int unsigned TagGroupFirst = TokenBits + 1;   // first tile of the group: P and X start anew
+  parameter int unsigned TagGroupEnd = TokenBits + 2;     // last digit of the group's last tile: the group is dequantised
+  parameter int unsigned TagAccFirst = TokenBits + 3;     // first group of the block: the accumulator starts anew
+  parameter int unsigned TagBlockDone = TokenBits + 4;    // group end of the last token of a block whose K is complete
 
   function automatic bit is_pow2(input int unsigned value);
     is_pow2 = (value != 0) && ((value & (value - 1)) == 0);

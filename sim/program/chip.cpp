@@ -95,8 +95,8 @@ Chip read(const base::YamlNode& root) {
   p.max_act_bits = one_of(array, "max_act_bits", 4, 8, 16);
   p.axi_data_bits = one_of(root, "axi_data_bits", 64, 128, 256);
   const base::YamlNode buffers = root.at("buffers");
-  p.max_tokens = power_of_two(buffers, "max_tokens", 1, 32);
-  p.act_depth = power_of_two(buffers, "activation_words", 32, 65536);
+  p.max_tokens = power_of_two(buffers, "max_tokens", 1, 128);
+  p.act_depth = power_of_two(buffers, "activation_words", std::max(32U, p.max_tokens), 65536);
   p.hidden_depth = power_of_two(buffers, "hidden_words", 32, 65536);
   p.fifo_depth = power_of_two(buffers, "reader_beats", 16, 1024);
   p.command_depth = power_of_two(buffers, "commands", 4, 128);
@@ -186,10 +186,10 @@ void check(const CoreParams& p) {
     return is_power_of_two(value) && value >= min && value <= max;
   };
   const bool good = in(p.rows, 4, 64) && in(p.cols, 4, 64) && in(p.planes_per_cycle, 1, 4) &&
-                    in(p.max_act_bits, 4, 16) && in(p.axi_data_bits, 64, 256) && in(p.max_tokens, 1, 32) &&
-                    in(p.act_depth, 32, 65536) && in(p.hidden_depth, 32, 65536) && in(p.fifo_depth, 16, 1024) &&
-                    in(p.command_depth, 4, 128) && in(p.io_depth, 4, 32) && in(p.io_credits, 1, 64) &&
-                    in(p.io_jobs, 2, 16);
+                    in(p.max_act_bits, 4, 16) && in(p.axi_data_bits, 64, 256) && in(p.max_tokens, 1, 128) &&
+                    in(p.act_depth, std::max(32U, p.max_tokens), 65536) && in(p.hidden_depth, 32, 65536) &&
+                    in(p.fifo_depth, 16, 1024) && in(p.command_depth, 4, 128) && in(p.io_depth, 4, 32) &&
+                    in(p.io_credits, 1, 64) && in(p.io_jobs, 2, 16);
   if (!good) throw std::logic_error("core parameters outside docs/core.md's table");
 }
 

@@ -5,8 +5,8 @@
 namespace moesaic::cycle {
 
 struct BeatTag {
-  static constexpr unsigned kBits = 10;
-  unsigned token = 0;        // bits 4:0
+  static constexpr unsigned kTokenBits = 7, kBits = kTokenBits + 5;
+  unsigned token = 0;        // the low kTokenBits
   bool digit_first = false;  // first beat of this token and tile
   bool group_first = false;  // first tile of the group: P and X start anew
   bool group_end = false;    // last digit of the group's last tile: the group is dequantised
@@ -14,17 +14,20 @@ struct BeatTag {
   bool block_done = false;   // group end of the last token of a block whose K is complete
 
   static constexpr BeatTag unpack(std::uint64_t bits) {
-    return {static_cast<unsigned>(bits & 31),
-            (bits >> 5 & 1) != 0,
-            (bits >> 6 & 1) != 0,
-            (bits >> 7 & 1) != 0,
-            (bits >> 8 & 1) != 0,
-            (bits >> 9 & 1) != 0};
+    const std::uint64_t flags = bits >> kTokenBits;
+    return {static_cast<unsigned>(bits & ((1U << kTokenBits) - 1)),
+            (flags & 1) != 0,
+            (flags >> 1 & 1) != 0,
+            (flags >> 2 & 1) != 0,
+            (flags >> 3 & 1) != 0,
+            (flags >> 4 & 1) != 0};
   }
   constexpr std::uint64_t pack() const {
-    return static_cast<std::uint64_t>(token) | static_cast<std::uint64_t>(digit_first) << 5 |
-           static_cast<std::uint64_t>(group_first) << 6 | static_cast<std::uint64_t>(group_end) << 7 |
-           static_cast<std::uint64_t>(acc_first) << 8 | static_cast<std::uint64_t>(block_done) << 9;
+    const std::uint64_t flags = static_cast<std::uint64_t>(digit_first) | static_cast<std::uint64_t>(group_first) << 1 |
+                                static_cast<std::uint64_t>(group_end) << 2 |
+                                static_cast<std::uint64_t>(acc_first) << 3 |
+                                static_cast<std::uint64_t>(block_done) << 4;
+    return static_cast<std::uint64_t>(token) | flags << kTokenBits;
   }
 };
 

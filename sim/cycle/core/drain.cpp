@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sim/cycle/common/beat_tag.h"
+
 namespace moesaic::cycle {
 
 using program::Activity;
@@ -9,21 +11,24 @@ using program::Command;
 
 namespace {
 constexpr std::uint64_t kAddrMask = (std::uint64_t{1} << CoreParams::kAddrBits) - 1;
-}
+constexpr unsigned kTokenMask = (1U << BeatTag::kTokenBits) - 1;
+}  // namespace
 
 std::uint64_t Drain::Meta::pack() const {
-  return std::uint64_t{col} | std::uint64_t{token} << 32 | std::uint64_t{chunk} << 37 | std::uint64_t{count} << 41 |
-         std::uint64_t{up} << 44 | std::uint64_t{last} << 45;
+  constexpr unsigned kChunk = 32 + BeatTag::kTokenBits;
+  return std::uint64_t{col} | std::uint64_t{token} << 32 | std::uint64_t{chunk} << kChunk |
+         std::uint64_t{count} << (kChunk + 4) | std::uint64_t{up} << (kChunk + 7) | std::uint64_t{last} << (kChunk + 8);
 }
 
 Drain::Meta Drain::Meta::unpack(std::uint64_t bits) {
   Meta meta;
   meta.col = static_cast<std::uint32_t>(bits);
-  meta.token = static_cast<unsigned>(bits >> 32 & 31);
-  meta.chunk = static_cast<unsigned>(bits >> 37 & 15);
-  meta.count = static_cast<unsigned>(bits >> 41 & 7);
-  meta.up = (bits >> 44 & 1) != 0;
-  meta.last = (bits >> 45 & 1) != 0;
+  meta.token = static_cast<unsigned>(bits >> 32 & kTokenMask);
+  bits >>= 32 + BeatTag::kTokenBits;
+  meta.chunk = static_cast<unsigned>(bits & 15);
+  meta.count = static_cast<unsigned>(bits >> 4 & 7);
+  meta.up = (bits >> 7 & 1) != 0;
+  meta.last = (bits >> 8 & 1) != 0;
   return meta;
 }
 
@@ -141,9 +146,9 @@ void Drain::on_clock() {
 }
 
 void Drain::drive_lookup() {
-  acc_token_o.write(token_ & 31);
+  acc_token_o.write(token_ & kTokenMask);
   acc_chunk_o.write(chunk_ & 15);
-  shift_token_o.write(token_ & 31);
+  shift_token_o.write(token_ & kTokenMask);
 }
 
 void Drain::drive_requant() {
@@ -180,7 +185,7 @@ void Drain::drive_requant() {
   requant_out_bits_o.write(combine ? 16 : command.out_bits);
   Meta meta;
   meta.col = col_ + 4 * chunk_;
-  meta.token = token_ & 31;
+  meta.token = token_ & kTokenMask;
   meta.chunk = chunk_ & 15;
   meta.count = c.count;
   meta.up = command.paired ? which_ : command.which_up;

@@ -1,5 +1,7 @@
 #include "sim/cycle/core/tile_sequencer.h"
 
+#include "sim/cycle/common/beat_tag.h"
+
 namespace moesaic::cycle {
 
 using program::Activity;
@@ -31,9 +33,14 @@ void TileSequencer::issue() {
     if (plane_ + j < planes) beat_.enable |= std::uint64_t{1} << j;
   }
   beat_.shift = (planes - 1 - plane_) & 7;
-  beat_.tag = token_ | std::uint64_t{plane_ == 0} << 5 | std::uint64_t{walk_.tile().group_first} << 6 |
-              std::uint64_t{walk_.tile().group_end && last_set} << 7 | std::uint64_t{walk_.tile().acc_first} << 8 |
-              std::uint64_t{block_done} << 9;
+  BeatTag tag;
+  tag.token = static_cast<unsigned>(token_);
+  tag.digit_first = plane_ == 0;
+  tag.group_first = walk_.tile().group_first;
+  tag.group_end = walk_.tile().group_end && last_set;
+  tag.acc_first = walk_.tile().acc_first;
+  tag.block_done = block_done;
+  beat_.tag = tag.pack();
   beat_.last = last_set && last_token;
 
   plane_ += params_.planes_per_cycle;

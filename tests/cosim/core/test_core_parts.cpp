@@ -7,6 +7,7 @@
 #include "Vrtl_moe_tile_sequencer_4x4.h"
 #include "Vrtl_moe_tile_sequencer_8x8.h"
 #include "sim/cosim/lockstep.h"
+#include "sim/cycle/common/beat_tag.h"
 #include "sim/cycle/core/drain.h"
 #include "sim/cycle/core/scheduler.h"
 #include "sim/cycle/core/tile_sequencer.h"
@@ -39,9 +40,9 @@ Report run_scheduler(const Options& options) {
   auto& released = bench.in("released_i", twin.released_i, rtl->released_i, params.io_jobs);
   auto& retire = bench.out("retire_o", twin.retire_o, rtl->retire_o);
   auto& retire_job = bench.out("retire_job_o", twin.retire_job_o, rtl->retire_job_o, 8);
-  auto& load_token = bench.in("load_token_i", twin.load_token_i, rtl->load_token_i, 5);
-  auto& shift_token = bench.in("shift_token_i", twin.shift_token_i, rtl->shift_token_i, 5);
-  auto& out_token = bench.in("out_token_i", twin.out_token_i, rtl->out_token_i, 5);
+  auto& load_token = bench.in("load_token_i", twin.load_token_i, rtl->load_token_i, cycle::BeatTag::kTokenBits);
+  auto& shift_token = bench.in("shift_token_i", twin.shift_token_i, rtl->shift_token_i, cycle::BeatTag::kTokenBits);
+  auto& out_token = bench.in("out_token_i", twin.out_token_i, rtl->out_token_i, cycle::BeatTag::kTokenBits);
   auto& ready = bench.out("exec_ready_o", twin.exec_ready_o, rtl->exec_ready_o);
   auto& load_start = bench.out("load_start_o", twin.load_start_o, rtl->load_start_o);
   auto& sequence_start = bench.out("sequence_start_o", twin.sequence_start_o, rtl->sequence_start_o);
@@ -144,7 +145,7 @@ Report run_sequencer(const Options& options, const cycle::CoreParams& params) {
   bench.out("beat_plane_o", twin.beat_plane_o, rtl->beat_plane_o, 3);
   bench.out("beat_enable_o", twin.beat_enable_o, rtl->beat_enable_o, params.planes_per_cycle);
   bench.out("beat_shift_o", twin.beat_shift_o, rtl->beat_shift_o, 3);
-  bench.out("beat_tag_o", twin.beat_tag_o, rtl->beat_tag_o, 10);
+  bench.out("beat_tag_o", twin.beat_tag_o, rtl->beat_tag_o, cycle::BeatTag::kBits);
   bench.out("beat_last_o", twin.beat_last_o, rtl->beat_last_o);
   bench.out("activity_o", twin.activity_o, rtl->activity_o, 2);
 
@@ -242,12 +243,12 @@ Report run_drain(const Options& options, const cycle::CoreParams& params) {
   auto& dma_idle = bench.in("dma_idle_i", twin.dma_idle_i, rtl->dma_idle_i);
 
   auto& done = bench.out("done_o", twin.done_o, rtl->done_o);
-  bench.out("acc_token_o", twin.acc_token_o, rtl->acc_token_o, 5);
+  bench.out("acc_token_o", twin.acc_token_o, rtl->acc_token_o, cycle::BeatTag::kTokenBits);
   bench.out("acc_chunk_o", twin.acc_chunk_o, rtl->acc_chunk_o, 4);
   auto& release = bench.out("acc_release_o", twin.acc_release_o, rtl->acc_release_o);
   auto& rq_ready = bench.out("rq_ready_o", twin.rq_ready_o, rtl->rq_ready_o);
-  bench.out("shift_token_o", twin.shift_token_o, rtl->shift_token_o, 5);
-  bench.out("out_token_o", twin.out_token_o, rtl->out_token_o, 5);
+  bench.out("shift_token_o", twin.shift_token_o, rtl->shift_token_o, cycle::BeatTag::kTokenBits);
+  bench.out("out_token_o", twin.out_token_o, rtl->out_token_o, cycle::BeatTag::kTokenBits);
   auto& requant_valid = bench.out("requant_valid_o", twin.requant_valid_o, rtl->requant_valid_o);
   bench.out("requant_acc_o", twin.requant_acc_o, rtl->requant_acc_o, 48, 4);
   bench.out("requant_mu_o", twin.requant_mu_o, rtl->requant_mu_o, 16, 4);
@@ -265,7 +266,7 @@ Report run_drain(const Options& options, const cycle::CoreParams& params) {
   auto& h_ready = bench.out("h_ready_o", twin.h_ready_o, rtl->h_ready_o);
   bench.out("hidden_valid_o", twin.hidden_valid_o, rtl->hidden_valid_o);
   bench.out("hidden_addr_o", twin.hidden_addr_o, rtl->hidden_addr_o, program::log2_ceil(params.hidden_depth));
-  bench.out("hidden_token_o", twin.hidden_token_o, rtl->hidden_token_o, 5);
+  bench.out("hidden_token_o", twin.hidden_token_o, rtl->hidden_token_o, cycle::BeatTag::kTokenBits);
   bench.out("hidden_mask_o", twin.hidden_mask_o, rtl->hidden_mask_o, 4);
   bench.out("hidden_data_o", twin.hidden_data_o, rtl->hidden_data_o, 16, 4);
   bench.out("hidden_clear_o", twin.hidden_clear_o, rtl->hidden_clear_o);

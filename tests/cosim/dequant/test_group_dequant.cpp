@@ -54,14 +54,14 @@ Report run_group_dequant(const Options& options, const CoreParams& params) {
   auto& tokens = bench.in("tokens_i", twin.tokens_i, rtl->tokens_i, 8);
   auto& direct_valid = bench.in("direct_valid_i", twin.direct_valid_i, rtl->direct_valid_i);
   auto& direct_ready = bench.out("direct_ready_o", twin.direct_ready_o, rtl->direct_ready_o);
-  auto& direct_token = bench.in("direct_token_i", twin.direct_token_i, rtl->direct_token_i, 5);
+  auto& direct_token = bench.in("direct_token_i", twin.direct_token_i, rtl->direct_token_i, cycle::BeatTag::kTokenBits);
   auto& direct_s = bench.in("direct_s_i", twin.direct_s_i, rtl->direct_s_i, 16);
   auto& direct_d = bench.in("direct_d_i", twin.direct_d_i, rtl->direct_d_i, 16, cols);
   auto& direct_first = bench.in("direct_first_i", twin.direct_first_i, rtl->direct_first_i);
   auto& direct_done = bench.in("direct_done_i", twin.direct_done_i, rtl->direct_done_i);
   auto& add_valid = bench.out("add_valid_o", twin.add_valid_o, rtl->add_valid_o);
   auto& add_ready = bench.in("add_ready_i", twin.add_ready_i, rtl->add_ready_i);
-  auto& add_token = bench.out("add_token_o", twin.add_token_o, rtl->add_token_o, 5);
+  auto& add_token = bench.out("add_token_o", twin.add_token_o, rtl->add_token_o, cycle::BeatTag::kTokenBits);
   auto& add_first = bench.out("add_first_o", twin.add_first_o, rtl->add_first_o);
   auto& add_done = bench.out("add_done_o", twin.add_done_o, rtl->add_done_o);
   auto& add_value = bench.out("add_value_o", twin.add_value_o, rtl->add_value_o, 48, cols);

@@ -8,6 +8,7 @@
 #include "reference/numerics/integer.h"
 #include "reference/numerics/swiglu.h"
 #include "sim/cosim/lockstep.h"
+#include "sim/cycle/common/beat_tag.h"
 #include "sim/cycle/common/wrap.h"
 #include "sim/cycle/dequant/acc_buffer.h"
 #include "sim/cycle/dequant/requant.h"
@@ -46,12 +47,12 @@ Report run_acc_buffer(const Options& options, unsigned cols, unsigned max_tokens
   bench.clock(twin.clk_i, rtl->clk_i, twin.rst_ni, rtl->rst_ni);
   auto& add_valid = bench.in("add_valid_i", twin.add_valid_i, rtl->add_valid_i);
   auto& add_ready = bench.out("add_ready_o", twin.add_ready_o, rtl->add_ready_o);
-  auto& add_token = bench.in("add_token_i", twin.add_token_i, rtl->add_token_i, 5);
+  auto& add_token = bench.in("add_token_i", twin.add_token_i, rtl->add_token_i, cycle::BeatTag::kTokenBits);
   auto& add_first = bench.in("add_first_i", twin.add_first_i, rtl->add_first_i);
   auto& add_done = bench.in("add_done_i", twin.add_done_i, rtl->add_done_i);
   auto& add_value = bench.in("add_value_i", twin.add_value_i, rtl->add_value_i, 48, cols);
   auto& full = bench.out("full_o", twin.full_o, rtl->full_o);
-  auto& read_token = bench.in("read_token_i", twin.read_token_i, rtl->read_token_i, 5);
+  auto& read_token = bench.in("read_token_i", twin.read_token_i, rtl->read_token_i, cycle::BeatTag::kTokenBits);
   auto& read_chunk = bench.in("read_chunk_i", twin.read_chunk_i, rtl->read_chunk_i, 4);
   auto& read_acc = bench.out("read_acc_o", twin.read_acc_o, rtl->read_acc_o, 48, kLanes);
   auto& release = bench.in("release_i", twin.release_i, rtl->release_i);

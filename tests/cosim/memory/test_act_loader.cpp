@@ -7,6 +7,7 @@
 #include "reference/numerics/integer.h"
 #include "reference/numerics/stored_layout.h"
 #include "sim/cosim/lockstep.h"
+#include "sim/cycle/common/beat_tag.h"
 #include "sim/cycle/memory/act_loader.h"
 #include "tests/cosim/memory/memory_model.h"
 
@@ -147,7 +148,7 @@ Report run_act_loader(const cycle::CoreParams& params, const Options& options) {
   auto& start = bench.in("start_i", twin.start_i, rtl->start_i);
   auto& cmd = bench.in("cmd_i", twin.cmd_i, rtl->cmd_i, 32 * program::kCommandWords);
   auto& done = bench.out("done_o", twin.done_o, rtl->done_o);
-  auto& row_token = bench.out("row_token_o", twin.row_token_o, rtl->row_token_o, 5);
+  auto& row_token = bench.out("row_token_o", twin.row_token_o, rtl->row_token_o, cycle::BeatTag::kTokenBits);
   auto& row_in_addr = bench.in("row_in_addr_i", twin.row_in_addr_i, rtl->row_in_addr_i, 40);
   auto& seg_valid = bench.out("seg_valid_o", twin.seg_valid_o, rtl->seg_valid_o);
   auto& seg_ready = bench.in("seg_ready_i", twin.seg_ready_i, rtl->seg_ready_i);
@@ -158,7 +159,7 @@ Report run_act_loader(const cycle::CoreParams& params, const Options& options) {
   auto& pop = bench.out("pop_o", twin.pop_o, rtl->pop_o, 10);
   auto& hidden_addr = bench.out("hidden_addr_o", twin.hidden_addr_o, rtl->hidden_addr_o, hidden_addr_bits);
   auto& hidden_data = bench.in("hidden_data_i", twin.hidden_data_i, rtl->hidden_data_i, 16, 4);
-  auto& eh_token = bench.out("eh_token_o", twin.eh_token_o, rtl->eh_token_o, 5);
+  auto& eh_token = bench.out("eh_token_o", twin.eh_token_o, rtl->eh_token_o, cycle::BeatTag::kTokenBits);
   auto& eh = bench.in("eh_i", twin.eh_i, rtl->eh_i, 5);
   auto& write_valid = bench.out("act_write_valid_o", twin.act_write_valid_o, rtl->act_write_valid_o);
   auto& write_addr = bench.out("act_write_addr_o", twin.act_write_addr_o, rtl->act_write_addr_o, act_addr_bits);
@@ -166,7 +167,8 @@ Report run_act_loader(const cycle::CoreParams& params, const Options& options) {
       bench.out("act_write_data_o", twin.act_write_data_o, rtl->act_write_data_o, params.max_act_bits, params.rows);
   auto& direct_valid = bench.out("direct_valid_o", twin.direct_valid_o, rtl->direct_valid_o);
   auto& direct_ready = bench.in("direct_ready_i", twin.direct_ready_i, rtl->direct_ready_i);
-  auto& direct_token = bench.out("direct_token_o", twin.direct_token_o, rtl->direct_token_o, 5);
+  auto& direct_token =
+      bench.out("direct_token_o", twin.direct_token_o, rtl->direct_token_o, cycle::BeatTag::kTokenBits);
   auto& direct_s = bench.out("direct_s_o", twin.direct_s_o, rtl->direct_s_o, 16);
   auto& direct_d = bench.out("direct_d_o", twin.direct_d_o, rtl->direct_d_o, 16, params.cols);
   auto& direct_first = bench.out("direct_first_o", twin.direct_first_o, rtl->direct_first_o);

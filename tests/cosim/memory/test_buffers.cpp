@@ -1,10 +1,11 @@
 #include <catch2/catch.hpp>
 
 #include "Vrtl_moe_act_buffer_8.h"
-#include "Vrtl_moe_hidden_buffer_32.h"
+#include "Vrtl_moe_hidden_buffer_128.h"
 #include "Vrtl_moe_hidden_buffer_4.h"
 #include "reference/numerics/swiglu.h"
 #include "sim/cosim/lockstep.h"
+#include "sim/cycle/common/beat_tag.h"
 #include "sim/cycle/memory/act_buffer.h"
 #include "sim/cycle/memory/hidden_buffer.h"
 
@@ -66,7 +67,7 @@ Report run_hidden_buffer(unsigned depth, unsigned tokens, const Options& options
   bench.clock(twin.clk_i, rtl->clk_i, twin.rst_ni, rtl->rst_ni);
   auto& write_valid = bench.in("write_valid_i", twin.write_valid_i, rtl->write_valid_i);
   auto& write_addr = bench.in("write_addr_i", twin.write_addr_i, rtl->write_addr_i, addr_bits);
-  auto& write_token = bench.in("write_token_i", twin.write_token_i, rtl->write_token_i, 5);
+  auto& write_token = bench.in("write_token_i", twin.write_token_i, rtl->write_token_i, cycle::BeatTag::kTokenBits);
   auto& write_mask = bench.in("write_mask_i", twin.write_mask_i, rtl->write_mask_i, 4);
   auto& write_data = bench.in("write_data_i", twin.write_data_i, rtl->write_data_i, 16, 4);
   auto& store = bench.in("store_i", twin.store_i, rtl->store_i);
@@ -74,9 +75,9 @@ Report run_hidden_buffer(unsigned depth, unsigned tokens, const Options& options
   auto& act_bits = bench.in("act_bits_i", twin.act_bits_i, rtl->act_bits_i, 5);
   auto& read_addr = bench.in("read_addr_i", twin.read_addr_i, rtl->read_addr_i, addr_bits);
   auto& read_data = bench.out("read_data_o", twin.read_data_o, rtl->read_data_o, 16, 4);
-  auto& eh_token_a = bench.in("eh_token_a_i", twin.eh_token_a_i, rtl->eh_token_a_i, 5);
+  auto& eh_token_a = bench.in("eh_token_a_i", twin.eh_token_a_i, rtl->eh_token_a_i, cycle::BeatTag::kTokenBits);
   auto& eh_a = bench.out("eh_a_o", twin.eh_a_o, rtl->eh_a_o, 5);
-  auto& eh_token_b = bench.in("eh_token_b_i", twin.eh_token_b_i, rtl->eh_token_b_i, 5);
+  auto& eh_token_b = bench.in("eh_token_b_i", twin.eh_token_b_i, rtl->eh_token_b_i, cycle::BeatTag::kTokenBits);
   auto& eh_b = bench.out("eh_b_o", twin.eh_b_o, rtl->eh_b_o, 5);
 
   base::Rng rng = bench.rng("writes");
@@ -157,7 +158,7 @@ TEST_CASE("moe_hidden_buffer and its twin know every token's words and eh, in st
         }),
         8000);
   check(run_forked([&] {
-          return run_hidden_buffer<Vrtl_moe_hidden_buffer_32>(64, 32, Options::from_environment(title, 2, 20000));
+          return run_hidden_buffer<Vrtl_moe_hidden_buffer_128>(64, 128, Options::from_environment(title, 2, 20000));
         }),
         8000);
 }

@@ -41,7 +41,7 @@ class Elaboration(unittest.TestCase):
             self.accepts("moe_pe_array", Rows=8, Cols=8, PlanesPerCycle=planes, MaxActBits=8, AxiDataWidth=64, DigitKind=1)
 
     def test_what_follows_the_array_elaborates(self):
-        for tokens in (1, 2, 32):
+        for tokens in (1, 2, 128):
             self.accepts("moe_group_dequant", Rows=4, Cols=64, MaxActBits=16, MaxTokens=tokens)
             self.accepts("moe_acc_buffer", Cols=4, MaxTokens=tokens)
         self.accepts("moe_requant", MetaBits=1)
@@ -61,9 +61,9 @@ class Elaboration(unittest.TestCase):
         self.refuses("Rows must be a power of two in 4..64", "moe_pe_column", Rows=2)
 
     def test_what_follows_the_array_refuses_other_shapes(self):
-        self.refuses("MaxTokens must be a power of two in 1..32", "moe_group_dequant", MaxTokens=64)
+        self.refuses("MaxTokens must be a power of two in 1..128", "moe_group_dequant", MaxTokens=256)
         self.refuses("Cols must be a power of two in 4..64", "moe_group_dequant", Cols=12)
-        self.refuses("MaxTokens must be a power of two in 1..32", "moe_acc_buffer", MaxTokens=3)
+        self.refuses("MaxTokens must be a power of two in 1..128", "moe_acc_buffer", MaxTokens=3)
         self.refuses("MetaBits must be at least 1", "moe_requant", MetaBits=0)
         self.refuses("MetaBits must be at least 1", "moe_swiglu", MetaBits=0)
         self.refuses("Depth must be a power of two", "moe_regfile", Depth=3)

@@ -80,8 +80,10 @@ TEST_CASE("a chip that cannot be built is refused with file, line and key", "[un
         "chip.yaml:3: array.max_act_bits: got 12, expected 4, 8 or 16");
   CHECK(refusal("axi_data_bits: 128", "axi_data_bits: 512") ==
         "chip.yaml:4: axi_data_bits: got 512, expected 64, 128 or 256");
-  CHECK(refusal("max_tokens: 4", "max_tokens: 64") ==
-        "chip.yaml:5: buffers.max_tokens: got 64, expected a power of two in [1, 32]");
+  CHECK(refusal("max_tokens: 4", "max_tokens: 256") ==
+        "chip.yaml:5: buffers.max_tokens: got 256, expected a power of two in [1, 128]");
+  CHECK(refusal("max_tokens: 4", "max_tokens: 128") ==
+        "chip.yaml:5: buffers.activation_words: got 64, expected a power of two in [128, 65536]");
   CHECK(
       refusal("clock_mhz: 500", "clock_mhz: 300") ==
       "chip.yaml:2: clock_mhz: got 300, expected a divisor of 10^9, or clock_period_fs: a period is a whole number of "
