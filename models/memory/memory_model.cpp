@@ -1,6 +1,7 @@
 #include "models/memory/memory_model.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "models/memory/dram_memory.h"
 #include "models/memory/simple_memory.h"
@@ -47,6 +48,10 @@ std::size_t MemoryModel::take_as(unsigned port, bool is_write, Cycles origin, st
   if (count == 0 || finished(port, is_write, origin + Cycles(*cycles)) == 0) return 0;
   take(port, is_write);
   return 1;
+}
+
+void MemoryModel::list_answers(unsigned, std::vector<Cycles>&) const {
+  throw std::logic_error("a memory whose ports cannot be taken apart was asked for its answers");
 }
 
 Cycles MemoryModel::take_held(std::vector<Held>& held) {

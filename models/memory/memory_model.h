@@ -116,12 +116,9 @@ class MemoryModel {
   /// beats that finished before the last cycle asked about are told and taken by the cycles in which they did. False
   /// (the default) of a model that does not promise that.
   virtual bool takes_ports_apart() const { return false; }
-  /// Of a model that does: appends the cycles in which the port's writes are answered that were taken and whose answer
-  /// was not, oldest first.
-  virtual void list_answers(unsigned port, std::vector<Cycles>& answers) const {
-    static_cast<void>(port);
-    static_cast<void>(answers);
-  }
+  /// Of a model that does, no other: appends the cycles in which the port's writes are answered that were taken and
+  /// whose answer was not, oldest first.
+  virtual void list_answers(unsigned port, std::vector<Cycles>& answers) const;
   /// A stretch of cycles, `begin` to `end` - 1, in which the oldest beat that `port` reads was held up by a refresh.
   struct Held {
     unsigned port = 0;

@@ -162,7 +162,8 @@ Item Feeds::take(Feed feed) {
 }
 
 bool Feeds::asks_for_all(std::uint64_t beats, unsigned ahead) {
-  constexpr unsigned kMost = 64;  // segments; with those of an outcome still fewer than the ring has
+  constexpr unsigned kMost = 64;  // segments
+  static_assert(kMost + kMostTaken + 1 <= kRing, "those of an outcome, these and the one at hand");
   const Ring& ring = rings_[kSegmentRing];
   const std::uint64_t first = taken(Feed::kSegment) + ahead, last = first + kMost;
   const auto until = [this](std::uint64_t end) { return end == 0 ? 0 : beats_until_[(end - 1) % kRing]; };
