@@ -3,10 +3,12 @@
 /// tile, the blocks' activity, the causes and the traffic are those of the cycle engine under cosim::CoreBench, to the
 /// cycle. Plain C++: any number of runs in one process.
 ///
-/// Three ways through time, all exact:
+/// Ways through time, all exact:
 ///   step     one cycle: what every block would do, in integers (fast::Core)
 ///   skip     nothing moves and nothing can until the memory or the storage answers or the host's agent wakes: on to
 ///            that cycle at once
+///   stream   a tile's tokens pass the array, nothing else moves, and the one before found all as this one does: on to
+///            the last token, or to where one of those three says something
 ///   repeat   the whole state (core, host, ports and memory, relative to now) was met before, with the same work ahead,
 ///            and neither storage nor agent will say anything meanwhile: what followed then follows now (memoisation,
 ///            after Schnarr and Larus, "Fast Out-Of-Order Processor Simulation Using Memoization", ASPLOS 1998). States

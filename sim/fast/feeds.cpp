@@ -511,8 +511,10 @@ bool Feeds::make_chunk() {
       put(kChunkRing, chunk.pack(), address);
     };
     // All of the token's columns in the block, four at a time.
+    const bool wraps = ((one_at ^ (one_at + std::uint64_t{8} * cols)) & ~kAddrMask) != 0;
+    const bool apart = wraps || (sums && values);
     for (unsigned part = 0; part < cols; part += 4) {
-      const unsigned count = std::min(cols - part, 4U), run = sums && values ? 1 : (cols - part + 3) / 4;
+      const unsigned count = std::min(cols - part, 4U), run = apart ? 1 : (cols - part + 3) / 4;
       if (sums) put_chunk(sum_at + std::uint64_t{8} * part, 8 * count, run);
       if (values) put_chunk(value_at + element * part, element * count, run);
     }

@@ -1,8 +1,9 @@
 #pragma once
 /// The machine that the fast engine runs: core, host, ports, memory and storage, with the host's agent, which is told
-/// what happens. Time passes in three ways: a cycle is stepped; cycles in which nothing moves are skipped; or what
-/// followed a state before happens again (an Outcome), which moves everything but the machine's own state. That is then
-/// read from the state that the outcome led to. When which of them is right is decided elsewhere (repeat.h).
+/// what happens. Time passes in these ways: a cycle is stepped; cycles in which nothing moves, or in which a tile's
+/// tokens pass the array alike, are skipped; or what followed a state before happens again (an Outcome), which moves
+/// everything but the machine's own state. That is then read from the state that the outcome led to. When which of them
+/// is right is decided elsewhere (repeat.h).
 #include <array>
 #include <cstdint>
 #include <optional>
