@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 #include <vector>
 
+#include "base/error.h"
 #include "base/rng.h"
 #include "sim/program/memory_image.h"
 
@@ -76,7 +77,7 @@ TEST_CASE("chunks and their bytes are those of a list made token by token, howev
   for (int i = 0; i < 300; ++i) {
     program::CoreParams core;
     core.cols = 4U << rng.below(4);
-    core.axi_data_bits = 64U << rng.below(4);
+    core.axi_data_bits = 64U << rng.below(3);
     core.max_tokens = static_cast<unsigned>(rng.range(1, 24));
     // Rows one behind the other, some in one beat, or anywhere; each at the same place in a beat or not.
     const bool in_order = rng.chance(1, 2), in_beats = rng.chance(2, 3);
@@ -145,4 +146,32 @@ TEST_CASE("chunks and their bytes are those of a list made token by token, howev
   }
   CHECK(apart > 50);
   CHECK(alike > 100);
+}
+
+TEST_CASE("a row of results that passes the last address is refused, taken at once or one by one", "[unit][fast]") {
+  const std::uint64_t end = std::uint64_t{1} << program::CoreParams::kAddrBits;
+  program::MemoryImage image = program::MemoryImage::without_bytes(end - 64);
+  REQUIRE(image.allocate("y", program::Kind::kOutputs, 64) == end - 64);
+  program::CoreParams core;
+  core.cols = 16;
+  for (const bool at_once : {false, true}) {
+    fast::Feeds feeds(core, &image);
+    Command row;
+    row.opcode = Opcode::kSetRow;
+    row.params_addr = end - 16;
+    feeds.append(row);
+    Command c;
+    c.opcode = Opcode::kMatmul;
+    c.k_last = c.write_y = true;
+    c.tokens = 1;
+    c.n = 16;
+    c.elem_bytes = 2;
+    feeds.append(c);
+    REQUIRE(feeds.peek(fast::Feed::kChunk, 3) != fast::kNoItem);
+    const auto take = [&] {
+      if (at_once) return feeds.take_seen(fast::Feed::kChunk, 4);
+      for (int i = 0; i < 4; ++i) feeds.take(fast::Feed::kChunk);
+    };
+    CHECK_THROWS_AS(take(), base::CheckError);
+  }
 }
