@@ -9,7 +9,7 @@ module moe_pe_array #(
   parameter int unsigned Cols = 8,            // columns along n, a power of two in 4..64
   parameter int unsigned PlanesPerCycle = 1,  // digits a PE adds in a cycle: 1, 2 or 4
   parameter int unsigned MaxActBits = 8,      // bits of an activation: 4, 8 or 16
-  parameter int unsigned AxiDataWidth = 64,   // bits of a beat of memory: 64, 128 or 256, at least Rows
+  parameter int unsigned AxiDataWidth = 64,   // bits of a beat of memory: 64, 128, 256 or 512, at least Rows
   parameter int unsigned DigitKind = moe_pkg::CommonShift,  // or moe_pkg::PerWeight
   localparam int unsigned LoadCols = (Cols < AxiDataWidth / Rows) ? Cols : AxiDataWidth / Rows,
   localparam int unsigned DigitBits = (DigitKind == moe_pkg::PerWeight) ? 5 : 1,
@@ -52,8 +52,8 @@ module moe_pe_array #(
   if (Rows < 4 || Rows > 64 || !moe_pkg::is_pow2(Rows)) begin : gen_bad_rows
     $fatal(1, "moe_pe_array: Rows must be a power of two in 4..64");
   end
-  if ((AxiDataWidth != 64 && AxiDataWidth != 128 && AxiDataWidth != 256) || AxiDataWidth < Rows) begin : gen_bad_axi
-    $fatal(1, "moe_pe_array: AxiDataWidth must be 64, 128 or 256, and at least Rows");
+  if ((AxiDataWidth != 64 && AxiDataWidth != 128 && AxiDataWidth != 256 && AxiDataWidth != 512) || AxiDataWidth < Rows) begin : gen_bad_axi
+    $fatal(1, "moe_pe_array: AxiDataWidth must be 64, 128, 256 or 512, and at least Rows");
   end
 
   localparam int unsigned Planes = moe_pkg::WeightPlanes;

@@ -6,7 +6,7 @@ module moe_core #(
   parameter int unsigned Cols           = 8,    // columns along n, a power of two in 4..64
   parameter int unsigned PlanesPerCycle = 2,    // digits a PE adds in a cycle: 1, 2 or 4
   parameter int unsigned MaxActBits     = 16,   // widest activation, bits: 4, 8 or 16
-  parameter int unsigned AxiDataWidth   = 64,   // one memory beat, bits: 64, 128 or 256, at least Rows
+  parameter int unsigned AxiDataWidth   = 64,   // one memory beat, bits: 64, 128, 256 or 512, at least Rows
   parameter int unsigned MaxTokens      = 8,    // tokens per command, a power of two in 1..128
   parameter int unsigned ActDepth       = 256,  // activation buffer, words, a power of two
   parameter int unsigned HiddenDepth    = 512,  // hidden buffer, words of four, a power of two
@@ -90,8 +90,8 @@ module moe_core #(
   output logic                                     idle_o,     // no command is queued or executing
   output logic [2*moe_commands_pkg::NumBlocks-1:0] activity_o  // of block b at bits 2b+1:2b, order of moe_commands_pkg
 );
-  if (AxiDataWidth != 64 && AxiDataWidth != 128 && AxiDataWidth != 256) begin : gen_bad_width
-    $fatal(1, "moe_core: AxiDataWidth must be 64, 128 or 256");
+  if (AxiDataWidth != 64 && AxiDataWidth != 128 && AxiDataWidth != 256 && AxiDataWidth != 512) begin : gen_bad_width
+    $fatal(1, "moe_core: AxiDataWidth must be 64, 128, 256 or 512");
   end
   if (AxiDataWidth < Rows) begin : gen_narrow
     $fatal(1, "moe_core: AxiDataWidth must be at least Rows");
@@ -104,6 +104,7 @@ module moe_core #(
   end
 
   localparam int unsigned LoadCols   = (Cols < AxiDataWidth / Rows) ? Cols : AxiDataWidth / Rows;
+  localparam int unsigned AvailW     = $clog2(3 * AxiDataWidth + 1);  // of a stream reader
   localparam int unsigned RowSumBits = MaxActBits + $clog2(Rows);
   localparam int unsigned SumBits    = RowSumBits + 8;
   localparam int unsigned ActAddrW   = $clog2(ActDepth);
@@ -206,7 +207,7 @@ module moe_core #(
   logic [31:0]              wgt_seg_bytes;
   logic [1:0]               wgt_seg_keep;
   logic                     wgt_seg_resume;
-  logic [9:0]               wgt_avail, wgt_pop;
+  logic [AvailW-1:0]        wgt_avail, wgt_pop;
   logic [AxiDataWidth-1:0]  wgt_data;
   logic                     w_valid, w_ready, w_last;
   logic [2:0]               w_plane;
@@ -256,7 +257,7 @@ module moe_core #(
   logic                       act_seg_valid, act_seg_ready;
   logic [39:0]                act_seg_addr;
   logic [31:0]                act_seg_bytes;
-  logic [9:0]                 act_avail, act_pop;
+  logic [AvailW-1:0]          act_avail, act_pop;
   logic [AxiDataWidth-1:0]    act_data;
   logic                       act_write_valid;
   logic [ActAddrW-1:0]        act_write_addr, act_read_addr;

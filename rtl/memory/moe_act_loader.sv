@@ -12,7 +12,8 @@ module moe_act_loader #(
   parameter int unsigned ActDepth     = 64,  // words of the activation buffer
   parameter int unsigned HiddenDepth  = 64,  // words of the hidden buffer
   localparam int unsigned ActAddrW    = $clog2(ActDepth),
-  localparam int unsigned HiddenAddrW = $clog2(HiddenDepth)
+  localparam int unsigned HiddenAddrW = $clog2(HiddenDepth),
+  localparam int unsigned AvailW      = $clog2(3 * AxiDataWidth + 1)  // of the stream reader
 ) (
   input  logic                       clk_i,
   input  logic                       rst_ni,
@@ -25,9 +26,9 @@ module moe_act_loader #(
   input  logic                       seg_ready_i,
   output logic [39:0]                seg_addr_o,
   output logic [31:0]                seg_bytes_o,
-  input  logic [9:0]                 avail_i,
+  input  logic [AvailW-1:0]          avail_i,
   input  logic [AxiDataWidth-1:0]    data_i,
-  output logic [9:0]                 pop_o,
+  output logic [AvailW-1:0]          pop_o,
   output logic [HiddenAddrW-1:0]     hidden_addr_o,      // hidden buffer read
   input  logic [63:0]                hidden_data_i,
   output logic [moe_pkg::TokenBits-1:0] eh_token_o,
@@ -193,13 +194,13 @@ module moe_act_loader #(
 
   logic [6:0] rows_left;
   logic [2:0] load_count;  // elements of this step
-  logic [9:0] load_bits;
+  logic [AvailW-1:0] load_bits;
   logic       load_step, load_end;
 
   assign rows_left  = tile_k - row_q;
   assign load_count = (rows_left < 7'd4) ? rows_left[2:0] : 3'd4;
   assign load_end   = rows_left <= 7'd4;
-  assign load_bits  = (cmd_i.elem_bytes == 2'd2) ? {3'b0, load_count, 4'b0} : {4'b0, load_count, 3'b0};
+  assign load_bits  = (cmd_i.elem_bytes == 2'd2) ? AvailW'({load_count, 4'b0}) : AvailW'({load_count, 3'b0});
   assign load_step  = tile_valid && (cmd_i.source_hidden || avail_i >= load_bits);
   assign tile_next  = load_step && load_end;
 
@@ -247,7 +248,7 @@ module moe_act_loader #(
   logic [15:0]        s_d, s_q;
   logic [Cols*16-1:0] row_data_d, row_data_q;
   logic [6:0]         cols, cols_left, take_cols;
-  logic [9:0]         combine_bits;
+  logic [AvailW-1:0]  combine_bits;
   logic               combine_step, take_last, token_last, expert_last, n_last, direct_fire;
 
   assign n_last       = n_q <= 32'(Cols);
@@ -255,7 +256,7 @@ module moe_act_loader #(
   assign cols_left    = cols - col_q;
   assign take_last    = cols_left <= 7'(RowCols);
   assign take_cols    = take_last ? cols_left : 7'(RowCols);
-  assign combine_bits = (part_q == PartR) ? 10'd16 : 10'({take_cols, 4'b0});
+  assign combine_bits = (part_q == PartR) ? AvailW'(16) : AvailW'({take_cols, 4'b0});
   assign combine_step = state_q == StCombine && part_q != PartOffer && avail_i >= combine_bits;
   assign token_last   = 8'(token_q) + 8'd1 == cmd_i.tokens;
   assign expert_last  = expert_q + 32'd1 == cmd_i.k;

@@ -3,7 +3,7 @@
 /// At most 15 writes are unacknowledged. AW and W are independent channels. Rate: the part of a chunk that lies in one
 /// beat a cycle; two cycles from a chunk to its full beat on aw_* and w_*.
 module moe_output_dma #(
-  parameter int unsigned AxiDataWidth = 64,  // bits of one beat: 64, 128 or 256
+  parameter int unsigned AxiDataWidth = 64,  // bits of one beat: 64, 128, 256 or 512
   localparam int unsigned BeatBytes   = AxiDataWidth / 8
 ) (
   input  logic                    clk_i,
@@ -32,8 +32,8 @@ module moe_output_dma #(
   output logic                    resp_error_o,  // sticky
   output logic [1:0]              activity_o
 );
-  if (AxiDataWidth != 64 && AxiDataWidth != 128 && AxiDataWidth != 256) begin : gen_bad_width
-    $fatal(1, "moe_output_dma: AxiDataWidth must be 64, 128 or 256");
+  if (AxiDataWidth != 64 && AxiDataWidth != 128 && AxiDataWidth != 256 && AxiDataWidth != 512) begin : gen_bad_width
+    $fatal(1, "moe_output_dma: AxiDataWidth must be 64, 128, 256 or 512");
   end
 
   localparam int unsigned ByteW         = $clog2(BeatBytes);
@@ -66,18 +66,19 @@ module moe_output_dma #(
 
   // ---- the part of the chunk that lies in one beat ----
   logic [ByteW-1:0]        offset;
-  logic [5:0]              room_bytes, take;
+  logic [ByteW:0]          room_bytes;  // left in the beat
+  logic [5:0]              take;
   logic [39-ByteW:0]       part_addr;
   logic [AxiDataWidth-1:0] part_data;
   logic [BeatBytes-1:0]    part_strb;
   logic                    part_last;
   assign offset     = addr_q[ByteW-1:0];
-  assign room_bytes = 6'(BeatBytes) - 6'(offset);
-  assign part_last  = bytes_q <= room_bytes;
-  assign take       = part_last ? bytes_q : room_bytes;
+  assign room_bytes = (ByteW+1)'(BeatBytes) - {1'b0, offset};
+  assign part_last  = 7'(bytes_q) <= 7'(room_bytes);
+  assign take       = part_last ? bytes_q : 6'(room_bytes);
   assign part_addr  = addr_q[39:ByteW];
   assign part_strb  = ~({BeatBytes{1'b1}} << take) << offset;
-  assign part_data  = data_q[AxiDataWidth-1:0] << {offset, 3'b000};
+  assign part_data  = AxiDataWidth'(data_q) << {offset, 3'b000};
 
   logic beat_full, same_beat, want_send, can_send, send, part_fire;
   assign beat_full = &beat_strb_q;

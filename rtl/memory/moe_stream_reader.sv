@@ -6,9 +6,10 @@
 /// Three beats are kept: of the segments of each seg_keep_i the one read last. A segment that begins in it, which
 /// seg_resume_i says, takes it from there; the memory is asked for the beats after it only.
 module moe_stream_reader #(
-  parameter int unsigned AxiDataWidth = 64,    // bits of one beat: 64, 128 or 256
+  parameter int unsigned AxiDataWidth = 64,    // bits of one beat: 64, 128, 256 or 512
   parameter int unsigned FifoDepth    = 16,    // beats outstanding or stored, power of two >= 16
-  parameter bit          KeepsBeats   = 1'b1   // 0: no beat is kept, seg_resume_i must be 0
+  parameter bit          KeepsBeats   = 1'b1,  // 0: no beat is kept, seg_resume_i must be 0
+  localparam int unsigned AvailW      = $clog2(3 * AxiDataWidth + 1)
 ) (
   input  logic                    clk_i,
   input  logic                    rst_ni,
@@ -29,15 +30,15 @@ module moe_stream_reader #(
   input  logic [AxiDataWidth-1:0] r_data_i,
   input  logic [1:0]              r_resp_i,
   input  logic                    r_last_i,
-  output logic [9:0]              avail_o,       // bits that may be popped
+  output logic [AvailW-1:0]       avail_o,       // bits that may be popped
   output logic [AxiDataWidth-1:0] data_o,        // the first of them; bits beyond avail_o are 0
-  input  logic [9:0]              pop_i,         // bits consumed at this edge, <= avail_o, <= AxiDataWidth + 8
+  input  logic [AvailW-1:0]       pop_i,         // bits consumed at this edge, <= avail_o, <= AxiDataWidth + 8
   output logic                    idle_o,        // nothing owed, nothing stored
   output logic                    resp_error_o,  // sticky: an error response, or r_last_i away from a burst's end
   output logic [1:0]              activity_o
 );
-  if (AxiDataWidth != 64 && AxiDataWidth != 128 && AxiDataWidth != 256) begin : gen_bad_width
-    $fatal(1, "moe_stream_reader: AxiDataWidth must be 64, 128 or 256");
+  if (AxiDataWidth != 64 && AxiDataWidth != 128 && AxiDataWidth != 256 && AxiDataWidth != 512) begin : gen_bad_width
+    $fatal(1, "moe_stream_reader: AxiDataWidth must be 64, 128, 256 or 512");
   end
   if (FifoDepth < 16 || FifoDepth > 1024 || (FifoDepth & (FifoDepth - 1)) != 0) begin : gen_bad_depth
     $fatal(1, "moe_stream_reader: FifoDepth must be a power of two in 16..1024");
@@ -79,7 +80,7 @@ module moe_stream_reader #(
   logic [3:0]      beat_in_burst_d, beat_in_burst_q;  // of the oldest stored beat
   // Gearbox.
   logic [BoxWidth-1:0] box_d, box_q;
-  logic [9:0]          avail_d, avail_q;
+  logic [AvailW-1:0]   avail_d, avail_q;
   logic                error_d, error_q;
 
   // ---- issue ----
@@ -142,7 +143,7 @@ module moe_stream_reader #(
   logic [AxiDataWidth-1:0] read_data, kept_data, beat_data, beat_bits;
   logic [ByteW-1:0]        beat_skip;
   logic [BytesW-1:0]       beat_bytes;
-  logic [9:0]              avail_popped;
+  logic [AvailW-1:0]       avail_popped;
 
   assign r_ready_o  = owed_q != '0;
   assign r_fire     = r_valid_i && r_ready_o;
@@ -151,7 +152,7 @@ module moe_stream_reader #(
   assign beat_first = beat_in_burst_q == '0;
   assign beat_last  = beat_in_burst_q == burst_now.len;
   assign resumes    = bursts_q != '0 && beat_first && burst_now.resume;
-  assign insert     = (stored || resumes) && avail_q <= 10'(BoxWidth - AxiDataWidth);
+  assign insert     = (stored || resumes) && avail_q <= AvailW'(BoxWidth - AxiDataWidth);
   assign insert_read = insert && !resumes;
   assign {beat_r_last, read_data} = beat_mem_q[beat_read_q];
   assign beat_data  = resumes ? kept_data : read_data;
@@ -184,7 +185,7 @@ module moe_stream_reader #(
     if (insert) begin
       beat_in_burst_d = beat_last ? '0 : beat_in_burst_q + 4'd1;
       box_d           = box_d | (BoxWidth'(beat_bits) << avail_popped);
-      avail_d         = avail_popped + 10'({beat_bytes, 3'b000});
+      avail_d         = avail_popped + AvailW'({beat_bytes, 3'b000});
     end
   end
 

@@ -25,8 +25,8 @@ module moe_weight_fetch #(
   output logic                   seg_resume_o,  // its first beat is the last of its kind's segment before it
   output logic [1:0]             activity_o
 );
-  if (AxiDataWidth != 64 && AxiDataWidth != 128 && AxiDataWidth != 256) begin : gen_bad_width
-    $fatal(1, "moe_weight_fetch: AxiDataWidth must be 64, 128 or 256");
+  if (AxiDataWidth != 64 && AxiDataWidth != 128 && AxiDataWidth != 256 && AxiDataWidth != 512) begin : gen_bad_width
+    $fatal(1, "moe_weight_fetch: AxiDataWidth must be 64, 128, 256 or 512");
   end
 
   localparam int unsigned ByteW = $clog2(AxiDataWidth / 8);

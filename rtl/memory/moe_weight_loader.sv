@@ -6,16 +6,17 @@ module moe_weight_loader #(
   parameter int unsigned Rows         = 8,   // tile depth along k, weights
   parameter int unsigned Cols         = 8,   // tile width along n, columns
   parameter int unsigned AxiDataWidth = 64,  // bits popped a cycle (and up to 7 of padding), >= Rows
-  localparam int unsigned LoadCols    = (AxiDataWidth / Rows < Cols) ? AxiDataWidth / Rows : Cols
+  localparam int unsigned LoadCols    = (AxiDataWidth / Rows < Cols) ? AxiDataWidth / Rows : Cols,
+  localparam int unsigned AvailW      = $clog2(3 * AxiDataWidth + 1)  // of the stream reader
 ) (
   input  logic                      clk_i,
   input  logic                      rst_ni,
   input  logic                      cmd_valid_i,
   output logic                      cmd_ready_o,
   input  moe_commands_pkg::cmd_t    cmd_i,
-  input  logic [9:0]                avail_i,        // bits in the stream
+  input  logic [AvailW-1:0]         avail_i,        // bits in the stream
   input  logic [AxiDataWidth-1:0]   data_i,         // the first of them
-  output logic [9:0]                pop_o,          // bits consumed at this edge
+  output logic [AvailW-1:0]         pop_o,          // bits consumed at this edge
   output logic                      w_valid_o,
   input  logic                      w_ready_i,
   output logic [2:0]                w_plane_o,      // 0: the most significant plane
@@ -149,7 +150,7 @@ module moe_weight_loader #(
   end
   assign enough = tile_valid && 14'(avail_i) >= step_bits;
   assign step   = enough && room;
-  assign pop_o  = !step ? '0 : 10'(step_bits) + ((stage == StPlane && step_last) ? 10'(padding) : '0);
+  assign pop_o  = !step ? '0 : AvailW'(step_bits) + ((stage == StPlane && step_last) ? AvailW'(padding) : '0);
 
   // ---- weights ----
   logic            plane_last;

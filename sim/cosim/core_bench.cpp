@@ -49,15 +49,16 @@ void flip(CoreOutputs& outputs, unsigned bit, const program::CoreParams& params)
 
 /// "out_w_data_o: twin 0x12, rtl 0x13" for the first port that differs.
 std::string first_port_difference(const CoreOutputs& a, const CoreOutputs& b, const std::string& a_name,
-                                  const std::string& b_name) {
+                                  const std::string& b_name, const program::CoreParams& params) {
   std::uint64_t left[kOutputWords], right[kOutputWords];
   std::memcpy(left, &a, sizeof a);
   std::memcpy(right, &b, sizeof b);
   for (const OutputPort& port : kOutputPorts) {
     const unsigned words = (port.bits + 63) / 64;
     if (!std::equal(left + port.word, left + port.word + words, right + port.word)) {
-      return std::string(port.name) + ": " + a_name + " " + hex(left + port.word, port.bits) + ", " + b_name + " " +
-             hex(right + port.word, port.bits);
+      const unsigned bits = port_bits(port, params);
+      return std::string(port.name) + ": " + a_name + " " + hex(left + port.word, bits) + ", " + b_name + " " +
+             hex(right + port.word, bits);
     }
   }
   return "no port differs";
@@ -148,7 +149,7 @@ class CoreBench::Run final : private AxilHost::Listener {
     }
     if (std::memcmp(&out_, &other, sizeof out_) != 0) {
       throw CheckError("cycle " + std::to_string(now_) + ": " +
-                       first_port_difference(out_, other, engine_.name(), second_->name()));
+                       first_port_difference(out_, other, engine_.name(), second_->name(), engine_.params()));
     }
   }
 

@@ -1,5 +1,5 @@
 #pragma once
-/// The ports of one core as plain values, in the order of rtl/core/moe_core.sv. Data ports are four 64-bit words, low
+/// The ports of one core as plain values, in the order of rtl/core/moe_core.sv. Data ports are eight 64-bit words, low
 /// word first; words beyond the port's width are 0.
 #include <array>
 #include <cstddef>
@@ -11,7 +11,7 @@
 
 namespace moesaic::cosim {
 
-using DataWords = std::array<std::uint64_t, 4>;
+using DataWords = std::array<std::uint64_t, 8>;
 
 // clang-format off
 // X(name, bits): ports of at most 64 bits; a port of 1 bit is a bool on the SystemC side.
@@ -29,7 +29,7 @@ using DataWords = std::array<std::uint64_t, 4>;
   X(wgt_ar_valid_o, 1) X(wgt_ar_addr_o, 40) X(wgt_ar_len_o, 8) X(wgt_ar_size_o, 3) X(wgt_ar_burst_o, 2) X(wgt_r_ready_o, 1) \
   X(act_ar_valid_o, 1) X(act_ar_addr_o, 40) X(act_ar_len_o, 8) X(act_ar_size_o, 3) X(act_ar_burst_o, 2) X(act_r_ready_o, 1) \
   X(out_aw_valid_o, 1) X(out_aw_addr_o, 40) X(out_aw_len_o, 8) X(out_aw_size_o, 3) X(out_aw_burst_o, 2) \
-  X(out_w_valid_o, 1) X(out_w_strb_o, 32) X(out_w_last_o, 1) X(out_b_ready_o, 1) \
+  X(out_w_valid_o, 1) X(out_w_strb_o, 64) X(out_w_last_o, 1) X(out_b_ready_o, 1) \
   X(io_req_valid_o, 1) X(io_req_id_o, 8) X(io_req_source_o, 48) X(io_req_destination_o, 40) X(io_req_bytes_o, 32) \
   X(io_done_ready_o, 1) X(retired_o, 1) X(idle_o, 1) X(activity_o, 32)
 #define MOESAIC_CORE_DATA_OUTPUTS(X) X(out_w_data_o)
@@ -56,7 +56,7 @@ struct OutputPort {
   unsigned word;  ///< first 64-bit word within CoreOutputs
 };
 #define MOESAIC_PORT(name, bits) OutputPort{#name, bits, offsetof(CoreOutputs, name) / 8},
-#define MOESAIC_DATA_PORT(name) OutputPort{#name, 256, offsetof(CoreOutputs, name) / 8},
+#define MOESAIC_DATA_PORT(name) OutputPort{#name, 512, offsetof(CoreOutputs, name) / 8},
 inline constexpr OutputPort kOutputPorts[] = {MOESAIC_CORE_SCALAR_OUTPUTS(MOESAIC_PORT)
                                                   MOESAIC_CORE_DATA_OUTPUTS(MOESAIC_DATA_PORT)};
 #undef MOESAIC_PORT

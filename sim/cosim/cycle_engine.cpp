@@ -53,7 +53,7 @@ class CycleEngine final : public CoreEngine {
     MOESAIC_CORE_SCALAR_OUTPUTS(MOESAIC_READ)
 #undef MOESAIC_READ
     const cycle::Beat& data = out_w_data_o_.read();
-    for (std::size_t i = 0; i < 4; ++i) out_.out_w_data_o[i] = data.at_or_zero(i);
+    for (std::size_t i = 0; i < out_.out_w_data_o.size(); ++i) out_.out_w_data_o[i] = data.at_or_zero(i);
     return out_;
   }
 

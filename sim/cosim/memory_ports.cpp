@@ -54,9 +54,9 @@ void ReadPort::drive(CoreInputs& in, std::uint64_t now) {
   DataWords data{};
   bool last = false;
   if (valid) {
-    std::uint8_t bytes[32] = {};
+    std::uint8_t bytes[8 * std::tuple_size_v<DataWords>] = {};
     image_.read(owed_.front().address, bytes, beat_bytes_);
-    for (unsigned i = 0; i < 32; ++i) data[i / 8] |= std::uint64_t{bytes[i]} << (8 * (i % 8));
+    for (unsigned i = 0; i < beat_bytes_; ++i) data[i / 8] |= std::uint64_t{bytes[i]} << (8 * (i % 8));
     last = owed_.front().last;
   }
   if (port_ == MemoryPort::kWeightRead) {

@@ -450,7 +450,7 @@ Build draw_core(std::uint64_t seed, std::uint64_t index) {
   p.cols = 4U << rng.below(rng.chance(1, 4) ? 5 : 3);
   p.planes_per_cycle = 1U << rng.below(3);
   p.max_act_bits = 4U << rng.below(3);
-  p.axi_data_bits = 64U << rng.below(3);
+  p.axi_data_bits = 64U << rng.below(4);
   p.max_tokens = 1U << rng.below(rng.chance(1, 4) ? 8 : 5);
   p.act_depth = std::max(32U << rng.below(4), p.max_tokens);
   p.hidden_depth = 32U << rng.below(6);

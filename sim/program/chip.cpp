@@ -1,6 +1,7 @@
 #include "sim/program/chip.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <optional>
 #include <stdexcept>
 
@@ -29,16 +30,19 @@ unsigned power_of_two(const base::YamlNode& parent, const std::string& key, std:
   return static_cast<unsigned>(value);
 }
 
-unsigned one_of(const base::YamlNode& parent, const std::string& key, std::int64_t a, std::int64_t b, std::int64_t c) {
+unsigned one_of(const base::YamlNode& parent, const std::string& key, std::initializer_list<std::int64_t> allowed) {
   const base::YamlNode node = parent.at(key);
-  const std::string expected = std::to_string(a) + ", " + std::to_string(b) + " or " + std::to_string(c);
+  std::string expected;
+  for (const std::int64_t* value = allowed.begin(); value != allowed.end(); ++value) {
+    expected += (value == allowed.begin() ? "" : value + 1 == allowed.end() ? " or " : ", ") + std::to_string(*value);
+  }
   std::int64_t value = 0;
   try {
-    value = node.as_integer(a, c);
+    value = node.as_integer(*allowed.begin(), *(allowed.end() - 1));
   } catch (const base::InputError&) {
     throw node.refused(expected);
   }
-  if (value != a && value != b && value != c) throw node.refused(expected);
+  if (std::find(allowed.begin(), allowed.end(), value) == allowed.end()) throw node.refused(expected);
   return static_cast<unsigned>(value);
 }
 
@@ -91,9 +95,9 @@ Chip read(const base::YamlNode& root) {
   CoreParams& p = chip.core;
   p.rows = power_of_two(array, "rows", 4, 64);
   p.cols = power_of_two(array, "cols", 4, 64);
-  p.planes_per_cycle = one_of(array, "planes_per_cycle", 1, 2, 4);
-  p.max_act_bits = one_of(array, "max_act_bits", 4, 8, 16);
-  p.axi_data_bits = one_of(root, "axi_data_bits", 64, 128, 256);
+  p.planes_per_cycle = one_of(array, "planes_per_cycle", {1, 2, 4});
+  p.max_act_bits = one_of(array, "max_act_bits", {4, 8, 16});
+  p.axi_data_bits = one_of(root, "axi_data_bits", {64, 128, 256, 512});
   const base::YamlNode buffers = root.at("buffers");
   p.max_tokens = power_of_two(buffers, "max_tokens", 1, 128);
   p.act_depth = power_of_two(buffers, "activation_words", std::max(32U, p.max_tokens), 65536);
@@ -186,7 +190,7 @@ void check(const CoreParams& p) {
     return is_power_of_two(value) && value >= min && value <= max;
   };
   const bool good = in(p.rows, 4, 64) && in(p.cols, 4, 64) && in(p.planes_per_cycle, 1, 4) &&
-                    in(p.max_act_bits, 4, 16) && in(p.axi_data_bits, 64, 256) && in(p.max_tokens, 1, 128) &&
+                    in(p.max_act_bits, 4, 16) && in(p.axi_data_bits, 64, 512) && in(p.max_tokens, 1, 128) &&
                     in(p.act_depth, std::max(32U, p.max_tokens), 65536) && in(p.hidden_depth, 32, 65536) &&
                     in(p.fifo_depth, 16, 1024) && in(p.command_depth, 4, 128) && in(p.io_depth, 4, 32) &&
                     in(p.io_credits, 1, 64) && in(p.io_jobs, 2, 16);

@@ -16,7 +16,7 @@ struct CoreParams {
   unsigned cols = 8;              ///< columns along n
   unsigned planes_per_cycle = 2;  ///< digits a PE adds in a cycle: 1, 2 or 4
   unsigned max_act_bits = 16;     ///< widest activation: 4, 8 or 16
-  unsigned axi_data_bits = 64;    ///< bits of one memory beat: 64, 128 or 256
+  unsigned axi_data_bits = 64;    ///< bits of one memory beat: 64, 128, 256 or 512
   unsigned max_tokens = 8;        ///< tokens per command
   unsigned act_depth = 256;       ///< words of the activation buffer (rows activations each)
   unsigned hidden_depth = 512;    ///< words of the hidden buffer (4 int16 each)

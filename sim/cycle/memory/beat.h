@@ -6,7 +6,7 @@
 
 namespace moesaic::cycle {
 
-using Beat = Lanes<std::uint64_t, 4>;
+using Beat = Lanes<std::uint64_t, 8>;
 
 /// Bits [at, at + count) of the words, 1 <= count <= 64; absent words read as 0.
 inline std::uint64_t take_bits(const Beat& words, unsigned at, unsigned count) {

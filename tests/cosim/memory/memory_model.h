@@ -12,6 +12,7 @@
 #include "sim/cosim/lockstep.h"
 #include "sim/cycle/common/core_params.h"
 #include "sim/cycle/memory/beat.h"
+#include "sim/program/core_params.h"
 
 namespace moesaic::cosim {
 
@@ -25,6 +26,9 @@ inline std::uint64_t bytes_at(std::uint64_t addr, unsigned count) {
   for (unsigned i = 0; i < count; ++i) value |= std::uint64_t{byte_at(addr + i)} << (8 * i);
   return value;
 }
+
+/// Bits of a stream reader's avail_o and pop_i: up to three beats.
+inline unsigned avail_bits(const cycle::CoreParams& params) { return program::log2_ceil(3 * params.axi_data_bits + 1); }
 
 /// The pop side of a stream reader: bytes arrive at random times, at most three beats are offered, any bits may be
 /// popped.

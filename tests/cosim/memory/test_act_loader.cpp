@@ -154,9 +154,9 @@ Report run_act_loader(const cycle::CoreParams& params, const Options& options) {
   auto& seg_ready = bench.in("seg_ready_i", twin.seg_ready_i, rtl->seg_ready_i);
   auto& seg_addr = bench.out("seg_addr_o", twin.seg_addr_o, rtl->seg_addr_o, 40);
   auto& seg_bytes = bench.out("seg_bytes_o", twin.seg_bytes_o, rtl->seg_bytes_o, 32);
-  auto& avail = bench.in("avail_i", twin.avail_i, rtl->avail_i, 10);
+  auto& avail = bench.in("avail_i", twin.avail_i, rtl->avail_i, avail_bits(params));
   auto& data = bench.in("data_i", twin.data_i, rtl->data_i, 64, params.axi_data_bits / 64);
-  auto& pop = bench.out("pop_o", twin.pop_o, rtl->pop_o, 10);
+  auto& pop = bench.out("pop_o", twin.pop_o, rtl->pop_o, avail_bits(params));
   auto& hidden_addr = bench.out("hidden_addr_o", twin.hidden_addr_o, rtl->hidden_addr_o, hidden_addr_bits);
   auto& hidden_data = bench.in("hidden_data_i", twin.hidden_data_i, rtl->hidden_data_i, 16, 4);
   auto& eh_token = bench.out("eh_token_o", twin.eh_token_o, rtl->eh_token_o, cycle::BeatTag::kTokenBits);

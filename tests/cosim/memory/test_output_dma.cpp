@@ -5,6 +5,7 @@
 
 #include "Vrtl_moe_output_dma_128.h"
 #include "Vrtl_moe_output_dma_256.h"
+#include "Vrtl_moe_output_dma_512.h"
 #include "Vrtl_moe_output_dma_64.h"
 #include "sim/cosim/lockstep.h"
 #include "sim/cycle/memory/output_dma.h"
@@ -306,6 +307,10 @@ TEST_CASE("moe_output_dma and its twin write every byte exactly once by legal AX
           return run_output_dma<Vrtl_moe_output_dma_256>(256, false, Options::from_environment(title, 3, 30000));
         }),
         15000);
+  check(run_forked([&] {
+          return run_output_dma<Vrtl_moe_output_dma_512>(512, false, Options::from_environment(title, 5, 30000));
+        }),
+        15000);
 }
 
 TEST_CASE("an error response to a write stays visible on resp_error_o until reset", "[cosim][output_dma]") {
@@ -321,6 +326,7 @@ TEST_CASE("chunks that fall into one beat leave as one beat", "[cosim][output_dm
   options.mid_reset = false;
   check(run_forked([&] { return run_row<Vrtl_moe_output_dma_64>(64, 16, 4, 8, options); }), 7);
   check(run_forked([&] { return run_row<Vrtl_moe_output_dma_256>(256, 16, 8, 4, options); }), 3);
+  check(run_forked([&] { return run_row<Vrtl_moe_output_dma_512>(512, 8, 32, 4, options); }), 3);
   check(run_forked([&] { return run_row<Vrtl_moe_output_dma_64>(64, 4, 32, 16, options); }), 15);
 }
 

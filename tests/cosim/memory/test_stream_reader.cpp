@@ -6,6 +6,7 @@
 
 #include "Vrtl_moe_stream_reader_128.h"
 #include "Vrtl_moe_stream_reader_256.h"
+#include "Vrtl_moe_stream_reader_512.h"
 #include "Vrtl_moe_stream_reader_64.h"
 #include "sim/cosim/lockstep.h"
 #include "sim/cycle/memory/stream_reader.h"
@@ -60,9 +61,9 @@ Report run_stream_reader(unsigned width, unsigned depth, Fault fault, const Opti
   auto& r_data = bench.in("r_data_i", twin.r_data_i, rtl->r_data_i, 64, width / 64);
   auto& r_resp = bench.in("r_resp_i", twin.r_resp_i, rtl->r_resp_i, 2);
   auto& r_last = bench.in("r_last_i", twin.r_last_i, rtl->r_last_i);
-  auto& avail = bench.out("avail_o", twin.avail_o, rtl->avail_o, 10);
+  auto& avail = bench.out("avail_o", twin.avail_o, rtl->avail_o, avail_bits(params));
   auto& data = bench.out("data_o", twin.data_o, rtl->data_o, 64, width / 64);
-  auto& pop = bench.in("pop_i", twin.pop_i, rtl->pop_i, 10);
+  auto& pop = bench.in("pop_i", twin.pop_i, rtl->pop_i, avail_bits(params));
   auto& idle = bench.out("idle_o", twin.idle_o, rtl->idle_o);
   auto& resp_error = bench.out("resp_error_o", twin.resp_error_o, rtl->resp_error_o);
   bench.out("activity_o", twin.activity_o, rtl->activity_o, 2);
@@ -242,6 +243,11 @@ TEST_CASE("moe_stream_reader and its twin deliver the bytes of any segments by l
   check(run_forked([&] {
           return run_stream_reader<Vrtl_moe_stream_reader_256>(256, 64, Fault::kNone,
                                                                Options::from_environment(title, 3, 60000));
+        }),
+        8000);
+  check(run_forked([&] {
+          return run_stream_reader<Vrtl_moe_stream_reader_512>(512, 16, Fault::kNone,
+                                                               Options::from_environment(title, 6, 60000));
         }),
         8000);
 }

@@ -210,7 +210,7 @@ TEST_CASE("moe_weight_fetch and its twin ask for exactly the stored layout's seg
         }),
         20000);
   check(run_forked([&] {
-          return run_weight_fetch<Vrtl_moe_weight_fetch_32x16>(array(32, 16, 128),
+          return run_weight_fetch<Vrtl_moe_weight_fetch_32x16>(array(32, 16, 512),
                                                                Options::from_environment(title, 4, 60000));
         }),
         20000);

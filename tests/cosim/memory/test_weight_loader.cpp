@@ -2,6 +2,7 @@
 #include <deque>
 
 #include "Vrtl_moe_weight_loader_32x16_128.h"
+#include "Vrtl_moe_weight_loader_32x32_512.h"
 #include "Vrtl_moe_weight_loader_4x4_64.h"
 #include "Vrtl_moe_weight_loader_8x8_64.h"
 #include "sim/cosim/lockstep.h"
@@ -38,9 +39,9 @@ Report run_weight_loader(const cycle::CoreParams& params, const Options& options
   auto& cmd_valid = bench.in("cmd_valid_i", twin.cmd_valid_i, rtl->cmd_valid_i);
   auto& cmd_ready = bench.out("cmd_ready_o", twin.cmd_ready_o, rtl->cmd_ready_o);
   auto& cmd = bench.in("cmd_i", twin.cmd_i, rtl->cmd_i, 32 * program::kCommandWords);
-  auto& avail = bench.in("avail_i", twin.avail_i, rtl->avail_i, 10);
+  auto& avail = bench.in("avail_i", twin.avail_i, rtl->avail_i, avail_bits(params));
   auto& data = bench.in("data_i", twin.data_i, rtl->data_i, 64, params.axi_data_bits / 64);
-  auto& pop = bench.out("pop_o", twin.pop_o, rtl->pop_o, 10);
+  auto& pop = bench.out("pop_o", twin.pop_o, rtl->pop_o, avail_bits(params));
   auto& w_valid = bench.out("w_valid_o", twin.w_valid_o, rtl->w_valid_o);
   auto& w_ready = bench.in("w_ready_i", twin.w_ready_i, rtl->w_ready_i);
   auto& w_plane = bench.out("w_plane_o", twin.w_plane_o, rtl->w_plane_o, 3);
@@ -144,6 +145,11 @@ TEST_CASE("moe_weight_loader and its twin deliver every stored weight and parame
   check(run_forked([&] {
           return run_weight_loader<Vrtl_moe_weight_loader_32x16_128>(array(32, 16, 128),
                                                                      Options::from_environment(title, 3, 60000));
+        }),
+        12000);
+  check(run_forked([&] {
+          return run_weight_loader<Vrtl_moe_weight_loader_32x32_512>(array(32, 32, 512),
+                                                                     Options::from_environment(title, 4, 60000));
         }),
         12000);
 }

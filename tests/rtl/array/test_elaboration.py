@@ -33,7 +33,7 @@ class Elaboration(unittest.TestCase):
             self.assertIn(f"{module}: {reason}", run.stderr)
 
     def test_the_array_elaborates_for_the_shapes_it_allows(self):
-        for rows, cols, planes, act_bits, axi in ((4, 4, 1, 4, 64), (4, 64, 2, 8, 256), (64, 4, 4, 16, 64), (32, 32, 2, 8, 128)):
+        for rows, cols, planes, act_bits, axi in ((4, 4, 1, 4, 64), (4, 64, 2, 8, 512), (64, 4, 4, 16, 64), (32, 32, 2, 8, 128)):
             self.accepts("moe_pe_array", Rows=rows, Cols=cols, PlanesPerCycle=planes, MaxActBits=act_bits, AxiDataWidth=axi)
 
     def test_digits_with_a_shift_of_their_own_elaborate(self):
@@ -54,7 +54,7 @@ class Elaboration(unittest.TestCase):
         self.refuses("Rows must be a power of two in 4..64", "moe_pe_array", Rows=6)
         self.refuses("Rows must be a power of two in 4..64", "moe_pe_array", Rows=128, AxiDataWidth=256)
         self.refuses("Cols must be a power of two in 4..64", "moe_pe_array", Cols=2)
-        self.refuses("AxiDataWidth must be 64, 128 or 256, and at least Rows", "moe_pe_array", AxiDataWidth=32)
+        self.refuses("AxiDataWidth must be 64, 128, 256 or 512, and at least Rows", "moe_pe_array", AxiDataWidth=32)
         self.refuses("PlanesPerCycle must be 1, 2 or 4", "moe_pe", PlanesPerCycle=3)
         self.refuses("MaxActBits must be 4, 8 or 16", "moe_pe", MaxActBits=12)
         self.refuses("DigitKind must be CommonShift (0) or PerWeight (1)", "moe_pe", DigitKind=2)

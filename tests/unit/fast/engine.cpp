@@ -36,7 +36,7 @@ CoreParams draw_core(base::Rng& rng) {
   core.cols = 8U << rng.below(3);
   core.planes_per_cycle = 1U << rng.below(3);
   core.max_act_bits = 8;
-  core.axi_data_bits = 64U << rng.below(3);
+  core.axi_data_bits = 64U << rng.below(4);
   core.max_tokens = 1U << rng.below(6);
   core.act_depth = 32U << rng.below(7);
   core.hidden_depth = 64U << rng.below(5);
@@ -454,7 +454,7 @@ TEST_CASE("long products repeat with the DRAM unasked, and are the runs without 
       work.core.rows = work.core.cols = 32;
       work.core.planes_per_cycle = 1U << rng.below(3);
       work.core.max_act_bits = 8;
-      work.core.axi_data_bits = 256;
+      work.core.axi_data_bits = i % 2 == 0 ? 256 : 512;
       work.core.max_tokens = 16;
       work.core.act_depth = 512;
       work.core.hidden_depth = 64;
@@ -656,7 +656,7 @@ TEST_CASE("where tiles share beats, long products repeat with the DRAM unasked, 
       work.core.cols = 4U << rng.below(3);
       work.core.planes_per_cycle = 1U << rng.below(3);
       work.core.max_act_bits = 8;
-      work.core.axi_data_bits = 64U << rng.below(3);
+      work.core.axi_data_bits = 64U << rng.below(4);
       work.core.max_tokens = 4;
       work.core.act_depth = 512;
       work.core.hidden_depth = 64;

@@ -77,7 +77,7 @@ TEST_CASE("chunks and their bytes are those of a list made token by token, howev
   for (int i = 0; i < 300; ++i) {
     program::CoreParams core;
     core.cols = 4U << rng.below(4);
-    core.axi_data_bits = 64U << rng.below(3);
+    core.axi_data_bits = 64U << rng.below(4);
     core.max_tokens = static_cast<unsigned>(rng.range(1, 24));
     // Rows one behind the other, some in one beat, or anywhere; each at the same place in a beat or not.
     const bool in_order = rng.chance(1, 2), in_beats = rng.chance(2, 3);

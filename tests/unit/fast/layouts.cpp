@@ -61,7 +61,7 @@ TEST_CASE(
     CoreParams core;
     core.rows = 4U << rng.below(4);
     core.cols = 4U << rng.below(4);
-    core.axi_data_bits = 64U << rng.below(3);
+    core.axi_data_bits = 64U << rng.below(4);
     core.max_tokens = 1U << rng.below(4);
     core.act_depth = core.max_tokens << rng.below(6);
     core.hidden_depth = 64U << rng.below(5);

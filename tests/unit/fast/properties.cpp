@@ -88,7 +88,7 @@ Work draw(base::Rng& rng) {
   work.core.cols = 4U << rng.below(4);
   work.core.planes_per_cycle = 1U << rng.below(3);
   work.core.max_act_bits = 8;
-  work.core.axi_data_bits = 64U << rng.below(3);
+  work.core.axi_data_bits = 64U << rng.below(4);
   work.core.max_tokens = 32;
   work.core.act_depth = 4096;
   work.core.hidden_depth = 4096;

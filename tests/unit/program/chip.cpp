@@ -78,8 +78,8 @@ TEST_CASE("a chip that cannot be built is refused with file, line and key", "[un
         "chip.yaml:3: array.planes_per_cycle: got 3, expected 1, 2 or 4");
   CHECK(refusal("max_act_bits: 8", "max_act_bits: 12") ==
         "chip.yaml:3: array.max_act_bits: got 12, expected 4, 8 or 16");
-  CHECK(refusal("axi_data_bits: 128", "axi_data_bits: 512") ==
-        "chip.yaml:4: axi_data_bits: got 512, expected 64, 128 or 256");
+  CHECK(refusal("axi_data_bits: 128", "axi_data_bits: 1024") ==
+        "chip.yaml:4: axi_data_bits: got 1024, expected 64, 128, 256 or 512");
   CHECK(refusal("max_tokens: 4", "max_tokens: 256") ==
         "chip.yaml:5: buffers.max_tokens: got 256, expected a power of two in [1, 128]");
   CHECK(refusal("max_tokens: 4", "max_tokens: 128") ==
