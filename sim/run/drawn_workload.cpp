@@ -117,14 +117,17 @@ void draw_dram(base::Rng& rng, DrawnChip& chip) {
   chip.memory_bytes_per_cycle = bytes_per_cycle(config, chip.period_fs);
 }
 
-DrawnChip draw_chip(base::Rng& rng) {
+/// `wide` is a stream of its own: what it leaves as it was is drawn as before.
+DrawnChip draw_chip(base::Rng& rng, base::Rng& wide) {
   DrawnChip chip;
   chip.rows = pick<std::int64_t>(rng, {8, 8, 16, 16, 16, 32, 32, 32, 64});
   chip.cols = rng.chance(7, 10) ? chip.rows : pick<std::int64_t>(rng, {8, 16, 32});
   chip.planes_per_cycle = pick<std::int64_t>(rng, {1, 2, 4, 4});
   chip.axi_bits = pick<std::int64_t>(rng, {64, 64, 64, 128, 128, 256});
+  if (chip.axi_bits != 64 && wide.chance(1, 4)) chip.axi_bits = 512;
   chip.max_act_bits = pick<std::int64_t>(rng, {8, 8, 8, 8, 4, 16});
   chip.max_tokens = pick<std::int64_t>(rng, {4, 16, 16, 32});
+  if (wide.chance(1, 8)) chip.max_tokens = pick<std::int64_t>(wide, {64, 128});
   chip.layout = pick(
       rng, {"interleaved", "interleaved", "interleaved", "interleaved", "tile_major", "tile_major", "plane_major"});
   chip.json["name"] = "drawn";
@@ -200,14 +203,16 @@ struct DrawnShape {
   workloads::SynthParameters trace;
 };
 
-DrawnShape draw_shape(base::Rng& rng) {
+DrawnShape draw_shape(base::Rng& rng, const DrawnChip& chip) {
   DrawnShape shape;
   shape.hidden = 64 * pick<std::int64_t>(rng, {8, 16, 32, 33, 45, 64});
   shape.width = 64 * pick<std::int64_t>(rng, {4, 8, 11, 16, 32, 44});
   shape.experts = pick<std::int64_t>(rng, {4, 8, 16});
   shape.top_k = pick<std::int64_t>(rng, {1, 2, 2, 4});
   shape.trace.requests = pick<std::uint64_t>(rng, {1, 1, 2, 3});
-  shape.trace.prompt_tokens = pick<std::uint64_t>(rng, {1, 1, 4, 20});
+  const bool fills = chip.max_tokens > 32;  // commands of as many tokens
+  shape.trace.prompt_tokens =
+      fills ? pick<std::uint64_t>(rng, {60, 130, 300, 600}) : pick<std::uint64_t>(rng, {1, 1, 4, 20});
   shape.trace.decode_tokens = pick<std::uint64_t>(rng, {1, 2, 6});
   return shape;
 }
@@ -256,16 +261,17 @@ std::string draw_offloading(base::Rng& rng, const DrawnShape& shape, bool has_st
 
 DrawnWorkload draw_workload(std::uint64_t seed, std::uint64_t index) {
   base::Rng rng = base::Rng(seed).stream("workload", index);
-  DrawnChip chip = draw_chip(rng);
+  base::Rng wide = base::Rng(seed).stream("wide", index);
+  DrawnChip chip = draw_chip(rng, wide);
   const DrawnPlan plan = draw_plan(rng);
   const std::int64_t layers = rng.range(2, 3);  // with experts
-  DrawnShape shape = draw_shape(rng);
+  DrawnShape shape = draw_shape(rng, chip);
   const bool is_short = rng.chance(1, 4);
   const double fewest = is_short ? kFewestCycles : kManyCycles, most = is_short ? kManyCycles : kMostCycles;
   for (int attempt = 0; attempt < 100; ++attempt) {
     const double cycles = estimate_cycles(chip, shape, plan.planes) * static_cast<double>(layers);
     if (cycles >= fewest && cycles <= most) break;
-    shape = draw_shape(rng);
+    shape = draw_shape(rng, chip);
   }
 
   DrawnWorkload drawn;
@@ -326,7 +332,7 @@ DrawnWorkload draw_workload(std::uint64_t seed, std::uint64_t index) {
     rest += " batched";
   }
   // Without the prefill, which has then gone through the cache before.
-  const bool has_steps_before = rng.chance(1, 4);
+  const bool has_steps_before = rng.chance(1, 4) && chip.max_tokens <= 32;
   if (has_steps_before) workload["phase"] = "decode";
   std::string offloading;
   if (rng.chance(1, 4)) {

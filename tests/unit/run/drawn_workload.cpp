@@ -87,6 +87,10 @@ TEST_CASE("what long random runs once found a defect with is among what is drawn
     return d.chip["memory"].value("mapping", "").rfind("row:column", 0) == 0;
   };
   kinds["an odd clock"] = [](const Drawn& d) { return d.chip.contains("clock_period_fs"); };
+  kinds["a beat of 64 bytes"] = [](const Drawn& d) { return d.chip["axi_data_bits"] == 512; };
+  kinds["128 tokens a command"] = [](const Drawn& d) {
+    return d.chip["buffers"]["max_tokens"] == 128 && d.drawn.trace.prompt_tokens > 128;
+  };
   kinds["barriers"] = [](const Drawn& d) { return d.drawn.barriers; };
   kinds["continuous batching"] = [](const Drawn& d) { return d.workload.contains("continuous_batching"); };
   kinds["levels"] = [](const Drawn& d) { return !d.drawn.trace.levels.empty(); };
