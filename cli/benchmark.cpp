@@ -66,6 +66,18 @@ numerics::MpgemmCase workload(const program::CoreParams& params) {
 /// Of this process: what others do on the machine does not count.
 double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
+/// Milliseconds of a loop of independent additions, which takes all that a core does in a cycle: so much longer as
+/// other work has a share of the core, as a second thread on it has.
+double addition_loop_ms() {
+  const double begin = cpu_seconds();
+  std::uint64_t a = 1, b = 2, c = 3, d = 4;
+  for (int i = 0; i < 4000000; ++i) {
+    a += 5, b += 6, c += 7, d += 8;
+    asm volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d));
+  }
+  return 1e3 * (cpu_seconds() - begin);
+}
+
 enum class Engine { kFast, kCycle, kRtl };
 
 Speed measure(const cosim::Build& build, Engine engine, double seconds) {
@@ -123,6 +135,7 @@ struct Projection {
   std::int64_t tokens = 0;
   std::uint64_t cycles = 0, states = 0;
   double seconds = 0;  ///< of processor time, lowering included
+  double loop_ms = 0;  ///< addition_loop_ms() right before and right after, the longer
   double stepped_share = 0, skipped_share = 0, repeated_share = 0;
   std::int64_t peak_kib = 0;
   std::string memory;
@@ -155,7 +168,7 @@ Projection run_projection(const memory::MemoryConfig& memory, base::Femtoseconds
   core.fifo_depth = 64;
   core.command_depth = 8;
   const std::int64_t k = 4096, n = 14336;
-  const double begin = cpu_seconds();
+  const double loop_before = addition_loop_ms(), begin = cpu_seconds();
   program::MemoryImage image = program::MemoryImage::without_bytes();
   program::ProgramBuilder builder(core, image);
   const program::WeightObject object = builder.reserve(
@@ -177,6 +190,7 @@ Projection run_projection(const memory::MemoryConfig& memory, base::Femtoseconds
   const fast::Run run = fast::run(core, builder.commands(), {0}, image, options);
   Projection result;
   result.seconds = cpu_seconds() - begin;
+  result.loop_ms = std::max(loop_before, addition_loop_ms());
   result.tokens = tokens;
   result.cycles = run.engine.cycles;
   result.states = run.effort.states;
@@ -200,7 +214,7 @@ Projection projection_in_child(const memory::MemoryConfig& memory, base::Femtose
     const Projection p = run_projection(memory, period, tokens, shortcuts);
     return nlohmann::json{{"cycles", p.cycles},         {"states", p.states},         {"seconds", p.seconds},
                           {"stepped", p.stepped_share}, {"skipped", p.skipped_share}, {"repeated", p.repeated_share},
-                          {"peak", p.peak_kib},         {"memory", p.memory}}
+                          {"peak", p.peak_kib},         {"memory", p.memory},         {"loop", p.loop_ms}}
         .dump();
   });
   const nlohmann::json j = nlohmann::json::parse(text);
@@ -209,6 +223,7 @@ Projection projection_in_child(const memory::MemoryConfig& memory, base::Femtose
   p.cycles = j.at("cycles");
   p.states = j.at("states");
   p.seconds = j.at("seconds");
+  p.loop_ms = j.at("loop");
   p.stepped_share = j.at("stepped");
   p.skipped_share = j.at("skipped");
   p.repeated_share = j.at("repeated");
@@ -260,15 +275,14 @@ nlohmann::ordered_json projection_row(const BenchmarkOptions& options, const mem
                                       base::Femtoseconds period, std::int64_t tokens) {
   // What is short is run several times, some before and some after what is long: other jobs slow a machine for a while.
   constexpr int kBefore = 3, kAfter = 2;
-  Projection on;
-  double most_seconds = 0;
+  Projection on, slowest;
   const auto run_on = [&](int times) {
     for (int i = 0; i < times; ++i) {
       const Projection again = projection_in_child(memory, period, tokens, true);
       if (on.cycles != 0 && again.cycles != on.cycles)
         throw base::CheckError(
             fmt::format("projection, {} tokens: {} cycles with shortcuts, then {}", tokens, on.cycles, again.cycles));
-      most_seconds = std::max(most_seconds, again.seconds);
+      if (again.seconds > slowest.seconds) slowest = again;
       if (on.cycles == 0 || again.seconds < on.seconds) on = again;
     }
   };
@@ -280,16 +294,20 @@ nlohmann::ordered_json projection_row(const BenchmarkOptions& options, const mem
         fmt::format("projection, {} tokens: {} cycles with shortcuts, {} without", tokens, on.cycles, off.cycles));
   const auto rate = [](const Projection& p) { return static_cast<double>(p.cycles) / p.seconds; };
   if (!options.json)
-    fmt::print("{:>8} {:>12} {:>9.4f} {:>9.4f} {:>9.1f} {:>8.3f}% {:>8.3f}% {:>8.3f}% {:>9.1f} {:>14.3f} {:>9.1f}\n",
-               tokens, on.cycles, on.seconds, most_seconds, rate(on) / 1e6, 100 * on.repeated_share,
-               100 * on.skipped_share, 100 * on.stepped_share, static_cast<double>(on.peak_kib) / 1024, off.seconds,
-               rate(off) / 1e6);
+    fmt::print(
+        "{:>8} {:>12} {:>9.4f} {:>8.2f} {:>9.4f} {:>8.2f} {:>9.1f} {:>8.3f}% {:>8.3f}% {:>8.3f}% {:>9.1f} {:>14.3f} "
+        "{:>9.1f}\n",
+        tokens, on.cycles, on.seconds, on.loop_ms, slowest.seconds, slowest.loop_ms, rate(on) / 1e6,
+        100 * on.repeated_share, 100 * on.skipped_share, 100 * on.stepped_share,
+        static_cast<double>(on.peak_kib) / 1024, off.seconds, rate(off) / 1e6);
   return {{"tokens", tokens},
           {"cycles", on.cycles},
           {"memory", on.memory},
           {"clock_mhz", options.clock_mhz},
           {"cpu_seconds", on.seconds},
-          {"cpu_seconds_most", most_seconds},
+          {"addition_loop_ms", on.loop_ms},
+          {"cpu_seconds_most", slowest.seconds},
+          {"addition_loop_ms_most", slowest.loop_ms},
           {"cycles_per_second", rate(on)},
           {"stepped_share", on.stepped_share},
           {"skipped_share", on.skipped_share},
@@ -306,13 +324,14 @@ nlohmann::ordered_json benchmark_projection(const BenchmarkOptions& options) {
   if (!options.json)
     fmt::print(
         "K 4096, N 14336, int4 in groups of 128, interleaved, 32x32 array at {} MHz; seconds of processor time, five "
-        "runs with shortcuts and one without\n",
+        "runs with shortcuts and one without; a loop of additions beside each run takes longer where others use the "
+        "core too\n",
         options.clock_mhz);
   for (const memory::MemoryConfig& memory : projection_memories(period)) {
     if (!options.json)
-      fmt::print("\n{}\n{:>8} {:>12} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>14} {:>9}\n",
-                 memory::make_memory(memory, period)->name(), "tokens", "cycles", "least s", "most s", "MHz",
-                 "repeated", "skipped", "stepped", "peak MiB", "no shortcuts s", "MHz");
+      fmt::print("\n{}\n{:>8} {:>12} {:>9} {:>8} {:>9} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>14} {:>9}\n",
+                 memory::make_memory(memory, period)->name(), "tokens", "cycles", "least s", "loop ms", "most s",
+                 "loop ms", "MHz", "repeated", "skipped", "stepped", "peak MiB", "no shortcuts s", "MHz");
     for (const std::int64_t tokens : {1, 16, 128}) rows.push_back(projection_row(options, memory, period, tokens));
   }
   return rows;
