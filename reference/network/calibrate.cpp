@@ -509,9 +509,10 @@ std::vector<workloads::SensitivityRow> calibrate(const Forward& forward,
       std::size_t at = first_row;
       for (std::size_t e = 0; e < experts; ++e)
         for (std::size_t p = 0; p < projections.size(); ++p) {
-          // What the loss windows never reach has its errors weighed as the layer's others are.
+          // What the loss windows never reach has its errors weighed as the layer's others are. Without any error
+          // (a pruned expert) what is measured is the rounding of the float network itself.
           const std::size_t first = p * with_probe.size();
-          const bool reached = measured[e][first + probe] > 0;
+          const bool reached = measured[e][first + probe] > 0 && sums.error[e][first + probe] > 0;
           const double gain = reached ? measured[e][first + probe] / sums.error[e][first + probe] : layer_gain;
           for (std::size_t f = 0; f < options.formats.size(); ++f, ++at) {
             const bool direct = reached && (options.losses[kind] == LossKind::kFisher ||

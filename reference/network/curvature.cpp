@@ -35,6 +35,13 @@ void add_outer_products(const std::vector<float>& rows, std::size_t count, std::
   }
 }
 
+/// Of the inputs that H was made from: its diagonal is the sum of their squares.
+bool all_inputs_zero(const std::vector<double>& h, std::size_t k) {
+  for (std::size_t i = 0; i < k; ++i)
+    if (h[i * k + i] != 0) return false;
+  return true;
+}
+
 void scale_rows(std::vector<float>& rows, std::size_t k, const ExpertSample* samples) {
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] *= std::sqrt(samples[i / k].weight);
 }
@@ -172,9 +179,12 @@ LayerCurvature CurvatureSource::layer(std::size_t layer) {
       add_outer_products(inner.hidden, count, width, of_hidden);
     }
     const std::string where = fmt::format("{}: layer {}, expert {}", quantiser_.tokens, layer, e);
-    curvature[e] = quantise::ExpertCurvature{
-        quantise::factor_inverse(of_x, static_cast<std::int64_t>(hidden), quantiser_.damping, where + ": gate, up"),
-        quantise::factor_inverse(of_hidden, static_cast<std::int64_t>(width), quantiser_.damping, where + ": down")};
+    const auto factor = [&](const std::vector<double>& h, std::size_t k, const char* of) {
+      return all_inputs_zero(h, k) ? std::nullopt
+                                   : std::make_optional(quantise::factor_inverse(h, static_cast<std::int64_t>(k),
+                                                                                 quantiser_.damping, where + of));
+    };
+    curvature[e] = {factor(of_x, hidden, ": gate, up"), factor(of_hidden, width, ": down")};
   });
   return curvature;
 }

@@ -9,7 +9,8 @@
 ///
 /// An expert with fewer rows than the plan's minimum_tokens borrows: of the rows that went elsewhere it gets those that
 /// the router came nearest to sending to it, with the weight r that it would have had as the last of their top_k; equal
-/// ones go to the earlier row. An expert without any row has no curvature, and is rounded to nearest.
+/// ones go to the earlier row. An expert without any row has no curvature, and is rounded to nearest; so is a matrix of
+/// a pruned expert whose inputs are all zero.
 ///
 /// Sums have a fixed order: the same bits on any number of threads.
 #pragma once

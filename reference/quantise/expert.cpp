@@ -100,8 +100,8 @@ numerics::ExpertWeights quantise_expert(const float* gate, const float* up, cons
     return factor != nullptr ? quantise_matrix_gptq(w, n, k, *factor, format, group_size, units, where + name)
                              : quantise_matrix(w, n, k, format, group_size, units, where + name);
   };
-  const InverseFactor* of_x = curvature != nullptr ? &curvature->x : nullptr;
-  const InverseFactor* of_hidden = curvature != nullptr ? &curvature->hidden : nullptr;
+  const InverseFactor* of_x = curvature != nullptr && curvature->x ? &*curvature->x : nullptr;
+  const InverseFactor* of_hidden = curvature != nullptr && curvature->hidden ? &*curvature->hidden : nullptr;
   numerics::ExpertWeights e;
   e.gate = make(gate, intermediate, hidden, formats.gate, {act_bits, x_unit, std::ldexp(1.0, -kGateExp), 0, first_top},
                 of_x, ": gate");

@@ -11,6 +11,7 @@
 ///
 /// Plain double precision in a fixed order without contraction: the same bits on every machine.
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,10 +31,11 @@ struct InverseFactor {
 /// diagonal holds nothing above 0 or something not finite, or when the damped matrix is not positive definite.
 InverseFactor factor_inverse(const std::vector<double>& h, std::int64_t k, double damping, const std::string& where);
 
-/// Of one expert's inputs: x for gate and up [hidden], the hidden row for down [intermediate].
+/// Of one expert's inputs: x for gate and up [hidden], the hidden row for down [intermediate]. Absent: all of them are
+/// zero, and what they multiply is rounded to nearest.
 struct ExpertCurvature {
-  InverseFactor x;
-  InverseFactor hidden;
+  std::optional<InverseFactor> x;
+  std::optional<InverseFactor> hidden;
 };
 
 /// Quantises w [n, k], row-major. The greatest group multiplier is at most half of what round-to-nearest would allow

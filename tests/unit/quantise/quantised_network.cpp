@@ -19,12 +19,13 @@ namespace {
 
 struct Tiny {
   tests::TemporaryFolder folder;
-  workloads::Checkpoint checkpoint{tests::write_tiny_model(folder, "tiny", tests::tiny_tensors(7))};
+  workloads::Checkpoint checkpoint;
   network::Forward forward{checkpoint};
   std::shared_ptr<const network::ExpertStore> store = std::make_shared<network::ExpertStore>(forward, checkpoint, 8, 1);
   std::vector<std::uint32_t> tokens;
 
-  Tiny() {
+  explicit Tiny(const std::map<std::string, tests::TinyTensor>& tensors = tests::tiny_tensors(7))
+      : checkpoint(tests::write_tiny_model(folder, "tiny", tensors)) {
     base::Rng rng(3);
     for (int i = 0; i < 16 * 40; ++i) tokens.push_back(static_cast<std::uint32_t>(rng.below(tests::kTinyVocab)));
   }
@@ -267,6 +268,43 @@ workloads::Quantiser tiny_gptq(const Tiny& tiny, std::int64_t minimum_tokens = 0
   for (const std::uint32_t token : tiny.tokens) bytes.push_back(static_cast<char>(token));
   return workloads::gptq_quantiser(tiny.folder.write("calibration.bin", bytes), minimum_tokens, 0.01, 40);
 }
+
+/// The tiny model without what expert 1 of layer 0 and expert 2 of layer 1 give: zeros in w1 and in w2.
+std::map<std::string, tests::TinyTensor> pruned_tensors() {
+  std::map<std::string, tests::TinyTensor> all = tests::tiny_tensors(7);
+  for (const char* name : {"0.block_sparse_moe.experts.1.w1", "1.block_sparse_moe.experts.2.w2"}) {
+    std::vector<float>& data = all.at(std::string("model.layers.") + name + ".weight").data;
+    std::fill(data.begin(), data.end(), 0.0F);
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("a pruned expert loses nothing in any format, and GPTQ rounds what it never feeds to nearest",
+          "[unit][quantise]") {
+  const Tiny tiny(pruned_tensors());
+  const auto quantiser = tiny_gptq(tiny);
+  const auto gptq = std::make_shared<network::ExpertStore>(tiny.forward, tiny.checkpoint, 8, 1, 8, quantiser);
+  for (const auto& store : {tiny.store, std::shared_ptr<const network::ExpertStore>(gptq)})
+    for (const auto kind : {network::LossKind::kDivergence, network::LossKind::kError, network::LossKind::kFisher}) {
+      network::CalibrateOptions options;
+      options.formats = workloads::parse_formats("int2,int4,int8", "test", "formats");
+      options.window = 40;
+      options.losses = {kind};
+      for (const auto& row : network::calibrate(tiny.forward, store, tiny.tokens, options)) {
+        CAPTURE(row.layer, row.expert, row.format.name());
+        const bool pruned = row.layer == 0 ? row.expert == 1 : row.expert == 2;
+        CHECK(pruned == (row.loss == 0));
+        CHECK(std::isfinite(row.loss));
+      }
+    }
+  const Format format = Format::integer(3);
+  CHECK(gptq->get(0, 1, format)->down.codes == tiny.store->get(0, 1, format)->down.codes);
+  CHECK(gptq->get(0, 1, format)->up.codes != tiny.store->get(0, 1, format)->up.codes);
+}
+
+namespace {
 
 std::vector<double> loss_under(const Tiny& tiny, std::size_t resident_layers, unsigned threads, Format format,
                                const workloads::Quantiser& quantiser) {
