@@ -86,6 +86,8 @@ void read_common(const YamlNode& config, Network& n) {
   n.layers = integer(config, {"num_hidden_layers"}, 1, 4096);
   n.heads = integer(config, {"num_attention_heads"}, 1, 65536);
   n.kv_heads = optional_integer(config, {"num_key_value_heads"}, 1, n.heads).value_or(n.heads);
+  if (n.heads % n.kv_heads != 0)
+    throw config.at("num_key_value_heads").refused("a divisor of num_attention_heads, " + std::to_string(n.heads));
   n.vocab = integer(config, {"vocab_size"}, 1, 1LL << 32);
   n.max_positions = integer(config, {"max_position_embeddings"}, 1, 1LL << 40);
   const std::optional<YamlNode> eps = stated(config, "rms_norm_eps");

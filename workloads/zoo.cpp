@@ -49,6 +49,13 @@ Network parse_zoo_file(const std::string& text, const std::string& file) {
     n.latent = latent;
   }
   root.finish();
+  if (n.shared_experts > 0 && n.shared_intermediate == 0)
+    throw root.at("shared_intermediate").refused("a width above 0, as shared_experts is not 0");
+  if ((n.dense_first > 0 || every > 1) && n.dense_intermediate == 0)
+    throw root.at("dense_intermediate").refused("a width above 0, as some layers have no experts");
+  if (n.dense_first > n.layers - every)
+    throw root.at("dense_first").refused("at most " + std::to_string(n.layers - every) + ": a layer with experts");
+  if (n.heads % n.kv_heads != 0) throw root.at("kv_heads").refused("a divisor of heads, " + std::to_string(n.heads));
   for (std::int64_t layer = 0; layer < n.layers; ++layer)
     n.has_experts.push_back(layer >= n.dense_first && (layer - n.dense_first + 1) % every == 0);
   return n;

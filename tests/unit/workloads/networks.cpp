@@ -203,10 +203,40 @@ TEST_CASE("a config.json that lacks or misspells something is refused with file,
   text = mixtral(4096, 14336, 32, 32);
   replace(text, "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 9");
   CHECK_THROWS_WITH(parse(text), Catch::Contains("num_experts_per_tok: got 9"));
+  text = mixtral(4096, 14336, 32, 36);
+  CHECK_THROWS_WITH(parse(text),
+                    Catch::Contains("num_key_value_heads: got 8, expected a divisor of num_attention_heads, 36"));
   CHECK_THROWS_AS(workloads::read_hf_config("/nowhere/config.json"), base::InputError);
   CHECK_THROWS_WITH(workloads::zoo_network("Mixtral", "command line", "model"),
                     Catch::Contains("command line: model: got 'Mixtral', expected a model folder, a config.json, a "
                                     "shape file (.yaml) or a name"));
+}
+
+TEST_CASE("a shape file whose numbers do not fit each other is refused with file, line and key", "[unit][workloads]") {
+  const std::string text =
+      "name: own\nsource: own\nhidden: 64\nexpert_intermediate: 32\nexperts: 4\ntop_k: 2\nshared_experts: 1\n"
+      "shared_intermediate: 32\nlayers: 3\ndense_first: 1\nmoe_every: 2\ndense_intermediate: 128\nheads: 4\n"
+      "kv_heads: 2\nhead_dim: 16\ngated: true\n";
+  const auto with = [&](const std::string& from, const std::string& to) {
+    std::string changed = text;
+    replace(changed, from, to);
+    return workloads::parse_zoo_file(changed, "own.yaml");
+  };
+  CHECK(with("", "").has_experts == std::vector<bool>{false, false, true});
+  CHECK_THROWS_WITH(with("shared_intermediate: 32", "shared_intermediate: 0"),
+                    "own.yaml:8: shared_intermediate: got 0, expected a width above 0, as shared_experts is not 0");
+  const std::string dense =
+      "own.yaml:12: dense_intermediate: got 0, expected a width above 0, as some layers have no "
+      "experts";
+  CHECK_THROWS_WITH(with("dense_intermediate: 128", "dense_intermediate: 0"), dense);
+  CHECK_THROWS_WITH(with("dense_first: 1\nmoe_every: 2\ndense_intermediate: 128",
+                         "dense_first: 0\nmoe_every: 2\ndense_intermediate: 0"),
+                    dense);
+  CHECK_THROWS_WITH(with("dense_first: 1", "dense_first: 2"),
+                    "own.yaml:10: dense_first: got 2, expected at most 1: a layer with experts");
+  CHECK_THROWS_WITH(with("dense_first: 1\nmoe_every: 2", "dense_first: 3\nmoe_every: 1"),
+                    "own.yaml:10: dense_first: got 3, expected at most 2: a layer with experts");
+  CHECK_THROWS_WITH(with("kv_heads: 2", "kv_heads: 3"), "own.yaml:14: kv_heads: got 3, expected a divisor of heads, 4");
 }
 
 TEST_CASE("a sharded checkpoint reads like a single one and hashes differently", "[unit][workloads]") {
