@@ -16,7 +16,7 @@ namespace {
 using base::YamlNode;
 using Keys = std::vector<std::string>;
 
-constexpr std::int64_t kMost = 1 << 24;  // keeps every product of a Network's counts below 2^63
+constexpr std::int64_t kMost = 1 << 24;  // with check_size(): every product stays below 2^63
 constexpr double kHuge = 1e300;
 
 std::optional<YamlNode> stated(const YamlNode& config, const std::string& key) {
@@ -243,6 +243,7 @@ Network parse_hf_config(const std::string& text, const std::string& file, const 
     if (reader.first == n.architecture) reader.second(*config, n);
   if (!n.tie_embeddings) n.tie_embeddings = optional_boolean(root, "tie_word_embeddings");
   if (n.moe_layers() == 0) throw base::ConfigError(config->where(), "layers", "none with experts", "at least one");
+  check_size(n, config->where());
   return n;
 }
 

@@ -21,7 +21,7 @@ std::vector<std::string> zoo_names() {
 
 Network parse_zoo_file(const std::string& text, const std::string& file) {
   const base::YamlNode root = base::YamlNode::parse(text, file);
-  constexpr std::int64_t kMost = 1 << 24;  // keeps every product of the counts below 2^63
+  constexpr std::int64_t kMost = 1 << 24;  // with check_size(): every product stays below 2^63
   Network n;
   n.name = root.text("name");
   n.source = root.text("source");
@@ -58,6 +58,7 @@ Network parse_zoo_file(const std::string& text, const std::string& file) {
   if (n.heads % n.kv_heads != 0) throw root.at("kv_heads").refused("a divisor of heads, " + std::to_string(n.heads));
   for (std::int64_t layer = 0; layer < n.layers; ++layer)
     n.has_experts.push_back(layer >= n.dense_first && (layer - n.dense_first + 1) % every == 0);
+  check_size(n, root.where());
   return n;
 }
 

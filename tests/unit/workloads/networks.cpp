@@ -239,6 +239,20 @@ TEST_CASE("a shape file whose numbers do not fit each other is refused with file
   CHECK_THROWS_WITH(with("kv_heads: 2", "kv_heads: 3"), "own.yaml:14: kv_heads: got 3, expected a divisor of heads, 4");
 }
 
+TEST_CASE("a network has at most 2^53 routed weights", "[unit][workloads]") {
+  const auto shape = [](const std::string& experts) {
+    return "name: own\nsource: own\nhidden: 16777216\nexpert_intermediate: 16777216\nexperts: " + experts +
+           "\ntop_k: 1\nshared_experts: 0\nshared_intermediate: 0\nlayers: 1\ndense_first: 0\nmoe_every: 1\n"
+           "dense_intermediate: 0\nheads: 4\nkv_heads: 2\nhead_dim: 16\ngated: true\n";
+  };
+  CHECK(workloads::parse_zoo_file(shape("10"), "own.yaml").routed_params() == std::int64_t{30} << 48);
+  CHECK_THROWS_WITH(workloads::parse_zoo_file(shape("11"), "own.yaml"),
+                    "own.yaml:1: routed weights: got 9288674231451648, expected at most 2^53");
+  std::string text = mixtral(16777216, 16777216, 4096, 32);
+  replace(text, "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 1");
+  CHECK_THROWS_WITH(parse(text), "config.json:1: routed weights: got 27670116110564327424, expected at most 2^53");
+}
+
 TEST_CASE("a sharded checkpoint reads like a single one and hashes differently", "[unit][workloads]") {
   const TemporaryFolder folder;
   const std::map<std::string, TinyTensor> tensors = tiny_tensors(1);
