@@ -698,7 +698,7 @@ Inputs read_inputs(const MapCommand& command) {
   if (!command.workload.empty()) {
     in.workload = workloads::read_workload(command.workload);
     if (!in.workload->has_weights && !command.out.empty())
-      throw base::ConfigError(command.workload, "model", in.workload->model + " (a shape of the zoo)",
+      throw base::ConfigError(command.workload, "model", in.workload->model + " (a shape without weights)",
                               "a folder with weights: a plan is bound to a checkpoint");
   } else if (!command.out.empty() || !command.check.empty()) {
     refuse_missing(command.out.empty() ? "--check" : "--out", "--workload");

@@ -335,7 +335,7 @@ class Sweep {
       map.resident_budgets = budgets.resident;
       const Inputs in = read_inputs(map);
       if (!in.workload->has_weights)
-        throw base::ConfigError(map.workload, "model", in.workload->model + " (a shape of the zoo)",
+        throw base::ConfigError(map.workload, "model", in.workload->model + " (a shape without weights)",
                                 "a folder with weights: plans are bound to a checkpoint");
       if (routing_.tokens.empty()) routing_ = workload_routing(*in.workload, in.group_size);
       if (!work)

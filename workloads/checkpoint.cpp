@@ -25,6 +25,10 @@ bool exists(const std::string& path) {
 
 }  // namespace
 
+bool holds_weights(const std::string& folder) {
+  return exists(folder + "/model.safetensors") || exists(folder + "/model.safetensors.index.json");
+}
+
 struct Checkpoint::Impl {
   std::string folder;
   Network network;

@@ -16,6 +16,9 @@ struct FloatTensor {
   std::vector<float> data;  ///< row-major
 };
 
+/// Whether a model folder holds weights beside its config.json.
+bool holds_weights(const std::string& folder);
+
 class Checkpoint {
  public:
   /// Opens a model folder and checks the headers of all its shards. Throws base::InputError.

@@ -247,6 +247,10 @@ Network parse_hf_config(const std::string& text, const std::string& file, const 
   return n;
 }
 
+bool is_config_file(const std::string& path) {
+  return path.size() > 5 && path.compare(path.size() - 5, 5, ".json") == 0;
+}
+
 Network read_hf_config(const std::string& path) {
   std::string name = path;
   const std::string suffix = "/config.json";

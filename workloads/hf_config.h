@@ -10,6 +10,8 @@
 
 namespace moesaic::workloads {
 
+/// Whether a path says by its ending, .json, that it is a config.json; and the network in it.
+bool is_config_file(const std::string& path);
 Network read_hf_config(const std::string& path);
 
 /// As above from text; `file` stands for it in messages, `name` becomes the network's.

@@ -22,7 +22,8 @@ std::int64_t Network::routed_code_bytes(int bits) const {
 void check_size(const Network& network, const std::string& where) {
   const auto of_layers = static_cast<double>(network.moe_layers() * network.experts);
   const double weights = of_layers * static_cast<double>(network.params_per_expert());
-  if (weights > 0x1p53) throw base::ConfigError(where, "routed weights", fmt::format("{:.0f}", weights), "at most 2^53");
+  if (weights > 0x1p53)
+    throw base::ConfigError(where, "routed weights", fmt::format("{:.0f}", weights), "at most 2^53");
 }
 
 }  // namespace moesaic::workloads

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/sha256.h"
 #include "base/yaml.h"
+#include "workloads/checkpoint.h"
 #include "workloads/hf_config.h"
 #include "workloads/routing_slice.h"
 #include "workloads/zoo.h"
@@ -94,9 +95,12 @@ WorkloadFile read_workload(const std::string& path) {
   w.path = path;
   const base::YamlNode model = root.at("model");
   w.model = beside(path, model.as_text());
-  w.has_weights = is_folder(w.model);
-  if (w.has_weights) {
+  w.is_folder = is_folder(w.model);
+  w.has_weights = w.is_folder && holds_weights(w.model);
+  if (w.is_folder) {
     w.network = read_hf_config(w.model + "/config.json");
+  } else if (is_config_file(w.model)) {
+    w.network = read_hf_config(read_path(model, path));
   } else if (is_shape_file(w.model)) {
     w.network = read_shape_file(read_path(model, path));
   } else {

@@ -40,8 +40,9 @@ struct WholeLayers {
 
 struct WorkloadFile {
   std::string path;
-  std::string model;         ///< resolved folder or shape file, or a name of the zoo
-  bool has_weights = false;  ///< model is a folder
+  std::string model;         ///< resolved folder, config.json or shape file, or a name of the zoo
+  bool is_folder = false;    ///< model is one
+  bool has_weights = false;  ///< and holds weights
   Network network;
   std::string trace;                          ///< resolved
   std::optional<std::string> tokens;          ///< resolved

@@ -714,6 +714,9 @@ RunInputs open_inputs(const WorkloadFile& workload, const InputOptions& options)
   if (workload.tokens && !workload.has_weights)
     throw base::ConfigError(workload.path, "tokens", "it with the shape '" + workload.model + "'",
                             "a model folder, whose weights give the activations");
+  if (workload.is_folder && !workload.has_weights && options.weights)
+    throw base::ConfigError(workload.model, "weights", "nothing",
+                            "model.safetensors or model.safetensors.index.json, or --no-data");
   const auto maker = std::make_shared<StepMaker>(workload, options);
 
   RunInputs inputs;

@@ -4,7 +4,7 @@
 ///   model folder, tokens      activations and routing of the float forward pass at the trace's positions; the trace is
 ///                             held to the routing found (near-ties apart)
 ///   model folder, no tokens   routing and router weights of the trace, activations drawn from the seed
-///   zoo name                  the same, and weights drawn from the seed
+///   a shape alone             the same, and weights drawn from the seed
 ///
 /// Weights are really quantised by the plan in every case. A step of one request, or of `batch_requests` requests
 /// together, is one batch; batches run one after the other, in the order in which the trace names their first rows.

@@ -327,6 +327,36 @@ TEST_CASE("simulate refuses whole layers and batches that cannot be", "[bad_conf
   CHECK(with("layers: [4]") == at + "layers[0]: got 4, expected an integer from 0 to 3\n");
 }
 
+TEST_CASE("a config.json, or a folder with nothing else, is simulated by its shapes", "[bad_config][simulate]") {
+  const Folder folder;
+  const std::string root = std::filesystem::current_path().string();
+  std::filesystem::create_directory(folder.file("shapes"));
+  std::filesystem::copy(root + "/data/model/config.json", folder.file("shapes"));
+  const auto arguments = [&](const std::string& model, const std::string& out) {
+    base::write_file(folder.file(out + ".yaml"), "model: " + model + "\ntrace: " + root +
+                                                     "/data/traces/evaluation.csv.gz\nrequests: [0]\nmax_tokens: 2\n");
+    Arguments all;
+    all.workload = folder.file(out + ".yaml");
+    return all;
+  };
+  const auto layers = [&](const std::string& model, const std::string& out) {
+    const Outcome outcome = run_program("simulate --engine fast --no-data --chip chips/demo.yaml --workload " +
+                                        arguments(model, out).workload + " --out " + folder.file(out));
+    CAPTURE(model, outcome.err);
+    REQUIRE(outcome.exit_code == 0);
+    return base::read_file(folder.file(out + "/layers.csv"));
+  };
+  const std::string of_model = layers(root + "/data/model", "of_model");
+  CHECK(layers("shapes", "of_folder") == of_model);
+  CHECK(layers("shapes/config.json", "of_config") == of_model);
+  CHECK(refusal(folder, arguments("shapes", "whole")) ==
+        folder.file("shapes") +
+            ": weights: got nothing, expected model.safetensors or model.safetensors.index.json, or --no-data\n");
+  CHECK(refusal(folder, arguments("none/config.json", "none")) ==
+        folder.file("none.yaml") + ":1: model: got none/config.json, expected an existing file (" +
+            folder.file("none/config.json") + " is none)\n");
+}
+
 TEST_CASE("simulate refuses a trace that is cut off, and one of another network", "[bad_config][simulate]") {
   const Folder folder;
   const std::string root = std::filesystem::current_path().string(),
