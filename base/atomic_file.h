@@ -20,11 +20,12 @@ class AtomicFile {
 
   void write(const void* data, std::size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
+  /// Hands on what was written: of several files that belong together, before the first commit().
+  void flush();
   /// Flushes, closes and renames; the file is complete when this returns.
   void commit();
 
  private:
-  void flush();
   [[noreturn]] void fail(const std::string& doing) const;
   std::string path_;       // as the caller named it, for messages
   std::string target_;     // after symbolic links

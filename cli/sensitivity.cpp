@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/atomic_file.h"
@@ -26,6 +27,7 @@ void run_import(const ImportCommand& command) {
   constexpr const char* kWhere = "moesaic sensitivity import";
   const std::string text = base::read_file(command.in);
   std::vector<workloads::SensitivityRow> rows;
+  std::string cost_table;
   if (command.from == "mc-moe") {
     for (const auto& [given, name] :
          {std::pair(command.network, "--network"), std::pair(command.costs_out, "--costs-out")})
@@ -36,9 +38,17 @@ void run_import(const ImportCommand& command) {
       throw base::ConfigError(kWhere, "--costs-out", "nothing", "a file for the cost table");
     workloads::HawqTables tables = workloads::import_hawq_v3(text, command.in, command.network);
     rows = tables.rows;
-    base::write_file(command.costs_out, tables.costs);
+    cost_table = tables.costs;
   }
-  base::write_file(command.out, workloads::format_sensitivity(rows));
+  base::AtomicFile out(command.out);
+  std::optional<base::AtomicFile> costs;
+  if (!command.costs_out.empty()) costs.emplace(command.costs_out);
+  out.write(workloads::format_sensitivity(rows));
+  if (costs) costs->write(cost_table);
+  out.flush();
+  if (costs) costs->flush();
+  if (costs) costs->commit();
+  out.commit();
   fmt::print("{} rows\n", rows.size());
 }
 

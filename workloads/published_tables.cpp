@@ -27,6 +27,22 @@ double number(std::string_view text, const std::string& where, const std::string
   return value;
 }
 
+/// Of what HAWQ-V3's tables count: times 64, for two operands of 8 bits, it stays a whole number in a double.
+constexpr double kMostCount = 0x1p47;
+
+/// Of parameters and bops: HAWQ-V3 counts ResNet18's, and states ResNet50's in millions with six decimals.
+double unit_of(const std::vector<double>& values, const std::string& path, const std::string& key) {
+  const bool in_millions = values.front() != std::floor(values.front());
+  for (const double v : values) {
+    if ((v != std::floor(v)) != in_millions)
+      throw ConfigError(path, key, fmt::format("{} beside {}", v, values.front()),
+                        "whole numbers, or millions that all have decimals");
+    if (in_millions && std::round(v * 1e6) / 1e6 != v)
+      throw ConfigError(path, key, fmt::format("{}", v), "millions with at most six decimals");
+  }
+  return in_millions ? 1e6 : 1;
+}
+
 }  // namespace
 
 std::vector<SensitivityRow> import_mc_moe(const std::string& text, const std::string& path) {
@@ -61,7 +77,7 @@ std::vector<SensitivityRow> import_mc_moe(const std::string& text, const std::st
       throw ConfigError(where, "row", fmt::format("{} fields", values.size()), "7 fields");
     for (std::size_t c = 0; c < 2; ++c)
       if (values[c] != std::floor(values[c]) || values[c] > 1 << 20)
-        throw ConfigError(where, columns[c], fmt::format("{}", values[c]), "a whole number");
+        throw ConfigError(where, columns[c], fmt::format("{}", values[c]), "a whole number up to 1048576");
     const std::pair<int, int> expert{static_cast<int>(values[0]), static_cast<int>(values[1])};
     if (!seen.insert(expert).second)
       throw ConfigError(where, "row", fmt::format("layer {}, expert {} a second time", expert.first, expert.second),
@@ -89,12 +105,13 @@ HawqTables import_hawq_v3(const std::string& text, const std::string& path, cons
   } catch (const nlohmann::json::exception&) {
     throw ConfigError(path, "document", "text that is no JSON", "HAWQ-V3's tables");
   }
-  if (!all.is_object() || !all.contains(network) || !all[network].is_object()) {
-    std::string names;
-    if (all.is_object())
-      for (const auto& [name, value] : all.items()) names += (names.empty() ? "" : ", ") + name;
+  std::string names;
+  if (all.is_object())
+    for (const auto& [name, value] : all.items())
+      if (value.is_object()) names += (names.empty() ? "" : ", ") + name;
+  if (names.empty()) throw ConfigError(path, "document", "no network", "an object of arrays for each network");
+  if (!all.contains(network) || !all[network].is_object())
     throw ConfigError(path, "--network", "'" + network + "'", "one of " + names);
-  }
   std::map<std::string, std::vector<double>> arrays;
   std::size_t layers = 0;
   for (const char* key : {"Hutchinson_trace", "delta_weights_8bit_square", "delta_weights_4bit_square", "parameters",
@@ -112,12 +129,19 @@ HawqTables import_hawq_v3(const std::string& text, const std::string& path, cons
       throw ConfigError(path, network + "." + key, fmt::format("{} numbers", arrays[key].size()),
                         fmt::format("{}, as many as layers", layers));
   }
-  for (const char* key : {"parameters", "bops"}) {
-    bool whole = true;
-    for (const double v : arrays[key]) whole = whole && v == std::floor(v);
-    if (!whole)
-      for (double& v : arrays[key]) v = std::round(v * 1e6);
-  }
+  const auto counts = [&](const char* key, double unit) {
+    std::vector<std::int64_t> whole;
+    for (const double v : arrays[key]) {
+      if (v * unit > kMostCount)
+        throw ConfigError(path, network + "." + key, fmt::format("{}", v),
+                          fmt::format("at most {}", kMostCount / unit));
+      whole.push_back(std::llround(v * unit));
+    }
+    return whole;
+  };
+  const auto size = counts("parameters", unit_of(arrays["parameters"], path, network + ".parameters"));
+  const auto bops = counts("bops", unit_of(arrays["bops"], path, network + ".bops"));
+  const auto latency4 = counts("latency_int4", 1e8), latency8 = counts("latency_int8", 1e8);
   HawqTables tables;
   tables.costs = "layer,expert,format,cycles,size,bops\n";
   for (std::size_t l = 0; l < layers; ++l)
@@ -126,10 +150,8 @@ HawqTables import_hawq_v3(const std::string& text, const std::string& path, cons
       const auto layer = static_cast<int>(l);
       tables.rows.push_back({layer, 0, Format::integer(bits),
                              arrays["Hutchinson_trace"][l] * arrays["delta_weights_" + b + "bit_square"][l], 1, 1});
-      const auto count = [](double value) { return static_cast<std::int64_t>(std::llround(value)); };
-      tables.costs +=
-          fmt::format("{},0,int{},{},{},{}\n", layer, bits, count(arrays["latency_int" + b][l] * 1e8),
-                      (count(arrays["parameters"][l]) * bits + 7) / 8, count(arrays["bops"][l]) * bits * bits);
+      tables.costs += fmt::format("{},0,int{},{},{},{}\n", layer, bits, (bits == 4 ? latency4 : latency8)[l],
+                                  (size[l] * bits + 7) / 8, bops[l] * bits * bits);
     }
   return tables;
 }

@@ -268,9 +268,42 @@ TEST_CASE("imports and storage refuse what they do not know", "[bad_config][cli]
   refused(head + "0,0,1,1,-1,1,1\n", "in.csv:2: qloss_1bit: got '-1'");
   refused(head + "0,0,1,1,1,nan,1\n", "in.csv:2: qloss_2bit: got 'nan'");
   refused(head + "0,0,1,1,1,1,1\n0,0,1,1,1,1,1\n", "in.csv:3: row: got layer 0, expert 0 a second time");
-  check_refused("sensitivity import --from hawq-v3 --network A --in " + folder.write("x", "{}") + " --out " + out +
-                    " --costs-out " + folder.file("c.csv"),
-                "--network: got 'A'", out);
+  refused(head + "2000000000,0,1,1,1,1,1\n", "in.csv:2: layer: got 2000000000, expected a whole number up to 1048576");
+  const std::string costs = folder.file("c.csv");
+  const auto hawq = [&](const std::string& text, const std::string& what) {
+    check_refused("sensitivity import --from hawq-v3 --network A --in " + folder.write("x", text) + " --out " + out +
+                      " --costs-out " + costs,
+                  what, out);
+    CHECK_FALSE(std::filesystem::exists(costs));
+  };
+  const auto network = [](const std::string& parameters, const std::string& bops, const std::string& latency) {
+    return R"({"B": [1], "A": {"Hutchinson_trace": [1, 1], "delta_weights_8bit_square": [1, 1],
+      "delta_weights_4bit_square": [2, 2], "parameters": [)" +
+           parameters + R"(], "bops": [)" + bops + R"(], "latency_int4": [1, )" + latency +
+           R"(], "latency_int8": [1, 1]}})";
+  };
+  hawq("{}", "x: document: got no network, expected an object of arrays for each network");
+  hawq(R"({"A": [1]})", "x: document: got no network");
+  hawq(R"({"B": {}, "C": 1})", "x: --network: got 'A', expected one of B\n");
+  hawq(network("8, 8", "1e18, 8", "1"), "x: A.bops: got 1e+18, expected at most 140737488355328");
+  hawq(network("8, 8", "1e300, 8", "1"), "x: A.bops: got 1e+300, expected at most ");
+  hawq(network("0.25, 1000000000.5", "8, 8", "1"),
+       "x: A.parameters: got 1000000000.5, expected at most 140737488.355328");
+  hawq(network("8, 8", "8, 8", "1e9"), "x: A.latency_int4: got 1000000000");
+  hawq(network("8, 8", "8, 8.5", "1"),
+       "x: A.bops: got 8.5 beside 8, expected whole numbers, or millions that all have");
+  hawq(network("0.5, 8", "8, 8", "1"), "x: A.parameters: got 8 beside 0.5");
+  hawq(network("0.5, 0.0000001", "8, 8", "1"),
+       "x: A.parameters: got 1e-07, expected millions with at most six decimals");
+  const std::string import = "sensitivity import --from hawq-v3 --network A --in " +
+                             folder.write("x", network("0.000004, 2.359296", "8, 16", "1"));
+  check_refused(import + " --out " + folder.file("none/s.csv") + " --costs-out " + costs, "none/s.csv", costs);
+  check_refused(import + " --out " + out + " --costs-out /dev/full", "/dev/full", out);
+  CHECK(run_program(import + " --out " + out + " --costs-out " + costs).exit_code == 0);
+  CHECK(base::read_file(costs) ==
+        "layer,expert,format,cycles,size,bops\n0,0,int4,100000000,2,128\n0,0,int8,100000000,4,512\n"
+        "1,0,int4,100000000,1179648,256\n1,0,int8,100000000,2359296,1024\n");
+  std::filesystem::remove(out);
   check_refused("sensitivity import --from hawq-v3 --network A --in " + folder.write("x", "[1") + " --out " + out +
                     " --costs-out " + folder.file("c.csv"),
                 "got text that is no JSON", out);
