@@ -448,7 +448,9 @@ void print_table(const Report& r) {
              o.prefetch.kind == "next_layer" ? fmt::format(" (recall {}, precision {}, seed {})", o.prefetch.recall,
                                                            o.prefetch.precision, o.prefetch.seed)
                                              : "");
-  if (!r.why_heuristic().empty()) fmt::print("belady is a heuristic here, not a bound: {}\n", r.why_heuristic());
+  const bool has_belady = std::find(r.policies.begin(), r.policies.end(), "belady") != r.policies.end();
+  if (has_belady && !r.why_heuristic().empty())
+    fmt::print("belady is a heuristic here, not a bound: {}\n", r.why_heuristic());
   const bool ahead = o.prefetch.kind != "none";
   const std::string moved = r.sized() ? "loaded" : "misses";
   fmt::print("{:<14}{:<44}{:>9}{:>9}{:>9}{:>14}", "capacity", "policy", "hit rate", o.warmup > 0 ? "warm" : "",
@@ -504,8 +506,12 @@ void run_replay(const ReplayCommand& o) {
   if (!o.phase.empty()) one_of("--phase", o.phase, "prefill", "decode");
   config.warmup_tokens = o.warmup;
   config.prefetch = o.prefetch;
-  const host::Predictor checked(o.prefetch, 1, kWho);  // before the trace is read
-  if (!checked.kind().guesses && (o.recall_given || o.precision_given || o.seed_given))
+  const host::PrefetchKind kind = host::prefetch_kinds().at(o.prefetch.kind, kWho, "--prefetch");
+  if (!(o.prefetch.recall >= 0 && o.prefetch.recall <= 1))
+    throw base::ConfigError(kWho, "--recall", fmt::format("{:g}", o.prefetch.recall), "0 to 1");
+  if (!(o.prefetch.precision > 0 && o.prefetch.precision <= 1))
+    throw base::ConfigError(kWho, "--precision", fmt::format("{:g}", o.prefetch.precision), "above 0, at most 1");
+  if (!kind.guesses && (o.recall_given || o.precision_given || o.seed_given))
     throw base::ConfigError(kWho,
                             o.recall_given      ? "--recall"
                             : o.precision_given ? "--precision"

@@ -59,11 +59,14 @@ TEST_CASE("replay refuses a cache smaller than one expert, unknown names and opt
   check_refused(replay("--capacity 2experts --batch 010"), "--batch: got 010, expected a whole number");
   check_refused(replay("--capacity 2experts --out ''"), "moesaic replay: --out: got nothing, expected a value");
   check_refused(replay("--capacity 2experts --warmup 256"), "--warmup: got 256, expected less than the trace's 256");
-  check_refused(replay("--capacity 2experts --prefetch all"), "got 'all', expected one of none, next_layer, perfect");
+  check_refused(replay("--capacity 2experts --prefetch all"),
+                "--prefetch: got 'all', expected one of none, next_layer, perfect");
   check_refused(replay("--capacity 2experts --recall 0.5"), "--recall: got a value, expected none");
   check_refused(replay("--capacity 2experts --prefetch perfect --precision 0.5"), "--precision: got a value");
-  check_refused(replay("--capacity 2experts --prefetch next_layer --recall 1.5"), "recall: got 1.5");
-  check_refused(replay("--capacity 2experts --prefetch next_layer --precision 0"), "precision: got 0");
+  check_refused(replay("--capacity 2experts --prefetch next_layer --recall 1.5"),
+                "moesaic replay: --recall: got 1.5, expected 0 to 1");
+  check_refused(replay("--capacity 2experts --prefetch next_layer --precision 0"),
+                "moesaic replay: --precision: got 0, expected above 0, at most 1");
   check_refused(replay("--capacity 2experts --format int4"), "--format: got int4, expected --network beside it");
   check_refused(replay("--capacity 2experts --layout plane_major"), "--layout: got plane_major, expected --network");
   check_refused(replay("--capacity 2experts --network data/model --format int9"), "--format: got 'int9'");
@@ -151,6 +154,9 @@ TEST_CASE("replay says which policies know the future, and the sum of its layers
   CHECK(json_of("--capacity 2experts --access set --policies belady")["belady_is_optimal"] == true);
   CHECK(json_of("--capacity 1experts,4experts --access set --policies belady")["belady_is_optimal"] == false);
   CHECK(json_of("--capacity 4experts --prefetch perfect --policies belady")["belady_is_optimal"] == false);
+  const std::string heuristic = "belady is a heuristic here";
+  CHECK_THAT(replay("--capacity 2experts --prefetch perfect").out, Catch::Contains(heuristic));
+  CHECK_THAT(replay("--capacity 2experts --prefetch perfect --policies lru").out, !Catch::Contains(heuristic));
   const Outcome table = replay("--capacity 2experts");
   CHECK_THAT(table.out, Catch::Contains("belady (needs the future)"));
   CHECK_THAT(table.out, Catch::Contains("pinned (counted on this trace: the future)"));
