@@ -166,9 +166,9 @@ Forward::Forward(const workloads::Checkpoint& checkpoint, std::size_t resident_l
   Impl& m = *impl_;
   m.network = checkpoint.network();
   const workloads::Network& n = m.network;
-  const std::string config = checkpoint.folder() + "/config.json";
+  m.config = checkpoint.folder() + "/config.json";
   const auto refuse = [&](const char* key, const std::string& got, const std::string& expected) {
-    throw base::ConfigError(config, key, got, expected);
+    throw base::ConfigError(m.config, key, got, expected);
   };
   if (n.architecture != "mixtral") refuse("model_type", n.architecture, "mixtral (the forward pass runs no other)");
   if (n.activation != std::string("silu")) refuse("hidden_act", n.activation.value_or("nothing"), "silu");
@@ -176,8 +176,6 @@ Forward::Forward(const workloads::Checkpoint& checkpoint, std::size_t resident_l
   if (!n.vocab || !n.rope_theta || !n.rms_eps || !n.max_positions)
     refuse("vocab_size, rope_theta, rms_norm_eps, max_position_embeddings", "one of them missing", "all of them");
   if (n.head_dim % 2 != 0) refuse("head_dim", std::to_string(n.head_dim), "an even number");
-  if (n.heads % n.kv_heads != 0)
-    refuse("num_key_value_heads", std::to_string(n.kv_heads), "a divisor of " + std::to_string(n.heads) + " heads");
 
   m.hidden = static_cast<std::size_t>(n.hidden);
   m.heads = static_cast<std::size_t>(n.heads);
@@ -235,17 +233,16 @@ std::vector<float> Forward::resume(std::size_t first_layer, std::vector<float> x
 std::vector<float> Forward::embed(const std::uint32_t* tokens, std::size_t length, std::size_t window) const {
   const Impl& m = *impl_;
   if (static_cast<std::int64_t>(length) > *m.network.max_positions)
-    throw base::InputError("window: got " + std::to_string(length) + " tokens, expected at most " +
-                           std::to_string(*m.network.max_positions) + " (max_position_embeddings)");
+    throw base::ConfigError(m.config, "window", std::to_string(length) + " tokens",
+                            "at most " + std::to_string(*m.network.max_positions) + " (max_position_embeddings)");
   if (m.network.sliding_window && static_cast<std::int64_t>(length) > *m.network.sliding_window)
-    throw base::InputError("window: got " + std::to_string(length) + " tokens, expected at most the sliding window, " +
-                           std::to_string(*m.network.sliding_window));
+    throw base::ConfigError(m.config, "window", std::to_string(length) + " tokens",
+                            "at most " + std::to_string(*m.network.sliding_window) + " (sliding_window)");
   std::vector<float> x(length * m.hidden);
   for (std::size_t t = 0; t < length; ++t) {
     if (tokens[t] >= m.vocab)
-      throw base::InputError("token " + std::to_string(t) + " of window " + std::to_string(window) + ": got " +
-                             std::to_string(tokens[t]) + ", expected less than the vocabulary, " +
-                             std::to_string(m.vocab));
+      throw base::ConfigError(m.config, "token " + std::to_string(t) + " of window " + std::to_string(window),
+                              std::to_string(tokens[t]), "less than the vocabulary, " + std::to_string(m.vocab));
     std::copy_n(m.embedding.data() + tokens[t] * m.hidden, m.hidden, x.data() + t * m.hidden);
   }
   return x;

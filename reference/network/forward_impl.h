@@ -34,6 +34,7 @@ void rms_norm(const float* x, std::size_t rows, const std::vector<float>& weight
 void choose_experts(Routing& routing, std::size_t rows, std::size_t experts, std::size_t top_k);
 
 struct Forward::Impl {
+  std::string config;  // the path, for messages
   workloads::Network network;
   std::size_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, experts = 0, top_k = 0, vocab = 0;
   float eps = 0;

@@ -270,11 +270,13 @@ TEST_CASE("what the forward pass cannot run is refused with file and key", "[uni
 
   const network::Forward forward(workloads::Checkpoint(write_tiny_model(folder, "m", tiny_tensors(1))));
   const std::vector<std::uint32_t> tokens(65, 0);
-  CHECK_THROWS_WITH(forward.run(tokens.data(), 65, forward.float_experts()),
-                    "window: got 65 tokens, expected at most 64 (max_position_embeddings)");
+  CHECK_THROWS_WITH(
+      forward.run(tokens.data(), 65, forward.float_experts()),
+      folder.file("m/config.json") + ": window: got 65 tokens, expected at most 64 (max_position_embeddings)");
   const std::uint32_t beyond[] = {1, 17};
-  CHECK_THROWS_WITH(forward.run(beyond, 2, forward.float_experts(), 3),
-                    "token 1 of window 3: got 17, expected less than the vocabulary, 17");
+  CHECK_THROWS_WITH(
+      forward.run(beyond, 2, forward.float_experts(), 3),
+      folder.file("m/config.json") + ": token 1 of window 3: got 17, expected less than the vocabulary, 17");
   CHECK_THROWS_WITH(network::evaluate(forward, forward.float_experts(), {1, 2, 3}, 4, 1),
                     "text: got 3 tokens, expected at least one window of 4");
 }
