@@ -572,8 +572,11 @@ std::string page(const Run& run) {
   const auto line = [&text](const char* name, const std::string& value) {
     text += fmt::format("  {:<13} {}\n", name, value);
   };
-  line("tokens", fmt::format("{} ({} prefill, {} decode) through {}", tokens(run), totals.prefill_tokens,
-                             totals.decode_tokens, plural(static_cast<std::int64_t>(totals.layers.size()), "layer")));
+  const std::size_t heads = totals.layers.count(static_cast<int>(run.workload.network.layers));
+  line("tokens",
+       fmt::format("{} ({} prefill, {} decode) through {}{}", tokens(run), totals.prefill_tokens, totals.decode_tokens,
+                   plural(static_cast<std::int64_t>(totals.layers.size() - heads), "layer"),
+                   heads > 0 ? " and the head" : ""));
   line("bits",
        fmt::format("{:.3f} a weight on average over experts ({}); plan: {}", average, formats, run.inputs.facts.plan));
   line("cycles", fmt::format("{}, {:.0f} a token", with_commas(cycles),

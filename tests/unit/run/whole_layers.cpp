@@ -283,6 +283,7 @@ TEST_CASE("a summary's parts and products add up to the run, and the cache's byt
   CHECK(run::experts_csv(run).find("\n0,dense,int3,") != std::string::npos);
   CHECK(run::experts_csv(run).find("\n1,shared,int4,") != std::string::npos);
   CHECK(run::page(run).find("parts of the layers") != std::string::npos);
+  CHECK(run::page(run).find("through 3 layers and the head") != std::string::npos);
   const std::string& timeline = told.timeline_json;
   for (const char* name : {"\"expert shared, int4\"", "\"scores of request 1, int8\"", "\"q, int5\"", "\"head, int2\""})
     CHECK(timeline.find(name) != std::string::npos);
