@@ -2,8 +2,10 @@
 
 #include <sys/stat.h>
 
+#include <charconv>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -36,27 +38,57 @@ struct Checkpoint::Impl {
   std::vector<std::string> shard_names;
   std::map<std::string, std::size_t> shard_of;
   mutable std::string hash;
+  std::optional<base::ConfigError> quantised;  // why no tensor is read
 
+  void open();
   const base::SafetensorsFile& file_of(const std::string& tensor, const std::vector<std::int64_t>& shape) const;
 };
 
-Checkpoint::Checkpoint(const std::string& folder) : impl_(std::make_shared<Impl>()) {
-  Impl& m = *impl_;
-  m.folder = folder;
-  while (m.folder.size() > 1 && m.folder.back() == '/') m.folder.pop_back();
-  m.network = read_hf_config(m.folder + "/config.json");
-  const std::string index = m.folder + "/model.safetensors.index.json";
-  const std::string single = m.folder + "/model.safetensors";
+namespace {
+
+/// The refusal of a checkpoint whose config.json says that its weights are quantised already.
+std::optional<base::ConfigError> refuse_quantised(const base::YamlNode& config) {
+  const std::optional<base::YamlNode> node = config.find("quantization_config");
+  if (!node || node->is_null()) return std::nullopt;
+  const bool is_named = node->is_map() && node->has("quant_method");
+  return base::ConfigError(node->where(), node->key(), is_named ? node->text("quant_method") : "it",
+                           "none: weights are read as bf16, f16 or f32");
+}
+
+/// Tensors of layers that the forward pass would leave out. The layers that predict further tokens stand behind those
+/// that config.json counts.
+void check_layers(const base::YamlNode& config, const Network& network, const std::string& folder,
+                  const std::vector<std::string>& tensors) {
+  const std::optional<base::YamlNode> further = config.find("num_nextn_predict_layers");
+  const std::int64_t layers =
+      network.layers + (further && !further->is_null() ? further->as_integer(0, 4096) : std::int64_t{0});
+  const std::string prefix = "model.layers.";
+  for (const std::string& tensor : tensors) {
+    if (tensor.compare(0, prefix.size(), prefix) != 0) continue;
+    const char* const begin = tensor.data() + prefix.size();
+    std::int64_t layer = 0;
+    const auto [end, error] = std::from_chars(begin, tensor.data() + tensor.size(), layer);
+    if (error == std::errc() && end != begin && layer >= layers)
+      throw base::ConfigError(folder, "tensor " + tensor, "layer " + std::to_string(layer),
+                              "at most " + std::to_string(layers) + " layers, as config.json says");
+  }
+}
+
+}  // namespace
+
+void Checkpoint::Impl::open() {
+  const std::string index = folder + "/model.safetensors.index.json";
+  const std::string single = folder + "/model.safetensors";
   if (exists(single)) {
     if (exists(index))
-      throw base::ConfigError(m.folder, "weights", "model.safetensors and model.safetensors.index.json", "one of them");
-    m.shards.emplace_back(single);
-    m.shard_names.push_back("model.safetensors");
-    for (const auto& tensor : m.shards[0].tensors()) m.shard_of[tensor.first] = 0;
+      throw base::ConfigError(folder, "weights", "model.safetensors and model.safetensors.index.json", "one of them");
+    shards.emplace_back(single);
+    shard_names.push_back("model.safetensors");
+    for (const auto& tensor : shards[0].tensors()) shard_of[tensor.first] = 0;
     return;
   }
   if (!exists(index))
-    throw base::ConfigError(m.folder, "weights", "nothing", "model.safetensors or model.safetensors.index.json");
+    throw base::ConfigError(folder, "weights", "nothing", "model.safetensors or model.safetensors.index.json");
   const base::YamlNode map = parse_json(base::read_file(index), index).at("weight_map");
   std::map<std::string, std::size_t> opened;
   for (const std::string& tensor : map.keys()) {
@@ -64,18 +96,30 @@ Checkpoint::Checkpoint(const std::string& folder) : impl_(std::make_shared<Impl>
     const std::string name = node.as_text();
     if (name.empty() || name.find('/') != std::string::npos) throw node.refused("a file beside the index");
     if (opened.count(name) == 0) {
-      opened[name] = m.shards.size();
-      m.shards.emplace_back(m.folder + "/" + name);
-      m.shard_names.push_back(name);
+      opened[name] = shards.size();
+      shards.emplace_back(folder + "/" + name);
+      shard_names.push_back(name);
     }
-    m.shard_of[tensor] = opened[name];
-    if (!m.shards[opened[name]].has(tensor)) throw node.refused("a shard that holds the tensor " + tensor);
+    shard_of[tensor] = opened[name];
+    if (!shards[opened[name]].has(tensor)) throw node.refused("a shard that holds the tensor " + tensor);
   }
-  for (std::size_t shard = 0; shard < m.shards.size(); ++shard)
-    for (const auto& tensor : m.shards[shard].tensors())
-      if (m.shard_of.count(tensor.first) == 0 || m.shard_of[tensor.first] != shard)
-        throw base::ConfigError(m.shards[shard].path(), tensor.first, "a tensor that the index does not place here",
+  for (std::size_t shard = 0; shard < shards.size(); ++shard)
+    for (const auto& tensor : shards[shard].tensors())
+      if (shard_of.count(tensor.first) == 0 || shard_of[tensor.first] != shard)
+        throw base::ConfigError(shards[shard].path(), tensor.first, "a tensor that the index does not place here",
                                 "the tensors of " + index);
+}
+
+Checkpoint::Checkpoint(const std::string& folder) : impl_(std::make_shared<Impl>()) {
+  Impl& m = *impl_;
+  m.folder = folder;
+  while (m.folder.size() > 1 && m.folder.back() == '/') m.folder.pop_back();
+  const std::string path = m.folder + "/config.json";
+  m.network = read_hf_config(path);
+  m.open();
+  const base::YamlNode config = parse_json(base::read_file(path), path);
+  m.quantised = refuse_quantised(config);
+  check_layers(config, m.network, m.folder, tensor_names());
 }
 
 Checkpoint::~Checkpoint() = default;
@@ -96,6 +140,7 @@ std::vector<std::string> Checkpoint::tensor_names() const {
 
 const base::SafetensorsFile& Checkpoint::Impl::file_of(const std::string& tensor,
                                                        const std::vector<std::int64_t>& shape) const {
+  if (quantised) throw base::ConfigError(*quantised);
   const auto found = shard_of.find(tensor);
   if (found == shard_of.end())
     throw base::ConfigError(folder, tensor, "nothing", "a tensor of shape " + base::shape_text(shape));

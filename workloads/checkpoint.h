@@ -21,7 +21,8 @@ bool holds_weights(const std::string& folder);
 
 class Checkpoint {
  public:
-  /// Opens a model folder and checks the headers of all its shards. Throws base::InputError.
+  /// Opens a model folder and checks the headers of all its shards. Throws base::InputError, also for tensors of layers
+  /// that config.json does not count.
   explicit Checkpoint(const std::string& folder);
   ~Checkpoint();
   /// A copy shares the open files.
@@ -37,8 +38,8 @@ class Checkpoint {
   std::vector<std::string> tensor_names() const;  ///< sorted
   /// The refusals of read(), from the headers alone.
   void check(const std::string& tensor, const std::vector<std::int64_t>& shape) const;
-  /// Throws base::InputError when it is missing, of another type than bf16, f16 or f32, of another shape, or not
-  /// finite.
+  /// Throws base::InputError when config.json says that the checkpoint is quantised, or when it is missing, of another
+  /// type than bf16, f16 or f32, of another shape, or not finite.
   FloatTensor read(const std::string& tensor, const std::vector<std::int64_t>& shape) const;
 
   /// tensor[outer] of a tensor of this shape: shape without its first extent.

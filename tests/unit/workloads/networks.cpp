@@ -301,6 +301,41 @@ TEST_CASE("a folder that is no whole checkpoint is refused", "[unit][workloads]"
                     Catch::Contains("lm_head.weight: got nothing, expected a tensor of shape [17, 12]"));
 }
 
+TEST_CASE("a checkpoint of more layers than config.json counts is refused, but for those that predict further tokens",
+          "[unit][workloads]") {
+  const TemporaryFolder folder;
+  std::map<std::string, TinyTensor> tensors = tiny_tensors(1);
+  tensors["model.layers.2.input_layernorm.weight"] = tensors["model.layers.1.input_layernorm.weight"];
+  const std::string model = write_tiny_model(folder, "m", tensors);
+  const auto with = [&](const std::string& further) {
+    std::string config = tiny_config();
+    replace(config, "{", "{" + further);
+    folder.write("m/config.json", config);
+    return workloads::Checkpoint(model).network().layers;
+  };
+  const std::string refusal = model + ": tensor model.layers.2.input_layernorm.weight: got layer 2, expected ";
+  CHECK_THROWS_WITH(with(""), refusal + "at most 2 layers, as config.json says");
+  CHECK_THROWS_WITH(with("\"num_nextn_predict_layers\": 0,"), refusal + "at most 2 layers, as config.json says");
+  CHECK(with("\"num_nextn_predict_layers\": 1,") == 2);
+}
+
+TEST_CASE("of a checkpoint that is quantised already the shapes are read, and no weights", "[unit][workloads]") {
+  const TemporaryFolder folder;
+  const std::string model = write_tiny_model(folder, "m", tiny_tensors(1));
+  std::string config = tiny_config();
+  replace(config, "{", "{\n\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4},");
+  folder.write("m/config.json", config);
+  const workloads::Checkpoint checkpoint(model);
+  CHECK(checkpoint.network().experts == kTinyExperts);
+  CHECK_THROWS_WITH(checkpoint.read("lm_head.weight", {17, 12}),
+                    model +
+                        "/config.json:2: quantization_config: got gptq, expected none: weights are read as bf16, "
+                        "f16 or f32");
+  replace(config, "{\"quant_method\": \"gptq\", \"bits\": 4}", "null");
+  folder.write("m/config.json", config);
+  CHECK(workloads::Checkpoint(model).read("lm_head.weight", {17, 12}).data.size() == 17 * 12);
+}
+
 TEST_CASE("a plan reads back as it was written, and the same plan gives the same bytes", "[unit][workloads]") {
   const TemporaryFolder folder;
   const Network network = parse(mixtral(64, 64, 2, 8));
