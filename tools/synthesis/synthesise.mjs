@@ -47,7 +47,31 @@ function readArguments(argv) {
     else if (argv[i] === '--read-only') options.readOnly = true;
     else throw new InputError(`got ${argv[i]}; ${usage}`);
   }
+  if (options.readOnly && options.peOnly) throw new InputError('--read-only: got it with --pe-only, expected one of them');
+  if (options.readOnly && options.json) throw new InputError('--json: got it with --read-only, which makes no table, expected one of them');
   return options;
+}
+
+const temporaryOf = (file) => `${file}.${process.pid}.tmp`;
+const isStream = (file) => { const found = fs.statSync(file, { throwIfNoEntry: false }); return Boolean(found) && !found.isFile() && !found.isDirectory(); };
+
+// Before the work, which takes minutes.
+function checkOutput(file) {
+  try {
+    if (fs.statSync(file, { throwIfNoEntry: false })?.isDirectory()) throw new Error('a folder');
+    if (isStream(file)) return;
+    fs.writeFileSync(temporaryOf(file), '');
+    fs.rmSync(temporaryOf(file));
+  } catch (error) {
+    throw new InputError(`--json: got '${file}' (${error.code ?? error.message}), expected a file that can be written`);
+  }
+}
+
+// The file appears whole or not at all; a pipe or device is written through.
+function writeOutput(file, text) {
+  if (isStream(file)) return fs.writeFileSync(file, text);
+  fs.writeFileSync(temporaryOf(file), text);
+  fs.renameSync(temporaryOf(file), file);
 }
 
 // One build a line: "name: {key: value, ...}".
@@ -159,6 +183,7 @@ async function comparePes(files) {
 
 async function main(root, argv) {
   const options = readArguments(argv);
+  if (options.json) checkOutput(options.json);
   const parameters = readBuild(path.join(root, 'rtl/builds.yaml'), options.build);
   const files = {};
   for (const folder of kFolders) {
@@ -193,7 +218,7 @@ async function main(root, argv) {
            ['moe_core (all)', 1, report.total.cells, report.total.flops, report.total.transistors, report.total.storage_bits]]);
     for (const line of report.storage_not_counted) console.log(`not in the storage bits (an array of structures, which Yosys misreads): ${line}`);
   }
-  if (options.json) fs.writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
+  if (options.json) writeOutput(options.json, `${JSON.stringify(report, null, 2)}\n`);
 }
 
 try {
