@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 import math
+import os
 import pathlib
 import random
 import subprocess
@@ -24,6 +25,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODEL = ROOT / "data/model"
+WINDOWS = 512  # of 256 evaluation tokens
 
 
 def run(*command):
@@ -31,6 +33,31 @@ def run(*command):
     if done.returncode != 0:
         sys.exit(f"{' '.join(str(c) for c in command)}: exit code {done.returncode}: {done.stderr.strip()}")
     return done.stdout
+
+
+def refuse(option, got, expected):
+    """Bad usage: one line, exit code 2."""
+    print(f"{pathlib.Path(sys.argv[0]).name}: {option}: got {got}, expected {expected}", file=sys.stderr)
+    sys.exit(2)
+
+
+def check_program(program):
+    if not (program.is_file() and os.access(program, os.X_OK)):
+        refuse("--program", f"'{program}'", "moesaic's program")
+
+
+def check_count(option, value, least, most=None):
+    if value < least or (most is not None and value > most):
+        refuse(option, value, f"a number from {least} to {most}" if most is not None else f"a number of at least {least}")
+
+
+def check_bits(text):
+    try:
+        bits = float(text)
+    except ValueError:
+        bits = math.nan
+    if not (0 < bits < math.inf):
+        refuse("--bits", f"'{text}'", "bits a weight, above 0")
 
 
 def mean_and_error(values):
@@ -92,6 +119,11 @@ def main():
     parser.add_argument("--gptq-windows", type=int, default=512, help="windows on which the quantisers are compared")
     options = parser.parse_args()
     halves = options.plans if options.halves is None else options.halves
+    check_program(options.program)
+    check_count("--plans", options.plans, 0)
+    check_count("--halves", halves, 0)
+    check_bits(options.bits)
+    check_count("--gptq-windows", options.gptq_windows, 2, WINDOWS)  # an error bar takes two
     failures = []
 
     with tempfile.TemporaryDirectory() as name:

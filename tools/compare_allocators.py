@@ -15,11 +15,12 @@ one with formats apart is worse than one format an expert.
 import argparse
 import concurrent.futures
 import csv
+import os
 import pathlib
 import sys
 import tempfile
 
-from check_accuracy import MODEL, ROOT, Bench, mean_and_error, run
+from check_accuracy import MODEL, ROOT, WINDOWS, Bench, check_bits, check_count, check_program, mean_and_error, refuse, run
 
 ALLOCATORS = ("optimal", "greedy", "hawq", "baq", "pmq", "frequency", "uniform", "random")
 # What --tie says where losses of gate, up and down are known apart.
@@ -43,6 +44,13 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="evaluations at a time")
     parser.add_argument("--out", type=pathlib.Path, help="the table as CSV")
     options = parser.parse_args()
+    check_program(options.program)
+    for bits in options.bits.split(","):
+        check_bits(bits)
+    check_count("--windows", options.windows, 2, WINDOWS)  # an error bar takes two
+    check_count("--jobs", options.jobs, 1)
+    if options.out and (options.out.is_dir() or not os.access(options.out.parent, os.W_OK)):
+        refuse("--out", f"'{options.out}'", "a file that can be written")
     quantiser = ["--quantiser", "gptq", "--calibration-tokens", CALIBRATION] if options.quantiser == "gptq" else []
     rows, failures = [], []
 
