@@ -572,8 +572,9 @@ void add_replay(CLI::App& app) {
       ->delimiter(',')
       ->type_name("LIST");
   command
-      ->add_option("--network", o->network,
-                   "A folder, a config.json or a zoo name: holds every row to it, and says how large experts are")
+      ->add_option(
+          "--network", o->network,
+          "A folder, a config.json, a shape file or a zoo name: holds every row to it, and says how large experts are")
       ->type_name("NETWORK");
   command->add_option("--format", o->format, "With --network: how every expert is stored; int4 when absent")
       ->type_name("FORMAT");

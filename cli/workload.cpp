@@ -249,7 +249,9 @@ void add_workload(CLI::App& app) {
       ->required()
       ->type_name("FILE");
   import->add_option("--out", taken->out, "Where to write it; without this it is only checked")->type_name("FILE");
-  import->add_option("--network", taken->network, "Hold every row to this network: a folder, a config.json, a zoo name")
+  import
+      ->add_option("--network", taken->network,
+                   "Hold every row to this network: a folder, a config.json, a shape file, a zoo name")
       ->type_name("NETWORK");
   import->callback([taken] { run_import(*taken);
 });
