@@ -299,6 +299,7 @@ TEST_CASE("imports and storage refuse what they do not know", "[bad_config][cli]
                              folder.write("x", network("0.000004, 2.359296", "8, 16", "1"));
   check_refused(import + " --out " + folder.file("none/s.csv") + " --costs-out " + costs, "none/s.csv", costs);
   check_refused(import + " --out " + out + " --costs-out /dev/full", "/dev/full", out);
+  check_refused(import + " --out /dev/full --costs-out " + costs, "/dev/full", costs);
   CHECK(run_program(import + " --out " + out + " --costs-out " + costs).exit_code == 0);
   CHECK(base::read_file(costs) ==
         "layer,expert,format,cycles,size,bops\n0,0,int4,100000000,2,128\n0,0,int8,100000000,4,512\n"
