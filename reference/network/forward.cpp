@@ -161,6 +161,8 @@ void Forward::Impl::attend(const std::vector<float>& qkv, std::size_t length, st
   }
 }
 
+bool Forward::has(const workloads::Network& network) { return network.architecture == "mixtral"; }
+
 Forward::Forward(const workloads::Checkpoint& checkpoint, std::size_t resident_layers)
     : impl_(std::make_unique<Impl>()) {
   Impl& m = *impl_;
@@ -170,7 +172,7 @@ Forward::Forward(const workloads::Checkpoint& checkpoint, std::size_t resident_l
   const auto refuse = [&](const char* key, const std::string& got, const std::string& expected) {
     throw base::ConfigError(m.config, key, got, expected);
   };
-  if (n.architecture != "mixtral") refuse("model_type", n.architecture, "mixtral (the forward pass runs no other)");
+  if (!has(n)) refuse("model_type", n.architecture, "mixtral (the forward pass runs no other)");
   if (n.activation != std::string("silu")) refuse("hidden_act", n.activation.value_or("nothing"), "silu");
   if (n.rope_type != std::string("default")) refuse("rope_type", n.rope_type.value_or("nothing"), "default");
   if (!n.vocab || !n.rope_theta || !n.rms_eps || !n.max_positions)

@@ -724,7 +724,8 @@ RunInputs open_inputs(const WorkloadFile& workload, const InputOptions& options)
   InputFacts& facts = inputs.facts;
   std::shared_ptr<Source> source;
   std::unique_ptr<FloatRows> real;
-  if (workload.has_weights) {
+  const bool needs_model = options.weights || workload.tokens;
+  if (workload.has_weights && (needs_model || network::Forward::has(network))) {
     const auto own = std::make_shared<CheckpointSource>(workload.model, options.threads);
     own->plan = choose_plan(options, workload, &own->checkpoint, facts);
     own->open_store(workload.act_bits);
@@ -734,7 +735,12 @@ RunInputs open_inputs(const WorkloadFile& workload, const InputOptions& options)
     source = own;
   } else {
     source = std::make_shared<DrawnSource>(network, options.seed, workload.act_bits);
-    source->plan = choose_plan(options, workload, nullptr, facts);
+    std::optional<workloads::Checkpoint> checkpoint;  // of an architecture that only its shapes are known of
+    if (workload.has_weights) {
+      checkpoint.emplace(workload.model);
+      facts.model_hash = checkpoint->hash();
+    }
+    source->plan = choose_plan(options, workload, checkpoint ? &*checkpoint : nullptr, facts);
     facts.weights =
         fmt::format("drawn from seed {} (normal, deviation 1 / sqrt(k)), quantised by the plan", options.seed);
   }

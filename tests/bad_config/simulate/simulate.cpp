@@ -349,6 +349,18 @@ TEST_CASE("a config.json, or a folder with nothing else, is simulated by its sha
   const std::string of_model = layers(root + "/data/model", "of_model");
   CHECK(layers("shapes", "of_folder") == of_model);
   CHECK(layers("shapes/config.json", "of_config") == of_model);
+  // A checkpoint that there is no forward pass for. A plan may be bound to it.
+  std::filesystem::create_directory(folder.file("olmoe"));
+  std::filesystem::copy(root + "/data/model/model.safetensors", folder.file("olmoe"));
+  std::string config = base::read_file(root + "/data/model/config.json");
+  for (const auto& [was, is] :
+       {std::pair("\"mixtral\"", "\"olmoe\", \"norm_topk_prob\": true"), std::pair("num_local_experts", "num_experts")})
+    config.replace(config.find(was), std::string(was).size(), is);
+  base::write_file(folder.file("olmoe/config.json"), config);
+  CHECK(layers("olmoe", "of_olmoe") == of_model);
+  CHECK_THAT(base::read_file(folder.file("of_olmoe/summary.json")), !Catch::Contains("\"model_sha256\": null"));
+  CHECK_THAT(refusal(folder, arguments("olmoe", "olmoe_whole")),
+             Catch::Contains("olmoe/config.json: model_type: got olmoe, expected mixtral"));
   CHECK(refusal(folder, arguments("shapes", "whole")) ==
         folder.file("shapes") +
             ": weights: got nothing, expected model.safetensors or model.safetensors.index.json, or --no-data\n");
