@@ -50,8 +50,10 @@ namespace {
 std::optional<base::ConfigError> refuse_quantised(const base::YamlNode& config) {
   const std::optional<base::YamlNode> node = config.find("quantization_config");
   if (!node || node->is_null()) return std::nullopt;
-  const bool is_named = node->is_map() && node->has("quant_method");
-  return base::ConfigError(node->where(), node->key(), is_named ? node->text("quant_method") : "it",
+  if (node->is_map() && node->keys().empty()) return std::nullopt;
+  const std::optional<base::YamlNode> method = node->is_map() ? node->find("quant_method") : std::nullopt;
+  const bool is_named = method && !method->is_null() && method->is_scalar();
+  return base::ConfigError(node->where(), node->key(), is_named ? method->as_text() : "it",
                            "none: weights are read as bf16, f16 or f32");
 }
 
@@ -131,6 +133,8 @@ Checkpoint& Checkpoint::operator=(Checkpoint&&) noexcept = default;
 const std::string& Checkpoint::folder() const { return impl_->folder; }
 const Network& Checkpoint::network() const { return impl_->network; }
 bool Checkpoint::has(const std::string& tensor) const { return impl_->shard_of.count(tensor) != 0; }
+
+const std::optional<base::ConfigError>& Checkpoint::quantised() const { return impl_->quantised; }
 
 std::vector<std::string> Checkpoint::tensor_names() const {
   std::vector<std::string> names;

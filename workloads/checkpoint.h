@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "workloads/network.h"
 
 namespace moesaic::workloads {
@@ -36,6 +38,8 @@ class Checkpoint {
 
   bool has(const std::string& tensor) const;
   std::vector<std::string> tensor_names() const;  ///< sorted
+  /// What read() throws where config.json says that the weights are quantised already.
+  const std::optional<base::ConfigError>& quantised() const;
   /// The refusals of read(), from the headers alone.
   void check(const std::string& tensor, const std::vector<std::int64_t>& shape) const;
   /// Throws base::InputError when config.json says that the checkpoint is quantised, or when it is missing, of another

@@ -20,10 +20,19 @@ std::int64_t Network::routed_code_bytes(int bits) const {
 }
 
 void check_size(const Network& network, const std::string& where) {
-  const auto of_layers = static_cast<double>(network.moe_layers() * network.experts);
-  const double weights = of_layers * static_cast<double>(network.params_per_expert());
-  if (weights > 0x1p53)
-    throw base::ConfigError(where, "routed weights", fmt::format("{:.0f}", weights), "at most 2^53");
+  const auto refuse_many = [&where](const char* what, double weights) {
+    if (weights > 0x1p53) throw base::ConfigError(where, what, fmt::format("{:.0f}", weights), "at most 2^53");
+  };
+  refuse_many("routed weights", static_cast<double>(network.moe_layers() * network.experts) *
+                                    static_cast<double>(network.params_per_expert()));
+  // Queries, keys, values and what joins the heads; with latent attention through the ranks' widths.
+  std::int64_t head = network.head_dim, widest = network.hidden;
+  if (const std::optional<LatentAttention>& latent = network.latent) {
+    head += latent->nope_dim + latent->rope_dim;
+    widest = std::max({widest, latent->q_rank, latent->kv_rank});
+  }
+  refuse_many("attention weights", 4.0 * static_cast<double>(network.layers) * static_cast<double>(widest) *
+                                       static_cast<double>(network.heads * head));
 }
 
 }  // namespace moesaic::workloads

@@ -59,7 +59,8 @@ struct Network {
   std::int64_t routed_code_bytes(int bits) const;
 };
 
-/// InputError (`where`) for a network of more than 2^53 routed weights: their sizes in bits would not fit.
+/// InputError (`where`) for a network of more than 2^53 routed weights or, counted generously, weights of attention:
+/// sizes in bits would not fit.
 void check_size(const Network& network, const std::string& where);
 
 }  // namespace moesaic::workloads

@@ -51,6 +51,8 @@ Network parse_zoo_file(const std::string& text, const std::string& file) {
   root.finish();
   if (n.shared_experts > 0 && n.shared_intermediate == 0)
     throw root.at("shared_intermediate").refused("a width above 0, as shared_experts is not 0");
+  if (n.shared_experts == 0 && n.shared_intermediate > 0)
+    throw root.at("shared_intermediate").refused("0, as shared_experts is 0");
   if ((n.dense_first > 0 || every > 1) && n.dense_intermediate == 0)
     throw root.at("dense_intermediate").refused("a width above 0, as some layers have no experts");
   if (n.dense_first > n.layers - every)

@@ -161,23 +161,29 @@ void Forward::Impl::attend(const std::vector<float>& qkv, std::size_t length, st
   }
 }
 
-bool Forward::has(const workloads::Network& network) { return network.architecture == "mixtral"; }
+std::optional<base::ConfigError> Forward::refusal(const workloads::Checkpoint& checkpoint) {
+  const workloads::Network& n = checkpoint.network();
+  const auto refuse = [&](const char* key, const std::string& got, const std::string& expected) {
+    return base::ConfigError(checkpoint.folder() + "/config.json", key, got, expected);
+  };
+  if (n.architecture != "mixtral")
+    return refuse("model_type", n.architecture, "mixtral (the forward pass runs no other)");
+  if (n.activation != std::string("silu")) return refuse("hidden_act", n.activation.value_or("nothing"), "silu");
+  if (n.rope_type != std::string("default")) return refuse("rope_type", n.rope_type.value_or("nothing"), "default");
+  if (!n.vocab || !n.rope_theta || !n.rms_eps || !n.max_positions)
+    return refuse("vocab_size, rope_theta, rms_norm_eps, max_position_embeddings", "one of them missing",
+                  "all of them");
+  if (n.head_dim % 2 != 0) return refuse("head_dim", std::to_string(n.head_dim), "an even number");
+  return checkpoint.quantised();
+}
 
 Forward::Forward(const workloads::Checkpoint& checkpoint, std::size_t resident_layers)
     : impl_(std::make_unique<Impl>()) {
+  if (const std::optional<base::ConfigError> error = refusal(checkpoint)) throw base::ConfigError(*error);
   Impl& m = *impl_;
   m.network = checkpoint.network();
   const workloads::Network& n = m.network;
   m.config = checkpoint.folder() + "/config.json";
-  const auto refuse = [&](const char* key, const std::string& got, const std::string& expected) {
-    throw base::ConfigError(m.config, key, got, expected);
-  };
-  if (!has(n)) refuse("model_type", n.architecture, "mixtral (the forward pass runs no other)");
-  if (n.activation != std::string("silu")) refuse("hidden_act", n.activation.value_or("nothing"), "silu");
-  if (n.rope_type != std::string("default")) refuse("rope_type", n.rope_type.value_or("nothing"), "default");
-  if (!n.vocab || !n.rope_theta || !n.rms_eps || !n.max_positions)
-    refuse("vocab_size, rope_theta, rms_norm_eps, max_position_embeddings", "one of them missing", "all of them");
-  if (n.head_dim % 2 != 0) refuse("head_dim", std::to_string(n.head_dim), "an even number");
 
   m.hidden = static_cast<std::size_t>(n.hidden);
   m.heads = static_cast<std::size_t>(n.heads);

@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "base/error.h"
 #include "reference/network/expert_backend.h"
 #include "reference/network/float_experts.h"
 #include "workloads/checkpoint.h"
@@ -19,8 +21,9 @@ namespace moesaic::network {
 /// The network without its experts, packed for the matrix product, and the float experts as a back end.
 class Forward {
  public:
-  /// Whether there is a forward pass for the network's architecture; its checkpoint may still be one that cannot be run.
-  static bool has(const workloads::Network& network);
+  /// Why config.json rules out the forward pass: another architecture, quantised weights, scaled rotary embedding,
+  /// another activation. Nothing where the constructor reads the weights.
+  static std::optional<base::ConfigError> refusal(const workloads::Checkpoint& checkpoint);
   /// Throws base::InputError where the checkpoint is not a Mixtral this code can run: missing or misshapen tensors,
   /// scaled rotary embedding, another activation. At most `resident_layers` layers are in memory at once, 0 meaning
   /// all; fewer are read from the checkpoint again whenever they are needed, with the same results.

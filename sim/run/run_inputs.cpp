@@ -85,9 +85,8 @@ std::int64_t intermediate_of(const workloads::Network& network, int expert) {
 
 class CheckpointSource : public Source {
  public:
-  CheckpointSource(const std::string& folder, unsigned threads) : checkpoint(folder), forward(checkpoint) {
-    threads_ = threads;
-  }
+  CheckpointSource(const workloads::Checkpoint& of, unsigned threads)
+      : checkpoint(of), forward(checkpoint), threads_(threads) {}
   numerics::ExpertWeights make(int layer, int expert, const numerics::ExpertFormats& format) const override {
     return *store_->get(layer, expert, format);
   }
@@ -724,22 +723,22 @@ RunInputs open_inputs(const WorkloadFile& workload, const InputOptions& options)
   InputFacts& facts = inputs.facts;
   std::shared_ptr<Source> source;
   std::unique_ptr<FloatRows> real;
-  const bool needs_model = options.weights || workload.tokens;
-  if (workload.has_weights && (needs_model || network::Forward::has(network))) {
-    const auto own = std::make_shared<CheckpointSource>(workload.model, options.threads);
-    own->plan = choose_plan(options, workload, &own->checkpoint, facts);
+  std::optional<workloads::Checkpoint> checkpoint;
+  if (workload.has_weights) {
+    checkpoint.emplace(workload.model);
+    facts.model_hash = checkpoint->hash();
+  }
+  // Without data shapes will do, of a checkpoint that there is no forward pass for.
+  const bool needs_weights = options.weights || workload.tokens;
+  if (checkpoint && (needs_weights || !network::Forward::refusal(*checkpoint))) {
+    const auto own = std::make_shared<CheckpointSource>(*checkpoint, options.threads);
+    own->plan = choose_plan(options, workload, &*checkpoint, facts);
     own->open_store(workload.act_bits);
-    facts.model_hash = own->checkpoint.hash();
     facts.weights = "the model's, quantised by the plan";
     if (workload.tokens) real = run_forward(workload, maker->slice(), *own, options.threads, facts);
     source = own;
   } else {
     source = std::make_shared<DrawnSource>(network, options.seed, workload.act_bits);
-    std::optional<workloads::Checkpoint> checkpoint;  // of an architecture that only its shapes are known of
-    if (workload.has_weights) {
-      checkpoint.emplace(workload.model);
-      facts.model_hash = checkpoint->hash();
-    }
     source->plan = choose_plan(options, workload, checkpoint ? &*checkpoint : nullptr, facts);
     facts.weights =
         fmt::format("drawn from seed {} (normal, deviation 1 / sqrt(k)), quantised by the plan", options.seed);

@@ -359,6 +359,15 @@ TEST_CASE("a config.json, or a folder with nothing else, is simulated by its sha
   base::write_file(folder.file("olmoe/config.json"), config);
   CHECK(layers("olmoe", "of_olmoe") == of_model);
   CHECK_THAT(base::read_file(folder.file("of_olmoe/summary.json")), !Catch::Contains("\"model_sha256\": null"));
+  // And one that is quantised already.
+  std::filesystem::create_directory(folder.file("quantised"));
+  std::filesystem::copy(root + "/data/model/model.safetensors", folder.file("quantised"));
+  config = base::read_file(root + "/data/model/config.json");
+  config.insert(config.find('{') + 1, "\"quantization_config\": {\"quant_method\": \"gptq\"},");
+  base::write_file(folder.file("quantised/config.json"), config);
+  CHECK(layers("quantised", "of_quantised") == of_model);
+  CHECK_THAT(refusal(folder, arguments("quantised", "quantised_whole")),
+             Catch::Contains("quantised/config.json:1: quantization_config: got gptq, expected none"));
   CHECK_THAT(refusal(folder, arguments("olmoe", "olmoe_whole")),
              Catch::Contains("olmoe/config.json: model_type: got olmoe, expected mixtral"));
   CHECK(refusal(folder, arguments("shapes", "whole")) ==

@@ -225,6 +225,8 @@ TEST_CASE("a shape file whose numbers do not fit each other is refused with file
   CHECK(with("", "").has_experts == std::vector<bool>{false, false, true});
   CHECK_THROWS_WITH(with("shared_intermediate: 32", "shared_intermediate: 0"),
                     "own.yaml:8: shared_intermediate: got 0, expected a width above 0, as shared_experts is not 0");
+  CHECK_THROWS_WITH(with("shared_experts: 1", "shared_experts: 0"),
+                    "own.yaml:8: shared_intermediate: got 32, expected 0, as shared_experts is 0");
   const std::string dense =
       "own.yaml:12: dense_intermediate: got 0, expected a width above 0, as some layers have no "
       "experts";
@@ -239,7 +241,7 @@ TEST_CASE("a shape file whose numbers do not fit each other is refused with file
   CHECK_THROWS_WITH(with("kv_heads: 2", "kv_heads: 3"), "own.yaml:14: kv_heads: got 3, expected a divisor of heads, 4");
 }
 
-TEST_CASE("a network has at most 2^53 routed weights", "[unit][workloads]") {
+TEST_CASE("a network has at most 2^53 routed weights, and as many of attention", "[unit][workloads]") {
   const auto shape = [](const std::string& experts) {
     return "name: own\nsource: own\nhidden: 16777216\nexpert_intermediate: 16777216\nexperts: " + experts +
            "\ntop_k: 1\nshared_experts: 0\nshared_intermediate: 0\nlayers: 1\ndense_first: 0\nmoe_every: 1\n"
@@ -248,6 +250,17 @@ TEST_CASE("a network has at most 2^53 routed weights", "[unit][workloads]") {
   CHECK(workloads::parse_zoo_file(shape("10"), "own.yaml").routed_params() == std::int64_t{30} << 48);
   CHECK_THROWS_WITH(workloads::parse_zoo_file(shape("11"), "own.yaml"),
                     "own.yaml:1: routed weights: got 9288674231451648, expected at most 2^53");
+  std::string wide = shape("10");
+  replace(wide, "heads: 4\nkv_heads: 2\nhead_dim: 16", "heads: 8192\nkv_heads: 8192\nhead_dim: 16384");
+  CHECK(workloads::parse_zoo_file(wide, "own.yaml").heads == 8192);
+  replace(wide, "head_dim: 16384", "head_dim: 16385");
+  CHECK_THROWS_WITH(workloads::parse_zoo_file(wide, "own.yaml"),
+                    "own.yaml:1: attention weights: got 9007749010554880, expected at most 2^53");
+  std::string latent = shape("10");
+  replace(latent, "heads: 4\nkv_heads: 2\nhead_dim: 16", "heads: 8192\nkv_heads: 8192\nhead_dim: 8000");
+  replace(latent, "gated", "latent_attention: {q_rank: 0, kv_rank: 8, nope_dim: 8000, rope_dim: 8000}\ngated");
+  CHECK_THROWS_WITH(workloads::parse_zoo_file(latent, "own.yaml"),
+                    Catch::Contains("own.yaml:1: attention weights: got"));
   std::string text = mixtral(16777216, 16777216, 4096, 32);
   replace(text, "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 1");
   CHECK_THROWS_WITH(parse(text), "config.json:1: routed weights: got 27670116110564327424, expected at most 2^53");
@@ -331,9 +344,21 @@ TEST_CASE("of a checkpoint that is quantised already the shapes are read, and no
                     model +
                         "/config.json:2: quantization_config: got gptq, expected none: weights are read as bf16, "
                         "f16 or f32");
-  replace(config, "{\"quant_method\": \"gptq\", \"bits\": 4}", "null");
-  folder.write("m/config.json", config);
-  CHECK(workloads::Checkpoint(model).read("lm_head.weight", {17, 12}).data.size() == 17 * 12);
+  CHECK(checkpoint.quantised());
+  std::string said = "{\"quant_method\": \"gptq\", \"bits\": 4}";
+  const auto says = [&](const std::string& text) {
+    replace(config, "\"quantization_config\": " + said, "\"quantization_config\": " + text);
+    said = text;
+    folder.write("m/config.json", config);
+    return workloads::Checkpoint(model);
+  };
+  for (const char* none : {"null", "{}"}) {
+    CHECK_FALSE(says(none).quantised());
+    CHECK(says(none).read("lm_head.weight", {17, 12}).data.size() == 17 * 12);
+  }
+  for (const char* unnamed : {"{\"quant_method\": null}", "{\"quant_method\": {}}", "true"})
+    CHECK_THROWS_WITH(says(unnamed).read("lm_head.weight", {17, 12}),
+                      Catch::Contains("/config.json:2: quantization_config: got it, expected none"));
 }
 
 TEST_CASE("a plan reads back as it was written, and the same plan gives the same bytes", "[unit][workloads]") {
