@@ -46,7 +46,6 @@ void run_import(const ImportCommand& command) {
   out.write(workloads::format_sensitivity(rows));
   if (costs) costs->write(cost_table);
   out.flush();
-  if (costs) costs->flush();
   if (costs) costs->commit();
   out.commit();
   fmt::print("{} rows\n", rows.size());

@@ -37,8 +37,6 @@ double unit_of(const std::vector<double>& values, const std::string& path, const
     if ((v != std::floor(v)) != in_millions)
       throw ConfigError(path, key, fmt::format("{} beside {}", v, values.front()),
                         "whole numbers, or millions that all have decimals");
-    if (in_millions && std::round(v * 1e6) / 1e6 != v)
-      throw ConfigError(path, key, fmt::format("{}", v), "millions with at most six decimals");
   }
   return in_millions ? 1e6 : 1;
 }
@@ -132,6 +130,9 @@ HawqTables import_hawq_v3(const std::string& text, const std::string& path, cons
   const auto counts = [&](const char* key, double unit) {
     std::vector<std::int64_t> whole;
     for (const double v : arrays[key]) {
+      if (std::round(v * unit) / unit != v)
+        throw ConfigError(path, network + "." + key, fmt::format("{}", v),
+                          fmt::format("at most {} decimals", std::lround(std::log10(unit))));
       if (v * unit > kMostCount)
         throw ConfigError(path, network + "." + key, fmt::format("{}", v),
                           fmt::format("at most {}", kMostCount / unit));

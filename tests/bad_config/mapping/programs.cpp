@@ -293,8 +293,8 @@ TEST_CASE("imports and storage refuse what they do not know", "[bad_config][cli]
   hawq(network("8, 8", "8, 8.5", "1"),
        "x: A.bops: got 8.5 beside 8, expected whole numbers, or millions that all have");
   hawq(network("0.5, 8", "8, 8", "1"), "x: A.parameters: got 8 beside 0.5");
-  hawq(network("0.5, 0.0000001", "8, 8", "1"),
-       "x: A.parameters: got 1e-07, expected millions with at most six decimals");
+  hawq(network("8, 8", "8, 8", "0.123456789"), "x: A.latency_int4: got 0.123456789, expected at most 8 decimals");
+  hawq(network("0.5, 0.0000001", "8, 8", "1"), "x: A.parameters: got 1e-07, expected at most 6 decimals");
   const std::string import = "sensitivity import --from hawq-v3 --network A --in " +
                              folder.write("x", network("0.000004, 2.359296", "8, 16", "1"));
   check_refused(import + " --out " + folder.file("none/s.csv") + " --costs-out " + costs, "none/s.csv", costs);
