@@ -65,7 +65,7 @@ class MemoryImage {
   std::size_t counters() const { return counter_kinds_.size(); }
   Kind counter_kind(std::size_t counter) const { return counter_kinds_[counter]; }
 
-  /// A new region of zeros at the next address that is `skew` past a multiple of 64; two regions never share 32 bytes,
+  /// A new region of zeros at the next address that is `skew` past a multiple of 64; two regions never share 64 bytes,
   /// the widest beat. Its traffic is counted under `counter`, which is of the same kind, or under a number of its own.
   /// Returns its address.
   std::uint64_t allocate(std::string name, Kind kind, std::uint64_t bytes, unsigned skew = 0,

@@ -3,6 +3,7 @@
 
 #include "Vrtl_moe_act_loader_32x16.h"
 #include "Vrtl_moe_act_loader_4x4.h"
+#include "Vrtl_moe_act_loader_8x64.h"
 #include "Vrtl_moe_act_loader_8x8.h"
 #include "reference/numerics/integer.h"
 #include "reference/numerics/stored_layout.h"
@@ -276,6 +277,11 @@ TEST_CASE("moe_act_loader and its twin load every activation and offer every exp
   check(run_forked([&] {
           return run_act_loader<Vrtl_moe_act_loader_32x16>(core(32, 16, 8, 128, 64, 256),
                                                            Options::from_environment(title, 3, 30000));
+        }),
+        4000);
+  check(run_forked([&] {
+          return run_act_loader<Vrtl_moe_act_loader_8x64>(core(8, 64, 8, 512, 64, 64),
+                                                          Options::from_environment(title, 4, 30000));
         }),
         4000);
 }

@@ -4,7 +4,8 @@
 
 #include "Vrtl_moe_tile_walker_32x16.h"
 #include "Vrtl_moe_tile_walker_4x4.h"
-#include "Vrtl_moe_weight_fetch_32x16.h"
+#include "Vrtl_moe_weight_fetch_32x16_128.h"
+#include "Vrtl_moe_weight_fetch_32x16_512.h"
 #include "Vrtl_moe_weight_fetch_4x4.h"
 #include "sim/cosim/lockstep.h"
 #include "sim/cycle/common/tile_walker.h"
@@ -210,8 +211,13 @@ TEST_CASE("moe_weight_fetch and its twin ask for exactly the stored layout's seg
         }),
         20000);
   check(run_forked([&] {
-          return run_weight_fetch<Vrtl_moe_weight_fetch_32x16>(array(32, 16, 512),
-                                                               Options::from_environment(title, 4, 60000));
+          return run_weight_fetch<Vrtl_moe_weight_fetch_32x16_128>(array(32, 16, 128),
+                                                                   Options::from_environment(title, 4, 60000));
+        }),
+        20000);
+  check(run_forked([&] {
+          return run_weight_fetch<Vrtl_moe_weight_fetch_32x16_512>(array(32, 16, 512),
+                                                                   Options::from_environment(title, 5, 60000));
         }),
         20000);
 }

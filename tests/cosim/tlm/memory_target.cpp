@@ -30,10 +30,10 @@ sc_core::sc_time edge(std::int64_t cycle) {
   return sc_core::sc_time(static_cast<double>(cycle * kPeriodPs), sc_core::SC_PS);
 }
 
-std::vector<std::uint64_t> addresses(std::size_t count) {
+std::vector<std::uint64_t> addresses(std::size_t count, unsigned beat) {
   base::Rng rng(6);
   std::vector<std::uint64_t> all;
-  for (std::size_t i = 0; i < count; ++i) all.push_back(i % 40 < 30 ? 32 * i : 32 * rng.below(1 << 20));
+  for (std::size_t i = 0; i < count; ++i) all.push_back(beat * (i % 40 < 30 ? i : rng.below(1 << 20)));
   return all;
 }
 
@@ -43,8 +43,8 @@ class Reader : public sc_core::sc_module {
   tlm_utils::simple_initiator_socket<Reader> socket{"socket"};
   std::vector<std::int64_t> answered;
 
-  Reader(const sc_core::sc_module_name& name, std::vector<std::uint64_t> reads)
-      : sc_module(name), reads_(std::move(reads)), payloads_(reads_.size()), data_(32 * reads_.size()) {
+  Reader(const sc_core::sc_module_name& name, std::vector<std::uint64_t> reads, unsigned beat)
+      : sc_module(name), beat_(beat), reads_(std::move(reads)), payloads_(reads_.size()), data_(beat * reads_.size()) {
     socket.register_nb_transport_bw(this, &Reader::answer);
     sc_core::sc_spawn([this] { ask(); });
   }
@@ -55,9 +55,9 @@ class Reader : public sc_core::sc_module {
     tlm::tlm_generic_payload& payload = payloads_[next_];
     payload.set_command(tlm::TLM_READ_COMMAND);
     payload.set_address(reads_[next_]);
-    payload.set_data_ptr(data_.data() + 32 * next_);
-    payload.set_data_length(32);
-    payload.set_streaming_width(32);
+    payload.set_data_ptr(data_.data() + beat_ * next_);
+    payload.set_data_length(beat_);
+    payload.set_streaming_width(beat_);
     ++next_;
     tlm::tlm_phase phase = tlm::BEGIN_REQ;
     sc_core::sc_time delay = sc_core::SC_ZERO_TIME;
@@ -73,17 +73,18 @@ class Reader : public sc_core::sc_module {
     phase = tlm::END_RESP;
     return tlm::TLM_UPDATED;
   }
+  unsigned beat_;  // bytes
   std::vector<std::uint64_t> reads_;
   std::vector<tlm::tlm_generic_payload> payloads_;
   std::vector<unsigned char> data_;
   std::size_t next_ = 0;
 };
 
-cosim::Report read_pipelined() {
+cosim::Report read_pipelined(unsigned beat) {
   cosim::Report report;
-  const auto reads = addresses(600);
+  const auto reads = addresses(600, beat);
   cosim::MemoryTarget target("target", small_dram(), base::Femtoseconds(kPeriodPs * 1000));
-  Reader reader("reader", reads);
+  Reader reader("reader", reads, beat);
   reader.socket.bind(target.socket);
   sc_core::sc_start(edge(100000));
 
@@ -92,7 +93,7 @@ cosim::Report read_pipelined() {
   std::vector<std::int64_t> expected;
   std::size_t next = 0;
   for (std::int64_t now = 0; expected.size() < reads.size(); ++now) {
-    while (next < reads.size() && model->submit({0, false, reads[next], Bytes(32)}, Cycles(now))) ++next;
+    while (next < reads.size() && model->submit({0, false, reads[next], Bytes(beat)}, Cycles(now))) ++next;
     for (; model->finished(0, false, Cycles(now)) > 0; model->take(0, false)) expected.push_back(now);
   }
   if (reader.answered != expected) report.message = "reads were answered at other cycles than the model's own";
@@ -158,9 +159,11 @@ cosim::Report write_and_read_back() {
 }  // namespace
 
 TEST_CASE("reads through the target socket are answered in the model's own cycles", "[cosim][tlm]") {
-  const cosim::Report report = cosim::run_forked(read_pipelined);
-  INFO(report.message);
-  CHECK(report.ok());
+  for (const unsigned beat : {32U, 64U}) {
+    const cosim::Report report = cosim::run_forked([beat] { return read_pipelined(beat); });
+    INFO(beat << " bytes a beat: " << report.message);
+    CHECK(report.ok());
+  }
 }
 
 TEST_CASE("a thread reads back what it wrote, and is told what the target does not do", "[cosim][tlm]") {

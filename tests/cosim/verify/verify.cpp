@@ -74,8 +74,9 @@ class Borrowed final : public memory::MemoryModel {
   memory::MemoryModel& model_;
 };
 
-cosim::Report run_behind_tlm() {
-  const program::CoreParams params;
+cosim::Report run_behind_tlm(unsigned axi_data_bits) {
+  program::CoreParams params;
+  params.axi_data_bits = axi_data_bits;
   cosim::CoreBench bench(cosim::make_cycle_engine(params));
   cosim::TlmMemory memory("memory", sc_core::sc_time(2, sc_core::SC_NS), "slow target");
   SlowTarget target("target");
@@ -361,9 +362,11 @@ TEST_CASE("a storage that never answers leaves a wait held, and the run says so"
 }
 
 TEST_CASE("any TLM-2.0 target can be the memory behind the ports", "[cosim][verify]") {
-  const cosim::Report report = cosim::run_forked(run_behind_tlm);
-  INFO(report.message);
-  CHECK(report.ok());
+  for (const unsigned bits : {64U, 512U}) {
+    const cosim::Report report = cosim::run_forked([bits] { return run_behind_tlm(bits); });
+    INFO(bits << " bits: " << report.message);
+    CHECK(report.ok());
+  }
 }
 
 // SystemC elaborates once per process: the only test here that makes an engine in this one.

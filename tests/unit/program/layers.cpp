@@ -415,6 +415,18 @@ TEST_CASE("hidden rows go through memory rather than weights twice, where that m
   CHECK(run_on(1, 16) == Passes{11, 0});
 }
 
+TEST_CASE("two regions never share the widest beat", "[unit][program]") {
+  MemoryImage image(64);
+  CoreParams widest;
+  widest.axi_data_bits = 512;
+  std::uint64_t end = 0;
+  for (const unsigned skew : {0U, 1U, 63U, 0U, 17U}) {
+    const std::uint64_t at = image.allocate("a", Kind::kActivations, 65, skew);
+    CHECK(at / widest.beat_bytes() > (end == 0 ? 0 : (end - 1) / widest.beat_bytes()));
+    end = at + 65;
+  }
+}
+
 TEST_CASE("bytes of a beat are counted in every region they touch, and the rest is padding", "[unit][program]") {
   MemoryImage image(64);
   const std::uint64_t a = image.allocate("a", Kind::kActivations, 100);
