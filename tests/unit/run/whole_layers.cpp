@@ -173,6 +173,7 @@ TEST_CASE("what is not asked for is left out, and what the network lacks is refu
   };
   std::string plain = tests::kTinyShape;
   plain.replace(plain.find("shared_experts: 1"), 17, "shared_experts: 0");
+  plain.replace(plain.find("shared_intermediate: 16"), 23, "shared_intermediate: 0");
   plain.replace(plain.find("dense_first: 1"), 14, "dense_first: 0");
   plain.erase(plain.find("vocab: 50\n"));
   CHECK(refusal(plain, "whole_layers: {shared_experts: int4}\n") ==
