@@ -506,11 +506,7 @@ void run_replay(const ReplayCommand& o) {
   if (!o.phase.empty()) one_of("--phase", o.phase, "prefill", "decode");
   config.warmup_tokens = o.warmup;
   config.prefetch = o.prefetch;
-  const host::PrefetchKind kind = host::prefetch_kinds().at(o.prefetch.kind, kWho, "--prefetch");
-  if (!(o.prefetch.recall >= 0 && o.prefetch.recall <= 1))
-    throw base::ConfigError(kWho, "--recall", fmt::format("{:g}", o.prefetch.recall), "0 to 1");
-  if (!(o.prefetch.precision > 0 && o.prefetch.precision <= 1))
-    throw base::ConfigError(kWho, "--precision", fmt::format("{:g}", o.prefetch.precision), "above 0, at most 1");
+  const host::PrefetchKind kind = host::check_prefetch(o.prefetch, kWho, "--");  // before the trace is read
   if (!kind.guesses && (o.recall_given || o.precision_given || o.seed_given))
     throw base::ConfigError(kWho,
                             o.recall_given      ? "--recall"

@@ -1,5 +1,7 @@
 #include "models/host/prefetch.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/error.h"
@@ -14,16 +16,20 @@ base::Registry<PrefetchKind> prefetch_kinds() {
   return kinds;
 }
 
+PrefetchKind check_prefetch(const PrefetchConfig& config, const std::string& where, const std::string& prefix) {
+  const PrefetchKind kind = prefetch_kinds().at(config.kind, where, prefix + "prefetch");
+  if (!(config.recall >= 0 && config.recall <= 1))
+    throw base::ConfigError(where, prefix + "recall", fmt::format("{:g}", config.recall), "0 to 1");
+  if (!(config.precision > 0 && config.precision <= 1))
+    throw base::ConfigError(where, prefix + "precision", fmt::format("{:g}", config.precision), "above 0, at most 1");
+  return kind;
+}
+
 Predictor::Predictor(const PrefetchConfig& config, std::uint32_t experts, const std::string& where)
     : config_(config),
-      kind_(prefetch_kinds().at(config.kind, where, "prefetch")),
+      kind_(check_prefetch(config, where)),
       experts_(experts),
-      rng_(base::Rng(config.seed).stream("prefetch")) {
-  if (!(config_.recall >= 0 && config_.recall <= 1))
-    throw base::ConfigError(where, "recall", std::to_string(config_.recall), "0 to 1");
-  if (!(config_.precision > 0 && config_.precision <= 1))
-    throw base::ConfigError(where, "precision", std::to_string(config_.precision), "above 0, at most 1");
-}
+      rng_(base::Rng(config.seed).stream("prefetch")) {}
 
 std::vector<Need> Predictor::guess(const std::vector<Need>& truth, bool same_token) {
   if (!kind_.at_all || (!same_token && !kind_.across_tokens)) return {};

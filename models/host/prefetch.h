@@ -41,10 +41,13 @@ struct PrefetchKind {
   bool across_tokens = false;  ///< the step after a token's last layer is known too
 };
 base::Registry<PrefetchKind> prefetch_kinds();
+/// The kind. base::ConfigError (`where`, the key behind `prefix`) for an unknown one, and for a recall or precision out
+/// of its range.
+PrefetchKind check_prefetch(const PrefetchConfig& config, const std::string& where, const std::string& prefix = "");
 
 class Predictor {
  public:
-  /// base::ConfigError (`where`, the key) for an unknown kind and for a recall or precision out of its range.
+  /// The refusals of check_prefetch().
   Predictor(const PrefetchConfig& config, std::uint32_t experts, const std::string& where);
   const PrefetchKind& kind() const { return kind_; }
   /// What to fetch, given the truth about the next step; empty when this kind does not see it. Right guesses come

@@ -90,7 +90,7 @@ class StreamReader : public sc_core::sc_module {
   std::vector<Burst> bursts_;
   std::array<Beat, 3> kept_;
   unsigned beat_write_ = 0, beat_read_ = 0, burst_write_ = 0, burst_read_ = 0, burst_count_ = 0, beat_in_burst_ = 0;
-  std::array<std::uint64_t, 25> box_{};  // 3 beats and a word of slack
+  std::array<std::uint64_t, 3 * Beat::kCapacity + 1> box_{};  // 3 beats and a word of slack
   unsigned avail_ = 0;
   bool error_ = false;
   sc_core::sc_event changed_;

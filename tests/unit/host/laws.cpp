@@ -356,7 +356,8 @@ TEST_CASE("guesses have the stated recall and precision, and follow from the see
   CHECK_THROWS_WITH(host::Predictor({"some", 1, 1, 1}, 8, "test"),
                     "test: prefetch: got 'some', expected one of none, next_layer, perfect");
   CHECK_THROWS_WITH(host::Predictor({"next_layer", 1.5, 1, 1}, 8, "test"), Catch::Contains("recall: got 1.5"));
-  CHECK_THROWS_WITH(host::Predictor({"next_layer", 1, 0, 1}, 8, "test"), Catch::Contains("precision: got 0.0"));
+  CHECK_THROWS_WITH(host::Predictor({"next_layer", 1, 0, 1}, 8, "test"),
+                    Catch::Contains("precision: got 0, expected above 0"));
   CHECK_THROWS_AS(host::Predictor({"next_layer", std::nan(""), 1, 1}, 8, "test"), base::ConfigError);
 }
 
